@@ -1,0 +1,78 @@
+"""Builds the extension ``msal_extensions._msalex`` from the C files of this directory.
+
+The build table below chooses each platform's files, so that no C file needs an ``#ifdef``.
+setuptools calls this through ``cffi_modules`` in setup.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+
+
+class Platform(NamedTuple):
+    """What one operating system adds to the portable files."""
+
+    sources: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+    compile_args: tuple[str, ...] = ()
+    link_args: tuple[str, ...] = ()
+
+
+PORTABLE = ("error.c", "buffer.c", "lock_record.c")
+
+PLATFORMS = {
+    "linux": Platform(
+        sources=(
+            "lock_linux.c",
+            "lock_queue_linux.c",
+            "lock_peer_linux.c",
+            "file_posix.c",
+            "sync_linux.c",
+            "libsecret_linux.c",
+            "dpapi_none.c",
+            "keychain_none.c",
+        ),
+        libraries=("pthread", "dl"),
+        # Only PyInit__msalex leaves the extension, and every symbol is bound when it is loaded.
+        compile_args=("-std=c11", "-fvisibility=hidden"),
+        link_args=("-Wl,-z,now,-z,relro",),
+    ),
+}
+
+
+def cdef() -> str:
+    """The header as cffi wants it: without its preprocessor lines."""
+    lines = (HERE / "msalex.h").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+def sources(platform: str = sys.platform) -> list[str]:
+    """The C files of one platform, relative to the project (setuptools insists)."""
+    return [f"csrc/{name}" for name in PORTABLE + PLATFORMS[platform].sources]
+
+
+def builder() -> FFI:
+    """The extension as cffi builds it here."""
+    if sys.platform not in PLATFORMS:
+        raise RuntimeError(f"msal-extensions has no native part for {sys.platform} yet")
+    here = PLATFORMS[sys.platform]
+    ffi = FFI()
+    ffi.cdef(cdef())
+    ffi.set_source(
+        "msal_extensions._msalex",
+        '#include "msalex.h"',
+        sources=sources(),
+        depends=["csrc/msalex.h", "csrc/internal.h"],
+        include_dirs=["csrc"],
+        libraries=list(here.libraries),
+        extra_compile_args=list(here.compile_args),
+        extra_link_args=list(here.link_args),
+        py_limited_api=True,
+    )
+    return ffi

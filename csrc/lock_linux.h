@@ -1,0 +1,77 @@
+/*
+ * What the pieces of the Linux lock share: lock_linux.c (the protocol), lock_queue_linux.c
+ * (waiting with a deadline, and fork) and lock_peer_linux.c (other libraries' files).
+ */
+#ifndef MSALEX_LOCK_LINUX_H
+#define MSALEX_LOCK_LINUX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- lock_queue_linux.c ---- */
+
+/* One open lock file.  All of them are in a registry, because a child made by fork must close
+ * them: it would otherwise keep the lock of a parent that was killed. */
+struct msalex__lock_file {
+    struct msalex__lock_file *next;
+    int fd; /* -1: not open, or inherited by fork */
+    dev_t device;
+    ino_t inode;
+    enum { QUEUE_NONE, QUEUE_WAITING, QUEUE_GRANTED, QUEUE_ABANDONED } queue;
+    bool polling; /* no thread could be had: the caller tries again and again */
+    int event;    /* an eventfd, readable once the thread's flock has returned */
+    int code;     /* errno of that flock, 0 when granted */
+    char path[];
+};
+
+/* A new entry of the registry with nothing open, or NULL when out of memory. */
+struct msalex__lock_file *msalex__lock_file_new(const char *path);
+
+/* Withdraws all locks, closes, takes it out of the registry and frees it; NULL is fine. */
+void msalex__lock_file_close(struct msalex__lock_file *file);
+
+/* Announces a waiter and queues in flock.  May exchange *file for one whose thread is queued
+ * for the same inode already. */
+void msalex__queue_join(struct msalex__lock_file **file);
+
+/* Waits for the grant: 0 when it came, ETIMEDOUT, EINTR, or why flock failed. */
+int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms);
+
+/* Leaves the queue; a lock that comes, or came, is given back.  Frees the file. */
+void msalex__queue_leave(struct msalex__lock_file *file);
+
+/* Sets (F_RDLCK, F_WRLCK) or withdraws (F_UNLCK) an OFD lock: 0 or errno. */
+int msalex__ofd_lock(int fd, short type, off_t start, off_t length);
+
+/* Does another open file hold an OFD or fcntl lock that excludes this one? */
+bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length);
+
+/* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT. */
+#define MSALEX__ANNOUNCE_AT ((off_t)1 << 62)
+
+/* Milliseconds on CLOCK_MONOTONIC. */
+int64_t msalex__now_ms(void);
+
+/* ---- lock_linux.c ---- */
+
+/* Gives a lock back whose flock is ours: hands over or unlinks, then closes and frees.
+ * False when the file was no longer the one at its path. */
+bool msalex__lock_give_back(struct msalex__lock_file *file);
+
+/* Is the file still the one at its path? */
+bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
+
+/* ---- lock_peer_linux.c ---- */
+
+/* Has the peer that made this file died without removing it?  `content` is its start. */
+bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *content,
+                          size_t size);
+
+/* A watch for files that leave the directory of `path`: a descriptor, or -1. */
+int msalex__watch_open(const char *path);
+
+/* Waits until a file of that name may have gone: 0, ETIMEDOUT or EINTR. */
+int msalex__watch_wait(int watch, const char *path, int64_t timeout_ms);
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * Lock files of other libraries, Linux: has their holder died, and when do they go away?
+ * Who they are and what they write: docs of the peers, collected in CONTRIBUTING.md.
+ */
+#define _GNU_SOURCE /* ppoll */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "lock_linux.h"
+#include "lock_record.h"
+
+enum {
+    STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
+    STALE_ELSEWHERE_S = 60,  /* where a pid tells nothing: longer than any peer waits */
+    START_SLACK_S = 2,       /* start times are in clock ticks, file times in kernel ticks */
+    POLL_BLIND_MS = 20,      /* without inotify */
+    POLL_WATCHING_MS = 250   /* behind inotify, which sees no change made by another host */
+};
+
+/* ---- is the process alive? ---- */
+
+/* Fills the state letter and the start time (seconds since 1970) of a process: proc(5),
+ * /proc/<pid>/stat, fields 3 and 22. */
+static bool read_process(int64_t pid, char *state, time_t *start) {
+    char path[64], stat[1024], *fields;
+    unsigned long long ticks;
+    struct timespec now, boot;
+    ssize_t size;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        return false;
+    size = read(fd, stat, sizeof stat - 1);
+    (void)close(fd);
+    if (size <= 0)
+        return false;
+    stat[size] = '\0';
+    /* The name in brackets may itself hold brackets and spaces: start behind the last. */
+    if ((fields = strrchr(stat, ')')) == NULL ||
+        sscanf(fields + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+               state, &ticks) != 2)
+        return false;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+    *start = now.tv_sec - boot.tv_sec + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+    return true;
+}
+
+/* A zombie is dead, and so is a pid that was given away again after the file was written. */
+static bool is_alive(int64_t pid, time_t written) {
+    char state;
+    time_t start;
+    return read_process(pid, &state, &start) && state != 'Z' && state != 'X' &&
+           start <= written + START_SLACK_S;
+}
+
+/* Do pids in a file there mean processes that we can see?  Not in a container, whose
+ * directories may be shared with the outside, and not on another host's file system. */
+static bool pids_are_ours(int fd) {
+    static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
+    static const long NETWORK_FILE_SYSTEMS[] = {
+        0x6969,     /* NFS */
+        0x517b,     /* SMB */
+        0xff534d42, /* CIFS */
+        0xfe534d42, /* SMB2 */
+        0x65735546, /* FUSE: sshfs and others */
+        0x01021997, /* 9p */
+        0x00c36400, /* Ceph */
+        0x5346414f, /* AFS */
+    };
+    char name[sizeof INITIAL_NAMESPACE] = "";
+    struct statfs system;
+
+    if (readlink("/proc/self/ns/pid", name, sizeof name) != sizeof name - 1 ||
+        memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) != 0 || fstatfs(fd, &system) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof NETWORK_FILE_SYSTEMS / sizeof NETWORK_FILE_SYSTEMS[0]; i++) {
+        if ((long)system.f_type == NETWORK_FILE_SYSTEMS[i])
+            return false;
+    }
+    return true;
+}
+
+static bool holds_a_lock(const struct msalex__lock_file *file) {
+    if (msalex__ofd_conflict(file->fd, F_WRLCK, 0, 0))
+        return true;
+    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0)
+        return true;
+    (void)flock(file->fd, LOCK_UN);
+    return false;
+}
+
+bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *content,
+                          size_t size) {
+    int64_t pid = msalex__record_pid(content, size);
+    struct stat written;
+    time_t age;
+
+    if (fstat(file->fd, &written) != 0)
+        return false;
+    age = time(NULL) - written.st_mtime;
+    if (pid <= 0) {
+        if (age < STALE_WITHOUT_PID_S)
+            return false;
+    } else if (is_alive(pid, written.st_mtime) ||
+               (age < STALE_ELSEWHERE_S && !pids_are_ours(file->fd))) {
+        return false;
+    }
+    /* Last, because trying a peer's lock can make its own try fail. */
+    return !holds_a_lock(file);
+}
+
+/* ---- waiting for the name to go away ---- */
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+int msalex__watch_open(const char *path) {
+    const uint32_t leaving = IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF;
+    char directory[PATH_MAX];
+    size_t length = (size_t)(base_name(path) - path);
+    int watch;
+
+    if (length >= sizeof directory || (watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
+        return -1;
+    memcpy(directory, path, length);
+    directory[length] = '\0';
+    if (inotify_add_watch(watch, length == 0 ? "." : directory, leaving | IN_ONLYDIR) < 0) {
+        (void)close(watch);
+        return -1;
+    }
+    return watch;
+}
+
+/* Reads all events; true when one is about that name or about the directory itself. */
+static bool read_events(int watch, const char *name) {
+    _Alignas(struct inotify_event) char buffer[4096];
+    bool found = false;
+    ssize_t size;
+
+    while ((size = read(watch, buffer, sizeof buffer)) > 0) {
+        for (char *at = buffer; at < buffer + size;) {
+            const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
+            if (event->len == 0 || strcmp(event->name, name) == 0)
+                found = true; /* without a name: the directory, or an overflow */
+            at += sizeof *event + event->len;
+        }
+    }
+    return found;
+}
+
+int msalex__watch_wait(int watch, const char *path, int64_t timeout_ms) {
+    const int64_t poll_ms = watch >= 0 ? POLL_WATCHING_MS : POLL_BLIND_MS;
+    const int64_t end = msalex__now_ms() + (timeout_ms >= 0 && timeout_ms < poll_ms ? timeout_ms
+                                                                                    : poll_ms);
+    struct pollfd readable = {.fd = watch, .events = POLLIN};
+    int64_t left;
+
+    while ((left = end - msalex__now_ms()) > 0) {
+        const struct timespec timeout = {.tv_sec = (time_t)(left / 1000),
+                                         .tv_nsec = (long)(left % 1000) * 1000000};
+        int code = ppoll(&readable, 1, &timeout, NULL);
+        if (code < 0)
+            return errno;
+        if (code > 0 && read_events(watch, base_name(path)))
+            return 0;
+    }
+    return timeout_ms >= 0 && timeout_ms <= poll_ms ? ETIMEDOUT : 0;
+}

@@ -1,0 +1,253 @@
+/*
+ * Waiting for a flock with a deadline, and the registry of open lock files.  The reasons are
+ * at the top of lock_linux.c.
+ */
+#define _GNU_SOURCE /* F_OFD_SETLK, ppoll */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "lock_linux.h"
+
+enum {
+    THREAD_STACK = 128 * 1024, /* bytes; it makes a few system calls only */
+    POLL_MS = 5                /* between two tries, where there is no thread to be had */
+};
+
+/* Guards the list, and `queue` and `code` of every file in it. */
+static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct msalex__lock_file *registry;
+static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
+
+int64_t msalex__now_ms(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- the registry ---- */
+
+static void before_fork(void) {
+    (void)pthread_mutex_lock(&registry_mutex);
+}
+
+static void after_fork_in_parent(void) {
+    (void)pthread_mutex_unlock(&registry_mutex);
+}
+
+/* The open files are shared with the parent: closing takes nothing away from it. */
+static void after_fork_in_child(void) {
+    for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
+        if (file->fd >= 0)
+            (void)close(file->fd);
+        if (file->event >= 0)
+            (void)close(file->event);
+        file->fd = file->event = -1;
+        file->queue = QUEUE_NONE; /* its thread stayed in the parent */
+    }
+    (void)pthread_mutex_unlock(&registry_mutex);
+}
+
+static void install_fork_handlers(void) {
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+struct msalex__lock_file *msalex__lock_file_new(const char *path) {
+    size_t size = strlen(path) + 1;
+    struct msalex__lock_file *file = calloc(1, sizeof *file + size);
+
+    if (file == NULL)
+        return NULL;
+    file->fd = file->event = -1;
+    memcpy(file->path, path, size);
+    (void)pthread_once(&fork_handlers, install_fork_handlers);
+    (void)pthread_mutex_lock(&registry_mutex);
+    file->next = registry;
+    registry = file;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    return file;
+}
+
+static void forget(struct msalex__lock_file *file) {
+    struct msalex__lock_file **link = &registry;
+    while (*link != file)
+        link = &(*link)->next;
+    *link = file->next;
+}
+
+void msalex__lock_file_close(struct msalex__lock_file *file) {
+    int fd, event;
+
+    if (file == NULL)
+        return;
+    (void)pthread_mutex_lock(&registry_mutex);
+    forget(file);
+    fd = file->fd;
+    event = file->event;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    if (fd >= 0) {
+        /* Explicitly, because a child forked at the wrong moment may share the open file, and
+         * because the kernel reports IN_CLOSE before it drops a closed file's locks. */
+        (void)msalex__ofd_lock(fd, F_UNLCK, 0, 0);
+        (void)flock(fd, LOCK_UN);
+        (void)close(fd);
+    }
+    if (event >= 0)
+        (void)close(event);
+    free(file);
+}
+
+/* ---- OFD locks ---- */
+
+int msalex__ofd_lock(int fd, short type, off_t start, off_t length) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
+                          .l_len = length};
+    return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
+}
+
+bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
+                          .l_len = length};
+    return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
+/* ---- the queue ---- */
+
+static void *wait_in_flock(void *argument) {
+    struct msalex__lock_file *file = argument;
+    const uint64_t one = 1;
+    bool abandoned;
+    int code;
+
+    do
+        code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
+    while (code == EINTR);
+
+    (void)pthread_mutex_lock(&registry_mutex);
+    abandoned = file->queue == QUEUE_ABANDONED;
+    file->queue = QUEUE_GRANTED;
+    file->code = code;
+    if (!abandoned) /* under the mutex: the caller frees the file once it had the mutex */
+        (void)!write(file->event, &one, sizeof one);
+    (void)pthread_mutex_unlock(&registry_mutex);
+
+    if (abandoned && code == 0)
+        (void)msalex__lock_give_back(file);
+    else if (abandoned)
+        msalex__lock_file_close(file);
+    return NULL;
+}
+
+static bool start_thread(struct msalex__lock_file *file) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    bool started;
+
+    if ((file->event = eventfd(0, EFD_CLOEXEC)) < 0)
+        return false;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* The thread inherits the mask: the program's signals must go to its own threads. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    started = pthread_create(&thread, &attributes, wait_in_flock, file) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return started;
+}
+
+static struct msalex__lock_file *find_abandoned(const struct msalex__lock_file *like) {
+    for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
+        if (file->queue == QUEUE_ABANDONED && file->device == like->device &&
+            file->inode == like->inode)
+            return file;
+    }
+    return NULL;
+}
+
+void msalex__queue_join(struct msalex__lock_file **file) {
+    struct msalex__lock_file *adopted;
+
+    (void)pthread_mutex_lock(&registry_mutex);
+    if ((adopted = find_abandoned(*file)) != NULL)
+        adopted->queue = QUEUE_WAITING;
+    else
+        (*file)->queue = QUEUE_WAITING;
+    (void)pthread_mutex_unlock(&registry_mutex);
+
+    if (adopted != NULL) {
+        msalex__lock_file_close(*file);
+        *file = adopted;
+    }
+    (void)msalex__ofd_lock((*file)->fd, F_RDLCK, MSALEX__ANNOUNCE_AT, 1);
+    if (adopted == NULL && !start_thread(*file)) {
+        (*file)->queue = QUEUE_NONE;
+        (*file)->polling = true;
+    }
+}
+
+static int poll_flock(const struct msalex__lock_file *file, int64_t timeout_ms) {
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+    const int64_t deadline = msalex__now_ms() + timeout_ms;
+
+    while (flock(file->fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK)
+            return errno;
+        if (timeout_ms >= 0 && msalex__now_ms() >= deadline)
+            return ETIMEDOUT;
+        if (nanosleep(&pause, NULL) != 0)
+            return EINTR;
+    }
+    return 0;
+}
+
+int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms) {
+    struct pollfd ready = {.fd = file->event, .events = POLLIN};
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
+                               .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    int code;
+
+    if (file->polling)
+        return poll_flock(file, timeout_ms);
+    code = ppoll(&ready, 1, timeout_ms < 0 ? NULL : &timeout, NULL);
+    if (code == 0)
+        return ETIMEDOUT;
+    if (code < 0)
+        return errno;
+    (void)pthread_mutex_lock(&registry_mutex); /* the thread has let go of the file now */
+    code = file->code;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    return code;
+}
+
+void msalex__queue_leave(struct msalex__lock_file *file) {
+    bool waiting;
+
+    /* First, so that a holder who releases now unlinks rather than hands over to nobody. */
+    (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
+    (void)pthread_mutex_lock(&registry_mutex);
+    waiting = file->queue == QUEUE_WAITING;
+    if (waiting)
+        file->queue = QUEUE_ABANDONED; /* now it is the thread's */
+    (void)pthread_mutex_unlock(&registry_mutex);
+    if (waiting)
+        return;
+    /* A holder that saw the announcement may have handed over to us. */
+    if (file->fd >= 0 && flock(file->fd, LOCK_EX | LOCK_NB) == 0)
+        (void)msalex__lock_give_back(file);
+    else
+        msalex__lock_file_close(file);
+}

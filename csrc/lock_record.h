@@ -1,0 +1,48 @@
+/*
+ * The one line in a lock file, the same on all platforms.
+ *
+ *     1234 /usr/bin/az                    ...   msalex1       1234 HELD     000 89abcdef01234567
+ *
+ * "<pid> <program>" comes first, as msal-extensions 1.3.1 writes it, for people.  Behind it,
+ * at a fixed place, stands what makes the file ours.  The length is fixed, so that a new
+ * record replaces the whole of an old one in a single write.
+ *
+ * A record is a courtesy, never the truth: a peer may truncate or overwrite it while we hold
+ * the lock.  It decides one thing only, whether a file is ours or a peer's.
+ */
+#ifndef MSALEX_LOCK_RECORD_H
+#define MSALEX_LOCK_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    MSALEX__RECORD_SIZE = 128, /* bytes */
+    MSALEX__RECORD_TURNS = 999 /* the most its three digits can tell */
+};
+
+enum msalex__record_state { MSALEX__HELD, MSALEX__HANDOVER };
+
+struct msalex__record {
+    int64_t pid;
+    enum msalex__record_state state;
+    unsigned turn;  /* hand-overs since the file was made */
+    uint64_t nonce; /* tells two files of the same inode number apart */
+};
+
+/* Writes exactly MSALEX__RECORD_SIZE bytes, without a NUL. */
+void msalex__record_format(const struct msalex__record *record, const char *program,
+                           char bytes[MSALEX__RECORD_SIZE]);
+
+/* True when `bytes` are a record of ours that nobody wrote over. */
+bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record *record);
+
+/* The pid that any library's lock file starts with, or 0: `123`, `123 x`, {123} {x}, and all
+ * of them behind a byte order mark (.NET). */
+int64_t msalex__record_pid(const char *bytes, size_t size);
+
+/* The length of the part for people, "<pid> <program>", without the padding. */
+size_t msalex__record_text_size(const char *bytes, size_t size);
+
+#endif

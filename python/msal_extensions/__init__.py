@@ -1,0 +1,54 @@
+"""A token cache for MSAL Python, on disk: encrypted by the operating system, never torn, and
+coordinated between processes by a lock file.
+
+A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
+"""
+
+# MSAL splits this at the dots into three parts; azure-cli pins "==1.3.1", which this matches.
+__version__ = "1.3.1+native1"
+
+from .errors import (
+    LockError,
+    LockFileDenied,
+    LockFileError,
+    PersistenceDamaged,
+    PersistenceDecryptionError,
+    PersistenceDenied,
+    PersistenceEncryptionError,
+    PersistenceError,
+    PersistenceIsADirectory,
+    PersistenceNotFound,
+    PersistenceTimeout,
+    PersistenceUnavailable,
+)
+from .lock import CrossPlatLock
+from .persistence import (
+    FilePersistence,
+    FilePersistenceWithDataProtection,
+    KeychainPersistence,
+    LibsecretPersistence,
+    build_encrypted_persistence,
+)
+from .token_cache import PersistedTokenCache
+
+__all__ = [
+    "CrossPlatLock",
+    "FilePersistence",
+    "FilePersistenceWithDataProtection",
+    "KeychainPersistence",
+    "LibsecretPersistence",
+    "LockError",
+    "LockFileDenied",
+    "LockFileError",
+    "PersistedTokenCache",
+    "PersistenceDamaged",
+    "PersistenceDecryptionError",
+    "PersistenceDenied",
+    "PersistenceEncryptionError",
+    "PersistenceError",
+    "PersistenceIsADirectory",
+    "PersistenceNotFound",
+    "PersistenceTimeout",
+    "PersistenceUnavailable",
+    "build_encrypted_persistence",
+]

@@ -1,0 +1,331 @@
+"""The door to the C library: the only file that sees ``ffi`` and ``lib``.
+
+Python types go in and come out.  A status that is not OK becomes an exception here, by the
+one table :data:`_EXCEPTIONS`.  What each function does and promises stands in csrc/msalex.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from ._msalex import ffi, lib
+from .errors import (
+    LockFileDenied,
+    LockFileError,
+    PersistenceDamaged,
+    PersistenceDenied,
+    PersistenceError,
+    PersistenceIsADirectory,
+    PersistenceNotFound,
+    PersistenceTimeout,
+    PersistenceUnavailable,
+)
+
+#: C calls that wait return at least this often (milliseconds), because Python runs its signal
+#: handlers, Ctrl-C among them, only between calls.
+SLICE_MS = 50
+
+_EXCEPTIONS: dict[int, type[PersistenceError]] = {
+    lib.MSALEX_NOT_FOUND: PersistenceNotFound,
+    lib.MSALEX_TIMEOUT: PersistenceTimeout,
+    lib.MSALEX_UNAVAILABLE: PersistenceUnavailable,
+    lib.MSALEX_DENIED: PersistenceDenied,
+    lib.MSALEX_CORRUPT: PersistenceDamaged,
+    lib.MSALEX_INVALID: PersistenceError,
+    lib.MSALEX_OS_ERROR: PersistenceError,
+}
+
+#: What a person can do about an errno; the system's own words say only what happened.
+_FILE_REMEDIES = {
+    errno.EACCES: "Check the permissions of the file and of its directory.",
+    errno.EPERM: "Check the permissions and attributes of the file and of its directory.",
+    errno.EROFS: "Choose a location on a file system that can be written to.",
+    errno.ENOSPC: "Free some space on that disk; what was stored before is still there.",
+    errno.EDQUOT: "Your disk quota is used up; what was stored before is still there.",
+    errno.ENAMETOOLONG: "Choose a shorter path.",
+    errno.EISDIR: "Give the path of a file, not of a directory.",
+    errno.ENOTDIR: "A part of the path that should be a directory is a file.",
+    errno.ENOENT: "Make sure that its directory exists.",
+    errno.ELOOP: "Remove the symbolic link, or give the path of the file itself.",
+    errno.EMFILE: "The program has too many files open.",
+}
+_LIBSECRET_REMEDIES = {
+    lib.MSALEX_UNAVAILABLE: "Install and start a Secret Service (gnome-keyring or KWallet) in"
+    " a desktop session, or choose another persistence.",
+    lib.MSALEX_DENIED: "Unlock the keyring, then try again.",
+    lib.MSALEX_TIMEOUT: "See whether the keyring waits for your password; then try again, with"
+    " a longer timeout= if need be.",
+}
+
+
+class Stamp(NamedTuple):
+    """Which content a file has: see ``msalex_stamp``."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def _path(location: str) -> bytes:
+    if "\0" in location:
+        raise ValueError("embedded null byte in the path")
+    return os.fsencode(location)
+
+
+def _describe(error: Any, remedy: str) -> str:
+    words = ffi.string(error.message).decode("utf-8", "replace")
+    call = ffi.string(error.call).decode("ascii", "replace")
+    return f"{words} ({call}). {remedy}".rstrip()
+
+
+def _fail(status: int, error: Any, location: str, remedy: str) -> NoReturn:
+    code = int(error.code)
+    kind = PersistenceIsADirectory if code == errno.EISDIR else _EXCEPTIONS[status]
+    raise kind(code or None, _describe(error, remedy), location)
+
+
+def _check_file(status: int, error: Any, location: str) -> None:
+    if status != lib.MSALEX_OK:
+        _fail(status, error, location, _FILE_REMEDIES.get(int(error.code), ""))
+
+
+def _take(buffer: Any) -> bytes:
+    """The content of a buffer as bytes; wipes and frees the buffer."""
+    try:
+        return bytes(ffi.buffer(buffer.data, buffer.size)) if buffer.size else b""
+    finally:
+        lib.msalex_buffer_free(buffer)
+
+
+def _stamp(stamp: Any) -> Stamp:
+    return Stamp(stamp.device, stamp.inode, stamp.size, stamp.mtime_ns)
+
+
+# ---- files ----
+
+
+def file_stat(location: str) -> Stamp:
+    """Raises PersistenceNotFound when there is no such file."""
+    error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
+    _check_file(lib.msalex_file_stat(_path(location), stamp, error), error, location)
+    return _stamp(stamp)
+
+
+def file_read(location: str) -> tuple[bytes, Stamp]:
+    """The content, and the stamp of just that content."""
+    error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
+    content = ffi.new("msalex_buffer *")
+    _check_file(lib.msalex_file_read(_path(location), content, stamp, error), error, location)
+    return _take(content), _stamp(stamp)
+
+
+def file_replace(location: str, data: bytes) -> Stamp:
+    """Puts new content in the place of the old, all at once."""
+    error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
+    status = lib.msalex_file_replace(_path(location), data, len(data), stamp, error)
+    if status == lib.MSALEX_NOT_FOUND:  # the directory: a save never finds "nothing stored"
+        status = lib.MSALEX_OS_ERROR
+    _check_file(status, error, location)
+    return _stamp(stamp)
+
+
+def file_touch(location: str) -> None:
+    """Sets the modification time to now; makes an empty file when there is none."""
+    error = ffi.new("msalex_error *")
+    status = lib.msalex_file_touch(_path(location), error)
+    if status == lib.MSALEX_NOT_FOUND:
+        status = lib.MSALEX_OS_ERROR
+    _check_file(status, error, location)
+
+
+def file_delete(location: str) -> None:
+    """Raises PersistenceNotFound when there is no such file."""
+    error = ffi.new("msalex_error *")
+    _check_file(lib.msalex_file_delete(_path(location), error), error, location)
+
+
+def file_sweep(location: str) -> None:
+    """Removes what dead writers left; that it cannot is no reason to fail."""
+    lib.msalex_file_sweep(_path(location), ffi.new("msalex_error *"))
+
+
+# ---- the lock ----
+
+
+class Lock:
+    """One attempt at a lock, and the lock once it is held."""
+
+    def __init__(self, path: str, program: str) -> None:
+        self._error = ffi.new("msalex_error *")
+        self._location = path
+        handle = ffi.new("msalex_lock **")
+        name = program.replace("\0", "?").encode("utf-8", "replace")
+        status = lib.msalex_lock_new(_path(path), name, handle, self._error)
+        self._check(status)
+        # Whatever happens to this object, the lock does not outlive it.
+        self._lock = ffi.gc(handle[0], lib.msalex_lock_free)
+
+    def acquire(self, timeout_ms: int) -> bool:
+        """True: held.  False: not yet; go on waiting by calling again, or release."""
+        status = lib.msalex_lock_acquire(self._lock, timeout_ms, self._error)
+        if status in (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED):
+            return False
+        self._check(status)
+        return True
+
+    def still_held(self) -> bool:
+        """Is the file on disk still the one that we hold?"""
+        return bool(lib.msalex_lock_check(self._lock, self._error) == lib.MSALEX_OK)
+
+    def release(self) -> bool:
+        """False: somebody had removed the file.  Either way nothing is held any more."""
+        return bool(lib.msalex_lock_release(self._lock, self._error) == lib.MSALEX_OK)
+
+    def _check(self, status: int) -> None:
+        if status == lib.MSALEX_OK:
+            return
+        code = int(self._error.code)
+        kind = LockFileDenied if status == lib.MSALEX_DENIED else LockFileError
+        remedy = _FILE_REMEDIES.get(code, "")
+        raise kind(code or None, _describe(self._error, remedy), self._location)
+
+
+def lock_holder(path: str) -> str:
+    """Who says to hold the lock, "<pid> <program>"; "" when that cannot be read."""
+    error, text = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    lib.msalex_lock_holder(_path(path), text, error)
+    return _take(text).decode("utf-8", "replace")
+
+
+# ---- the Secret Service ----
+
+
+class LibsecretItem(NamedTuple):
+    """What identifies an item; see ``msalex_libsecret_item``."""
+
+    schema: str
+    attributes: Mapping[str, str]
+    label: str = ""
+    types: Mapping[str, int] = {}
+    collection: str | None = None
+
+
+def libsecret_connect(timeout: float) -> None:
+    """Reaches the service; stores and reads nothing."""
+    _libsecret(lib.MSALEX_LIBSECRET_CONNECT, LibsecretItem("", {}), b"", timeout)
+
+
+def libsecret_save(item: LibsecretItem, secret: bytes, timeout: float) -> None:
+    """Stores the secret, replacing what the item had."""
+    _libsecret(lib.MSALEX_LIBSECRET_SAVE, item, secret, timeout)
+
+
+def libsecret_load(item: LibsecretItem, timeout: float) -> bytes:
+    """Raises PersistenceNotFound when there is no such item."""
+    return _libsecret(lib.MSALEX_LIBSECRET_LOAD, item, b"", timeout)
+
+
+def libsecret_delete(item: LibsecretItem, timeout: float) -> None:
+    """Raises PersistenceNotFound when there is no such item."""
+    _libsecret(lib.MSALEX_LIBSECRET_DELETE, item, b"", timeout)
+
+
+def _c_string(text: str) -> Any:
+    return ffi.new("char[]", text.encode("utf-8"))
+
+
+def _libsecret(operation: int, item: LibsecretItem, secret: bytes, timeout: float) -> bytes:
+    error, result = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    handle = ffi.new("msalex_libsecret_call **")
+    strings = [_c_string(text) for pair in item.attributes.items() for text in pair]
+    names, values = ffi.new("char *[]", strings[::2]), ffi.new("char *[]", strings[1::2])
+    types = ffi.new("int[]", [item.types.get(name, 0) for name in item.attributes])
+    schema, label = _c_string(item.schema), _c_string(item.label)
+    collection = ffi.NULL if item.collection is None else _c_string(item.collection)
+    native = ffi.new(
+        "msalex_libsecret_item *",
+        [schema, label, collection, names, values, types, len(item.attributes)],
+    )
+    status = lib.msalex_libsecret_start(
+        operation, native, secret, len(secret), int(timeout * 1000), handle, error
+    )
+    if status == lib.MSALEX_OK:
+        call = ffi.gc(handle[0], lib.msalex_libsecret_free)
+        while True:
+            status = lib.msalex_libsecret_wait(call, SLICE_MS, result, error)
+            running = status == lib.MSALEX_TIMEOUT and error.code == 0
+            if not running and status != lib.MSALEX_INTERRUPTED:
+                break
+        ffi.release(call)
+    if status != lib.MSALEX_OK:
+        _fail(status, error, f"Secret Service: {item.schema}", _LIBSECRET_REMEDIES.get(status, ""))
+    return _take(result)
+
+
+# ---- the Windows Data Protection API ----
+
+
+def dpapi_require() -> None:
+    """Raises PersistenceUnavailable where there is none."""
+    error = ffi.new("msalex_error *")
+    _check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
+
+
+def dpapi_protect(data: bytes, entropy: bytes, scope: int) -> bytes:
+    """Encrypts for this user (scope 0) or this machine (scope 1)."""
+    error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_dpapi_protect(
+        data, len(data), entropy, len(entropy), scope, blob, error
+    )
+    _check_store(status, error, "DPAPI")
+    return _take(blob)
+
+
+def dpapi_unprotect(blob: bytes, entropy: bytes) -> bytes:
+    """Decrypts what dpapi_protect made with the same entropy."""
+    error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_dpapi_unprotect(blob, len(blob), entropy, len(entropy), data, error)
+    _check_store(status, error, "DPAPI")
+    return _take(data)
+
+
+# ---- the macOS keychain ----
+
+
+def keychain_require() -> None:
+    """Raises PersistenceUnavailable where there is none."""
+    error = ffi.new("msalex_error *")
+    _check_store(lib.msalex_keychain_available(error), error, "Keychain")
+
+
+def keychain_save(service: str, account: str, secret: bytes) -> None:
+    """Stores a generic password."""
+    error = ffi.new("msalex_error *")
+    status = lib.msalex_keychain_save(
+        service.encode(), account.encode(), secret, len(secret), error
+    )
+    _check_store(status, error, f"Service:{service} Account:{account}")
+
+
+def keychain_load(service: str, account: str) -> bytes:
+    """Raises PersistenceNotFound when there is no such item."""
+    error, secret = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_keychain_load(service.encode(), account.encode(), secret, error)
+    _check_store(status, error, f"Service:{service} Account:{account}")
+    return _take(secret)
+
+
+def keychain_delete(service: str, account: str) -> None:
+    """Raises PersistenceNotFound when there is no such item."""
+    error = ffi.new("msalex_error *")
+    status = lib.msalex_keychain_delete(service.encode(), account.encode(), error)
+    _check_store(status, error, f"Service:{service} Account:{account}")
+
+
+def _check_store(status: int, error: Any, location: str) -> None:
+    if status != lib.MSALEX_OK:
+        _fail(status, error, location, "")

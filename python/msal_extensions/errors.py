@@ -1,0 +1,83 @@
+"""What can go wrong, as exceptions.
+
+Everything that a persistence raises is a :class:`PersistenceError`, which is an ``OSError``
+with ``errno`` and ``location``.  The classes with a second base are there because programs
+written for msal-extensions 1.3.1 catch that base: it let the errors of ``open()`` through.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class PersistenceError(OSError):
+    """The base of everything a persistence raises.
+
+    :param err_no: The operating system's number, or None.
+    :param message: What happened, in the operating system's words, and what to do about it.
+    :param location: The file, or the item of the keyring.
+    """
+
+    def __init__(
+        self,
+        err_no: int | None = None,
+        message: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        super().__init__(err_no, message, location)
+        self.location = location
+
+
+class PersistenceNotFound(PersistenceError):
+    """Nothing was saved there yet: ``load()`` before the first ``save()``.
+
+    ``errno`` is ENOENT; as in 1.3.1 this is not a ``FileNotFoundError``.
+    """
+
+    def __init__(
+        self,
+        err_no: int | None = None,  # accepted and ignored, as in 1.3.1
+        message: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        super().__init__(errno.ENOENT, message or "Persistence not found", location)
+
+
+class PersistenceEncryptionError(PersistenceError):
+    """``save()`` could not encrypt."""
+
+
+class PersistenceDecryptionError(PersistenceError):
+    """``load()`` could not decrypt: another user, another key, or damaged content."""
+
+
+class PersistenceDamaged(PersistenceError, ValueError):
+    """What is stored is not the text that was saved."""
+
+
+class PersistenceDenied(PersistenceError, PermissionError):
+    """Permissions, a read-only file system, a locked keyring, or the user said no."""
+
+
+class PersistenceIsADirectory(PersistenceError, IsADirectoryError):
+    """The location is a directory."""
+
+
+class PersistenceUnavailable(PersistenceError, RuntimeError):
+    """This machine or session does not offer the store; choose another persistence."""
+
+
+class PersistenceTimeout(PersistenceError, TimeoutError):
+    """The store did not answer in time."""
+
+
+class LockError(RuntimeError):
+    """The lock could not be obtained in time; the message names the file and its holder."""
+
+
+class LockFileError(LockError, OSError):
+    """The lock file could not be made or opened; ``errno`` and ``filename`` say why."""
+
+
+class LockFileDenied(LockFileError, PermissionError):
+    """No permission to make or open the lock file."""

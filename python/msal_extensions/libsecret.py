@@ -1,0 +1,95 @@
+"""The import path of 1.3.1 for the Secret Service (``gi`` is not needed any more)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from . import _native
+from .errors import PersistenceNotFound
+from .persistence import _decode, _encode
+
+#: Seconds.  A person may have to type a password; without a display there is nobody to ask.
+TIMEOUT_ON_A_DESKTOP = 300.0
+TIMEOUT_WITHOUT_DISPLAY = 15.0
+#: Seconds for reaching the service, at which nobody is asked for anything.
+TIMEOUT_TO_CONNECT = 15.0
+
+
+def _default_timeout() -> float:
+    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return TIMEOUT_ON_A_DESKTOP if desktop else TIMEOUT_WITHOUT_DISPLAY
+
+
+class LibSecretAgent:
+    """Stores one text in the Secret Service.
+
+    Protocol: https://specifications.freedesktop.org/secret-service/
+
+    :param schema_name: Kept with the item, and part of what identifies it.
+    :param attributes: Strings that identify the item.  A save replaces any item of the same
+        schema that has these attributes and possibly more.
+    :param label: What people see in their keyring program; identifies nothing.
+    :param attribute_types: {attribute: libsecret's SecretSchemaAttributeType}: 0 string (the
+        default), 1 integer, 2 boolean.
+    :param collection: A D-Bus path or alias; None means the default collection.
+    :param timeout: Seconds that one operation may take, waiting for a person's password
+        included; None: minutes on a desktop, seconds without a display.
+    """
+
+    def __init__(
+        self,
+        schema_name: str,
+        attributes: Mapping[str, str],
+        label: str = "",
+        attribute_types: Mapping[str, int] | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.item = _native.LibsecretItem(
+            schema_name,
+            dict(attributes or {}),
+            label,
+            {name: int(kind) for name, kind in (attribute_types or {}).items()},
+            collection,
+        )
+        self.timeout = _default_timeout() if timeout is None else timeout
+
+    def connect(self) -> None:
+        """Reaches the service; stores and reads nothing.
+
+        :raises PersistenceUnavailable: when it cannot be reached.
+        """
+        _native.libsecret_connect(min(self.timeout, TIMEOUT_TO_CONNECT))
+
+    def save(self, data: str) -> bool:
+        """Stores the text.  True: it is stored; what prevents it is raised."""
+        _native.libsecret_save(self.item, _encode(data), self.timeout)
+        return True
+
+    def load(self) -> str | None:
+        """The text, or None when there is no such item.
+
+        :raises PersistenceDenied: when the keyring is locked and stays so.
+        """
+        try:
+            data = _native.libsecret_load(self.item, self.timeout)
+        except PersistenceNotFound:
+            return None
+        return _decode(data, f"Secret Service: {self.item.schema}")
+
+    def clear(self) -> bool:
+        """Removes the item.  False: there was none."""
+        try:
+            _native.libsecret_delete(self.item, self.timeout)
+        except PersistenceNotFound:
+            return False
+        return True
+
+
+def trial_run() -> None:
+    """Raises a RuntimeError (PersistenceUnavailable) where the Secret Service does not work.
+
+    Unlike that of 1.3.1 this writes no item.
+    """
+    _native.libsecret_connect(TIMEOUT_TO_CONNECT)

@@ -1,0 +1,150 @@
+"""The lock that keeps other processes, and other threads, out.
+
+The protocol, and what it promises, is described in csrc/msalex.h and csrc/lock_<platform>.c.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import NamedTuple
+
+from . import _native
+from .errors import LockError, LockFileDenied, LockFileError
+
+__all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
+
+
+#: Seconds; 1.3.1 and Go give up after as many.
+DEFAULT_TIMEOUT = 5.0
+
+
+class _Holding(NamedTuple):
+    """Which thread of this process holds a path, by which object."""
+
+    thread: int
+    lock: CrossPlatLock
+
+
+#: Absolute path -> who holds it in this process.  Only for telling a thread that it would wait
+#: for itself; what excludes is the lock file.
+_holdings: dict[str, _Holding] = {}
+
+if hasattr(os, "register_at_fork"):
+    # The child holds nothing: it must wait for its parent like anybody else.
+    os.register_at_fork(after_in_child=_holdings.clear)
+
+
+class CrossPlatLock:
+    """A lock between processes and threads, as a context manager.
+
+    While one holder is inside, nobody else is: no other process, no other thread, and no other
+    library that respects its own lock on the same file (msal-extensions 1.3.1, MSAL.NET, Java,
+    Node, Go).  Waiters are served in order.  A holder that dies frees the lock at once.  The
+    file is gone when nobody holds it.  A peer that deletes a file it does not hold cannot be
+    stopped: see :meth:`still_held`.
+
+    One object may be used by several threads, in turn.  Entering again in the thread that is
+    inside raises LockError at once.
+
+    :param lockfile_path: The lock file; made when needed, in a directory that exists.
+    :param timeout: How long to wait, in seconds: 0 tries once, a negative one waits for ever.
+    :param reentrant: Within the thread that holds it, let other objects for the same path enter
+        too, and enter theirs: the token cache does so, as its subclasses lock for themselves.
+    """
+
+    def __init__(
+        self,
+        lockfile_path: str | os.PathLike[str],
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        reentrant: bool = False,
+    ) -> None:
+        self._lockpath = os.fspath(lockfile_path)
+        self._timeout = timeout
+        self._reentrant = reentrant
+        self._native: _native.Lock | None = None
+        self._within: list[CrossPlatLock] = []  # the holdings this object entered again
+
+    @property
+    def locked(self) -> bool:
+        """True while this object holds the lock."""
+        return self._native is not None or bool(self._within)
+
+    def acquire(self, timeout: float | None = None) -> CrossPlatLock:
+        """Waits for the lock.
+
+        :param timeout: In seconds; None means what the constructor was given.
+        :raises LockError: when the time is up, or when this thread holds the lock already.
+        :raises LockFileError: (a LockError and an OSError) when the file cannot be made.
+        """
+        key = os.path.abspath(self._lockpath)
+        holding = _holdings.get(key)
+        if holding is not None and holding.thread == threading.get_ident():
+            if holding.lock._reentrant or self._reentrant:
+                self._within.append(holding.lock)
+                return self
+            raise LockError(f"This thread already holds the lock {self._lockpath}")
+        native = _native.Lock(self._lockpath, sys.argv[0] if sys.argv else "")
+        try:
+            self._wait(native, self._timeout if timeout is None else timeout)
+        except BaseException:  # Ctrl-C too must leave the queue
+            native.release()
+            raise
+        _holdings[key] = _Holding(threading.get_ident(), self)
+        self._native = native
+        return self
+
+    def _wait(self, native: _native.Lock, timeout: float) -> None:
+        deadline = None if timeout < 0 else time.monotonic() + timeout
+        left_ms = 0 if timeout == 0 else _native.SLICE_MS
+        while True:
+            if deadline is not None:
+                left_ms = min(left_ms, math.ceil((deadline - time.monotonic()) * 1000))
+            if native.acquire(max(left_ms, 0)):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        holder = _native.lock_holder(self._lockpath) or "a process that left no name"
+        raise LockError(
+            f"Unable to obtain the lock {self._lockpath} within {timeout:g} second(s); it is"
+            f" held by: {holder}. If that is hung, end it and the lock is free."
+        )
+
+    def release(self) -> None:
+        """Gives the lock back.
+
+        :raises LockError: when this object does not hold it.
+        """
+        if self._within:
+            self._within.pop()
+            return
+        native, self._native = self._native, None
+        if native is None:
+            raise LockError(f"The lock {self._lockpath} is not held")
+        _holdings.pop(os.path.abspath(self._lockpath), None)
+        native.release()
+
+    def still_held(self) -> bool:
+        """False once somebody removed or replaced the lock file: others may be inside."""
+        if self._within:
+            return self._within[-1].still_held()
+        return self._native is not None and self._native.still_held()
+
+    def __enter__(self) -> CrossPlatLock:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<CrossPlatLock {self._lockpath!r} {'held' if self.locked else 'not held'}>"

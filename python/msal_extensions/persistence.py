@@ -1,0 +1,418 @@
+"""Where a token cache is kept: in a file, or encrypted by the operating system.
+
+Whether a store is available is found out when its persistence is constructed, not when this
+module is imported, so by having one an app developer knows whether the data is encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from . import _native
+from .errors import (
+    PersistenceDamaged,
+    PersistenceDecryptionError,
+    PersistenceDenied,
+    PersistenceEncryptionError,
+    PersistenceError,
+    PersistenceNotFound,
+)
+
+#: Compared for difference only: a file's stamp, or what time_last_modified() returned.
+Stamp = _native.Stamp | float
+
+_NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
+
+
+def _mkdir_p(path: str) -> None:
+    """Creates a directory and its parents, for the owner only where it does not exist yet."""
+    if not path or os.path.isdir(path):
+        return
+    try:
+        # Not makedirs(mode=0o700): since Python 3.7 that leaves the parents to the umask.
+        _mkdir_p(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):  # else another process was faster
+            raise
+
+
+def _auto_hash(input_string: str) -> str:
+    return hashlib.sha256(input_string.encode("utf-8")).hexdigest()
+
+
+def _location(location: str | os.PathLike[str]) -> str:
+    """Checks a location as given by the caller."""
+    if not location:
+        raise ValueError("Requires a file path")
+    path = os.fsdecode(location)  # TypeError when it is no path
+    if "\0" in path:
+        raise ValueError("A file path must not contain a null byte")
+    return path
+
+
+def _encode(content: str) -> bytes:
+    """UTF-8, whatever the locale.  The errors of str.encode() would carry the content along."""
+    if not isinstance(content, str):
+        raise TypeError(f"content must be str, not {type(content).__name__}")
+    try:
+        return content.encode("utf-8")
+    except UnicodeEncodeError as error:
+        position = error.start
+    raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
+
+
+def _decode(data: bytes, location: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        position = error.start
+    raise PersistenceDamaged(
+        None,
+        f"The content is not UTF-8 text (byte {position} of {len(data)}). Another program wrote"
+        " it, or it is damaged; delete() it and sign in again.",
+        location,
+    )
+
+
+def build_encrypted_persistence(location: str) -> BasePersistence:
+    """The encrypted persistence that suits this operating system.
+
+    :raises PersistenceUnavailable: (also a RuntimeError) where it does not work, such as on a
+        Linux machine without a desktop keyring.
+    """
+    if sys.platform.startswith("win"):
+        return FilePersistenceWithDataProtection(location)
+    if sys.platform.startswith("darwin"):
+        return KeychainPersistence(location)
+    if sys.platform.startswith("linux"):
+        return LibsecretPersistence(location)
+    raise RuntimeError(f"Unsupported platform: {sys.platform}")
+
+
+class BasePersistence(ABC):
+    """What all persistences have in common.
+
+    One may be passed to MSAL directly, ``ClientApplication(..., token_cache=persistence)``:
+    what MSAL asks of it is answered by a :class:`PersistedTokenCache` of its own.
+    """
+
+    is_encrypted = False  # to be overridden
+
+    @abstractmethod
+    def save(self, content: str) -> None:
+        """Stores the text, replacing what was stored before; takes no lock."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def load(self) -> str:
+        """The text that was stored last.
+
+        :raises PersistenceNotFound: when there is none.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def time_last_modified(self) -> float:
+        """When it was stored, in seconds since 1970.
+
+        :raises PersistenceNotFound: when there is none.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def get_location(self) -> str:
+        """The file that holds the text or, for a keyring, signals a change of it."""
+        raise NotImplementedError
+
+    def delete(self) -> None:
+        """Removes what is stored; that there is nothing is fine."""
+        raise NotImplementedError(f"{type(self).__name__} cannot delete")
+
+    def verify(self) -> None:
+        """Proves that this store works: saves a probe beside the content, reads it, deletes it.
+
+        :raises PersistenceError: with what to do about it.
+        """
+        probe = self._probe()
+        text = secrets.token_hex(16)
+        try:
+            probe.save(text)
+            if probe.load() != text:
+                raise PersistenceDamaged(
+                    None, "The store returned something else than was saved.", self.get_location()
+                )
+        finally:
+            probe.delete()
+
+    def _probe(self) -> BasePersistence:
+        """A persistence of the same kind in another place."""
+        raise NotImplementedError(f"{type(self).__name__} cannot verify")
+
+    def _stamp(self) -> Stamp:
+        return self.time_last_modified()
+
+    def _save_and_stamp(self, content: str) -> Stamp:
+        """Saves, and returns the stamp of just what was saved, as far as the store can tell."""
+        self.save(content)
+        return self._stamp()
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for what this object does not have, so the cache is made only for MSAL.
+        from .token_cache import PersistedTokenCache
+
+        if name.startswith("__") or not hasattr(PersistedTokenCache, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        cache = self.__dict__.get("_cache_for_msal")
+        if cache is None:
+            cache = self.__dict__.setdefault("_cache_for_msal", PersistedTokenCache(self))
+        return getattr(cache, name)
+
+
+class FilePersistence(BasePersistence):
+    """Text in a file that only its owner can read: not encrypted.
+
+    A reader always finds a whole version, the old one or the new one.
+
+    :param location: The file; ``~`` is expanded, missing directories are made (0700).
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        self._location = os.path.expanduser(_location(location))
+        self._swept = False
+        try:
+            _mkdir_p(os.path.dirname(self._location))
+        except OSError as error:
+            raise _directory_error(error) from None
+
+    def save(self, content: str) -> None:
+        self._replace(_encode(content))
+
+    def load(self) -> str:
+        return _decode(self._read(), self._location)
+
+    def time_last_modified(self) -> float:
+        return self._file_stamp().mtime_ns / 1e9
+
+    def touch(self) -> None:
+        """Sets the time of the last modification to now, without content."""
+        _native.file_touch(self._location)
+
+    def get_location(self) -> str:
+        return self._location
+
+    def delete(self) -> None:
+        try:
+            _native.file_delete(self._location)
+        except PersistenceNotFound:
+            pass  # what was wanted
+
+    def _probe(self) -> BasePersistence:
+        return FilePersistence(self._location + ".verify")
+
+    def _stamp(self) -> Stamp:
+        # Programs, and the mocks of their tests, override time_last_modified: ask them then.
+        if type(self).time_last_modified is _TIME_LAST_MODIFIED:
+            return self._file_stamp()
+        return self.time_last_modified()
+
+    def _save_and_stamp(self, content: str) -> Stamp:
+        if type(self).save is _SAVE and type(self).time_last_modified is _TIME_LAST_MODIFIED:
+            return self._replace(_encode(content))
+        return super()._save_and_stamp(content)
+
+    def _file_stamp(self) -> _native.Stamp:
+        try:
+            return _native.file_stat(self._location)
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+
+    def _replace(self, data: bytes) -> _native.Stamp:
+        stamp = _native.file_replace(self._location, data)
+        if not self._swept:
+            self._swept = True
+            _native.file_sweep(self._location)
+        return stamp
+
+    def _read(self) -> bytes:
+        try:
+            return _native.file_read(self._location)[0]
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+
+
+# As they are before anybody patches them.
+_TIME_LAST_MODIFIED = FilePersistence.time_last_modified
+_SAVE = FilePersistence.save
+
+
+def _directory_error(error: OSError) -> PersistenceError:
+    """The same error, as a PersistenceError that is still what 1.3.1 raised."""
+    kind: type[PersistenceError] = PersistenceError
+    remedy = "Choose a location in a directory that exists or can be made."
+    if isinstance(error, PermissionError):
+        kind, remedy = PersistenceDenied, "Choose a location in a directory that you may write to."
+    return kind(error.errno, f"{error.strerror}. {remedy}", error.filename)
+
+
+class FilePersistenceWithDataProtection(FilePersistence):
+    """Text in a file, encrypted by the Windows Data Protection API (DPAPI).
+
+    :param location: The file; ``~`` is expanded, missing directories are made.
+    :param entropy: A second key; whoever decrypts needs the same.
+    :raises PersistenceUnavailable: on other systems.
+    """
+
+    is_encrypted = True
+
+    def __init__(self, location: str | os.PathLike[str], entropy: str = "") -> None:
+        from .windows import WindowsDataProtectionAgent
+
+        self._dp_agent = WindowsDataProtectionAgent(entropy=entropy)
+        super().__init__(location)
+
+    def save(self, content: str) -> None:
+        self._replace(self._protect(content))
+
+    def load(self) -> str:
+        data = self._read()
+        if not data:  # Node creates an empty file; .NET, Java and Go read one as "no data"
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
+        try:
+            return self._dp_agent.unprotect(data)
+        except OSError as error:
+            raise PersistenceDecryptionError(
+                error.errno, f"Decryption failed: {error.strerror}", self._location
+            ) from error
+
+    def _protect(self, content: str) -> bytes:
+        try:
+            return self._dp_agent.protect(content)
+        except OSError as error:
+            raise PersistenceEncryptionError(
+                error.errno, f"Encryption failed: {error.strerror}", self._location
+            ) from error
+
+    def _probe(self) -> BasePersistence:
+        return FilePersistenceWithDataProtection(self._location + ".verify")
+
+
+class _SignalFilePersistence(BasePersistence):
+    """Keeps the text in a keyring, and a file whose time tells that it changed."""
+
+    is_encrypted = True
+    _file_persistence: FilePersistence
+
+    def time_last_modified(self) -> float:
+        return self._file_persistence.time_last_modified()
+
+    def get_location(self) -> str:
+        return self._file_persistence.get_location()
+
+
+class KeychainPersistence(_SignalFilePersistence):
+    """Text in the macOS keychain, as a generic password.
+
+    :param signal_location: A file that is touched at each save, so that other programs, and
+        ``time_last_modified()``, can tell; it holds nothing.
+    :param service_name: Of the keychain item; default ``msal-extensions``.
+    :param account_name: Of the keychain item; default: the SHA-256 of ``signal_location``.
+    :raises PersistenceUnavailable: on other systems.
+    """
+
+    def __init__(
+        self,
+        signal_location: str | os.PathLike[str],
+        service_name: str | None = None,
+        account_name: str | None = None,
+    ) -> None:
+        location = _location(signal_location)
+        _native.keychain_require()
+        self._file_persistence = FilePersistence(location)
+        self._service_name = service_name or "msal-extensions"
+        self._account_name = account_name or _auto_hash(location)
+
+    def save(self, content: str) -> None:
+        _native.keychain_save(self._service_name, self._account_name, _encode(content))
+        self._file_persistence.touch()
+
+    def load(self) -> str:
+        data = _native.keychain_load(self._service_name, self._account_name)
+        return _decode(data, f"Service:{self._service_name} Account:{self._account_name}")
+
+    def delete(self) -> None:
+        try:
+            _native.keychain_delete(self._service_name, self._account_name)
+        except PersistenceNotFound:
+            pass  # what was wanted
+        self._file_persistence.delete()
+
+    def _probe(self) -> BasePersistence:
+        return KeychainPersistence(
+            self.get_location() + ".verify", self._service_name, self._account_name + ".verify"
+        )
+
+
+class LibsecretPersistence(_SignalFilePersistence):
+    """Text in the Secret Service of a Linux desktop (gnome-keyring, KWallet), by libsecret.
+
+    The constructor reaches the service, and raises if that fails; it stores nothing.
+
+    :param signal_location: A file that is touched at each save, so that other programs, and
+        ``time_last_modified()``, can tell; it holds nothing.
+    :param schema_name: Of the item; default: the SHA-256 of ``signal_location``.
+    :param attributes: Strings that identify the item, together with the schema's name.
+    :param kwargs: ``label``, ``attribute_types``, ``collection``, ``timeout``: see
+        :class:`msal_extensions.libsecret.LibSecretAgent`.
+    :raises PersistenceUnavailable: (also a RuntimeError) when there is no such service.
+    """
+
+    def __init__(
+        self,
+        signal_location: str | os.PathLike[str],
+        schema_name: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        from .libsecret import LibSecretAgent
+
+        location = _location(signal_location)
+        self._agent = LibSecretAgent(schema_name or _auto_hash(location), attributes or {}, **kwargs)
+        self._agent.connect()
+        self._file_persistence = FilePersistence(location)
+
+    def save(self, content: str) -> None:
+        if self._agent.save(content):
+            self._file_persistence.touch()
+
+    def load(self) -> str:
+        data = self._agent.load()
+        if data is None:
+            raise PersistenceNotFound(
+                None,
+                "Keyring persistence not initialized. You can recover by call a save() first.",
+                self.get_location(),
+            )
+        return data
+
+    def delete(self) -> None:
+        self._agent.clear()
+        self._file_persistence.delete()
+
+    def _probe(self) -> BasePersistence:
+        item = self._agent.item
+        return LibsecretPersistence(
+            self.get_location() + ".verify",
+            item.schema + ".verify",
+            item.attributes,
+            label=item.label,
+            attribute_types=item.types,
+            collection=item.collection,
+            timeout=self._agent.timeout,
+        )
