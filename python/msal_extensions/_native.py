@@ -278,9 +278,7 @@ def dpapi_require() -> None:
 def dpapi_protect(data: bytes, entropy: bytes, scope: int) -> bytes:
     """Encrypts for this user (scope 0) or this machine (scope 1)."""
     error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
-    status = lib.msalex_dpapi_protect(
-        data, len(data), entropy, len(entropy), scope, blob, error
-    )
+    status = lib.msalex_dpapi_protect(data, len(data), entropy, len(entropy), scope, blob, error)
     _check_store(status, error, "DPAPI")
     return _take(blob)
 

@@ -75,7 +75,7 @@ class LockError(RuntimeError):
     """The lock could not be obtained in time; the message names the file and its holder."""
 
 
-class LockFileError(LockError, OSError):
+class LockFileError(OSError, LockError):
     """The lock file could not be made or opened; ``errno`` and ``filename`` say why."""
 
 

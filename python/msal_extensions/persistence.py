@@ -6,6 +6,7 @@ module is imported, so by having one an app developer knows whether the data is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -208,10 +209,8 @@ class FilePersistence(BasePersistence):
         return self._location
 
     def delete(self) -> None:
-        try:
+        with contextlib.suppress(PersistenceNotFound):
             _native.file_delete(self._location)
-        except PersistenceNotFound:
-            pass  # what was wanted
 
     def _probe(self) -> BasePersistence:
         return FilePersistence(self._location + ".verify")
@@ -347,10 +346,8 @@ class KeychainPersistence(_SignalFilePersistence):
         return _decode(data, f"Service:{self._service_name} Account:{self._account_name}")
 
     def delete(self) -> None:
-        try:
+        with contextlib.suppress(PersistenceNotFound):
             _native.keychain_delete(self._service_name, self._account_name)
-        except PersistenceNotFound:
-            pass  # what was wanted
         self._file_persistence.delete()
 
     def _probe(self) -> BasePersistence:
@@ -383,7 +380,9 @@ class LibsecretPersistence(_SignalFilePersistence):
         from .libsecret import LibSecretAgent
 
         location = _location(signal_location)
-        self._agent = LibSecretAgent(schema_name or _auto_hash(location), attributes or {}, **kwargs)
+        self._agent = LibSecretAgent(
+            schema_name or _auto_hash(location), attributes or {}, **kwargs
+        )
         self._agent.connect()
         self._file_persistence = FilePersistence(location)
 

@@ -1,0 +1,77 @@
+"""Real processes for the tests: snippets of Python that run beside each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+#: Seconds after which a process that should have ended is a failure.
+PATIENCE = 120
+
+
+def python(
+    code: str,
+    *arguments: str,
+    command: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a snippet to its end; its output is text."""
+    return subprocess.run(  # noqa: S603
+        [*command, "-c", textwrap.dedent(code), *arguments],
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=check,
+    )
+
+
+def crowd(
+    code: str,
+    count: int,
+    *arguments: str,
+    command: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Runs the snippet in ``count`` processes that get going at the same moment.
+
+    The snippet says ``ready`` on a line, reads one line, and works; ``sys.argv[1]`` is the
+    process's number.  Returns what each printed after that; a failure of one is one of all.
+    """
+    start = "import sys\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
+    processes = [
+        subprocess.Popen(  # noqa: S603
+            [*command, "-c", start + textwrap.dedent(code), str(number), *arguments],
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line == "ready\n", process.communicate()[1]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = []
+        for process in processes:
+            output, errors = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, errors
+            outputs.append(output)
+        return outputs
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

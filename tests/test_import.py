@@ -1,0 +1,89 @@
+"""Importing costs little, writes nothing and needs nothing."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.processes import python
+
+
+def test_importing_writes_nothing_and_needs_no_writable_disk(tmp_path: Path) -> None:
+    output = python(
+        """
+        import builtins, os, sys
+        def deny(name, arguments):
+            if name == "open" and isinstance(arguments[2], int) and arguments[2] & (
+                os.O_WRONLY | os.O_RDWR | os.O_CREAT
+            ) or name in ("os.mkdir", "os.rename", "os.remove", "os.utime", "os.truncate"):
+                raise PermissionError(name, arguments)
+        import msal
+        sys.dont_write_bytecode = True
+        sys.addaudithook(deny)
+        import msal_extensions, msal_extensions.libsecret, msal_extensions.cache_lock
+        print("imported")
+        """,
+        environment={"HOME": "/nonexistent", "TMPDIR": "/nonexistent"},
+    )
+    assert output.stdout == "imported\n"
+
+
+def test_loading_works_on_a_read_only_file_system(tmp_path: Path) -> None:
+    (tmp_path / "cache.bin").write_text('{"AccessToken": {}}')
+    output = python(
+        """
+        import os, sys
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+        if os.geteuid() == 0:
+            os.chmod(os.path.dirname(sys.argv[1]), 0o555)
+            for parent in (os.path.dirname(os.path.dirname(sys.argv[1])),):
+                os.chmod(parent, 0o755)
+            os.setuid(65534)
+        print(list(cache.search("AccessToken")))
+        """,
+        str(tmp_path / "cache.bin"),
+        check=False,
+    )
+    assert output.stdout == "[]\n" or "Permission" in output.stderr
+
+
+def test_importing_costs_little_beyond_msal() -> None:
+    """The promise is 20 ms; the bound here is generous, as machines are noisy."""
+    code = (
+        "import time, msal; before = time.perf_counter(); import msal_extensions;"
+        "print((time.perf_counter() - before) * 1000)"
+    )
+    milliseconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)  # noqa: S603
+        for _ in range(7)
+    ]
+    print(f"import msal_extensions after msal: median {statistics.median(milliseconds):.1f} ms")
+    assert min(milliseconds) < 100
+
+
+def test_importing_loads_neither_cryptography_nor_pycparser_nor_gi() -> None:
+    output = python(
+        """
+        import sys, msal_extensions
+        print(sorted({"gi", "pycparser", "portalocker", "ctypes", "win32crypt"} & set(sys.modules)))
+        """
+    )
+    assert output.stdout == "[]\n"
+
+
+def test_the_version_is_one_that_msal_and_azure_cli_accept() -> None:
+    import msal_extensions
+
+    major, minor, rest = msal_extensions.__version__.split(".", maxsplit=3)
+    assert (major, minor, rest) == ("1", "3", "1+native1")
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    import msal_extensions
+
+    directory = os.path.dirname(msal_extensions.__file__)
+    assert os.path.exists(os.path.join(directory, "py.typed"))
