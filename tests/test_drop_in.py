@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.processes import crowd, python
-from tests.support.reference import reference_python
 
 import msal_extensions
+from tests.support.processes import crowd, python
+from tests.support.reference import reference_python
 
 #: What other packages import, see "Who imports what" in the facts this project started from.
 EXPORTS = {
@@ -28,7 +28,9 @@ EXPORTS = {
         " LibsecretPersistence build_encrypted_persistence PersistenceError PersistenceNotFound"
         " PersistenceEncryptionError PersistenceDecryptionError ABC _mkdir_p _auto_hash"
     ),
-    "msal_extensions.token_cache": "PersistedTokenCache CrossPlatLock LockError PersistenceNotFound",
+    "msal_extensions.token_cache": (
+        "PersistedTokenCache CrossPlatLock LockError PersistenceNotFound"
+    ),
     "msal_extensions.filelock": "CrossPlatLock LockError",
     "msal_extensions.cache_lock": "CrossPlatLock LockError",
     "msal_extensions.libsecret": "LibSecretAgent trial_run",
@@ -113,8 +115,8 @@ def test_signatures_and_base_classes_accept_whatever_1_3_1_accepted() -> None:
 def test_a_star_import_of_persistence_brings_the_same_names() -> None:
     names = "from msal_extensions.persistence import *; print(sorted(globals()))"
     command, environment = reference_python(portalocker=False)
-    theirs = eval(python(names, command=command, environment=environment).stdout)  # noqa: S307
-    ours = eval(python(names).stdout)  # noqa: S307
+    theirs = eval(python(names, command=command, environment=environment).stdout)
+    ours = eval(python(names).stdout)
     wanted = {name for name in theirs if name.startswith("Persist") or name.endswith("Persistence")}
     assert wanted | {"ABC", "build_encrypted_persistence"} <= set(ours)
 
@@ -167,7 +169,7 @@ def test_a_lock_held_by_one_keeps_the_other_out(tmp_path: Path, portalocker: boo
         (command, environment, [sys.executable], {}),
     ]
     for holder, holders_environment, waiter, waiters_environment in both:
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             [*holder, "-c", textwrap.dedent(HOLD), path],
             env={**os.environ, **holders_environment},
             stdin=subprocess.PIPE,

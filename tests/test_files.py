@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.capability import needs
 
 from msal_extensions import (
     FilePersistence,
@@ -24,6 +23,7 @@ from msal_extensions import (
     PersistenceIsADirectory,
     PersistenceNotFound,
 )
+from tests.support.capability import needs
 
 SIZE = 300_000  # characters
 
@@ -96,7 +96,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_litter(locatio
     persistence.save(version(0))
     inside = mmap.mmap(-1, 1)
     within_save = 0
-    moments = random.Random(20261122)  # noqa: S311
+    moments = random.Random(20261122)
     for _ in range(500):
         inside[0] = 0
         writer = forked_writer(location, inside)
@@ -122,7 +122,7 @@ def test_a_sweep_spares_a_living_writer_young_files_and_other_names(location: Pa
     long_ago = time.time() - 3600
     os.utime(living, (long_ago, long_ago))
     os.utime(others, (long_ago, long_ago))
-    with subprocess.Popen(["flock", "--no-fork", str(living), "sleep", "60"]) as holder:  # noqa: S603, S607
+    with subprocess.Popen(["flock", "--no-fork", str(living), "sleep", "60"]) as holder:
         try:
             wait_until_locked(living)
             FilePersistence(location).save("x")
@@ -152,8 +152,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     needs(None if os.geteuid() == 0 else "only root can mount a small tmpfs")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(  # noqa: S603
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)],  # noqa: S607
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)],
         capture_output=True,
         text=True,
         check=False,
@@ -162,7 +162,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        subprocess.run(["umount", str(disk)], check=True)  # noqa: S603, S607
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_the_old_content_stays(small_disk: Path) -> None:
@@ -232,14 +232,14 @@ def test_where_a_rename_cannot_be_the_file_is_written_in_place(tmp_path: Path) -
     source, point = tmp_path / "source.bin", tmp_path / "mounted.bin"
     source.write_text("a longer old content")
     point.touch()
-    mount = subprocess.run(["mount", "--bind", source, point], check=False)  # noqa: S603, S607
+    mount = subprocess.run(["mount", "--bind", source, point], check=False)
     needs("cannot bind-mount a file" if mount.returncode else None)
     try:
         FilePersistence(point).save("new")
         assert source.read_text() == "new"
         assert FilePersistence(point).load() == "new"
     finally:
-        subprocess.run(["umount", str(point)], check=True)  # noqa: S603, S607
+        subprocess.run(["umount", str(point)], check=True)
     assert sorted(os.listdir(tmp_path)) == ["mounted.bin", "source.bin"]
 
 
@@ -416,8 +416,8 @@ def test_a_watcher_of_changed_files_is_told_of_a_save(location: Path) -> None:
     needs(None if shutil.which("inotifywait") else "inotifywait (inotify-tools) is not installed")
     persistence = FilePersistence(location)
     persistence.save("old")
-    with subprocess.Popen(  # noqa: S603
-        ["inotifywait", "-m", "-t", "20", "--format", "%e %f", str(location.parent)],  # noqa: S607
+    with subprocess.Popen(
+        ["inotifywait", "-m", "-t", "20", "--format", "%e %f", str(location.parent)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -430,4 +430,3 @@ def test_a_watcher_of_changed_files_is_told_of_a_save(location: Path) -> None:
         told = any(line == f"ATTRIB {location.name}\n" for line in watcher.stdout)
         watcher.terminate()
     assert told
-

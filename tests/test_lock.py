@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.processes import crowd, python
 
 from msal_extensions import CrossPlatLock, LockError
+from tests.support.processes import crowd, python
 
 GENEROUS = 30  # seconds, for what should take no time at all
 
@@ -33,7 +33,7 @@ with CrossPlatLock(sys.argv[1]):
     print("held", flush=True)
     {then}
 """
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
@@ -191,7 +191,7 @@ def test_a_stopped_holder_is_not_robbed(path: Path) -> None:
 def test_ctrl_c_ends_a_wait(path: Path) -> None:
     process = holder(path)
     try:
-        waiter = subprocess.Popen(  # noqa: S603
+        waiter = subprocess.Popen(
             [
                 sys.executable,
                 "-c",
@@ -313,7 +313,7 @@ def test_a_file_without_a_pid_is_stale_after_five_seconds(path: Path, content: b
 def test_a_peers_file_is_respected_while_its_pid_lives_and_taken_over_after(
     path: Path, form: str
 ) -> None:
-    with subprocess.Popen(["sleep", "600"]) as peer:  # noqa: S607
+    with subprocess.Popen(["sleep", "600"]) as peer:
         path.write_text(form.format(peer.pid), encoding="utf-8")
         with pytest.raises(LockError):
             CrossPlatLock(path, timeout=0.2).acquire()
@@ -357,10 +357,11 @@ def test_a_peer_with_a_kernel_lock_and_a_dead_pid_is_respected(path: Path) -> No
 
     for lock in (fcntl.flock, fcntl.lockf):
         code = (
-            f"import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.{lock.__name__}(f, fcntl.LOCK_EX)\n"
+            "import fcntl, sys; f = open(sys.argv[1], 'w')\n"
+            f"fcntl.{lock.__name__}(f, fcntl.LOCK_EX)\n"
             "f.write('999999999 az'); f.flush(); print('held', flush=True); sys.stdin.read()"
         )
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             [sys.executable, "-c", code, str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,10 +13,10 @@ from unittest import mock
 
 import msal
 import pytest
-from tests.support.processes import crowd, python
 
-from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
+from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
 from msal_extensions.persistence import BasePersistence, PersistenceError
+from tests.support.processes import crowd, python
 
 ACCESS_TOKEN = msal.TokenCache.CredentialType.ACCESS_TOKEN
 REFRESH_TOKEN = msal.TokenCache.CredentialType.REFRESH_TOKEN
@@ -239,7 +239,7 @@ def test_expired_tokens_are_purged_in_one_write(
     count_locks.clear()
     assert secrets_of(cache) == {"fresh"}
     assert (len(count_locks), persistence.saves) == (1, 1)
-    assert list(json.loads(persistence.load())["AccessToken"].values())[0]["secret"] == "fresh"
+    assert next(iter(json.loads(persistence.load())["AccessToken"].values()))["secret"] == "fresh"
 
 
 def test_a_search_does_not_wait_for_a_lock_held_elsewhere(

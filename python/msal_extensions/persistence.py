@@ -16,14 +16,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _native
-from .errors import (
-    PersistenceDamaged,
-    PersistenceDecryptionError,
-    PersistenceDenied,
-    PersistenceEncryptionError,
-    PersistenceError,
-    PersistenceNotFound,
-)
+from .errors import PersistenceDamaged, PersistenceDenied
+from .errors import PersistenceDecryptionError as PersistenceDecryptionError
+from .errors import PersistenceEncryptionError as PersistenceEncryptionError
+from .errors import PersistenceError as PersistenceError
+from .errors import PersistenceNotFound as PersistenceNotFound
 
 #: Compared for difference only: a file's stamp, or what time_last_modified() returned.
 Stamp = _native.Stamp | float

@@ -20,7 +20,7 @@ def python(
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a snippet to its end; its output is text."""
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [*command, "-c", textwrap.dedent(code), *arguments],
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
@@ -45,7 +45,7 @@ def crowd(
     """
     start = "import sys\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
     processes = [
-        subprocess.Popen(  # noqa: S603
+        subprocess.Popen(
             [*command, "-c", start + textwrap.dedent(code), str(number), *arguments],
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,

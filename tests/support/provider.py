@@ -1,0 +1,29 @@
+"""The identity provider of samples/ as a fixture.
+
+Import provider_fixture into a test module and ask for `provider`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from samples.local_identity_provider import LocalIdentityProvider
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SCOPES = ["https://graph.microsoft.com/.default"]
+
+
+@pytest.fixture(name="provider")
+def provider_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalIdentityProvider]:
+    """A running provider that requests, and so MSAL, trusts.
+
+    By the variable, not by MSAL's verify=: requests lets REQUESTS_CA_BUNDLE win over that one, and
+    the machine may have set it.
+    """
+    with LocalIdentityProvider() as running:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", running.certificate)
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        yield running
