@@ -311,10 +311,8 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
     return msalex__ok(error);
 }
 
-/* Waits for what the last look found in the way.  0: look again or, when queued, granted. */
-static int wait_for_change(msalex_lock *lock, int64_t timeout_ms) {
-    if (lock->file != NULL)
-        return msalex__queue_wait(lock->file, timeout_ms);
+/* Waits until a peer's file may have gone: 0, ETIMEDOUT or EINTR. */
+static int wait_for_peer(msalex_lock *lock, int64_t timeout_ms) {
     if (!lock->watching) {
         lock->watching = true;
         if ((lock->watch = msalex__watch_open(lock->path)) >= 0)
@@ -330,27 +328,26 @@ static void stop_watching(msalex_lock *lock) {
     lock->watching = false;
 }
 
+static int64_t time_left(int64_t deadline) {
+    int64_t left = deadline - msalex__now_ms();
+    return deadline == INT64_MAX ? -1 : left > 0 ? left : 0;
+}
+
 int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
     const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
     const bool once = timeout_ms == 0 && lock->file == NULL;
-    int code;
+    int code = 0;
 
     if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; !once || tries < TRIES_MAX; tries++) {
         enum outcome outcome = lock->file != NULL ? QUEUED : look(lock, once, error);
-        if (outcome == QUEUED || (outcome == PEER && !once)) {
-            int64_t left = timeout_ms < 0 ? -1 : deadline - msalex__now_ms();
-            code = wait_for_change(lock, timeout_ms < 0 ? -1 : left > 0 ? left : 0);
-            if (code == EINTR || code == ETIMEDOUT)
-                return msalex__fail_errno(error, code, "flock");
-            if (code != 0) {
-                msalex__queue_leave(lock->file);
-                lock->file = NULL;
-                return msalex__fail_errno(error, code, "flock");
-            }
-            outcome = lock->file != NULL ? take_over(lock) : CHANGED;
-        }
+        if (outcome == QUEUED &&
+            (code = msalex__queue_wait(lock->file, time_left(deadline))) == 0)
+            outcome = take_over(lock);
+        if (outcome == PEER && !once)
+            code = wait_for_peer(lock, time_left(deadline));
+
         if (outcome == HELD) {
             stop_watching(lock);
             lock->held = true;
@@ -358,8 +355,15 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
         }
         if (outcome == FAILED)
             return msalex__status_of_errno((int)error->code);
-        if (outcome == BUSY || outcome == PEER)
+        if (outcome == BUSY || (outcome == PEER && once))
             break;
+        if (code == EINTR || code == ETIMEDOUT)
+            return msalex__fail_errno(error, code, "flock");
+        if (code != 0) { /* only flock says anything else */
+            msalex__queue_leave(lock->file);
+            lock->file = NULL;
+            return msalex__fail_errno(error, code, "flock");
+        }
     }
     return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "flock", "the lock is held");
 }
