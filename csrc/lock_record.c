@@ -62,7 +62,9 @@ int64_t msalex__record_pid(const char *bytes, size_t size) {
     if (!isdigit((unsigned char)text[0]))
         return 0;
     pid = strtoll(text, &end, 10);
-    return *end == '\0' || *end == ' ' || *end == '}' || *end == '\r' || *end == '\n' ? pid : 0;
+    if (*end != '\0' && strchr(" }\r\n", *end) == NULL)
+        return 0;
+    return pid <= INT32_MAX ? pid : 0; /* no system has larger ones */
 }
 
 size_t msalex__record_text_size(const char *bytes, size_t size) {

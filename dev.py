@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""The two commands of the README, and the checks they consist of.
+
+    python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
+    python3 dev.py test [...]         install what the tests need, lint, run pytest
+    python3 dev.py lint               the checks that run no test
+
+Further arguments go to the sample or to pytest. Needs Python 3.10 and nothing else: as root on
+Debian or Ubuntu it installs the system packages that are missing, otherwise it names them. Virtual
+environments live under .venv and are made anew only when something they are made of has changed.
+Downloads and the type checker's memory are kept in MSALEX_CACHE (default
+~/.cache/msal-extensions-native), which may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parent
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "csrc", "python")
+C_WARNINGS = (
+    *("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic"),
+    "-Werror",
+)
+# What the tests use besides a compiler; without one of these some of them skip.
+TEST_PACKAGES = (
+    *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
+    *("python3-gi", "gir1.2-secret-1", "inotify-tools", "strace", "valgrind"),
+)
+APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
+
+
+class Failure(Exception):
+    """What went wrong and what to do about it, in one sentence."""
+
+
+def say(text: str) -> None:
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+def run(command: Sequence[str], what: str, seconds: float, env: Mapping[str, str]) -> None:
+    """Run quietly; when it fails show the end of what it said."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            env=env,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{what} took longer than {seconds:.0f} s: {shlex.join(command)}") from None
+    except OSError as error:
+        raise Failure(f"{what} failed: {error}") from None
+    if done.returncode != 0:
+        said = done.stdout.decode(errors="replace").splitlines()
+        print("\n".join(said[-200:]), file=sys.stderr)
+        raise Failure(f"{what} failed with status {done.returncode}: {shlex.join(command)}")
+
+
+# ---- system packages --------------------------------------------------------------------
+
+
+def compiler() -> str | None:
+    """The C compiler that setuptools will use."""
+    return shutil.which(os.environ.get("CC", "").split(" ")[0] or "cc") or shutil.which("gcc")
+
+
+def has_c_library() -> bool:
+    """Are the C library's headers here?  Debian's compiler comes without them."""
+    cc = compiler()
+    if cc is None:
+        return False
+    command = [cc, "-E", "-x", "c", "-o", os.devnull, "-"]
+    program = "#include <stdio.h>\n"
+    return subprocess.run(command, input=program, text=True, capture_output=True).returncode == 0
+
+
+def missing_for_build() -> list[str]:
+    """The packages without which nothing can be built here."""
+    python = f"python3.{sys.version_info.minor}"
+    missing = []
+    if compiler() is None:
+        missing += ["gcc"]
+    if not has_c_library():
+        missing += ["libc6-dev"]
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing += [f"{python}-dev"]
+    if importlib.util.find_spec("ensurepip") is None:
+        missing += [f"{python}-venv"]
+    return missing
+
+
+def missing_for_tests() -> list[str]:
+    """The packages without which some tests skip."""
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
+    if shutil.which("dpkg-query") is None:
+        return []
+    known = subprocess.run([*query, *TEST_PACKAGES], capture_output=True, text=True, timeout=60)
+    return [name for name in TEST_PACKAGES if f"{name} installed" not in known.stdout.split("\n")]
+
+
+def apt_install(packages: Sequence[str]) -> None:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    options = ["-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
+    say(f"installing {' '.join(packages)}")
+    with contextlib.suppress(Failure):  # an old list of packages may do
+        run(["apt-get", *options, "update"], "apt-get update", APT_UPDATE_S, env)
+    install = ["apt-get", *options, "install", "-y", "--no-install-recommends", *packages]
+    run(install, "installing system packages", APT_INSTALL_S, env)
+
+
+def system_packages(for_tests: bool) -> None:
+    """Install what is missing, or say so: needed to build, a failure; for tests, a warning."""
+    needed, wanted = missing_for_build(), missing_for_tests() if for_tests else []
+    if not needed and not wanted:
+        return
+    packages = needed + wanted
+    if shutil.which("apt-get") is None:
+        reason = "this is not Debian or Ubuntu: install what these packages hold there"
+    elif os.geteuid() != 0:
+        reason = f"run this once: sudo apt-get install {' '.join(packages)}"
+    else:
+        reason = ""
+        try:
+            apt_install(packages)
+        except Failure as failure:
+            reason = str(failure)
+        needed = missing_for_build()
+        wanted = missing_for_tests() if for_tests else []
+    if needed:
+        raise Failure(f"{' '.join(needed)} missing; {reason or 'apt-get did not bring it'}")
+    if wanted:
+        say(f"the tests that need {' '.join(wanted)} will skip; {reason}")
+
+
+# ---- virtual environments ---------------------------------------------------------------
+
+
+def cache_directory() -> Path:
+    """Where heavy things are kept between checkouts; a place in this one when it cannot be."""
+    chosen = os.environ.get("MSALEX_CACHE") or "~/.cache/msal-extensions-native"
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        directory = Path(chosen).expanduser().resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        if os.access(directory, os.W_OK):
+            return directory
+    directory = ROOT / ".venv" / "cache"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def environment() -> dict[str, str]:
+    """The environment of all that runs in a virtual environment."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    env["MSALEX_CACHE"] = str(cache_directory())
+    env.setdefault("PIP_CACHE_DIR", str(cache_directory() / "pip"))
+    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    return env
+
+
+def digest(paths: Sequence[str], *more: str) -> str:
+    """One hash over names and contents."""
+    hashed = hashlib.sha256("\0".join(more).encode())
+    for path in (ROOT / name for name in paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix in (".pyc", ".so", ".o") or ".egg-info" in str(file):
+                continue
+            hashed.update(f"\0{file.relative_to(ROOT)}\0".encode())
+            hashed.update(file.read_bytes() if file.exists() else b"missing")
+    return hashed.hexdigest()
+
+
+@contextlib.contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Keep two runs in one checkout from making the same environment at once."""
+    with (ROOT / ".venv" / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another run of dev.py to finish its installation")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def copy_sources(to: Path) -> Path:
+    """Copy what the package is built from: in place, setuptools would build stale files too."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.o", ".*")
+    for source in (ROOT / name for name in SOURCES):
+        if source.is_dir():
+            shutil.copytree(source, to / source.name, ignore=ignored)
+        elif source.exists():
+            shutil.copy(source, to)
+    return to
+
+
+def prepare(name: str, group: str | None) -> Path:
+    """A virtual environment with the package, and a dependency group, as they are now: its
+    Python."""
+    directory = ROOT / ".venv" / name
+    python, stamp = directory / "bin" / "python", directory / "stamp"
+    tools = digest(["pyproject.toml", "dev.py"], sys.version, str(Path(sys.executable).resolve()))
+    package = digest(SOURCES)
+    env = environment()
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    directory.parent.mkdir(exist_ok=True)
+    with one_at_a_time(name), tempfile.TemporaryDirectory(prefix="msalex-") as temporary:
+        stamps = stamp.read_text().split() if stamp.exists() else []
+        if stamps == [tools, package]:
+            return python
+        say(f"installing into {directory.relative_to(ROOT)}")
+        source = str(copy_sources(Path(temporary)))
+        stamp.unlink(missing_ok=True)  # until all is done, nothing is
+        if stamps[:1] == [tools]:
+            reinstall = [*pip, "--force-reinstall", "--no-deps", source]
+            run(reinstall, "installing the package", PIP_S, env)
+        else:
+            venv = [sys.executable, "-m", "venv", "--clear", str(directory)]
+            run(venv, "making a virtual environment", PIP_S, env)
+            groups = ["--group", f"{ROOT / 'pyproject.toml'}:{group}"] if group else []
+            if group:  # older ones know no dependency groups
+                run([*pip, "--upgrade", "pip>=25.1"], "updating pip", PIP_S, env)
+            run([*pip, *groups, source], "installing the package", PIP_S, env)
+        stamp.write_text(f"{tools} {package}")
+    return python
+
+
+# ---- commands ---------------------------------------------------------------------------
+
+
+def c_sources() -> list[Path]:
+    """The C files that compile here: all but those of other systems."""
+    found = sorted((ROOT / "csrc").glob("*.c"))
+    return [path for path in found if not path.stem.endswith(("_windows", "_macos"))]
+
+
+def lint(python: Path) -> None:
+    """All checks that run no test; the first that fails ends it."""
+    env = environment()
+    c_command = [compiler() or "cc", *C_WARNINGS, "-I", str(ROOT / "csrc"), "-o", os.devnull, "-c"]
+    mypy = ["-m", "mypy", "--cache-dir", str(cache_directory() / "mypy"), "--no-error-summary"]
+    run([str(python), "-m", "ruff", "check", str(ROOT)], "ruff check", 300, env)
+    run([str(python), "-m", "ruff", "format", "--check", str(ROOT)], "ruff format", 300, env)
+    os.chdir(ROOT)
+    run([str(python), *mypy], "mypy", 600, env)
+    for path in c_sources():
+        run([*c_command, str(path)], f"compiling {path.relative_to(ROOT)}", 120, env)
+    say("ruff, mypy and the C compiler find nothing")
+
+
+def become(command: Sequence[str]) -> None:
+    """Run it in this process: its exit status, its signals and its last line are ours."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(ROOT)
+    os.execve(command[0], list(command), environment())
+
+
+def main(arguments: Sequence[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
+    if command not in ("quickstart", "test", "lint"):
+        print((__doc__ or "").strip(), file=sys.stderr)
+        return 0 if command in ("-h", "--help") else 2
+    system_packages(for_tests=command == "test")
+    if command == "quickstart":
+        become([str(prepare("quickstart", None)), "samples/quickstart.py", *rest])
+    python = prepare("test", "test")
+    lint(python)
+    if command == "test":
+        become([str(python), "-m", "pytest", *rest])
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 10):  # noqa: UP036 - it is what tells an older Python's user
+        sys.exit("dev.py: Python 3.10 or newer is needed; run dev.py with one, such as python3.12")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Failure, OSError) as failure:
+        sys.exit(f"dev.py: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

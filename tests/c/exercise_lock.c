@@ -1,0 +1,247 @@
+/* The lock between processes and threads: see msalex.h for the promises. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static const char PATH[] = "cache.lockfile";
+
+static msalex_lock *new_lock(const char *path) {
+    msalex_lock *lock = NULL;
+    CHECK_STATUS(msalex_lock_new(path, "exercise", &lock, &error), MSALEX_OK);
+    return lock;
+}
+
+static msalex_lock *held_lock(const char *path) {
+    msalex_lock *lock = new_lock(path);
+    CHECK_STATUS(msalex_lock_acquire(lock, 2000, &error), MSALEX_OK);
+    return lock;
+}
+
+/* Can it be had now?  Leaves nothing behind. */
+static int try_once(const char *path) {
+    msalex_lock *lock = new_lock(path);
+    int status = msalex_lock_acquire(lock, 0, &error);
+    msalex_lock_free(lock);
+    return status;
+}
+
+static bool vanishes(const char *path) {
+    for (int tries = 0; tries < 500 && file_exists(path); tries++)
+        sleep_ms(10);
+    return !file_exists(path);
+}
+
+static void file_lives_as_long_as_the_hold(void) {
+    msalex_buffer holder = {0};
+    char expected[64];
+    msalex_lock *lock = new_lock(PATH);
+
+    CHECK(!file_exists(PATH));
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_holder(PATH, &holder, &error), MSALEX_NOT_FOUND);
+    CHECK(holder.data == NULL && holder.size == 0);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_holder(PATH, &holder, &error), MSALEX_OK);
+    (void)snprintf(expected, sizeof expected, "%d exercise", (int)getpid());
+    CHECK(holder.size == strlen(expected) && memcmp(holder.data, expected, holder.size) == 0);
+    msalex_buffer_free(&holder);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_INVALID);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    CHECK(!file_exists(PATH));
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, -1, &error), MSALEX_OK);
+    msalex_lock_free(lock); /* releases */
+    CHECK(!file_exists(PATH));
+    msalex_lock_free(NULL);
+}
+
+static void second_waits_its_time_and_no_longer(void) {
+    msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
+    int64_t start = now_ms();
+
+    CHECK_STATUS(try_once(PATH), MSALEX_TIMEOUT);
+    CHECK(now_ms() - start < 1000);
+    start = now_ms();
+    CHECK_STATUS(msalex_lock_acquire(second, 100, &error), MSALEX_TIMEOUT);
+    CHECK(now_ms() - start >= 99 && now_ms() - start < 1500);
+    CHECK_STATUS(msalex_lock_check(second, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(second, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(second, &error), MSALEX_OK);
+    CHECK(vanishes(PATH));
+    msalex_lock_free(first);
+    msalex_lock_free(second);
+}
+
+struct visitor {
+    const char *path;
+    int *inside, visits, overlaps, status;
+};
+
+static void *visit(void *argument) {
+    struct visitor *visitor = argument;
+    msalex_error own;
+    msalex_lock *lock;
+
+    visitor->status = msalex_lock_new(visitor->path, "visitor", &lock, &own);
+    for (int i = 0; i < 50 && visitor->status == MSALEX_OK; i++) {
+        visitor->status = msalex_lock_acquire(lock, 60000, &own);
+        if (visitor->status != MSALEX_OK)
+            break;
+        visitor->overlaps += __atomic_fetch_add(visitor->inside, 1, __ATOMIC_SEQ_CST);
+        visitor->visits++;
+        (void)__atomic_sub_fetch(visitor->inside, 1, __ATOMIC_SEQ_CST);
+        visitor->status = msalex_lock_release(lock, &own);
+    }
+    msalex_lock_free(lock);
+    return NULL;
+}
+
+static void threads_exclude_each_other_on_one_path_only(void) {
+    int inside[2] = {0, 0};
+    struct visitor visitors[6] = {0};
+    pthread_t threads[6];
+
+    for (size_t i = 0; i < 6; i++) {
+        visitors[i].path = i % 2 == 0 ? PATH : "other.lockfile";
+        visitors[i].inside = &inside[i % 2];
+        CHECK(pthread_create(&threads[i], NULL, visit, &visitors[i]) == 0);
+    }
+    for (size_t i = 0; i < 6; i++) {
+        (void)pthread_join(threads[i], NULL);
+        CHECK(visitors[i].status == MSALEX_OK);
+        CHECK(visitors[i].visits == 50 && visitors[i].overlaps == 0);
+    }
+    CHECK(vanishes(PATH) && vanishes("other.lockfile"));
+}
+
+static void abandoned_wait_is_adopted(void) {
+    msalex_lock *first = held_lock(PATH), *next;
+
+    for (int i = 0; i < 20; i++) {
+        next = new_lock(PATH);
+        CHECK_STATUS(msalex_lock_acquire(next, 2, &error), MSALEX_TIMEOUT);
+        if (i % 2 == 0)
+            CHECK_STATUS(msalex_lock_release(next, &error), MSALEX_OK);
+        msalex_lock_free(next);
+    }
+    next = new_lock(PATH);
+    CHECK_STATUS(msalex_lock_acquire(next, 20, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(next, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_check(next, &error), MSALEX_OK);
+    CHECK_STATUS(try_once(PATH), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_release(next, &error), MSALEX_OK);
+    CHECK(vanishes(PATH));
+    msalex_lock_free(next);
+    msalex_lock_free(first);
+}
+
+static void abandoned_wait_gives_back_what_it_gets(void) {
+    for (int i = 0; i < 20; i++) {
+        msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
+        CHECK_STATUS(msalex_lock_acquire(second, 1, &error), MSALEX_TIMEOUT);
+        msalex_lock_free(second);
+        msalex_lock_free(first);
+        first = held_lock(PATH);
+        msalex_lock_free(first);
+        CHECK(vanishes(PATH));
+    }
+}
+
+static void release_of_a_wait_that_was_granted_gives_it_back(void) {
+    for (int i = 0; i < 20; i++) {
+        msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
+        CHECK_STATUS(msalex_lock_acquire(second, 5, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+        if (i % 2 == 0)
+            sleep_ms(5); /* granted meanwhile, and nobody asked */
+        CHECK_STATUS(msalex_lock_release(second, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(first, 2000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+        CHECK(vanishes(PATH));
+        msalex_lock_free(first);
+        msalex_lock_free(second);
+    }
+}
+
+static void removed_file_is_noticed_and_another_s_is_left_alone(void) {
+    msalex_lock *lock = held_lock(PATH);
+
+    CHECK(unlink(PATH) == 0);
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK(unlink(PATH) == 0);
+    write_text(PATH, "1 somebody else");
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_NOT_FOUND);
+    CHECK(has_text(PATH, "1 somebody else"));
+    msalex_lock_free(lock);
+}
+
+static void impossible_paths_fail_at_once(void) {
+    char name[300];
+
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    CHECK(mkdir("directory", 0700) == 0 && symlink("nowhere", "link") == 0);
+    CHECK(mkfifo("fifo", 0600) == 0);
+    CHECK_STATUS(try_once("missing/lockfile"), MSALEX_NOT_FOUND);
+    CHECK_STATUS(try_once("directory"), MSALEX_INVALID);
+    CHECK_STATUS(try_once("link"), MSALEX_INVALID);
+    CHECK_STATUS(try_once("fifo"), MSALEX_INVALID);
+    CHECK_STATUS(try_once(name), MSALEX_INVALID);
+    CHECK_STATUS(try_once(""), MSALEX_NOT_FOUND);
+    CHECK(!file_exists("nowhere"));
+}
+
+static void handle_alarm(int number) {
+    (void)number;
+}
+
+static void signal_interrupts_a_wait_which_keeps_its_place(void) {
+    const struct sigaction action = {.sa_handler = handle_alarm};
+    const struct itimerval soon = {.it_value = {.tv_usec = 50000}};
+    msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
+    int64_t start = now_ms();
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    CHECK_STATUS(msalex_lock_acquire(second, 20000, &error), MSALEX_INTERRUPTED);
+    CHECK(now_ms() - start < 5000 && signal(SIGALRM, SIG_DFL) != SIG_ERR);
+    CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(second, 2000, &error), MSALEX_OK);
+    msalex_lock_free(second);
+    msalex_lock_free(first);
+    CHECK(vanishes(PATH));
+}
+
+const struct property lock_properties[] = {
+    {"The lock file is there while the lock is held, and names the holder",
+     file_lives_as_long_as_the_hold},
+    {"A second one waits as long as it was told to, and gets the lock when it is free",
+     second_waits_its_time_and_no_longer},
+    {"Threads exclude each other on one path, and only there",
+     threads_exclude_each_other_on_one_path_only},
+    {"A wait that was given up is taken over by the next one here", abandoned_wait_is_adopted},
+    {"A wait that was given up gives the lock back when it gets it",
+     abandoned_wait_gives_back_what_it_gets},
+    {"A waiter that releases instead of acquiring leaves a free lock",
+     release_of_a_wait_that_was_granted_gives_it_back},
+    {"A lock file that somebody removed or replaced is noticed, and left alone",
+     removed_file_is_noticed_and_another_s_is_left_alone},
+    {"A path that can be no lock file fails at once and is left as it is",
+     impossible_paths_fail_at_once},
+    {"A signal interrupts a wait, which keeps its place",
+     signal_interrupts_a_wait_which_keeps_its_place},
+};
+const size_t lock_property_count = sizeof lock_properties / sizeof lock_properties[0];

@@ -1,0 +1,60 @@
+"""What holds for every test: the installed package, no skip on CI, nobody's real keyring."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.capability import (
+    pytest_make_collect_report as pytest_make_collect_report,
+)
+from tests.support.capability import (
+    pytest_runtest_makereport as pytest_runtest_makereport,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+SESSION_VARIABLES = (
+    "DBUS_SESSION_BUS_ADDRESS",
+    "XDG_RUNTIME_DIR",
+    "GNOME_KEYRING_CONTROL",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+)
+
+
+def pytest_configure() -> None:
+    """Detach from the developer's session: no test must meet his keyring by accident."""
+    for name in SESSION_VARIABLES:
+        os.environ.pop(name, None)
+    # Without an address GLib would look for a bus in other places.
+    os.environ["DBUS_SESSION_BUS_ADDRESS"] = "disabled:"
+
+
+def pytest_sessionstart() -> None:
+    """Refuse to test anything but the installed package."""
+    try:
+        import msal_extensions
+        from msal_extensions import _msalex  # noqa: F401
+    except ImportError as error:
+        pytest.exit(f"the package is not installed ({error}): run python3 dev.py test", 3)
+    if Path(msal_extensions.__file__).is_relative_to(ROOT / "python"):
+        pytest.exit("this is the source, not the installed package: run python3 dev.py test", 3)
+    if importlib.metadata.version("msal-extensions") != msal_extensions.__version__:
+        pytest.exit("another msal-extensions is installed: run python3 dev.py test", 3)
+
+
+@pytest.fixture
+def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a user who has just been made, for this process and its children."""
+    home = tmp_path / "home"
+    runtime = tmp_path / "runtime"
+    for directory in (home, runtime):
+        directory.mkdir(mode=0o700)
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    return home

@@ -1,0 +1,52 @@
+"""Is the installed package whole?  Run by any Python that has it; prints one line.
+
+Imports, saves, loads, locks, and signs in through PersistedTokenCache. Used by tests/test_wheel.py
+and, on each system a wheel is built for, by cibuildwheel. Needs nothing but the package.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import msal_extensions
+from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
+from msal_extensions.persistence import PersistenceNotFound
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        persistence = FilePersistence(str(Path(directory, "cache.bin")))
+        try:
+            persistence.load()
+        except PersistenceNotFound:
+            pass
+        else:
+            raise AssertionError("something was there before anything was saved")
+        persistence.save("{}")
+        assert persistence.load() == "{}"
+
+        lock_file = Path(directory, "lockfile")
+        with CrossPlatLock(str(lock_file)):
+            assert lock_file.exists()
+        assert not lock_file.exists()
+
+        cache = PersistedTokenCache(persistence)
+        cache.add(
+            {
+                "client_id": "client",
+                "scope": ["scope"],
+                "token_endpoint": "https://login.example/tenant/v2.0/token",
+                "response": {"access_token": "secret", "expires_in": 3600},
+            }
+        )
+        again = PersistedTokenCache(FilePersistence(persistence.get_location()))
+        found = list(again.search(cache.CredentialType.ACCESS_TOKEN, target=["scope"]))
+        assert [item["secret"] for item in found] == ["secret"], found
+    print(f"{msal_extensions.__version__} works on {platform.python_version()} {sys.platform}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The wheel holds what it should, exports what it must, and works on every CPython here."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.capability import needs
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "tests" / "support" / "smoke.py"
+WHEEL = r"msal_extensions-1\.3\.1\+native1-cp310-abi3-linux_\w+\.whl"
+NOT_SOURCES = ("build", "dist", "__pycache__", "*.egg-info", ".git", ".venv*", ".*_cache")
+# Which interpreter is behind a command: pyenv's are scripts, Debian's are links.
+IDENTIFY = (
+    "import os, sys, sysconfig\n"
+    "fits = sys.version_info >= (3, 10) and sys.implementation.name == 'cpython'\n"
+    "free = sysconfig.get_config_var('Py_GIL_DISABLED')\n"
+    "print(os.path.realpath(getattr(sys, '_base_executable', sys.executable))\n"
+    "      if fits and not free else '')"
+)
+
+
+def run(*command: str | Path, seconds: float = 600) -> str:
+    """Run to a successful end: what it printed."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the source distribution, and the wheel that was built from that."""
+    directory = tmp_path_factory.mktemp("built")
+    source = directory / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_SOURCES))
+    run(sys.executable, "-m", "build", "--outdir", directory / "dist", source)
+    return directory / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def extension(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension module inside the wheel, unpacked."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".so")]
+        return Path(archive.extract(name, tmp_path_factory.mktemp("extension")))
+
+
+def test_wheel_is_for_every_cpython_from_310_on(wheel: Path, extension: Path) -> None:
+    assert re.fullmatch(WHEEL, wheel.name)
+    assert extension.name == "_msalex.abi3.so"
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    sources = {f"msal_extensions/{p.name}" for p in (ROOT / "python").glob("*/*.py")}
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == {*sources, "msal_extensions/py.typed", "msal_extensions/_msalex.abi3.so"}
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_source_distribution_holds_what_building_needs(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = [p.name for p in (ROOT / "csrc").iterdir() if p.suffix in (".c", ".h", ".py")]
+    assert {f"csrc/{name}" for name in sources} <= names
+    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md"} <= names
+
+
+def test_extension_exports_only_its_init_function(extension: Path) -> None:
+    needs(None if shutil.which("nm") else "nm (binutils) is not installed")
+    symbols = run("nm", "-D", "--defined-only", extension).split()[2::3]
+    assert symbols == ["PyInit__msalex"]
+
+
+def test_extension_links_nothing_but_the_c_library(extension: Path) -> None:
+    needs(None if shutil.which("readelf") else "readelf (binutils) is not installed")
+    needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", extension))
+    assert {name.partition(".")[0] for name in needed} <= {"libc", "libpthread", "libdl"}
+
+
+def test_extension_uses_the_stable_abi_only(wheel: Path) -> None:
+    needs(None if importlib.util.find_spec("abi3audit") else "abi3audit is not installed")
+    run(sys.executable, "-m", "abi3audit", "--strict", "--verbose", wheel)
+
+
+def test_wheel_fits_a_manylinux_tag(wheel: Path) -> None:
+    needs(None if importlib.util.find_spec("auditwheel") else "auditwheel is not installed")
+    assert "manylinux_" in run(sys.executable, "-m", "auditwheel", "show", wheel)
+
+
+# ---- every CPython of this machine -------------------------------------------------------
+
+
+def candidates() -> Iterator[Path]:
+    """Commands that may be a Python: this one, pyenv's, and those on PATH."""
+    yield Path(sys.executable)
+    root = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
+    yield from sorted(root.glob("versions/*/bin/python"))
+    for directory in filter(None, os.environ.get("PATH", os.defpath).split(os.pathsep)):
+        found = sorted(Path(directory).glob("python3*"))
+        yield from (path for path in found if re.fullmatch(r"python3(\.\d+)?", path.name))
+
+
+@functools.cache
+def pythons() -> tuple[str, ...]:
+    """Every CPython >= 3.10 here, each once."""
+    found = []
+    for command in dict.fromkeys(candidates()):
+        done = subprocess.run([command, "-c", IDENTIFY], capture_output=True, text=True, timeout=60)
+        if done.returncode == 0 and done.stdout.strip():
+            found.append(done.stdout.strip())
+    return tuple(dict.fromkeys(found))
+
+
+def install_and_smoke(python: str, wheel: Path, directory: Path) -> str:
+    run(python, "-m", "venv", "--without-pip", directory)
+    target = directory / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", target, "install", "--quiet", wheel)
+    return run(target, SMOKE)
+
+
+def test_wheel_installs_and_works_on_every_cpython_here(wheel: Path, tmp_path: Path) -> None:
+    assert pythons()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        tasks = [
+            pool.submit(install_and_smoke, python, wheel, tmp_path / str(number))
+            for number, python in enumerate(pythons())
+        ]
+        said = [task.result(timeout=900) for task in tasks]
+    print(*said)
+    assert all(line.startswith("1.3.1+native1 works on 3.") for line in said), said
