@@ -1,0 +1,245 @@
+/*
+ * One item of the Secret Service, through libsecret. Twin: libsecret_none.c.
+ *
+ * How a call runs.  libsecret blocks on another process, and on a person when a keyring has
+ * to be unlocked, so each call gets a thread.  The caller waits on an eventfd, in slices.  At
+ * the deadline it cancels the call's GCancellable; when libsecret does not heed that within
+ * GRACE_MS, the caller leaves, and the thread, once it is through, frees what both shared.
+ */
+#define _GNU_SOURCE /* ppoll */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libsecret_linux.h"
+
+#define glib msalex__glib
+
+enum {
+    GRACE_MS = 100,       /* how long a cancelled call may take to end */
+    STACK_BYTES = 1 << 20 /* libgcrypt, static TLS and sanitizers included; mere address space */
+};
+
+static atomic_int process_used; /* the one that has GLib's worker thread; 0: none yet */
+
+/* What stands against a call before it begins.  GIO would start a bus of its own where there
+ * is none (dbus-launch); a bus that nobody else is on has no keyring. */
+static int usable(msalex_error *error) {
+    const char *address = getenv("DBUS_SESSION_BUS_ADDRESS");
+    const char *directory = getenv("XDG_RUNTIME_DIR");
+    char path[256];
+    struct stat file;
+    int process;
+    int status = msalex__libsecret_load(error);
+
+    if (status != MSALEX_OK)
+        return status;
+    process = atomic_load(&process_used);
+    if (process != 0 && process != getpid())
+        return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "fork",
+                            "libsecret was used before this process was forked off, and does"
+                            " not survive that; use a fresh process (spawn, exec)");
+    if (address != NULL && strstr(address, "autolaunch:") == NULL)
+        return msalex__ok(error);
+    (void)snprintf(path, sizeof path, "%s/bus", directory == NULL ? "" : directory);
+    if (address == NULL && stat(path, &file) == 0 && S_ISSOCK(file.st_mode) &&
+        file.st_uid == geteuid()) /* as GIO asks before it launches one */
+        return msalex__ok(error);
+    return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "D-Bus",
+                        "no session bus: DBUS_SESSION_BUS_ADDRESS is not set, and there is no"
+                        " $XDG_RUNTIME_DIR/bus");
+}
+
+/* Gives up one reference; the last one frees. */
+static void drop(msalex_libsecret_call *call) {
+    if (atomic_fetch_sub(&call->references, 1) > 1)
+        return;
+    if (call->schema != NULL)
+        glib.secret_schema_unref(call->schema);
+    if (call->attributes != NULL)
+        glib.g_hash_table_unref(call->attributes);
+    if (call->value != NULL)
+        glib.secret_value_unref(call->value);
+    if (call->cancellable != NULL)
+        glib.g_object_unref(call->cancellable);
+    glib.g_free(call->label);
+    glib.g_free(call->collection);
+    msalex_buffer_free(&call->secret);
+    if (call->event >= 0)
+        (void)close(call->event);
+    free(call);
+}
+
+static void *run(void *argument) {
+    msalex_libsecret_call *call = argument;
+
+    call->status = msalex__libsecret_perform(call);
+    atomic_store(&call->done, 1);
+    (void)eventfd_write(call->event, 1);
+    drop(call);
+    return NULL;
+}
+
+/* In a thread of its own, where no handler of the program runs. */
+static int run_apart(msalex_libsecret_call *call) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    int code;
+
+    if ((code = pthread_attr_init(&attributes)) != 0)
+        return code;
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    atomic_store(&call->references, 2);
+    atomic_store(&process_used, (int)call->process);
+    if ((code = pthread_create(&thread, &attributes, run, call)) != 0)
+        atomic_store(&call->references, 1);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return code;
+}
+
+static int64_t now(void) {
+    struct timespec clock;
+    (void)clock_gettime(CLOCK_MONOTONIC, &clock);
+    return (int64_t)clock.tv_sec * 1000 + clock.tv_nsec / 1000000;
+}
+
+/* GLib ends the program, or cuts the text, over strings it does not expect. */
+static const char *unacceptable(const msalex_libsecret_item *item, const unsigned char *secret,
+                                size_t size) {
+    if (!glib.g_utf8_validate(item->schema, -1, NULL) ||
+        (item->label != NULL && !glib.g_utf8_validate(item->label, -1, NULL)))
+        return "the schema or the label is not UTF-8";
+    if (item->collection != NULL && strchr(item->collection, '/') != NULL
+            ? !glib.g_variant_is_object_path(item->collection)
+            : item->collection != NULL &&
+                  (item->collection[0] == '\0' ||
+                   strspn(item->collection, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                            "0123456789_") != strlen(item->collection)))
+        return "the collection is neither an alias nor a D-Bus object path";
+    if (item->count > SCHEMA_ATTRIBUTES_MAX)
+        return "an item has 32 attributes at most";
+    for (size_t i = 0; i < item->count; i++) {
+        if (!glib.g_utf8_validate(item->names[i], -1, NULL) ||
+            !glib.g_utf8_validate(item->values[i], -1, NULL))
+            return "an attribute is not UTF-8";
+        if (item->types[i] < SCHEMA_STRING || item->types[i] > SCHEMA_BOOLEAN)
+            return "the type of an attribute is none of string, integer, boolean";
+    }
+    if (size > 0 && !glib.g_utf8_validate((const char *)secret, (ptrdiff_t)size, NULL))
+        return "the text is not UTF-8, or contains a NUL character";
+    return NULL;
+}
+
+int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
+                           const unsigned char *secret, size_t size, int64_t timeout_ms,
+                           msalex_libsecret_call **call, msalex_error *error) {
+    const char *displays[] = {getenv("DISPLAY"), getenv("WAYLAND_DISPLAY")};
+    msalex_libsecret_call *made;
+    const char *complaint;
+    GHashTable *types;
+    int status, code;
+
+    *call = NULL;
+    if ((status = usable(error)) != MSALEX_OK)
+        return status;
+    if ((complaint = unacceptable(item, secret, size)) != NULL)
+        return msalex__fail(error, MSALEX_INVALID, EINVAL, "libsecret", complaint);
+    if ((made = calloc(1, sizeof *made)) == NULL)
+        return msalex__fail_errno(error, ENOMEM, "calloc");
+    atomic_init(&made->references, 1);
+    atomic_init(&made->done, 0);
+    if ((made->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        status = msalex__fail_errno(error, errno, "eventfd");
+        goto failed;
+    }
+    made->process = getpid();
+    made->operation = operation;
+    made->alone = (displays[0] == NULL || displays[0][0] == '\0') &&
+                  (displays[1] == NULL || displays[1][0] == '\0');
+    made->deadline = timeout_ms < 0 ? -1 : now() + timeout_ms;
+    made->label = glib.g_strdup(item->label == NULL ? "" : item->label);
+    made->collection = glib.g_strdup(item->collection); /* NULL stays NULL */
+    made->cancellable = glib.g_cancellable_new();
+    made->attributes = glib.g_hash_table_new_full(glib.g_str_hash, glib.g_str_equal, glib.g_free,
+                                                  glib.g_free);
+    types = glib.g_hash_table_new_full(glib.g_str_hash, glib.g_str_equal, glib.g_free, NULL);
+    for (size_t i = 0; i < item->count; i++) {
+        (void)glib.g_hash_table_insert(made->attributes, glib.g_strdup(item->names[i]),
+                                       glib.g_strdup(item->values[i]));
+        (void)glib.g_hash_table_insert(types, glib.g_strdup(item->names[i]),
+                                       (void *)(intptr_t)item->types[i]);
+    }
+    made->schema = glib.secret_schema_newv(item->schema, SCHEMA_NONE, types);
+    glib.g_hash_table_unref(types);
+    if (operation == MSALEX_LIBSECRET_SAVE)
+        made->value = glib.secret_value_new(size == 0 ? "" : (const char *)secret,
+                                            (ptrdiff_t)size, "text/plain");
+    if ((code = run_apart(made)) != 0) {
+        status = msalex__fail_errno(error, code, "pthread_create");
+        goto failed;
+    }
+    *call = made;
+    return msalex__ok(error);
+failed:
+    drop(made);
+    return status;
+}
+
+int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_buffer *secret,
+                          msalex_error *error) {
+    int64_t left = slice_ms, begin = now();
+    struct pollfd event = {.fd = call->event, .events = POLLIN};
+    struct timespec timeout;
+    int ready;
+
+    *secret = (msalex_buffer){0};
+    if (getpid() != call->process)
+        return usable(error); /* which says what a fork does */
+    if (call->deadline >= 0) {
+        if (begin >= call->deadline)
+            glib.g_cancellable_cancel(call->cancellable);
+        int64_t end = call->deadline + (begin >= call->deadline ? GRACE_MS : 0);
+        if (left < 0 || left > end - begin)
+            left = end > begin ? end - begin : 0;
+    }
+    timeout = (struct timespec){.tv_sec = (time_t)(left / 1000),
+                                .tv_nsec = (long)(left % 1000) * 1000000};
+    ready = ppoll(&event, 1, left < 0 ? NULL : &timeout, NULL);
+    if (ready < 0)
+        return msalex__fail_errno(error, errno, "ppoll");
+    if (atomic_load(&call->done)) {
+        *secret = call->secret;
+        call->secret = (msalex_buffer){0};
+        *error = call->error;
+        return call->status;
+    }
+    if (call->deadline >= 0 && now() >= call->deadline + GRACE_MS)
+        return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "libsecret",
+                            "the Secret Service did not answer in time");
+    return msalex__fail(error, MSALEX_TIMEOUT, 0, "libsecret", "still running");
+}
+
+void msalex_libsecret_free(msalex_libsecret_call *call) {
+    if (call == NULL)
+        return;
+    if (getpid() != call->process) { /* forked off: there is no thread here, and no GLib */
+        msalex_buffer_free(&call->secret);
+        (void)close(call->event);
+        free(call);
+        return;
+    }
+    glib.g_cancellable_cancel(call->cancellable);
+    drop(call);
+}

@@ -1,0 +1,54 @@
+/*
+ * What the two files of the Secret Service share, beside libsecret itself (glib_linux.h):
+ * libsecret_linux.c, a call and its thread; libsecret_service_linux.c, what the thread does.
+ */
+#ifndef MSALEX_LIBSECRET_LINUX_H
+#define MSALEX_LIBSECRET_LINUX_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "internal.h"
+
+typedef struct secret_schema SecretSchema;
+#include "glib_linux.h"
+
+struct msalex_libsecret_call {
+    atomic_int references; /* the caller's and the thread's */
+    atomic_int done;       /* the thread set status, secret and error */
+    int event;             /* an eventfd; readable when done */
+    pid_t process;         /* the thread lives in this one only */
+    int operation;
+    int alone; /* no desktop, so nobody who could answer a prompt */
+    int again; /* the failure may be one that a new connection cures */
+    int64_t deadline; /* milliseconds of now(); negative: none */
+    char *label;
+    char *collection;
+    SecretSchema *schema;
+    GHashTable *attributes;
+    SecretValue *value; /* what SAVE stores; in memory that libsecret locks and wipes */
+    GCancellable *cancellable;
+    GDBusConnection *bus; /* this and the next: while the thread is at it */
+    SecretService *service;
+    int status;
+    msalex_buffer secret; /* what LOAD found */
+    msalex_error error;
+};
+
+/* libsecret's and GLib's functions, filled once by msalex__libsecret_load. */
+extern struct msalex__glib {
+#define MEMBER(result, name, parameters) result(*name) parameters;
+    GLIB_FUNCTIONS(MEMBER)
+    GMainContext *home;         /* see libsecret_service_linux.c */
+    pthread_mutex_t home_mutex; /* a context is one thread's at a time */
+    char missing[256];          /* why it cannot be used; empty when it can */
+} msalex__glib;
+
+/* Loads libsecret, the first time; MSALEX_UNAVAILABLE when the machine has none. */
+int msalex__libsecret_load(msalex_error *error);
+
+/* Carries the call's operation out; on failure fills the call's error. */
+int msalex__libsecret_perform(msalex_libsecret_call *call);
+
+#endif
