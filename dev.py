@@ -40,7 +40,7 @@ C_WARNINGS = (
 # What the tests use besides a compiler; without one of these some of them skip.
 TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
-    *("python3-gi", "gir1.2-secret-1", "inotify-tools", "strace", "valgrind"),
+    *("python3-gi", "gir1.2-secret-1", "inotify-tools", "pkg-config", "strace", "valgrind"),
 )
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 

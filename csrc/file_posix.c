@@ -322,10 +322,14 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
 }
 
 int msalex_file_touch(const char *path, msalex_error *error) {
-    int code = 0, fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int code = 0, fd = open(path, flags);
 
-    if (fd < 0 && errno == ENOENT) /* O_EXCL: make no file at the end of a dangling link */
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == ENOENT) { /* O_EXCL: make no file at the end of a dangling link */
+        fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+        if (fd < 0 && errno == EEXIST) /* somebody else was faster; or a link, that dangles still */
+            fd = open(path, flags);
+    }
     if (fd < 0)
         return msalex__fail_errno(error, errno, "open");
     if (futimens(fd, NULL) != 0)

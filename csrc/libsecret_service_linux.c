@@ -241,7 +241,7 @@ static int connect_alone(msalex_libsecret_call *call) {
     if (answer < 0)
         return failed(call, failure, "Get Locked", MSALEX_UNAVAILABLE);
     if (answer > 0)
-        return msalex__fail(&call->error, MSALEX_UNAVAILABLE, SECRET_LOCKED, "Get Locked",
+        return msalex__fail(&call->error, MSALEX_DENIED, SECRET_LOCKED, "Get Locked",
                             "the keyring is locked, and without a desktop nobody can be asked"
                             " for its password");
     return MSALEX_OK;

@@ -430,3 +430,24 @@ def test_a_watcher_of_changed_files_is_told_of_a_save(location: Path) -> None:
         told = any(line == f"ATTRIB {location.name}\n" for line in watcher.stdout)
         watcher.terminate()
     assert told
+
+
+def test_threads_that_touch_a_signal_file_at_once_all_succeed(location: Path) -> None:
+    import threading
+
+    persistence = FilePersistence(location)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(300):
+                persistence.touch()
+        except OSError as error:
+            failures.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        location.unlink(missing_ok=True)
+    assert failures == []

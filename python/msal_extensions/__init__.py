@@ -8,6 +8,9 @@ A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
 __version__ = "1.3.1+native1"
 
 from .errors import (
+    KeyringError,
+    KeyringLocked,
+    KeyringTimeout,
     LockError,
     LockFileDenied,
     LockFileError,
@@ -18,7 +21,6 @@ from .errors import (
     PersistenceError,
     PersistenceIsADirectory,
     PersistenceNotFound,
-    PersistenceTimeout,
     PersistenceUnavailable,
 )
 from .lock import CrossPlatLock
@@ -36,6 +38,9 @@ __all__ = [
     "FilePersistence",
     "FilePersistenceWithDataProtection",
     "KeychainPersistence",
+    "KeyringError",
+    "KeyringLocked",
+    "KeyringTimeout",
     "LibsecretPersistence",
     "LockError",
     "LockFileDenied",
@@ -48,7 +53,6 @@ __all__ = [
     "PersistenceError",
     "PersistenceIsADirectory",
     "PersistenceNotFound",
-    "PersistenceTimeout",
     "PersistenceUnavailable",
     "build_encrypted_persistence",
 ]

@@ -9,10 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from ._msalex import ffi, lib
 from .errors import (
+    KeyringError,
+    KeyringLocked,
+    KeyringTimeout,
     LockFileDenied,
     LockFileError,
     PersistenceDamaged,
@@ -20,7 +23,6 @@ from .errors import (
     PersistenceError,
     PersistenceIsADirectory,
     PersistenceNotFound,
-    PersistenceTimeout,
     PersistenceUnavailable,
 )
 
@@ -30,12 +32,20 @@ SLICE_MS = 50
 
 _EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_NOT_FOUND: PersistenceNotFound,
-    lib.MSALEX_TIMEOUT: PersistenceTimeout,
+    lib.MSALEX_TIMEOUT: PersistenceError,
     lib.MSALEX_UNAVAILABLE: PersistenceUnavailable,
     lib.MSALEX_DENIED: PersistenceDenied,
     lib.MSALEX_CORRUPT: PersistenceDamaged,
     lib.MSALEX_INVALID: PersistenceError,
     lib.MSALEX_OS_ERROR: PersistenceError,
+}
+#: Where the Secret Service differs.
+_LIBSECRET_EXCEPTIONS: dict[int, type[PersistenceError]] = {
+    **_EXCEPTIONS,
+    lib.MSALEX_TIMEOUT: KeyringTimeout,
+    lib.MSALEX_DENIED: KeyringLocked,
+    lib.MSALEX_INVALID: KeyringError,
+    lib.MSALEX_OS_ERROR: KeyringError,
 }
 
 #: What a person can do about an errno; the system's own words say only what happened.
@@ -82,15 +92,11 @@ def _describe(error: Any, remedy: str) -> str:
     return f"{words} ({call}). {remedy}".rstrip()
 
 
-def _fail(status: int, error: Any, location: str, remedy: str) -> NoReturn:
-    code = int(error.code)
-    kind = PersistenceIsADirectory if code == errno.EISDIR else _EXCEPTIONS[status]
-    raise kind(code or None, _describe(error, remedy), location)
-
-
 def _check_file(status: int, error: Any, location: str) -> None:
     if status != lib.MSALEX_OK:
-        _fail(status, error, location, _FILE_REMEDIES.get(int(error.code), ""))
+        code = int(error.code)
+        kind = PersistenceIsADirectory if code == errno.EISDIR else _EXCEPTIONS[status]
+        raise kind(code, _describe(error, _FILE_REMEDIES.get(code, "")), location)
 
 
 def _take(buffer: Any) -> bytes:
@@ -214,9 +220,9 @@ class LibsecretItem(NamedTuple):
     collection: str | None = None
 
 
-def libsecret_connect(timeout: float) -> None:
+def libsecret_connect(item: LibsecretItem, timeout: float) -> None:
     """Reaches the service; stores and reads nothing."""
-    _libsecret(lib.MSALEX_LIBSECRET_CONNECT, LibsecretItem("", {}), b"", timeout)
+    _libsecret(lib.MSALEX_LIBSECRET_CONNECT, item, b"", timeout)
 
 
 def libsecret_save(item: LibsecretItem, secret: bytes, timeout: float) -> None:
@@ -262,7 +268,11 @@ def _libsecret(operation: int, item: LibsecretItem, secret: bytes, timeout: floa
                 break
         ffi.release(call)
     if status != lib.MSALEX_OK:
-        _fail(status, error, f"Secret Service: {item.schema}", _LIBSECRET_REMEDIES.get(status, ""))
+        # The code is GLib's, not an errno, except when time was up.
+        code = errno.ETIMEDOUT if status == lib.MSALEX_TIMEOUT else None
+        remedy = _LIBSECRET_REMEDIES.get(status, "")
+        where = f"Secret Service: {item.schema}"
+        raise _LIBSECRET_EXCEPTIONS[status](code, _describe(error, remedy), where)
     return _take(result)
 
 
@@ -326,4 +336,4 @@ def keychain_delete(service: str, account: str) -> None:
 
 def _check_store(status: int, error: Any, location: str) -> None:
     if status != lib.MSALEX_OK:
-        _fail(status, error, location, "")
+        raise _EXCEPTIONS[status](int(error.code) or None, _describe(error, ""), location)

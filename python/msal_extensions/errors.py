@@ -27,6 +27,10 @@ class PersistenceError(OSError):
         super().__init__(err_no, message, location)
         self.location = location
 
+    def __str__(self) -> str:
+        # OSError's says "[Errno None]" where the store has no errno.
+        return super().__str__() if self.errno is not None else f"{self.strerror}: {self.location}"
+
 
 class PersistenceNotFound(PersistenceError):
     """Nothing was saved there yet: ``load()`` before the first ``save()``.
@@ -67,8 +71,16 @@ class PersistenceUnavailable(PersistenceError, RuntimeError):
     """This machine or session does not offer the store; choose another persistence."""
 
 
-class PersistenceTimeout(PersistenceError, TimeoutError):
-    """The store did not answer in time."""
+class KeyringError(PersistenceError, RuntimeError):
+    """The Secret Service failed.  A RuntimeError, as the GLib.Error of 1.3.1 was."""
+
+
+class KeyringLocked(KeyringError, PersistenceDenied):
+    """The keyring is locked, or may not be used, and nobody unlocked it."""
+
+
+class KeyringTimeout(KeyringError, TimeoutError):
+    """The Secret Service, or the person it asked, did not answer in time."""
 
 
 class LockError(RuntimeError):

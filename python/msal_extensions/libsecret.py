@@ -59,8 +59,9 @@ class LibSecretAgent:
         """Reaches the service; stores and reads nothing.
 
         :raises PersistenceUnavailable: when it cannot be reached.
+        :raises KeyringLocked: when it is locked and there is no desktop to ask for the password.
         """
-        _native.libsecret_connect(min(self.timeout, TIMEOUT_TO_CONNECT))
+        _native.libsecret_connect(self.item, min(self.timeout, TIMEOUT_TO_CONNECT))
 
     def save(self, data: str) -> bool:
         """Stores the text.  True: it is stored; what prevents it is raised."""
@@ -70,7 +71,7 @@ class LibSecretAgent:
     def load(self) -> str | None:
         """The text, or None when there is no such item.
 
-        :raises PersistenceDenied: when the keyring is locked and stays so.
+        :raises KeyringLocked: when the keyring is locked and stays so.
         """
         try:
             data = _native.libsecret_load(self.item, self.timeout)
@@ -88,8 +89,8 @@ class LibSecretAgent:
 
 
 def trial_run() -> None:
-    """Raises a RuntimeError (PersistenceUnavailable) where the Secret Service does not work.
+    """Raises a RuntimeError, a PersistenceError too, where the Secret Service does not work.
 
     Unlike that of 1.3.1 this writes no item.
     """
-    _native.libsecret_connect(TIMEOUT_TO_CONNECT)
+    LibSecretAgent("", {}).connect()

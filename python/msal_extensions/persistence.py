@@ -365,6 +365,8 @@ class LibsecretPersistence(_SignalFilePersistence):
     :param kwargs: ``label``, ``attribute_types``, ``collection``, ``timeout``: see
         :class:`msal_extensions.libsecret.LibSecretAgent`.
     :raises PersistenceUnavailable: (also a RuntimeError) when there is no such service.
+    :raises KeyringLocked: (also a RuntimeError) when it is locked, and there is no desktop to ask
+        for its password.
     """
 
     def __init__(
