@@ -29,6 +29,7 @@ enum {
     TEMP_DIGITS = 16,
     TEMP_NAME_SIZE = sizeof TEMP_PREFIX + TEMP_DIGITS + sizeof TEMP_SUFFIX,
     TEMP_TRIES = 10,
+    TOUCH_TRIES = 100,
     DEAD_AFTER_S = 60 /* age of a temporary file that no living writer has locked */
 };
 
@@ -323,12 +324,14 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
 
 int msalex_file_touch(const char *path, msalex_error *error) {
     const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    int code = 0, fd = open(path, flags);
+    int code = 0, fd = -1;
 
-    if (fd < 0 && errno == ENOENT) { /* O_EXCL: make no file at the end of a dangling link */
-        fd = open(path, flags | O_CREAT | O_EXCL, 0600);
-        if (fd < 0 && errno == EEXIST) /* somebody else was faster; or a link, that dangles still */
-            fd = open(path, flags);
+    /* Others may make and remove it in between.  O_EXCL: a link that dangles stays so. */
+    for (int tries = 0; fd < 0 && tries < TOUCH_TRIES; tries++) {
+        if ((fd = open(path, flags)) < 0 && errno == ENOENT)
+            fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+        if (fd < 0 && errno != EEXIST && errno != ENOENT)
+            break;
     }
     if (fd < 0)
         return msalex__fail_errno(error, errno, "open");
