@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libsecret_linux.h"
@@ -109,12 +108,6 @@ static int run_apart(msalex_libsecret_call *call) {
     return code;
 }
 
-static int64_t now(void) {
-    struct timespec clock;
-    (void)clock_gettime(CLOCK_MONOTONIC, &clock);
-    return (int64_t)clock.tv_sec * 1000 + clock.tv_nsec / 1000000;
-}
-
 /* GLib ends the program, or cuts the text, over strings it does not expect. */
 static const char *unacceptable(const msalex_libsecret_item *item, const unsigned char *secret,
                                 size_t size) {
@@ -168,7 +161,7 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
     made->operation = operation;
     made->alone = (displays[0] == NULL || displays[0][0] == '\0') &&
                   (displays[1] == NULL || displays[1][0] == '\0');
-    made->deadline = timeout_ms < 0 ? -1 : now() + timeout_ms;
+    made->deadline = timeout_ms < 0 ? -1 : msalex__now_ms() + timeout_ms;
     made->label = glib.g_strdup(item->label == NULL ? "" : item->label);
     made->collection = glib.g_strdup(item->collection); /* NULL stays NULL */
     made->cancellable = glib.g_cancellable_new();
@@ -199,7 +192,7 @@ failed:
 
 int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_buffer *secret,
                           msalex_error *error) {
-    int64_t left = slice_ms, begin = now();
+    int64_t left = slice_ms, begin = msalex__now_ms();
     struct pollfd event = {.fd = call->event, .events = POLLIN};
     struct timespec timeout;
     int ready;
@@ -225,7 +218,7 @@ int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_
         *error = call->error;
         return call->status;
     }
-    if (call->deadline >= 0 && now() >= call->deadline + GRACE_MS)
+    if (call->deadline >= 0 && msalex__now_ms() >= call->deadline + GRACE_MS)
         return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "libsecret",
                             "the Secret Service did not answer in time");
     return msalex__fail(error, MSALEX_TIMEOUT, 0, "libsecret", "still running");

@@ -22,7 +22,7 @@ struct msalex_libsecret_call {
     int operation;
     int alone; /* no desktop, so nobody who could answer a prompt */
     int again; /* the failure may be one that a new connection cures */
-    int64_t deadline; /* milliseconds of now(); negative: none */
+    int64_t deadline; /* milliseconds of msalex__now_ms(); negative: none */
     char *label;
     char *collection;
     SecretSchema *schema;

@@ -50,9 +50,6 @@ bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length);
 /* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT. */
 #define MSALEX__ANNOUNCE_AT ((off_t)1 << 62)
 
-/* Milliseconds on CLOCK_MONOTONIC. */
-int64_t msalex__now_ms(void);
-
 /* ---- lock_linux.c ---- */
 
 /* Gives a lock back whose flock is ours: hands over or unlinks, then closes and frees.
