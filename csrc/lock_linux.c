@@ -20,6 +20,11 @@
  * would send every waiter back to the start, out of order.  This is bounded by TURNS_MAX, so
  * that peers which wait for the file to vanish get their turn.
  *
+ * Where a file system has no OFD locks we do without announcements.  Where it has no flock
+ * (NFS without lockd, some sshfs and 9p) the file's existence is the lock: its record says so
+ * (EXISTS), and everybody treats it like a peer's.  Where inode numbers change from one look
+ * to the next (FUSE) the nonce in the record tells whose file a path names.
+ *
  * flock knows no deadline.  So a thread blocks in it while the caller waits on an eventfd.
  * Who gives up first leaves the thread behind: it gives the lock back once it has it, and the
  * next one here to want the same file adopts it.  (Cancelling a thread needs libgcc_s, which
@@ -66,12 +71,6 @@ enum outcome {
 
 /* ---- the file ---- */
 
-bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
-    struct stat named;
-    return file->fd >= 0 && lstat(file->path, &named) == 0 && named.st_dev == file->device &&
-           named.st_ino == file->inode;
-}
-
 static bool identify(struct msalex__lock_file *file) {
     struct stat opened;
     if (fstat(file->fd, &opened) != 0)
@@ -88,8 +87,13 @@ static bool identify(struct msalex__lock_file *file) {
 static bool write_record(const struct msalex__lock_file *file,
                          const struct msalex__record *record, const char *program) {
     char bytes[MSALEX__RECORD_SIZE];
+    ssize_t written;
+
     msalex__record_format(record, program, bytes);
-    return pwrite(file->fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes;
+    written = pwrite(file->fd, bytes, sizeof bytes, 0);
+    if (written >= 0 && written < (ssize_t)sizeof bytes)
+        errno = ENOSPC; /* a short write says nothing itself */
+    return written == (ssize_t)sizeof bytes;
 }
 
 static size_t read_start(int fd, char bytes[MSALEX__RECORD_SIZE]) {
@@ -97,10 +101,35 @@ static size_t read_start(int fd, char bytes[MSALEX__RECORD_SIZE]) {
     return size < 0 ? 0 : (size_t)size;
 }
 
+/* The record of the file at the path has the nonce of the open file's. */
+static bool has_same_nonce(const struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record opened, named;
+    size_t size;
+    int fd;
+
+    if (!msalex__record_parse(bytes, read_start(file->fd, bytes), &opened) ||
+        (fd = open(file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
+        return false;
+    size = read_start(fd, bytes);
+    (void)close(fd);
+    return msalex__record_parse(bytes, size, &named) && named.nonce == opened.nonce;
+}
+
+bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
+    struct stat named;
+    if (file->fd < 0 || lstat(file->path, &named) != 0)
+        return false;
+    return (named.st_dev == file->device && named.st_ino == file->inode) || has_same_nonce(file);
+}
+
 static bool write_held(const struct msalex__lock_file *file, unsigned turn,
                        const char *program) {
     const struct msalex__record record = {
-        .pid = getpid(), .state = MSALEX__HELD, .turn = turn, .nonce = msalex__nonce()};
+        .pid = getpid(),
+        .state = file->exists ? MSALEX__EXISTS : MSALEX__HELD,
+        .turn = turn,
+        .nonce = msalex__nonce()};
     return write_record(file, &record, program);
 }
 
@@ -130,23 +159,40 @@ static int open_unnamed(const char *path) {
                 O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-static bool lock_new_file(const struct msalex__lock_file *file) {
-    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 &&
-           (errno = msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT)) == 0;
+bool msalex__is_unsupported(int code) {
+    return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
+}
+
+/* Takes the locks that the file system has. */
+static bool lock_new_file(struct msalex__lock_file *file) {
+    int code;
+
+    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0) {
+        if (!msalex__is_unsupported(errno))
+            return false;
+        file->exists = true;
+    }
+    code = msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT);
+    errno = code;
+    return code == 0 || msalex__is_unsupported(code);
 }
 
 /* Where files without a name, or links, do not exist: create, then lock, then write.  Ours
- * never touch a young file without a record, so nobody catches it in between. */
+ * never touch a young file without a record.  A peer may, and then the file is the peer's. */
 static bool create_at_path(struct msalex__lock_file *file, const char *program) {
     int code;
 
     file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file->fd < 0)
         return false;
-    if (identify(file) && lock_new_file(file) && write_held(file, 0, program))
+    if (identify(file) && lock_new_file(file) && write_held(file, 0, program) &&
+        msalex__lock_file_is_named(file))
         return true;
     code = errno;
-    (void)unlink(file->path);
+    if (!msalex__lock_file_is_named(file) || code == EWOULDBLOCK)
+        code = EEXIST; /* a peer caught it */
+    else
+        (void)unlink(file->path);
     errno = code;
     return false;
 }
@@ -198,22 +244,40 @@ static enum outcome take_over(msalex_lock *lock) {
         return CHANGED;
     }
     (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
-    if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN) {
-        /* Somebody with fcntl locks is inside: a peer's now, whoever made it. */
+    /* Somebody with fcntl locks is inside, or (Go) was, wrote over the record, and has yet to
+     * remove the file that it unlocked: a peer's now, whoever made it. */
+    if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN ||
+        !msalex__record_parse(bytes, read_start(file->fd, bytes), &record)) {
         msalex__lock_file_close(file);
         lock->file = NULL;
         return PEER;
     }
-    if (!msalex__record_parse(bytes, read_start(file->fd, bytes), &record))
-        record.turn = 0;
     (void)write_held(file, record.turn + 1, lock->program);
     return HELD;
 }
 
+/* Without flock another file keeps others from removing the stale one meanwhile. */
+static void remove_guarded(const struct msalex__lock_file *file) {
+    char guard[PATH_MAX];
+    int fd, size = snprintf(guard, sizeof guard, "%s.stale", file->path);
+
+    if (size >= (int)sizeof guard ||
+        (fd = open(guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
+        return;
+    if (msalex__lock_file_is_named(file))
+        (void)unlink(file->path);
+    (void)unlink(guard);
+    (void)close(fd);
+}
+
 /* The file of a peer that died: unlink it, unless somebody else was faster. */
 static enum outcome remove_stale(msalex_lock *lock) {
-    if (flock(lock->file->fd, LOCK_EX | LOCK_NB) == 0 && msalex__lock_file_is_named(lock->file))
+    if (flock(lock->file->fd, LOCK_EX | LOCK_NB) != 0) {
+        if (msalex__is_unsupported(errno))
+            remove_guarded(lock->file);
+    } else if (msalex__lock_file_is_named(lock->file)) {
         (void)unlink(lock->path);
+    }
     msalex__lock_file_close(lock->file);
     lock->file = NULL;
     return CHANGED;
@@ -251,7 +315,7 @@ static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
     if (!identify(file))
         return open_failed(lock, errno, error);
     size = read_start(file->fd, bytes);
-    if (msalex__record_parse(bytes, size, &record)) {
+    if (msalex__record_parse(bytes, size, &record) && record.state != MSALEX__EXISTS) {
         if (!once) {
             msalex__queue_join(&lock->file);
             return QUEUED;
@@ -278,7 +342,7 @@ static bool hand_over(const struct msalex__lock_file *file) {
     if (!msalex__ofd_conflict(file->fd, F_WRLCK, MSALEX__ANNOUNCE_AT, 1))
         return false;
     if (!msalex__record_parse(bytes, read_start(file->fd, bytes), &record))
-        record = (struct msalex__record){.turn = 0}; /* a peer wrote over it */
+        record = (struct msalex__record){.nonce = msalex__nonce()}; /* a peer wrote over it */
     if (record.turn >= TURNS_MAX)
         return false;
     record.pid = getpid();
@@ -340,7 +404,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
 
     if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
-    for (int tries = 0; !once || tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < TRIES_MAX || (!once && time_left(deadline) != 0); tries++) {
         enum outcome outcome = lock->file != NULL ? QUEUED : look(lock, once, error);
         if (outcome == QUEUED &&
             (code = msalex__queue_wait(lock->file, time_left(deadline))) == 0)
@@ -359,7 +423,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
             break;
         if (code == EINTR || code == ETIMEDOUT)
             return msalex__fail_errno(error, code, "flock");
-        if (code != 0) { /* only flock says anything else */
+        if (code != 0) { /* what flock, or ppoll, says else */
             msalex__queue_leave(lock->file);
             lock->file = NULL;
             return msalex__fail_errno(error, code, "flock");

@@ -19,6 +19,7 @@ struct msalex__lock_file {
     dev_t device;
     ino_t inode;
     enum { QUEUE_NONE, QUEUE_WAITING, QUEUE_GRANTED, QUEUE_ABANDONED } queue;
+    bool exists;  /* flock does not work there: its existence is the lock */
     bool polling; /* no thread could be had: the caller tries again and again */
     int event;    /* an eventfd, readable once the thread's flock has returned */
     int code;     /* errno of that flock, 0 when granted */
@@ -38,7 +39,8 @@ void msalex__queue_join(struct msalex__lock_file **file);
 /* Waits for the grant: 0 when it came, ETIMEDOUT, EINTR, or why flock failed. */
 int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms);
 
-/* Leaves the queue; a lock that comes, or came, is given back.  Frees the file. */
+/* Leaves the queue; a lock that comes, or came, is given back.  Frees the file;
+ * NULL is fine. */
 void msalex__queue_leave(struct msalex__lock_file *file);
 
 /* Sets (F_RDLCK, F_WRLCK) or withdraws (F_UNLCK) an OFD lock: 0 or errno. */
@@ -58,6 +60,9 @@ bool msalex__lock_give_back(struct msalex__lock_file *file);
 
 /* Is the file still the one at its path? */
 bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
+
+/* Is that errno of a kernel lock the file system's way to say that it has none? */
+bool msalex__is_unsupported(int code);
 
 /* ---- lock_peer_linux.c ---- */
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,12 +61,15 @@ static bool read_process(int64_t pid, char *state, time_t *start) {
     return true;
 }
 
-/* A zombie is dead, and so is a pid that was given away again after the file was written. */
+/* A zombie is dead, and so is a pid that was given away again after the file was written.
+ * /proc may be hidden (hidepid), or descriptors have run out: then at least ask the kernel. */
 static bool is_alive(int64_t pid, time_t written) {
     char state;
     time_t start;
-    return read_process(pid, &state, &start) && state != 'Z' && state != 'X' &&
-           start <= written + START_SLACK_S;
+
+    if (read_process(pid, &state, &start))
+        return state != 'Z' && state != 'X' && start <= written + START_SLACK_S;
+    return pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
 }
 
 /* Do pids in a file there mean processes that we can see?  Not in a container, whose
@@ -99,7 +103,7 @@ static bool holds_a_lock(const struct msalex__lock_file *file) {
     if (msalex__ofd_conflict(file->fd, F_WRLCK, 0, 0))
         return true;
     if (flock(file->fd, LOCK_EX | LOCK_NB) != 0)
-        return true;
+        return !msalex__is_unsupported(errno);
     (void)flock(file->fd, LOCK_UN);
     return false;
 }

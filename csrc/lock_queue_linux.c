@@ -236,6 +236,8 @@ int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms) {
 void msalex__queue_leave(struct msalex__lock_file *file) {
     bool waiting;
 
+    if (file == NULL)
+        return;
     /* First, so that a holder who releases now unlinks rather than hands over to nobody. */
     (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
     (void)pthread_mutex_lock(&registry_mutex);

@@ -9,7 +9,7 @@
 enum { TEXT_SIZE = 78 }; /* "<pid> <program>", padded */
 
 static const char TAG[] = " msalex1 ";
-static const char *const STATES[] = {"HELD    ", "HANDOVER"};
+static const char *const STATES[] = {"HELD    ", "HANDOVER", "EXISTS  "};
 
 void msalex__record_format(const struct msalex__record *record, const char *program,
                            char bytes[MSALEX__RECORD_SIZE]) {
@@ -43,7 +43,9 @@ bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record 
         return false;
     record->pid = pid;
     record->nonce = nonce;
-    record->state = strcmp(state, "HANDOVER") == 0 ? MSALEX__HANDOVER : MSALEX__HELD;
+    record->state = strcmp(state, "HANDOVER") == 0 ? MSALEX__HANDOVER
+                    : strcmp(state, "EXISTS") == 0 ? MSALEX__EXISTS
+                                                   : MSALEX__HELD;
     /* .NET and Go write over the start of what they find without truncating it. */
     return msalex__record_pid(line, MSALEX__RECORD_SIZE) == pid;
 }

@@ -22,7 +22,11 @@ enum {
     MSALEX__RECORD_TURNS = 999 /* the most its three digits can tell */
 };
 
-enum msalex__record_state { MSALEX__HELD, MSALEX__HANDOVER };
+enum msalex__record_state {
+    MSALEX__HELD,
+    MSALEX__HANDOVER,
+    MSALEX__EXISTS /* made where flock does not work: the file's existence is the lock */
+};
 
 struct msalex__record {
     int64_t pid;

@@ -68,6 +68,7 @@ class CrossPlatLock:
         self._timeout = timeout
         self._reentrant = reentrant
         self._native: _native.Lock | None = None
+        self._held_key = ""  # in _holdings
         self._within: list[CrossPlatLock] = []  # the holdings this object entered again
 
     @property
@@ -89,14 +90,17 @@ class CrossPlatLock:
                 self._within.append(holding.lock)
                 return self
             raise LockError(f"This thread already holds the lock {self._lockpath}")
-        native = _native.Lock(self._lockpath, sys.argv[0] if sys.argv else "")
+        path = self._lockpath
+        if not os.path.isabs(path):  # the program may change its directory meanwhile
+            path = os.path.join(os.getcwd(), path)
+        native = _native.Lock(path, sys.argv[0] if sys.argv else "")
         try:
             self._wait(native, self._timeout if timeout is None else timeout)
         except BaseException:  # Ctrl-C too must leave the queue
             native.release()
             raise
         _holdings[key] = _Holding(threading.get_ident(), self)
-        self._native = native
+        self._native, self._held_key = native, key
         return self
 
     def _wait(self, native: _native.Lock, timeout: float) -> None:
@@ -126,7 +130,7 @@ class CrossPlatLock:
         native, self._native = self._native, None
         if native is None:
             raise LockError(f"The lock {self._lockpath} is not held")
-        _holdings.pop(os.path.abspath(self._lockpath), None)
+        _holdings.pop(self._held_key, None)
         native.release()
 
     def still_held(self) -> bool:
