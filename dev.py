@@ -4,8 +4,10 @@
     python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
     python3 dev.py test [...]         install what the tests need, lint, run pytest
     python3 dev.py lint               the checks that run no test
+    python3 dev.py bench [...]        measure the lock, write docs/lock-benchmarks.md and .svg
+    python3 dev.py compare            the README's figures: this package beside 1.3.1
 
-Further arguments go to the sample or to pytest. Needs Python 3.10 and nothing else: as root on
+Further arguments go to the program that is run. Needs Python 3.10 and nothing else: as root on
 Debian or Ubuntu it installs the system packages that are missing, otherwise it names them. Virtual
 environments live under .venv and are made anew only when something they are made of has changed.
 Downloads and the type checker's memory are kept in MSALEX_CACHE (default
@@ -42,6 +44,8 @@ TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
     *("python3-gi", "gir1.2-secret-1", "inotify-tools", "pkg-config", "strace", "valgrind"),
 )
+# Commands that run a module in the environment of the tests.
+BENCHMARKS = {"bench": "tests.benchmarks.report", "compare": "tests.benchmarks.compare"}
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 
 
@@ -275,13 +279,15 @@ def become(command: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if command not in ("quickstart", "test", "lint"):
+    if command not in ("quickstart", "test", "lint", *BENCHMARKS):
         print((__doc__ or "").strip(), file=sys.stderr)
         return 0 if command in ("-h", "--help") else 2
-    system_packages(for_tests=command == "test")
+    system_packages(for_tests=command in ("test", *BENCHMARKS))
     if command == "quickstart":
         become([str(prepare("quickstart", None)), "samples/quickstart.py", *rest])
     python = prepare("test", "test")
+    if command in BENCHMARKS:
+        become([str(python), "-m", BENCHMARKS[command], *rest])
     lint(python)
     if command == "test":
         become([str(python), "-m", "pytest", *rest])

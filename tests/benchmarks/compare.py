@@ -179,7 +179,7 @@ WARM = """
         content = f"{number:020d}" * 1000
         before = time.perf_counter(); persistence.save(content)
         middle = time.perf_counter(); persistence.load()
-        print((middle - before) * 1e6, (time.perf_counter() - middle) * 1e6)
+        print((middle - before) * 1e3, (time.perf_counter() - middle) * 1e3)
 """
 
 
@@ -248,18 +248,18 @@ def secret_service_rows(directory: str, report: Callable[[Row], None]) -> None:
                 words = subprocess.run(
                     [baseline, "40", "20000"], env=environment, stdout=subprocess.PIPE, text=True
                 ).stdout.split()
-                saves["C"].append(float(words[3]))
-                loads["C"].append(float(words[5]))
+                saves["C"].append(float(words[3]) / 1000)
+                loads["C"].append(float(words[5]) / 1000)
         for what, times in (("save", saves), ("load", loads)):
             note = "no C program: libsecret-1-dev is missing"
             if times["C"]:
                 middle = statistics.median(times["C"])
-                note = f"C program on libsecret {middle:.0f} us; {ratio(times['ours'], times['C'])}"
+                note = f"C program on libsecret {middle:.3g} ms; {ratio(times['ours'], times['C'])}"
             report(
                 Row(
                     f"{what} 20 kB, Secret Service, warm",
-                    spread(times["theirs"], "us"),
-                    spread(times["ours"], "us"),
+                    spread(times["theirs"], "ms"),
+                    spread(times["ours"], "ms"),
                     note,
                 )
             )
@@ -278,7 +278,7 @@ def main() -> None:
         report(
             Row(
                 "torn reads beside a writer of 300 kB in a loop",
-                torn_reads(bare, directory + ""),
+                torn_reads(bare, directory),
                 torn_reads(us, directory),
             )
         )
