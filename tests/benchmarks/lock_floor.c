@@ -1,0 +1,108 @@
+/*
+ * The floor of the lock benchmark: exactly the system calls that one acquire and release of
+ * ours make when nobody else wants the lock, and nothing else.
+ *
+ *     lock_floor PATH
+ *
+ * Reads numbers from stdin; for each goes through as many cycles and prints the nanoseconds
+ * that they took together.  Whether the calls still are the same is checked with strace by
+ * lock_calls.py whenever the report is made: getppid marks the beginning and the end.
+ */
+#define _GNU_SOURCE /* O_TMPFILE, F_OFD_SETLK */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RECORD_SIZE = 128 };
+static const off_t ANNOUNCE_AT = (off_t)1 << 62;
+
+static bool set_ofd_lock(int fd, short type, off_t length) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_len = length};
+    return fcntl(fd, F_OFD_SETLK, &range) == 0;
+}
+
+static bool nobody_waits(int fd) {
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = ANNOUNCE_AT, .l_len = 1};
+    return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type == F_UNLCK;
+}
+
+/* NULL, or the call that failed. */
+static const char *cycle(const char *path, const char *directory) {
+    static const char record[RECORD_SIZE];
+    char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+    struct stat status;
+    int fd;
+
+    if (open(path, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) >= 0 || errno != ENOENT)
+        return "open";
+    if ((fd = open(directory, O_RDWR | O_CLOEXEC | O_TMPFILE, 0600)) < 0)
+        return "open O_TMPFILE";
+    if (fstat(fd, &status) != 0)
+        return "fstat";
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return "flock";
+    if (!set_ofd_lock(fd, F_WRLCK, ANNOUNCE_AT))
+        return "fcntl F_OFD_SETLK";
+    (void)getpid();
+    (void)getpid();
+    if (pwrite(fd, record, sizeof record, 0) != sizeof record)
+        return "pwrite";
+    (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
+        return "linkat";
+
+    if (lstat(path, &status) != 0)
+        return "lstat";
+    if (!nobody_waits(fd))
+        return "fcntl F_OFD_GETLK";
+    if (unlink(path) != 0)
+        return "unlink";
+    if (!set_ofd_lock(fd, F_UNLCK, 0))
+        return "fcntl F_OFD_SETLK";
+    if (flock(fd, LOCK_UN) != 0)
+        return "flock";
+    return close(fd) == 0 ? NULL : "close";
+}
+
+static long long now_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+    char path[PATH_MAX];
+    const char *directory;
+    long count;
+
+    if (argc != 2 || strlen(argv[1]) >= sizeof path)
+        return 2;
+    (void)strcpy(path, argv[1]);
+    directory = dirname(path);
+    while (scanf("%ld", &count) == 1) {
+        const char *failed = NULL;
+        long long before, taken;
+        (void)getppid();
+        before = now_ns();
+        for (long i = 0; i < count && failed == NULL; i++)
+            failed = cycle(argv[1], directory);
+        taken = now_ns() - before;
+        (void)getppid();
+        printf("%lld\n", taken);
+        (void)fflush(stdout);
+        if (failed != NULL) {
+            perror(failed);
+            return 1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,254 @@
+"""The parent's side of the lock benchmark: worker processes, and what their times mean.
+
+with Crowd(OURS, 8, directory) as crowd:
+    run = crowd.contend(hold=0.005, seconds=3)
+run.held, run.handovers, run.fairness, run.overlaps ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from tests.benchmarks.lock_peers import Library
+
+WORKER = Path(__file__).with_name("lock_worker.py")
+#: Seconds that a worker may take beyond what it was asked for.
+PATIENCE_S = 90
+#: All workers begin this much later than they are told to, so that the last is there in time.
+START_S = 0.1
+
+
+class WorkerFailed(Exception):
+    """What a worker that ended, or hung, said on stderr."""
+
+
+class Child:
+    """A process that answers one line to each line.  It never outlives this object's block."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in close()
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def answer(self, seconds: float = PATIENCE_S) -> str:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        line = self.process.stdout.readline() if ready else ""
+        if not line:
+            self._errors.seek(0)
+            raise WorkerFailed(f"{self.process.args!r}: {self._errors.read()[-2000:]}")
+        return line
+
+    def kill(self) -> None:
+        """Sends SIGKILL; does not wait."""
+        self.process.kill()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._errors):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):  # killed with something left to read
+                stream.close()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Floor(Child):
+    """The C program of lock_floor.c."""
+
+    def __init__(self, program: Path, path: Path) -> None:
+        super().__init__([str(program), str(path)])
+
+    def cycles(self, count: int) -> float:
+        """Seconds for each."""
+        self.tell(str(count))
+        return int(self.answer()) / count / 1e9
+
+
+class Worker(Child):
+    """A process that runs lock_worker.py with one library and one path."""
+
+    def __init__(self, library: Library, path: Path) -> None:
+        command = [sys.executable, str(WORKER), library.key, str(path)]
+        super().__init__(command, library.environment)
+        self._about: dict[str, str] | None = None
+
+    def about(self) -> dict[str, str]:
+        """The versions; waits until the worker is ready."""
+        if self._about is None:
+            self._about = json.loads(super().answer())
+        return self._about
+
+    def order(self, do: str, **arguments: object) -> None:
+        self.about()
+        self.tell(json.dumps({"do": do, **arguments}))
+
+    def result(self, seconds: float = PATIENCE_S) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.answer(seconds))
+        return found
+
+    def cycles(self, count: int) -> float:
+        """Seconds for each."""
+        self.order("cycles", count=count)
+        return float(self.result()["ns"]) / count / 1e9
+
+
+class Run(NamedTuple):
+    """What a crowd did, in seconds."""
+
+    held: float  # share of the time, from the first entry to the end, that somebody was inside
+    handovers: list[float]  # from one's release to the entry of another who was waiting
+    waits: list[float]
+    entries: int
+    served: list[int]  # by worker, until the first of them had had all its turns
+    overlaps: int
+    errors: dict[str, int]
+    duration: float
+
+    @property
+    def fairness(self) -> float:
+        """How often the worker served least got in, for each time of the one served most."""
+        return min(self.served) / max(1, *self.served)
+
+
+class Entry(NamedTuple):
+    """One time that a worker was inside, in nanoseconds."""
+
+    acquired: int  # first, to sort by
+    released: int
+    asked: int
+    worker: int
+
+
+def merge(results: Sequence[dict[str, Any]]) -> Run:
+    """Puts the workers' times in order."""
+    errors: dict[str, int] = {}
+    for name, count in (pair for result in results for pair in result["errors"].items()):
+        errors[name] = errors.get(name, 0) + count
+    logs = [result["entries"] for result in results]
+    entries = sorted(
+        Entry(acquired, released, asked, worker)
+        for worker, log in enumerate(logs)
+        for asked, acquired, released in log
+    )
+    if not entries:
+        return Run(0, [], [], 0, [0 for _ in logs], 0, errors, 0)
+    inside, overlaps, handovers, last = 0, 0, [], entries[0]
+    for entry in entries:
+        overlaps += entry.acquired < last.released and entry is not last
+        if entry.worker != last.worker and entry.asked < last.released <= entry.acquired:
+            handovers.append((entry.acquired - last.released) / 1e9)
+        inside += max(0, entry.released - max(entry.acquired, last.released))
+        last = max(last, entry, key=lambda it: it.released)
+    inside += entries[0].released - entries[0].acquired
+    begin, end = entries[0].acquired, last.released
+    first_done = min(log[-1][2] for log in logs if len(log) == max(map(len, logs)))
+    return Run(
+        held=inside / max(1, end - begin),
+        handovers=handovers,
+        waits=[(entry.acquired - entry.asked) / 1e9 for entry in entries],
+        entries=len(entries),
+        served=[sum(1 for entry in log if entry[1] < first_done) for log in logs],
+        overlaps=max(overlaps, sum(result["overlaps"] for result in results)),
+        errors=errors,
+        duration=(end - begin) / 1e9,
+    )
+
+
+class Crowd:
+    """Many workers on one path."""
+
+    def __init__(self, library: Library, size: int, directory: Path) -> None:
+        self._marker = directory / f"{library.key}-{size}.marker"
+        self._marker.write_bytes(bytes(8))
+        path = directory / f"{library.key}-{size}.lockfile"
+        self.workers: list[Worker] = []
+        try:
+            for _ in range(size):
+                self.workers.append(Worker(library, path))
+            for worker in self.workers:
+                worker.about()
+        except BaseException:
+            self.close()
+            raise
+
+    def contend(self, *, hold: float, count: int, seconds: float, think: float = 0) -> Run:
+        """They all go for it at the same moment, for ``count`` entries each; after ``seconds``
+        nobody asks again, done or not."""
+        self._marker.write_bytes(bytes(8))  # 1.3.1 may have left it after an overlap
+        start = time.monotonic_ns() + int(START_S * 1e9)
+        for worker in self.workers:
+            worker.order(
+                "contend",
+                marker=str(self._marker),
+                start=start,
+                stop=start + int(seconds * 1e9),
+                count=count,
+                hold=hold,
+                think=think,
+            )
+        return merge([worker.result(seconds + PATIENCE_S) for worker in self.workers])
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that ``share`` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else float("nan")
+
+
+def interleave(rounds: dict[Library, int]) -> list[Library]:
+    """One of each in turn, as long as each has rounds left: a noisy moment hits all of them."""
+    turns = [[library] * count for library, count in rounds.items()]
+    return [it for turn in itertools.zip_longest(*turns) for it in turn if it is not None]

@@ -1,0 +1,295 @@
+"""The lock benchmark's rows as a page of Markdown and a chart."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks.chart import Bar, Panel, render
+from tests.benchmarks.lock_peers import FLOOR
+
+Row = dict[str, Any]
+#: Measurement -> library -> row: what lock_measure.py returns.
+Results = Mapping[str, Mapping[str, Row]]
+
+OURS, FLOCK, BARE, PORTALOCKER = "ours", "flock", "1.3.1-bare", "1.3.1-portalocker"
+US, MS = 1e6, 1e3
+
+
+def middle(values: Sequence[float | None]) -> float | None:
+    """The median; None when there is none, or when it is "never"."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known and 2 * len(known) > len(values) else None
+
+
+def number(value: float) -> str:
+    """Three significant digits, never with an exponent."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value) or 1)))}f}"
+
+
+def spread(values: Sequence[float | None], scale: float) -> str:
+    """median (lowest to highest), or with the quartiles when there are many."""
+    at = middle(values)
+    if at is None:
+        return "never"
+    known = sorted(value * scale for value in values if value is not None)
+    if len(known) == 1:
+        return number(at * scale)
+    low, high = known[0], known[-1]
+    if len(known) > 10:
+        low, _, high = statistics.quantiles(known, n=4)
+    return f"{number(at * scale)} ({number(low)} to {number(high)})"
+
+
+def times(one: float | None, other: float | None) -> str:
+    return "" if not one or not other else number(one / other)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
+
+
+def name(row: Row) -> str:
+    label = row["label"] if row["label"].startswith("1.3.1") else f"{row['label']} {row['version']}"
+    return f"**{label}**" if row["library"] == OURS else label.strip()
+
+
+def uncontended(rows: Mapping[str, Row]) -> str:
+    floor, bare = middle(rows[FLOOR]["samples"]), middle(rows[BARE]["samples"])
+    stalls = middle(rows[PORTALOCKER]["samples"])
+    lines = []
+    for row in rows.values():
+        at = middle(row["samples"])
+        ratios = [times(at, floor), times(stalls, at), times(at, bare)]
+        lines.append([name(row), spread(row["samples"], US), *ratios])
+    return table(
+        [
+            *("", "us (quartiles)", "x the C floor"),
+            *("times faster than 1.3.1 with portalocker", "x 1.3.1 without it"),
+        ],
+        lines,
+    )
+
+
+def contended(rows: Mapping[str, Row]) -> str:
+    lines = []
+    p50, p99 = (middle(rows[FLOCK][key]) for key in ("handover_p50", "handover_p99"))
+    for row in rows.values():
+        of_flock = [
+            times(middle(row["handover_p50"]), p50),
+            times(middle(row["handover_p99"]), p99),
+        ]
+        lines.append(
+            [
+                name(row),
+                spread(row["held"], 100) + " %",
+                spread(row["handover_p50"], MS),
+                spread(row["handover_p99"], MS),
+                " and ".join(of_flock),
+                f"{middle(row['fairness']) or 0:.2f}",
+                f"{sum(row['entries']):,} of {row['wanted'] * len(row['entries']):,}",
+                str(sum(row["overlaps"])),
+            ]
+        )
+    return table(
+        [
+            *("", "held", "hand-over p50, ms", "p99, ms", "x flock", "least / most served"),
+            *("entries", "overlaps"),
+        ],
+        lines,
+    )
+
+
+def crowd(rows: Mapping[str, Row]) -> str:
+    return table(
+        ["", "mean wait, ms", "p99 wait, ms", "p99 / mean", "entries", "errors", "overlaps"],
+        [
+            [
+                name(row),
+                spread(row["wait_mean"], MS),
+                spread(row["wait_p99"], MS),
+                spread(tail_ratios(row), 1),
+                f"{sum(row['entries']):,} of {row['wanted'] * len(row['entries']):,}",
+                str(sum(sum(errors.values()) for errors in row["errors"])),
+                str(sum(row["overlaps"])),
+            ]
+            for row in rows.values()
+        ],
+    )
+
+
+def tail_ratios(row: Row) -> list[float]:
+    pairs = zip(row["wait_p99"], row["wait_mean"], strict=True)
+    return [p99 / mean for p99, mean in pairs if mean]
+
+
+def killed(rows: Mapping[str, Row]) -> str:
+    return table(
+        ["", "who waits is in after, ms", "who comes then is in after, ms", "kills"],
+        [
+            [
+                name(row),
+                spread(row["waiter"], MS),
+                spread(row["newcomer"], MS),
+                str(len(row["waiter"]) + len(row["newcomer"])),
+            ]
+            for row in rows.values()
+        ],
+    )
+
+
+def aims(results: Results) -> str:
+    """What this package set out to reach, and whether it did in this run."""
+    alone, busy = results["uncontended"], results["contended"]
+    many, dead = results["crowd"][OURS], results["killed"][OURS]
+    at = {key: middle(row["samples"]) or 0 for key, row in alone.items()}
+    ours, flock = busy[OURS], busy[FLOCK]
+    p50, p99 = (
+        (middle(ours[key]) or 0) / (middle(flock[key]) or 1)
+        for key in ("handover_p50", "handover_p99")
+    )
+    slowest = max((value or 99) * MS for value in dead["waiter"] + dead["newcomer"])
+    errors = sum(sum(it.values()) for it in many["errors"]) + sum(many["overlaps"])
+    at_most: Callable[[float, float], bool] = float.__le__
+    at_least: Callable[[float, float], bool] = float.__ge__
+    wanted = (
+        ("nobody else there: x the C floor", at[OURS] / at[FLOOR], at_most, 1.3),
+        (
+            "... times faster than 1.3.1 with portalocker",
+            at[PORTALOCKER] / at[OURS],
+            *(at_least, 6.0),
+        ),
+        ("... x 1.3.1 without portalocker", at[OURS] / at[BARE], at_most, 1.5),
+        (
+            "8 processes: percent of the time held",
+            100 * (middle(ours["held"]) or 0),
+            at_least,
+            95.0,
+        ),
+        ("... hand-over p50, x plain flock", p50, at_most, 3.0),
+        ("... hand-over p99, x plain flock", p99, at_most, 5.0),
+        ("... least served / most served", min(ours["fairness"]), at_least, 0.5),
+        ("64 processes: errors and overlaps", float(errors), at_most, 0.0),
+        ("... p99 wait / mean wait", middle(tail_ratios(many)) or 0, at_most, 2.0),
+        ("holder killed: the slowest next one, ms", slowest, at_most, 10.0),
+    )
+    return table(
+        ["aim", "at least / at most", "measured", "reached"],
+        [
+            [
+                what,
+                f"{'<=' if test is at_most else '>='} {limit:g}",
+                number(value),
+                "yes" if test(value, limit) else "**no**",
+            ]
+            for what, value, test, limit in wanted
+        ],
+    )
+
+
+def calls(rows: Mapping[str, Row]) -> str:
+    ours, floor = rows[OURS].get("calls", []), rows[FLOOR].get("calls", [])
+    if not ours or not floor:
+        return "strace was not to be had: whether the calls are the same was not looked at."
+    same = ours == floor
+    listed = "\n".join(ours)
+    verdict = "Both made these calls, in this order, when this page was made (strace):"
+    if not same:
+        verdict = "**They differ.** This package made:"
+        listed += "\n```\n\nThe C program made:\n\n```\n" + "\n".join(floor)
+    return f"{verdict}\n\n```\n{listed}\n```"
+
+
+def page(results: Results, about: Mapping[str, str]) -> str:
+    facts = "\n".join(f"- {what}: {value}" for what, value in about.items())
+    busy, many = results["contended"][OURS], results["crowd"][OURS]
+    size, entries = many["processes"], many["wanted"] // many["processes"]
+    return f"""# The lock, measured
+
+Made by `{about["Command"]}`; do not edit. Ratios hold within this run only.
+
+![Bars: acquire and release, hand-over, wait, recovery, by library](lock-benchmarks.svg)
+
+{facts}
+
+{aims(results)}
+
+## Nobody else there
+
+One acquire and release, a new lock object each time, in a process of each library; the rounds of
+all take turns. 1.3.1 without portalocker only makes and removes a file. portalocker, fasteners and
+plain flock leave theirs behind. The C program makes the system calls of this package and does
+nothing else.
+
+{uncontended(results["uncontended"])}
+
+{calls(results["uncontended"])}
+
+## 8 processes, each wants it {busy["wanted"] // 8} times for 5 ms, no pause
+
+Held: share of the time, from the first entry to the last, that somebody was inside. Hand-over: from
+one's release until another, who waited, is inside. Served: until the first process had all its
+turns; 0 means that one waited while another took it again and again. Of each run the median, and
+the lowest and highest of all runs. Plain flock waits in the kernel and knows no time-out.
+
+{contended(results["contended"])}
+
+## {size} processes, 2 ms
+
+Each wants it {entries} times, and waits for 60 s at most. Only this package and plain flock run to
+the end; the others are stopped after 10 s, so that those of their waits that were longer are
+missing. 1.3.1 gives up after 5 s and is left out.
+
+{crowd(results["crowd"])}
+
+## The holder is killed
+
+From SIGKILL until another process is inside; the kernel needs a part of that to take a Python
+process down. 1.3.1 without portalocker never gets in again until somebody removes the file.
+
+{killed(results["killed"])}
+"""
+
+
+def chart(results: Results, about: Mapping[str, str]) -> str:
+    def panel(title: str, unit: str, what: str, value: Callable[[Row], float | None]) -> Panel:
+        bars = []
+        for row in results[what].values():
+            at = value(row)
+            kind = row["library"] if row["library"] in (OURS, FLOOR) else "bar"
+            text = "never" if at is None else f"{number(at)} {unit}"
+            bars.append(Bar(row["label"], at, text, kind))
+        return Panel(title, unit, bars)
+
+    def scaled(value: float | None, scale: float) -> float | None:
+        return None if value is None else value * scale
+
+    return render(
+        [
+            panel(
+                "Acquire and release, nobody else there (median)",
+                *("us", "uncontended"),
+                lambda row: scaled(middle(row["samples"]), US),
+            ),
+            panel(
+                "Hand-over to one who waits: 8 processes, 5 ms inside, no pause (median)",
+                *("ms", "contended"),
+                lambda row: scaled(middle(row["handover_p50"]), MS),
+            ),
+            panel(
+                "Longest wait but 1 %: 8 processes, 5 ms inside, no pause",
+                *("ms", "contended"),
+                lambda row: scaled(middle(row["wait_p99"]), MS),
+            ),
+            panel(
+                "The holder is killed: a process that waits is in after",
+                *("ms", "killed"),
+                lambda row: scaled(middle(row["waiter"]), MS),
+            ),
+        ],
+        f"Shorter is better; logarithmic. {about['Date']}, {about['Machine']},"
+        f" {about['File system']}.",
+    )

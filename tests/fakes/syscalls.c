@@ -1,0 +1,255 @@
+/*
+ * File systems and machines that we do not have: system calls of the library that fail.
+ *
+ *     LD_PRELOAD=fakes.so FAKE="flock=ENOLCK;linkat=EPERM" FAKE_LOG=/some/prefix program
+ *
+ * A rule is <what>=<how>; how is an errno's name, or one of these:
+ *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
+ *     inode=unstable    each look at a path sees another inode number (fstat never agrees)
+ *     pwrite=short      writes half of it
+ *     fstatfs=nfs       every file system says to be NFS
+ *     proc=<errno>      /proc cannot be read
+ *     eintr=N           one in N of the calls that can be interrupted, is
+ *     create=slow       50 ms pass between the creation of a file and what comes next
+ * Only calls made by the library itself are touched (it is known by its file name), so that the
+ * program around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char LIBRARY[] = "_msalex";
+static const struct {
+    const char *name;
+    int code;
+} ERRORS[] = {
+    {"EAGAIN", EAGAIN}, {"EINVAL", EINVAL},         {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
+    {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC},         {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP},
+    {"EPERM", EPERM},   {"EACCES", EACCES},         {"EROFS", EROFS},   {"ENOENT", ENOENT},
+};
+
+enum { METS_MAX = 32 };
+static const char *mets[METS_MAX]; /* names of the rules that were met */
+
+__attribute__((destructor)) static void tell(void) {
+    const char *prefix = getenv("FAKE_LOG");
+    char path[4096];
+    FILE *log;
+
+    if (prefix == NULL)
+        return;
+    (void)snprintf(path, sizeof path, "%s.%d", prefix, (int)getpid());
+    if ((log = fopen(path, "w")) == NULL)
+        return;
+    for (size_t i = 0; i < METS_MAX && mets[i] != NULL; i++)
+        (void)fprintf(log, "%s\n", mets[i]);
+    (void)fclose(log);
+}
+
+static void met(const char *what) {
+    for (size_t i = 0; i < METS_MAX; i++) {
+        const char *none = NULL;
+        if (__atomic_compare_exchange_n(&mets[i], &none, what, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST) ||
+            strcmp(none, what) == 0)
+            return;
+    }
+}
+
+/* The rule for `what`, when the library is the caller: how it goes, or NULL. */
+static const char *rule(const char *what, void *caller) {
+    const size_t length = strlen(what);
+    const char *rules = getenv("FAKE");
+    Dl_info info;
+
+    if (rules == NULL || dladdr(caller, &info) == 0 || strstr(info.dli_fname, LIBRARY) == NULL)
+        return NULL;
+    for (const char *at = rules; at != NULL; at = strchr(at, ';')) {
+        at += *at == ';';
+        if (strncmp(at, what, length) == 0 && at[length] == '=')
+            return at + length + 1;
+    }
+    return NULL;
+}
+
+static bool is(const char *how, const char *word) {
+    return how != NULL && strncmp(how, word, strlen(word)) == 0;
+}
+
+/* 0, or the errno that the rules want this call to fail with. */
+static int failure(const char *what, void *caller) {
+    const char *how = rule(what, caller);
+    for (size_t i = 0; how != NULL && i < sizeof ERRORS / sizeof ERRORS[0]; i++) {
+        if (is(how, ERRORS[i].name)) {
+            met(what);
+            return ERRORS[i].code;
+        }
+    }
+    return 0;
+}
+
+static bool interrupted(void *caller) {
+    const char *how = rule("eintr", caller);
+    static _Thread_local unsigned dice;
+
+    if (how == NULL)
+        return false;
+    dice = (dice == 0 ? (unsigned)getpid() : dice) * 1103515245U + 12345U;
+    if ((dice >> 16) % (unsigned)strtoul(how, NULL, 10) != 0)
+        return false;
+    met("eintr");
+    return true;
+}
+
+#define CALLER __builtin_return_address(0)
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define FAIL_IF(condition, code)                                                                   \
+    do {                                                                                           \
+        if (condition) {                                                                           \
+            errno = (code);                                                                        \
+            return -1;                                                                             \
+        }                                                                                          \
+    } while (0)
+#define FAIL_AS_TOLD(what)                                                                         \
+    do {                                                                                           \
+        int told = failure(what, CALLER);                                                          \
+        FAIL_IF(told != 0, told);                                                                  \
+    } while (0)
+
+static int range_lock(int fd, int operation) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if ((operation & ~LOCK_NB) == LOCK_UN)
+        whole.l_type = F_UNLCK;
+    if ((operation & ~LOCK_NB) == LOCK_SH)
+        whole.l_type = F_RDLCK;
+    return REAL(fcntl)(fd, operation & LOCK_NB ? F_OFD_SETLK : F_OFD_SETLKW, &whole);
+}
+
+int flock(int fd, int operation) {
+    FAIL_AS_TOLD("flock");
+    FAIL_IF(interrupted(CALLER), EINTR);
+    if (is(rule("flock", CALLER), "byterange")) {
+        met("flock");
+        return range_lock(fd, operation);
+    }
+    return REAL(flock)(fd, operation);
+}
+
+int fcntl(int fd, int command, ...) {
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, command);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    if (command == F_OFD_SETLK || command == F_OFD_SETLKW || command == F_OFD_GETLK)
+        FAIL_AS_TOLD("ofd");
+    return REAL(fcntl)(fd, command, argument);
+}
+
+int open(const char *path, int flags, ...) {
+    va_list arguments;
+    mode_t mode;
+    int made;
+
+    va_start(arguments, flags);
+    mode = va_arg(arguments, mode_t);
+    va_end(arguments);
+    if (strncmp(path, "/proc/", 6) == 0)
+        FAIL_AS_TOLD("proc");
+    if ((flags & O_TMPFILE) == O_TMPFILE)
+        FAIL_AS_TOLD("open_tmpfile");
+    FAIL_IF(interrupted(CALLER), EINTR);
+    made = REAL(open)(path, flags, mode);
+    if (made >= 0 && (flags & O_EXCL) != 0 && is(rule("create", CALLER), "slow")) {
+        const struct timespec pause = {.tv_nsec = 50000000};
+        met("create");
+        (void)REAL(nanosleep)(&pause, NULL);
+    }
+    return made;
+}
+
+int linkat(int from, const char *old, int to, const char *new, int flags) {
+    FAIL_AS_TOLD("linkat");
+    return REAL(linkat)(from, old, to, new, flags);
+}
+
+int lstat(const char *path, struct stat *found) {
+    static ino_t number;
+    int code = REAL(lstat)(path, found);
+    if (code == 0 && is(rule("inode", CALLER), "unstable")) {
+        met("inode");
+        found->st_ino = ((ino_t)1 << 40) + __atomic_add_fetch(&number, 1, __ATOMIC_SEQ_CST);
+    }
+    return code;
+}
+
+int fstatfs(int fd, struct statfs *system) {
+    int code = REAL(fstatfs)(fd, system);
+    if (code == 0 && is(rule("fstatfs", CALLER), "nfs")) {
+        met("fstatfs");
+        system->f_type = 0x6969;
+    }
+    return code;
+}
+
+int inotify_init1(int flags) {
+    FAIL_AS_TOLD("inotify");
+    return ((int (*)(int))dlsym(RTLD_NEXT, "inotify_init1"))(flags);
+}
+
+int eventfd(unsigned int value, int flags) {
+    FAIL_AS_TOLD("eventfd");
+    return ((int (*)(unsigned int, int))dlsym(RTLD_NEXT, "eventfd"))(value, flags);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                   void *argument) {
+    int told = failure("pthread_create", CALLER);
+    return told != 0 ? told : REAL(pthread_create)(thread, attributes, start, argument);
+}
+
+ssize_t pread(int fd, void *bytes, size_t size, off_t at) {
+    FAIL_IF(interrupted(CALLER), EINTR);
+    return REAL(pread)(fd, bytes, size, at);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
+    FAIL_AS_TOLD("pwrite");
+    FAIL_IF(interrupted(CALLER), EINTR);
+    if (is(rule("pwrite", CALLER), "short")) {
+        met("pwrite");
+        size /= 2;
+    }
+    return REAL(pwrite)(fd, bytes, size, at);
+}
+
+int ppoll(struct pollfd *files, nfds_t count, const struct timespec *timeout,
+          const sigset_t *mask) {
+    FAIL_AS_TOLD("ppoll");
+    FAIL_IF(interrupted(CALLER), EINTR);
+    return REAL(ppoll)(files, count, timeout, mask);
+}
+
+int nanosleep(const struct timespec *wanted, struct timespec *left) {
+    FAIL_IF(interrupted(CALLER), EINTR);
+    return REAL(nanosleep)(wanted, left);
+}
+
+int unlink(const char *path) {
+    FAIL_AS_TOLD("unlink");
+    return REAL(unlink)(path);
+}

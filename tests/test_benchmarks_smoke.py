@@ -1,0 +1,68 @@
+"""The benchmarks run, and their report can be made; what they measure is reported elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmarks import lock_calls, lock_measure, report_text
+from tests.benchmarks.lock_harness import Entry, merge
+from tests.benchmarks.lock_measure import SMOKE, Row
+from tests.benchmarks.lock_peers import FLOCK, FLOOR, OURS, compile_floor
+from tests.support.capability import needs
+
+ABOUT = {"Command": "python3 dev.py bench", "Date": "today", "Machine": "this"}
+ABOUT |= {"File system": "some file system"}
+
+
+@pytest.fixture
+def floor(tmp_path: Path) -> Path:
+    needs(None if shutil.which("cc") else "there is no C compiler")
+    return compile_floor(tmp_path)
+
+
+def test_every_measurement_runs_without_overlap_and_the_report_renders(
+    floor: Path, tmp_path: Path
+) -> None:
+    both, steps = [OURS, FLOCK], list[str]()
+    results = {
+        "uncontended": lock_measure.uncontended(both, floor, tmp_path, SMOKE, steps.append),
+        "contended": lock_measure.contended(both, tmp_path, SMOKE, steps.append),
+        "crowd": lock_measure.crowd(both, tmp_path, SMOKE, steps.append),
+        "killed": lock_measure.killed(both, tmp_path, SMOKE, steps.append),
+    }
+    assert len(steps) == SMOKE.steps(both)
+    assert set(results["uncontended"]) == {FLOOR, "ours", "flock"}
+    for what in ("contended", "crowd"):
+        for row in results[what].values():
+            assert row["overlaps"] == [0]
+            assert row["errors"] == [{}]
+            assert row["entries"] == [row["wanted"]]
+    for row in results["killed"].values():
+        assert None not in row["waiter"] + row["newcomer"]
+
+    for stand_in in ("1.3.1-portalocker", "1.3.1-bare"):  # not installed for a mere test
+        results["uncontended"][stand_in] = Row(results["uncontended"]["flock"], library=stand_in)
+    assert "| ... least served / most served |" in report_text.page(results, ABOUT)
+    ElementTree.fromstring(report_text.chart(results, ABOUT))
+
+
+def test_the_c_program_makes_the_system_calls_of_this_package(floor: Path, tmp_path: Path) -> None:
+    needs(None if shutil.which("strace") else "strace is not installed")
+    ours = lock_calls.of_ours(tmp_path)
+    needs(None if ours else "strace is not allowed to trace")
+    assert ours == lock_calls.of_floor(floor, tmp_path)
+
+
+def test_an_overlap_is_seen_by_its_times_alone() -> None:
+    def log(*entries: tuple[int, int, int]) -> dict[str, object]:
+        return {"entries": [list(entry) for entry in entries], "errors": {}, "overlaps": 0}
+
+    apart = merge([log((0, 10, 20), (36, 40, 50)), log((5, 25, 35))])
+    assert (apart.overlaps, apart.entries, apart.held) == (0, 3, 30 / 40)
+    assert apart.handovers == [5e-9]  # from 20 to 25; at 35 nobody waited
+    assert merge([log((0, 10, 20)), log((5, 15, 25))]).overlaps == 1
+    assert Entry(1, 2, 0, 0) < Entry(2, 3, 0, 0)

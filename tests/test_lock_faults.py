@@ -1,0 +1,442 @@
+"""The lock where the system lets it down: it excludes all the same, or says so; it never pretends.
+
+File systems that this machine does not have are made by tests/fakes/syscalls.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from msal_extensions import CrossPlatLock
+from tests.support.capability import needs
+from tests.support.processes import crowd, python
+
+FAKES = Path(__file__).parent / "fakes" / "syscalls.c"
+PROCESSES, ROUNDS = 4, 25
+TIMEOUT_S = 20  # of one wait; one that takes longer than that hangs
+SLACK_S = 20
+
+NO_NAMELESS = "open_tmpfile=EOPNOTSUPP"
+NO_LINKS = "linkat=EPERM"
+#: What the system does -> what the lock must do: exclude, or that or raise a typed error.
+EXCLUDES, OR_SAYS_SO = True, False
+FAULTS = {
+    NO_NAMELESS: EXCLUDES,
+    "open_tmpfile=EINVAL": EXCLUDES,
+    NO_LINKS: EXCLUDES,
+    "pthread_create=EAGAIN": EXCLUDES,
+    "eventfd=EMFILE": EXCLUDES,
+    "eintr=3": EXCLUDES,
+    f"eintr=7;{NO_NAMELESS}": EXCLUDES,
+    "eintr=5;pthread_create=EAGAIN": EXCLUDES,
+    "ofd=EINVAL": OR_SAYS_SO,
+    "flock=ENOLCK": OR_SAYS_SO,
+    "flock=ENOSYS": OR_SAYS_SO,
+    "flock=EINVAL": OR_SAYS_SO,
+    "flock=EOPNOTSUPP": OR_SAYS_SO,
+    f"flock=ENOSYS;ofd=EINVAL;{NO_NAMELESS}": OR_SAYS_SO,
+    f"flock=ENOLCK;ofd=ENOLCK;{NO_NAMELESS};eintr=7": OR_SAYS_SO,
+    f"flock=ENOLCK;ofd=ENOLCK;{NO_NAMELESS};inotify=EMFILE": OR_SAYS_SO,
+    f"flock=byterange;fstatfs=nfs;{NO_NAMELESS}": OR_SAYS_SO,
+    f"flock=ENOLCK;ofd=ENOLCK;fstatfs=nfs;{NO_NAMELESS}": OR_SAYS_SO,
+    "inode=unstable": OR_SAYS_SO,
+    f"inode=unstable;{NO_NAMELESS}": OR_SAYS_SO,
+    f"inode=unstable;flock=ENOSYS;ofd=EINVAL;{NO_NAMELESS}": OR_SAYS_SO,
+    "pwrite=ENOSPC": OR_SAYS_SO,
+    "pwrite=short": OR_SAYS_SO,
+    f"pwrite=short;{NO_NAMELESS}": OR_SAYS_SO,
+}
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes system calls fail."""
+    compiler = shutil.which("cc")
+    needs(None if compiler else "cc is not installed")
+    library = tmp_path_factory.mktemp("fakes") / "fakes.so"
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC"]
+    command = [str(compiler), *flags, "-o", str(library), str(FAKES), "-ldl"]
+    subprocess.run(command, check=True, timeout=120)
+    return library
+
+
+def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
+    return {
+        "LD_PRELOAD": str(fakes),
+        "FAKE": fault,
+        "FAKE_LOG": str(directory / "met"),
+    }
+
+
+def assert_met(fault: str, directory: Path) -> None:
+    """The fault came about: a test whose fake touches nothing would prove nothing."""
+    met = {line for log in directory.glob("met.*") for line in log.read_text().split()}
+    said = {rule.partition("=")[0] for rule in fault.split(";")}
+    # Of a chain of faults the first may keep the others from happening.
+    assert said & met, f"none of {said} happened"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_four_processes_lose_no_increment_or_are_told_why(
+    fault: str, fakes: Path, tmp_path: Path
+) -> None:
+    directory, logs = tmp_path / "directory", tmp_path / "logs"
+    directory.mkdir()
+    logs.mkdir()
+    counter = directory / "counter"
+    counter.write_text("0")
+    before = time.monotonic()
+    outputs = crowd(
+        f"""
+        import pathlib, time
+        from msal_extensions import CrossPlatLock, LockError
+        counter = pathlib.Path(sys.argv[2])
+        ready()
+        done = 0
+        for _ in range({ROUNDS}):
+            start = time.monotonic()
+            try:
+                with CrossPlatLock(sys.argv[2] + ".lockfile", timeout={TIMEOUT_S}):
+                    value = int(counter.read_text())
+                    time.sleep(0.001)
+                    counter.write_text(str(value + 1))
+                    done += 1
+            except LockError as error:
+                assert time.monotonic() - start < {TIMEOUT_S + SLACK_S}
+                print("refused:", getattr(error, "errno", None), error)
+                break
+        print(done)
+        """,
+        PROCESSES,
+        str(counter),
+        environment=faked(fakes, fault, logs),
+    )
+    done = sum(int(output.split()[-1]) for output in outputs)
+    refusals = [line for output in outputs for line in output.splitlines()[:-1]]
+    print(f"{fault}: {done} entries in {time.monotonic() - before:.1f} s, {len(refusals)} refused")
+    print("\n".join(sorted(set(refusals))[:3]))
+    assert_met(fault, logs)
+    assert counter.read_text() == str(done)  # no entry was lost: nobody was in beside another
+    if FAULTS[fault] is EXCLUDES or not refusals:
+        assert done == PROCESSES * ROUNDS
+        assert refusals == []
+    else:
+        assert done == 0  # it does not work there, and that is what everybody is told
+        assert "refused: None" not in "".join(refusals)  # why, not just that the time was up
+    assert os.listdir(directory) == ["counter"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_wait_hangs_whether_the_holder_lives_or_dies(
+    fault: str, fakes: Path, tmp_path: Path
+) -> None:
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    environment = {**os.environ, **faked(fakes, fault, logs)}
+    code = (
+        "import sys; from msal_extensions import CrossPlatLock, LockError\n"
+        "try:\n    lock = CrossPlatLock(sys.argv[1]).acquire()\n"
+        "except LockError: print('refused', flush=True); sys.exit()\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    waiter = """
+        import sys, time
+        from msal_extensions import CrossPlatLock, LockError
+        for timeout in 0, 0.3:
+            before = time.monotonic()
+            try:
+                with CrossPlatLock(sys.argv[1], timeout=timeout):
+                    print("in")
+            except LockError as error:
+                print("out" if getattr(error, "errno", None) is None else "refused")
+            assert time.monotonic() - before < timeout + 10
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        said = holder.stdout.readline().strip()
+        living = python(waiter, str(path), environment=environment).stdout.split()
+        holder.kill()
+    dead = python(waiter, str(path), environment=environment).stdout.split()
+    print(f"{fault}: {said}, alive: {living}, killed: {dead}")
+    if said == "held":
+        assert "in" not in living
+        # Where flock works a first try gets it, unless it is interrupted.  Where it does not, a
+        # file on a network file system is stale only when it is 60 s old.
+        assert dead[0] == "in" or FAULTS[fault] is OR_SAYS_SO or "eintr" in fault
+        assert dead[1] == "in" or "fstatfs=nfs" in fault
+    else:
+        assert living == dead == ["refused", "refused"]
+        assert not path.exists()
+
+
+# ---- what can be had for real -------------------------------------------------------------
+
+
+def in_own_mounts(script: str, snippet: str, *arguments: str) -> str:
+    """Runs the snippet as root of mounts of its own, after the shell script has made them."""
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    can = "mount -t tmpfs none /mnt"
+    usable = shutil.which("unshare") and subprocess.run([*unshare, "sh", "-c", can]).returncode == 0
+    needs(None if usable else "unshare cannot make mounts here")
+    program = [sys.executable, "-c", textwrap.dedent(snippet), *arguments]
+    done = subprocess.run(
+        [*unshare, "sh", "-ec", script + '\nexec "$@"', "sh", *program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRY = """
+    import os, sys, time
+    from msal_extensions import CrossPlatLock, LockError
+    before = time.monotonic()
+    try:
+        with CrossPlatLock(sys.argv[1] + "/lockfile", timeout=2):
+            print("in")
+    except LockError as error:
+        print(error.errno, error)
+    assert time.monotonic() - before < 10
+    print(os.listdir(sys.argv[1]))
+"""
+
+
+def test_a_read_only_file_system_is_a_typed_error_at_once(tmp_path: Path) -> None:
+    script = f'mount -t tmpfs none "{tmp_path}"; mount -o remount,ro "{tmp_path}"'
+    said = in_own_mounts(script, TRY, str(tmp_path)).splitlines()
+    assert said[0].startswith(f"{errno.EROFS} ")
+    assert said[1] == "[]"
+
+
+def test_a_full_file_system_is_a_typed_error_or_no_obstacle(tmp_path: Path) -> None:
+    fill = f'mount -t tmpfs -o size=16k none "{tmp_path}"; cat /dev/zero >"{tmp_path}/fill" || true'
+    said = in_own_mounts(fill, TRY, str(tmp_path)).splitlines()
+    print(said[0])
+    assert said[0] == "in" or said[0].startswith(f"{errno.ENOSPC} ")
+    assert said[1] == "['fill']"
+
+
+def test_a_file_system_without_a_free_inode_is_a_typed_error(tmp_path: Path) -> None:
+    fill = f'mount -t tmpfs -o nr_inodes=2 none "{tmp_path}"; : >"{tmp_path}/fill"'
+    said = in_own_mounts(fill, TRY, str(tmp_path)).splitlines()
+    assert said[0].startswith(f"{errno.ENOSPC} ")
+    assert said[1] == "['fill']"
+
+
+def exchange_with_empty(directory: Path) -> None:
+    """At once: an empty directory there, what was there beside it as `gone`."""
+    gone = directory.with_name("gone")
+    gone.mkdir()
+    at_fdcwd, rename_exchange = -100, 2
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+    paths = os.fsencode(directory), os.fsencode(gone)
+    assert rename(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0, ctypes.get_errno()
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+@pytest.mark.parametrize("whose", ["ours", "a peer's"])
+def test_a_directory_that_goes_while_waiting_ends_the_wait(
+    whose: str, replaced: bool, tmp_path: Path
+) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    path = directory / "lockfile"
+    code = (
+        "import sys; from msal_extensions import CrossPlatLock, LockError\n"
+        "print('waiting', flush=True)\n"
+        "try:\n    CrossPlatLock(sys.argv[1], timeout=30).acquire(); print('in')\n"
+        "except LockError as error: print(error.errno)"
+    )
+    holder = CrossPlatLock(path)
+    if whose == "ours":
+        holder.acquire()
+    else:
+        path.write_text(f"{os.getpid()} a peer")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as waiter:
+        try:
+            assert waiter.stdout is not None
+            waiter.stdout.readline()
+            time.sleep(0.3)
+            if replaced:
+                exchange_with_empty(directory)
+            else:
+                directory.rename(tmp_path / "gone")
+            shutil.rmtree(tmp_path / "gone")
+            if whose == "ours":
+                assert not holder.still_held()
+                holder.release()
+            before = time.monotonic()
+            said = waiter.stdout.readline().strip()
+            took = time.monotonic() - before
+        finally:
+            waiter.kill()
+    print(f"noticed {took * 1000:.1f} ms after")
+    assert said == ("in" if replaced else str(errno.ENOENT))
+    assert took < 10
+
+
+def test_a_directory_without_permission_is_a_typed_error(tmp_path: Path) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir(mode=0o500)
+    output = python(
+        """
+        import os, sys
+        from msal_extensions import CrossPlatLock, LockError
+        if os.geteuid() == 0:
+            os.chmod(sys.argv[1], 0o555)
+            parent = os.path.dirname(sys.argv[1])
+            while parent != "/tmp" and parent != "/":
+                os.chmod(parent, 0o755)
+                parent = os.path.dirname(parent)
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            CrossPlatLock(sys.argv[1] + "/lockfile", timeout=5).acquire()
+        except LockError as error:
+            print(error.errno, type(error).__name__)
+        """,
+        str(directory),
+    ).stdout
+    assert output == f"{errno.EACCES} LockFileDenied\n"
+
+
+def test_a_symbolic_link_put_in_the_way_of_a_waiter_is_refused_untouched(tmp_path: Path) -> None:
+    path, target = tmp_path / "lockfile", tmp_path / "target"
+    target.write_text("precious")
+    with CrossPlatLock(path) as lock:
+        path.unlink()
+        path.symlink_to(target)
+        assert not lock.still_held()
+        output = python(
+            "import sys; from msal_extensions import CrossPlatLock, LockError\n"
+            "try:\n    CrossPlatLock(sys.argv[1], timeout=5).acquire()\n"
+            "except LockError as error: print(error.errno)",
+            str(path),
+        ).stdout
+        assert output == f"{errno.ELOOP}\n"
+    assert target.read_text() == "precious"
+    assert path.is_symlink()
+
+
+def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
+    fakes: Path, tmp_path: Path
+) -> None:
+    """Where files have names from the start a .NET-like peer may be the first to lock one."""
+    path = tmp_path / "lockfile"
+    code = (
+        "import sys; from msal_extensions import CrossPlatLock\n"
+        "with CrossPlatLock(sys.argv[1], timeout=30): print('in', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, **faked(fakes, f"{NO_NAMELESS};create=slow", tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as ours:
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < deadline
+        with path.open("r+") as peer:
+            fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            peer.write(f"\ufeff{os.getpid()} net\n")
+            peer.flush()
+            time.sleep(0.3)
+            assert os.path.samestat(os.fstat(peer.fileno()), path.lstat())  # not robbed
+            assert ours.poll() is None, ours.communicate()[1]  # nor was ours told nonsense
+            path.unlink()
+        assert ours.stdout is not None
+        assert ours.stdout.readline() == "in\n"
+        ours.communicate("")
+    assert_met("create=slow", tmp_path)
+    assert not path.exists()
+
+
+def test_a_waiter_without_inotify_sees_a_peers_file_go(fakes: Path, tmp_path: Path) -> None:
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    path.write_text(f"{os.getpid()} a peer")
+    code = (
+        "import sys; from msal_extensions import CrossPlatLock\n"
+        "print('waiting', flush=True)\n"
+        "with CrossPlatLock(sys.argv[1], timeout=30): print('in', flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, **faked(fakes, "inotify=EMFILE", logs)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as waiter:
+        assert waiter.stdout is not None
+        waiter.stdout.readline()
+        time.sleep(0.2)
+        before = time.monotonic()
+        path.unlink()
+        assert waiter.stdout.readline() == "in\n"
+        print(f"in {(time.monotonic() - before) * 1000:.1f} ms after, without inotify")
+    assert_met("inotify=EMFILE", logs)
+
+
+@pytest.mark.parametrize("why", ["EMFILE", "ENOENT"])  # no descriptor left; hidepid, or no /proc
+def test_a_peer_whose_process_cannot_be_looked_at_is_alive_if_the_kernel_says_so(
+    why: str, fakes: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "lockfile"
+    snippet = """
+        import sys
+        from msal_extensions import CrossPlatLock, LockError
+        try:
+            with CrossPlatLock(sys.argv[1], timeout=0.2):
+                print("in")
+        except LockError:
+            print("out")
+    """
+    environment = faked(fakes, f"proc={why}", tmp_path)
+    for pid, expected in (os.getpid(), "out\n"), (1, "out\n"), (999_999_999, "in\n"):
+        path.write_text(f"{pid} a peer that holds no kernel lock")
+        assert python(snippet, str(path), environment=environment).stdout == expected
+    assert_met(f"proc={why}", tmp_path)
+
+
+def test_a_wait_survives_a_poll_that_fails(fakes: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lockfile"
+    path.write_text(f"{os.getpid()} a peer")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from msal_extensions import CrossPlatLock\n"
+            "CrossPlatLock(sys.argv[1], timeout=1).acquire()",
+            str(path),
+        ],
+        env={**os.environ, **faked(fakes, "ppoll=ENOMEM", tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != -signal.SIGSEGV
+    assert "LockError" in done.stderr or "LockFileError" in done.stderr

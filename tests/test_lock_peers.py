@@ -1,0 +1,359 @@
+"""The lock among other libraries: real processes of ours and of theirs on one lock file."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from msal_extensions import CrossPlatLock, LockError
+from tests.support.capability import needs
+from tests.support.node import node_peer
+from tests.support.processes import crowd, python
+from tests.support.reference import reference_python
+
+ROOT = Path(__file__).resolve().parents[1]
+GENEROUS = 60  # seconds, for what should take a few
+OURS = "ours"
+Start = tuple[list[str], dict[str, str]]
+
+
+class Peer(NamedTuple):
+    """How to start one, and so many entries and such pauses that it waits less than it can bear."""
+
+    start: Callable[[], Start]
+    entries: int
+    pause_ms: int = 30
+
+
+def program(name: str, start: Start | None = None) -> Start:
+    command, env = start or ([sys.executable], dict(os.environ))
+    return [*command, "-m", f"tests.support.peers.{name}"], env
+
+
+def reference(portalocker: bool) -> Start:
+    command, env = program("python_lock", reference_python(portalocker))
+    return command, {**env, "PEER_KIND": "portalocker" if portalocker else "bare"}
+
+
+def ours() -> Start:
+    command, env = program("python_lock")
+    return command, {**env, "PEER_KIND": OURS}
+
+
+PEERS = {
+    "1.3.1 with portalocker": Peer(lambda: reference(True), 6),
+    "1.3.1 without": Peer(lambda: reference(False), 6),
+    "node": Peer(node_peer, 15),
+    "dotnet": Peer(lambda: program("dotnet"), 15),
+    "java": Peer(lambda: program("java"), 15),
+    "existence": Peer(lambda: program("existence"), 25),
+}
+OUR_PAUSE_MS = 60
+
+
+class Log(NamedTuple):
+    """What one process said about its entries: see tests/support/peers/section.py."""
+
+    kind: str
+    entries: list[tuple[int, int, str]]
+    seen: list[str]
+    longest: float
+    gave_up: int
+
+
+class Overlap(NamedTuple):
+    """Two entries that were inside at once: their kinds, and why each was not regular."""
+
+    kinds: tuple[str, str]
+    how: tuple[str, str]
+
+
+@contextlib.contextmanager
+def started(
+    start: Start, path: Path, entries: int, pause_ms: int
+) -> Generator[subprocess.Popen[str]]:
+    """A peer program that is ready, and ended at the end."""
+    command, env = start
+    process = subprocess.Popen(
+        [*command, str(path), str(path.parent), str(entries), str(pause_ms)],
+        env=env,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str]) -> Log:
+    output, _ = process.communicate(timeout=GENEROUS)
+    assert process.returncode == 0
+    log: dict[str, Any] = json.loads(output)
+    return Log(**log)
+
+
+def mix(path: Path, peer: Peer, peers: int = 4) -> list[Log]:
+    """Four of ours beside the peers, all started at once; ours go on until the peers are done."""
+    (path.parent / "inside").mkdir()
+    with contextlib.ExitStack() as stack:
+        many = [
+            *((peer.start(), peer.entries, peer.pause_ms) for _ in range(peers)),
+            *((ours(), 0, OUR_PAUSE_MS) for _ in range(4)),
+        ]
+        running = [
+            stack.enter_context(started(start, path, *how_much)) for start, *how_much in many
+        ]
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        try:
+            logs = [finish(process) for process in running[:peers]]
+        finally:
+            (path.parent / "stop").touch()
+        logs += [finish(process) for process in running[peers:]]
+    return logs
+
+
+def overlaps(logs: list[Log]) -> list[Overlap]:
+    """All pairs of entries that were inside at the same time."""
+    entries = sorted((start, end, how, log.kind) for log in logs for start, end, how in log.entries)
+    found, inside = [], list[tuple[int, int, str, str]]()
+    for entry in entries:
+        inside = [other for other in inside if other[1] > entry[0]]
+        found += [Overlap((other[3], entry[3]), (other[2], entry[2])) for other in inside]
+        inside.append(entry)
+    return found
+
+
+def report(logs: list[Log], found: list[Overlap]) -> None:
+    for kind, group in itertools.groupby(logs, lambda log: log.kind):
+        members = list(group)
+        entries = [how for log in members for _, _, how in log.entries]
+        print(
+            f"{kind}: {len(entries)} entries, not regular {dict(Counter(filter(None, entries)))},"
+            f" {sum(log.gave_up for log in members)} time-outs,"
+            f" longest wait {max(log.longest for log in members):.2f} s"
+        )
+    print("overlaps:", dict(Counter(found)) or "none")
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_four_of_ours_and_four_peers_are_never_inside_at_once(name: str, tmp_path: Path) -> None:
+    peer, path = PEERS[name], tmp_path / "lockfile"
+    logs = mix(path, peer)
+    found = overlaps(logs)
+    report(logs, found)
+    # Beyond its give-up time a peer enters without the lock: that entry, and no other, is its own
+    # fault, and says so itself.
+    # One that entered so removes a file that is not its own, too: that robs ours, who say so.
+    any_forced = any(how == "forced" for log in logs for *_, how in log.entries)
+    excused = {"forced", "lost", "orphan"} if any_forced else set()
+    with_ours = [o for o in found if OURS in o.kinds and not excused & set(o.how)]
+    assert with_ours == []
+    assert all(len(log.entries) >= peer.entries for log in logs[:4])
+    assert all(len(log.entries) >= 5 for log in logs[4:])
+    assert all(log.gave_up == 0 for log in logs[4:])
+    if not any_forced:
+        assert not any("ours" in other for log in logs for other in log.seen)
+        assert not any(log.seen for log in logs[4:])
+        assert not any(how for log in logs[4:] for *_, how in log.entries)
+        assert not path.exists()
+
+
+def test_one_go_like_peer_never_shares_the_lock_unless_it_locked_a_file_that_was_gone(
+    tmp_path: Path,
+) -> None:
+    logs = mix(tmp_path / "lockfile", Peer(lambda: program("go"), 100, 10), peers=1)
+    found = overlaps(logs)
+    report(logs, found)
+    assert [o for o in found if OURS in o.kinds and "orphan" not in o.how] == []
+    assert [how for log in logs[1:] for *_, how in log.entries if how] == []  # none was robbed
+    assert len(logs[0].entries) == 100
+
+
+def test_go_like_peers_that_remove_each_others_files_are_to_blame_for_every_overlap(
+    tmp_path: Path,
+) -> None:
+    logs = mix(tmp_path / "lockfile", Peer(lambda: program("go"), 40, 30))
+    found = overlaps(logs)
+    report(logs, found)
+    # An entry whose file stayed at its path from beginning to end is only ever joined by one whose
+    # file did not.
+    assert [o for o in found if OURS in o.kinds and not any(o.how)] == []
+    assert all(len(log.entries) >= 5 and log.gave_up == 0 for log in logs[4:])
+
+
+@pytest.mark.parametrize("name", ["node", "dotnet", "java", "existence"])
+def test_a_waiter_gets_in_when_the_peer_inside_is_killed(name: str, tmp_path: Path) -> None:
+    path, peer = tmp_path / "lockfile", PEERS[name]
+    (tmp_path / "inside").mkdir()
+    with started(peer.start(), path, 1000, 0) as process:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + GENEROUS
+        while True:
+            while not os.listdir(tmp_path / "inside"):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            process.send_signal(signal.SIGSTOP)
+            assert eventually(lambda: "T (stopped)" in status(process.pid))
+            if os.listdir(tmp_path / "inside"):
+                break
+            process.send_signal(signal.SIGCONT)  # it had just left
+        with pytest.raises(LockError):
+            CrossPlatLock(path, timeout=0.3).acquire()
+        before = time.monotonic()
+        process.kill()
+        process.wait()
+        with CrossPlatLock(path, timeout=GENEROUS):
+            print(f"{name}: in {(time.monotonic() - before) * 1000:.1f} ms after the kill")
+    assert not path.exists()
+
+
+DEAD = "999999999"  # above any pid
+
+
+@pytest.mark.parametrize("content", ["{}", "{} az", "{} host", "\ufeff{} net\n", "{{{}}} {{go}}"])
+def test_a_dead_peers_file_is_taken_over_at_once(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "lockfile"
+    path.write_text(content.format(DEAD), encoding="utf-8")
+    with CrossPlatLock(path, timeout=0):
+        assert str(os.getpid()) in path.read_text()
+    assert not path.exists()
+
+
+def test_a_living_peers_file_is_respected_however_old_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "lockfile"
+    path.write_text("1 init")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(path, (booted + 5, booted + 5))
+    with pytest.raises(LockError, match="1 init"):
+        CrossPlatLock(path, timeout=0.3).acquire()
+    assert path.read_text() == "1 init"
+
+
+def test_in_another_pid_namespace_only_age_makes_a_file_stale(tmp_path: Path) -> None:
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    usable = shutil.which("unshare") and subprocess.run([*unshare, "true"]).returncode == 0
+    needs(None if usable else "unshare cannot make a pid namespace here")
+    path = tmp_path / "lockfile"
+    snippet = """
+        import os, sys, time
+        from msal_extensions import CrossPlatLock, LockError
+        for age in 50, 70:
+            os.utime(sys.argv[1], (time.time() - age,) * 2)
+            try:
+                with CrossPlatLock(sys.argv[1], timeout=0.2):
+                    print(age, "in")
+            except LockError:
+                print(age, "out")
+    """
+    path.write_text(f"{DEAD} az")
+    output = python(snippet, str(path), command=[*unshare, sys.executable]).stdout
+    assert output.splitlines() == ["50 out", "70 in"]
+
+
+def test_of_many_that_find_a_dead_peers_file_one_gets_in_at_a_time(tmp_path: Path) -> None:
+    counter, path = tmp_path / "counter", tmp_path / "lockfile"
+    counter.write_text("0")
+    output = crowd(
+        f"""
+        import contextlib, pathlib
+        from msal_extensions import CrossPlatLock
+        counter, path, stale = *map(pathlib.Path, sys.argv[2:]), 0
+        ready()
+        for _ in range(60):
+            with CrossPlatLock(path, timeout=60):
+                counter.write_text(str(int(counter.read_text()) + 1))
+            with contextlib.suppress(FileExistsError), open(path, "x") as file:
+                file.write("{DEAD} died at once")
+                stale += 1
+        print(stale)
+        """,
+        8,
+        str(counter),
+        str(path),
+    )
+    print(f"{sum(map(int, output))} stale files")
+    assert sum(map(int, output)) > 0
+    assert counter.read_text() == "480"
+
+
+def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Path) -> None:
+    """A Go-like peer catches the file in a hand-over, and unlocks before it removes."""
+    path = tmp_path / "lockfile"
+    wait = "import sys; from msal_extensions import CrossPlatLock\nCrossPlatLock(sys.argv[1]"
+    code = f"{wait}, timeout=60).acquire(); print('in', flush=True); sys.stdin.read()"
+    first = CrossPlatLock(path).acquire()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as waiter:
+        try:
+            assert eventually(lambda: is_queued(waiter.pid, path))
+            waiter.send_signal(signal.SIGSTOP)
+            assert eventually(lambda: "T (stopped)" in status(waiter.pid))
+            first.release()
+            assert "HANDOVER" in path.read_text()
+            with path.open("r+") as peer:
+                fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                peer.write(f"{{{os.getppid()}}} {{go}}")
+                peer.flush()
+                waiter.send_signal(signal.SIGCONT)
+                time.sleep(0.2)
+                fcntl.flock(peer, fcntl.LOCK_UN)
+            assert waiter.stdout is not None
+            assert select.select([waiter.stdout], [], [], 0.3)[0] == []  # not in yet
+            path.unlink()
+            assert waiter.stdout.readline() == b"in\n"
+            with pytest.raises(LockError):
+                CrossPlatLock(path, timeout=0.1).acquire()
+        finally:
+            waiter.kill()
+
+
+def status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
+def is_queued(pid: int, path: Path) -> bool:
+    """Does the kernel list a blocked flock of that process on the file?"""
+    blocked = f"-> FLOCK  ADVISORY  WRITE {pid} "
+    with contextlib.suppress(FileNotFoundError):
+        inode = path.stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+        return any(blocked in line and f":{inode} " in line for line in lines)
+    return False
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + GENEROUS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
