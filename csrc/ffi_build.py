@@ -30,6 +30,7 @@ PLATFORMS = {
     "linux": Platform(
         sources=(
             "lock_linux.c",
+            "lock_file_linux.c",
             "lock_queue_linux.c",
             "lock_peer_linux.c",
             "file_posix.c",

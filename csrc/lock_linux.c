@@ -30,7 +30,7 @@
  * next one here to want the same file adopts it.  (Cancelling a thread needs libgcc_s, which
  * slim images lack; interrupting it needs a signal, and signals are the program's own.)
  */
-#define _GNU_SOURCE /* O_TMPFILE */
+#define _GNU_SOURCE /* AT_EACCESS, F_OFD_SETLK */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -43,7 +43,6 @@
 
 #include "internal.h"
 #include "lock_linux.h"
-#include "lock_record.h"
 
 enum {
     TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
@@ -69,149 +68,12 @@ enum outcome {
     FAILED   /* the error says why */
 };
 
-/* ---- the file ---- */
-
-static bool identify(struct msalex__lock_file *file) {
-    struct stat opened;
-    if (fstat(file->fd, &opened) != 0)
-        return false;
-    if (!S_ISREG(opened.st_mode)) {
-        errno = EINVAL;
-        return false;
-    }
-    file->device = opened.st_dev;
-    file->inode = opened.st_ino;
-    return true;
-}
-
-static bool write_record(const struct msalex__lock_file *file,
-                         const struct msalex__record *record, const char *program) {
-    char bytes[MSALEX__RECORD_SIZE];
-    ssize_t written;
-
-    msalex__record_format(record, program, bytes);
-    written = pwrite(file->fd, bytes, sizeof bytes, 0);
-    if (written >= 0 && written < (ssize_t)sizeof bytes)
-        errno = ENOSPC; /* a short write says nothing itself */
-    return written == (ssize_t)sizeof bytes;
-}
-
-static size_t read_start(int fd, char bytes[MSALEX__RECORD_SIZE]) {
-    ssize_t size = pread(fd, bytes, MSALEX__RECORD_SIZE, 0);
-    return size < 0 ? 0 : (size_t)size;
-}
-
-/* The record of the file at the path has the nonce of the open file's. */
-static bool has_same_nonce(const struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record opened, named;
-    size_t size;
-    int fd;
-
-    if (!msalex__record_parse(bytes, read_start(file->fd, bytes), &opened) ||
-        (fd = open(file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
-        return false;
-    size = read_start(fd, bytes);
-    (void)close(fd);
-    return msalex__record_parse(bytes, size, &named) && named.nonce == opened.nonce;
-}
-
-bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
-    struct stat named;
-    if (file->fd < 0 || lstat(file->path, &named) != 0)
-        return false;
-    return (named.st_dev == file->device && named.st_ino == file->inode) || has_same_nonce(file);
-}
-
-static bool write_held(const struct msalex__lock_file *file, unsigned turn,
-                       const char *program) {
-    const struct msalex__record record = {
-        .pid = getpid(),
-        .state = file->exists ? MSALEX__EXISTS : MSALEX__HELD,
-        .turn = turn,
-        .nonce = msalex__nonce()};
-    return write_record(file, &record, program);
-}
-
 /* ---- getting it ---- */
 
-/* "/proc/self/fd/N" is how a file without a name gets one; linkat with an empty path would
- * need a capability. */
-static int link_at_path(const struct msalex__lock_file *file) {
-    char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
-    (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", file->fd);
-    return linkat(AT_FDCWD, unnamed, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW);
-}
-
-/* Opens a file without a name in the directory of `path`. */
-static int open_unnamed(const char *path) {
-    char directory[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash - path);
-
-    if (length >= sizeof directory) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    return open(slash == NULL ? "." : length == 0 ? "/" : directory,
-                O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-}
-
-bool msalex__is_unsupported(int code) {
-    return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
-}
-
-/* Takes the locks that the file system has. */
-static bool lock_new_file(struct msalex__lock_file *file) {
-    int code;
-
-    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0) {
-        if (!msalex__is_unsupported(errno))
-            return false;
-        file->exists = true;
-    }
-    code = msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT);
-    errno = code;
-    return code == 0 || msalex__is_unsupported(code);
-}
-
-/* Where files without a name, or links, do not exist: create, then lock, then write.  Ours
- * never touch a young file without a record.  A peer may, and then the file is the peer's. */
-static bool create_at_path(struct msalex__lock_file *file, const char *program) {
-    int code;
-
-    file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (file->fd < 0)
-        return false;
-    if (identify(file) && lock_new_file(file) && write_held(file, 0, program) &&
-        msalex__lock_file_is_named(file))
-        return true;
-    code = errno;
-    if (!msalex__lock_file_is_named(file) || code == EWOULDBLOCK)
-        code = EEXIST; /* a peer caught it */
-    else
-        (void)unlink(file->path);
-    errno = code;
-    return false;
-}
-
-static bool publish_at_path(struct msalex__lock_file *file, const char *program) {
-    file->fd = open_unnamed(file->path);
-    if (file->fd >= 0) {
-        if (!identify(file) || !lock_new_file(file) || !write_held(file, 0, program))
-            return false;
-        if (link_at_path(file) == 0)
-            return true;
-        if (errno == EEXIST)
-            return false;
-        (void)close(file->fd);
-        file->fd = -1;
-    } else if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT) {
-        return false;
-    }
-    return create_at_path(file, program);
+static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
+    msalex__lock_file_close(lock->file);
+    lock->file = NULL;
+    return outcome;
 }
 
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
@@ -221,15 +83,12 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
         (void)msalex__fail_errno(error, ENOMEM, "malloc");
         return FAILED;
     }
-    if (publish_at_path(lock->file, lock->program))
+    if (msalex__lock_file_publish(lock->file, lock->program))
         return HELD;
-    code = errno;
-    msalex__lock_file_close(lock->file);
-    lock->file = NULL;
-    if (code == EEXIST)
-        return CHANGED;
+    if ((code = errno) == EEXIST)
+        return drop(lock, CHANGED);
     (void)msalex__fail_errno(error, code, "create lock file");
-    return FAILED;
+    return drop(lock, FAILED);
 }
 
 /* The flock of one of ours is granted.  Is it the lock, or a file somebody unlinked? */
@@ -238,21 +97,15 @@ static enum outcome take_over(msalex_lock *lock) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
 
-    if (!msalex__lock_file_is_named(file)) {
-        msalex__lock_file_close(file);
-        lock->file = NULL;
-        return CHANGED;
-    }
+    if (!msalex__lock_file_is_named(file))
+        return drop(lock, CHANGED);
     (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
     /* Somebody with fcntl locks is inside, or (Go) was, wrote over the record, and has yet to
      * remove the file that it unlocked: a peer's now, whoever made it. */
     if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN ||
-        !msalex__record_parse(bytes, read_start(file->fd, bytes), &record)) {
-        msalex__lock_file_close(file);
-        lock->file = NULL;
-        return PEER;
-    }
-    (void)write_held(file, record.turn + 1, lock->program);
+        !msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
+        return drop(lock, PEER);
+    (void)msalex__lock_file_write_held(file, record.turn + 1, lock->program);
     return HELD;
 }
 
@@ -278,14 +131,11 @@ static enum outcome remove_stale(msalex_lock *lock) {
     } else if (msalex__lock_file_is_named(lock->file)) {
         (void)unlink(lock->path);
     }
-    msalex__lock_file_close(lock->file);
-    lock->file = NULL;
-    return CHANGED;
+    return drop(lock, CHANGED);
 }
 
 static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error) {
-    msalex__lock_file_close(lock->file);
-    lock->file = NULL;
+    (void)drop(lock, FAILED);
     if (code == ENOENT)
         return publish(lock, error);
     if (code == EACCES && faccessat(AT_FDCWD, lock->path, F_OK, AT_EACCESS) == 0)
@@ -312,9 +162,9 @@ static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
     file->fd = open(lock->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (file->fd < 0)
         return open_failed(lock, errno, error);
-    if (!identify(file))
+    if (!msalex__lock_file_identify(file))
         return open_failed(lock, errno, error);
-    size = read_start(file->fd, bytes);
+    size = msalex__lock_file_read(file->fd, bytes);
     if (msalex__record_parse(bytes, size, &record) && record.state != MSALEX__EXISTS) {
         if (!once) {
             msalex__queue_join(&lock->file);
@@ -322,15 +172,11 @@ static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
         }
         if (flock(file->fd, LOCK_EX | LOCK_NB) == 0)
             return take_over(lock);
-        msalex__lock_file_close(file);
-        lock->file = NULL;
-        return BUSY;
+        return drop(lock, BUSY);
     }
     if (msalex__peer_is_gone(file, bytes, size))
         return remove_stale(lock);
-    msalex__lock_file_close(file);
-    lock->file = NULL;
-    return PEER;
+    return drop(lock, PEER);
 }
 
 /* ---- giving it back ---- */
@@ -341,13 +187,13 @@ static bool hand_over(const struct msalex__lock_file *file) {
 
     if (!msalex__ofd_conflict(file->fd, F_WRLCK, MSALEX__ANNOUNCE_AT, 1))
         return false;
-    if (!msalex__record_parse(bytes, read_start(file->fd, bytes), &record))
+    if (!msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
         record = (struct msalex__record){.nonce = msalex__nonce()}; /* a peer wrote over it */
     if (record.turn >= TURNS_MAX)
         return false;
     record.pid = getpid();
     record.state = MSALEX__HANDOVER;
-    return write_record(file, &record, "waiting for the next holder");
+    return msalex__lock_file_write(file, &record, "waiting for the next holder");
 }
 
 bool msalex__lock_give_back(struct msalex__lock_file *file) {
@@ -473,7 +319,7 @@ int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *erro
     *text = (msalex_buffer){0};
     if ((fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
         return msalex__fail_errno(error, errno, "open lock file");
-    size = read_start(fd, bytes);
+    size = msalex__lock_file_read(fd, bytes);
     (void)close(fd);
     return msalex__buffer_copy(text, bytes, msalex__record_text_size(bytes, size), error);
 }

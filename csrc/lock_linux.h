@@ -1,6 +1,7 @@
 /*
- * What the pieces of the Linux lock share: lock_linux.c (the protocol), lock_queue_linux.c
- * (waiting with a deadline, and fork) and lock_peer_linux.c (other libraries' files).
+ * What the pieces of the Linux lock share: lock_linux.c (the protocol), lock_file_linux.c (one
+ * lock file), lock_queue_linux.c (waiting with a deadline, and fork) and lock_peer_linux.c
+ * (other libraries' files).
  */
 #ifndef MSALEX_LOCK_LINUX_H
 #define MSALEX_LOCK_LINUX_H
@@ -8,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "lock_record.h"
 
 /* ---- lock_queue_linux.c ---- */
 
@@ -52,17 +55,35 @@ bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length);
 /* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT. */
 #define MSALEX__ANNOUNCE_AT ((off_t)1 << 62)
 
+/* ---- lock_file_linux.c ---- */
+
+/* Makes the file at its path, already locked and filled.  False with errno; EEXIST: there is
+ * one.  Where links or locks do not exist it does what it can: see lock_linux.c. */
+bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *program);
+
+/* Fills device and inode from the open file.  False with errno; EINVAL: not a regular file. */
+bool msalex__lock_file_identify(struct msalex__lock_file *file);
+
+/* Is the file still the one at its path? */
+bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
+
+/* The start of the content; how many bytes there are of it. */
+size_t msalex__lock_file_read(int fd, char bytes[MSALEX__RECORD_SIZE]);
+
+/* Writes a record; the second one saying that this process holds the lock.  False with errno. */
+bool msalex__lock_file_write(const struct msalex__lock_file *file,
+                             const struct msalex__record *record, const char *program);
+bool msalex__lock_file_write_held(const struct msalex__lock_file *file, unsigned turn,
+                                  const char *program);
+
+/* Is that errno of a kernel lock the file system's way to say that it has none? */
+bool msalex__is_unsupported(int code);
+
 /* ---- lock_linux.c ---- */
 
 /* Gives a lock back whose flock is ours: hands over or unlinks, then closes and frees.
  * False when the file was no longer the one at its path. */
 bool msalex__lock_give_back(struct msalex__lock_file *file);
-
-/* Is the file still the one at its path? */
-bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
-
-/* Is that errno of a kernel lock the file system's way to say that it has none? */
-bool msalex__is_unsupported(int code);
 
 /* ---- lock_peer_linux.c ---- */
 

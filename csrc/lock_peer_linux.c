@@ -20,7 +20,6 @@
 
 #include "internal.h"
 #include "lock_linux.h"
-#include "lock_record.h"
 
 enum {
     STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
