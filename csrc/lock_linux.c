@@ -20,10 +20,11 @@
  * would send every waiter back to the start, out of order.  This is bounded by TURNS_MAX, so
  * that peers which wait for the file to vanish get their turn.
  *
- * Where a file system has no OFD locks we do without announcements.  Where it has no flock
- * (NFS without lockd, some sshfs and 9p) the file's existence is the lock: its record says so
- * (EXISTS), and everybody treats it like a peer's.  Where inode numbers change from one look
- * to the next (FUSE) the nonce in the record tells whose file a path names.
+ * Where a file system has no OFD locks, or belongs to another host, we do without
+ * announcements.  Where it has no flock (NFS without lockd, some sshfs and 9p) the file's
+ * existence is the lock: its record says so (EXISTS), and everybody treats it like a peer's.
+ * Where inode numbers change from one look to the next (FUSE) the nonce in the record tells
+ * whose file a path names.
  *
  * flock knows no deadline.  So a thread blocks in it while the caller waits on an eventfd.
  * Who gives up first leaves the thread behind: it gives the lock back once it has it, and the

@@ -91,6 +91,9 @@ bool msalex__lock_give_back(struct msalex__lock_file *file);
 bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *content,
                           size_t size);
 
+/* Is it on a file system of another host, or of a program? */
+bool msalex__is_network_file(int fd);
+
 /* A watch for files that leave the directory of `path`: a descriptor, or -1. */
 int msalex__watch_open(const char *path);
 

@@ -71,11 +71,8 @@ static bool is_alive(int64_t pid, time_t written) {
     return pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
 }
 
-/* Do pids in a file there mean processes that we can see?  Not in a container, whose
- * directories may be shared with the outside, and not on another host's file system. */
-static bool pids_are_ours(int fd) {
-    static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
-    static const long NETWORK_FILE_SYSTEMS[] = {
+bool msalex__is_network_file(int fd) {
+    static const long MAGIC[] = {
         0x6969,     /* NFS */
         0x517b,     /* SMB */
         0xff534d42, /* CIFS */
@@ -85,17 +82,25 @@ static bool pids_are_ours(int fd) {
         0x00c36400, /* Ceph */
         0x5346414f, /* AFS */
     };
-    char name[sizeof INITIAL_NAMESPACE] = "";
     struct statfs system;
 
-    if (readlink("/proc/self/ns/pid", name, sizeof name) != sizeof name - 1 ||
-        memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) != 0 || fstatfs(fd, &system) != 0)
-        return false;
-    for (size_t i = 0; i < sizeof NETWORK_FILE_SYSTEMS / sizeof NETWORK_FILE_SYSTEMS[0]; i++) {
-        if ((long)system.f_type == NETWORK_FILE_SYSTEMS[i])
-            return false;
+    if (fstatfs(fd, &system) != 0)
+        return true; /* what is not known is not trusted */
+    for (size_t i = 0; i < sizeof MAGIC / sizeof MAGIC[0]; i++) {
+        if ((long)system.f_type == MAGIC[i])
+            return true;
     }
-    return true;
+    return false;
+}
+
+/* Do pids in a file there mean processes that we can see?  Not in a container, whose
+ * directories may be shared with the outside, and not on another host's file system. */
+static bool pids_are_ours(int fd) {
+    static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
+    char name[sizeof INITIAL_NAMESPACE] = "";
+
+    return readlink("/proc/self/ns/pid", name, sizeof name) == sizeof name - 1 &&
+           memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) == 0 && !msalex__is_network_file(fd);
 }
 
 static bool holds_a_lock(const struct msalex__lock_file *file) {

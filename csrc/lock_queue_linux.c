@@ -192,7 +192,9 @@ void msalex__queue_join(struct msalex__lock_file **file) {
         msalex__lock_file_close(*file);
         *file = adopted;
     }
-    (void)msalex__ofd_lock((*file)->fd, F_RDLCK, MSALEX__ANNOUNCE_AT, 1);
+    /* NFS makes a flock out of a lock on all bytes, which our announcement would hold up. */
+    if (!msalex__is_network_file((*file)->fd))
+        (void)msalex__ofd_lock((*file)->fd, F_RDLCK, MSALEX__ANNOUNCE_AT, 1);
     if (adopted == NULL && !start_thread(*file)) {
         (*file)->queue = QUEUE_NONE;
         (*file)->polling = true;

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -297,29 +298,26 @@ def test_a_directory_that_goes_while_waiting_ends_the_wait(
     assert took < 10
 
 
-def test_a_directory_without_permission_is_a_typed_error(tmp_path: Path) -> None:
-    directory = tmp_path / "directory"
-    directory.mkdir(mode=0o500)
-    output = python(
-        """
-        import os, sys
-        from msal_extensions import CrossPlatLock, LockError
-        if os.geteuid() == 0:
-            os.chmod(sys.argv[1], 0o555)
-            parent = os.path.dirname(sys.argv[1])
-            while parent != "/tmp" and parent != "/":
-                os.chmod(parent, 0o755)
-                parent = os.path.dirname(parent)
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        try:
-            CrossPlatLock(sys.argv[1] + "/lockfile", timeout=5).acquire()
-        except LockError as error:
-            print(error.errno, type(error).__name__)
-        """,
-        str(directory),
-    ).stdout
+def test_a_directory_without_permission_is_a_typed_error() -> None:
+    # Not in tmp_path: that is root's own, and root has to become somebody else.
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o555)
+        output = python(
+            """
+            import os, sys
+            from msal_extensions import CrossPlatLock, LockError
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            try:
+                CrossPlatLock(sys.argv[1] + "/lockfile", timeout=5).acquire()
+            except LockError as error:
+                print(error.errno, type(error).__name__)
+            """,
+            directory,
+        ).stdout
+        assert os.listdir(directory) == []
     assert output == f"{errno.EACCES} LockFileDenied\n"
 
 
