@@ -28,7 +28,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.benchmarks import lock_measure, report_text
+from tests.benchmarks import lock_measure, report_figures, report_text
 from tests.benchmarks.lock_peers import libraries
 
 ROOT = Path(__file__).parents[2]
@@ -93,9 +93,9 @@ class Naming:
         config.pluginmanager.register(self._steps, "lock-benchmark-progress")
 
 
-def results(figures: Mapping[str, Any]) -> dict[str, dict[str, report_text.Row]]:
+def results(figures: Mapping[str, Any]) -> dict[str, dict[str, report_figures.Row]]:
     """Measurement -> library -> row."""
-    found: dict[str, dict[str, report_text.Row]] = {}
+    found: dict[str, dict[str, report_figures.Row]] = {}
     for benchmark in figures["benchmarks"]:
         row = benchmark["extra_info"]
         found.setdefault(benchmark["group"], {})[row["library"]] = row
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str]) -> None:
             measure(options.quick, figures)
         found = json.loads(figures.read_text())
     write(found, options.output, "python3 dev.py bench" + " --quick" * options.quick)
-    print(report_text.aims(results(found)))
+    print(report_figures.noise(results(found)["uncontended"]) + report_figures.aims(results(found)))
 
 
 if __name__ == "__main__":
