@@ -26,9 +26,9 @@
  * Where inode numbers change from one look to the next (FUSE) the nonce in the record tells
  * whose file a path names.
  *
- * flock knows no deadline.  So a thread blocks in it while the caller waits on an eventfd.
- * Who gives up first leaves the thread behind: it gives the lock back once it has it, and the
- * next one here to want the same file adopts it.  (Cancelling a thread needs libgcc_s, which
+ * flock knows no deadline.  So a thread blocks in it while the caller waits on a futex.  Who
+ * gives up first leaves the thread behind: it gives the lock back once it has it, and the next
+ * one here to want the same file adopts it.  (Cancelling a thread needs libgcc_s, which
  * slim images lack; interrupting it needs a signal, and signals are the program's own.)
  */
 #define _GNU_SOURCE /* AT_EACCESS, F_OFD_SETLK */
@@ -200,7 +200,7 @@ static bool hand_over(const struct msalex__lock_file *file) {
 bool msalex__lock_give_back(struct msalex__lock_file *file) {
     bool named = msalex__lock_file_is_named(file);
 
-    if (named && !hand_over(file))
+    if (named && !(file->handed_over = hand_over(file)))
         (void)unlink(file->path);
     msalex__lock_file_close(file);
     return named;

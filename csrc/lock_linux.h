@@ -6,6 +6,7 @@
 #ifndef MSALEX_LOCK_LINUX_H
 #define MSALEX_LOCK_LINUX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,10 +23,11 @@ struct msalex__lock_file {
     dev_t device;
     ino_t inode;
     enum { QUEUE_NONE, QUEUE_WAITING, QUEUE_GRANTED, QUEUE_ABANDONED } queue;
-    bool exists;  /* flock does not work there: its existence is the lock */
-    bool polling; /* no thread could be had: the caller tries again and again */
-    int event;    /* an eventfd, readable once the thread's flock has returned */
-    int code;     /* errno of that flock, 0 when granted */
+    bool exists;      /* flock does not work there: its existence is the lock */
+    bool handed_over; /* somebody waits for it */
+    bool polling;     /* no thread could be had: the caller tries again and again */
+    _Atomic uint32_t granted; /* a futex: 1 once the thread's flock has returned */
+    int code;                 /* errno of that flock, 0 when granted */
     char path[];
 };
 

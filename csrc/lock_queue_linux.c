@@ -2,17 +2,18 @@
  * Waiting for a flock with a deadline, and the registry of open lock files.  The reasons are
  * at the top of lock_linux.c.
  */
-#define _GNU_SOURCE /* F_OFD_SETLK, ppoll */
+#define _GNU_SOURCE /* F_OFD_SETLK, syscall */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,12 +22,22 @@
 
 enum {
     THREAD_STACK = 128 * 1024, /* bytes; it makes a few system calls only */
+    IDLE_MS = 1000,            /* how long a thread waits for its next file */
+    YIELDS = 3,                /* after handing over: see msalex__lock_file_close */
     POLL_MS = 5                /* between two tries, where there is no thread to be had */
 };
 
-/* Guards the list, and `queue` and `code` of every file in it. */
+/* A thread that blocks in flock for others, for one file after another: making a new one each
+ * time takes longer than handing over. */
+struct helper {
+    struct msalex__lock_file *file;
+    _Atomic uint32_t busy; /* a futex: 0 while it waits for its next file */
+};
+
+/* Guards the list and the idle helper, and `queue` and `code` of every file in the list. */
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct msalex__lock_file *registry;
+static struct helper *idle; /* one at most; the others end */
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
 int64_t msalex__now_ms(void) {
@@ -50,11 +61,10 @@ static void after_fork_in_child(void) {
     for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
         if (file->fd >= 0)
             (void)close(file->fd);
-        if (file->event >= 0)
-            (void)close(file->event);
-        file->fd = file->event = -1;
+        file->fd = -1;
         file->queue = QUEUE_NONE; /* its thread stayed in the parent */
     }
+    idle = NULL;
     (void)pthread_mutex_unlock(&registry_mutex);
 }
 
@@ -68,7 +78,7 @@ struct msalex__lock_file *msalex__lock_file_new(const char *path) {
 
     if (file == NULL)
         return NULL;
-    file->fd = file->event = -1;
+    file->fd = -1;
     memcpy(file->path, path, size);
     (void)pthread_once(&fork_handlers, install_fork_handlers);
     (void)pthread_mutex_lock(&registry_mutex);
@@ -86,24 +96,24 @@ static void forget(struct msalex__lock_file *file) {
 }
 
 void msalex__lock_file_close(struct msalex__lock_file *file) {
-    int fd, event;
+    int fd;
 
     if (file == NULL)
         return;
     (void)pthread_mutex_lock(&registry_mutex);
     forget(file);
     fd = file->fd;
-    event = file->event;
     (void)pthread_mutex_unlock(&registry_mutex);
     if (fd >= 0) {
         /* Explicitly, because a child forked at the wrong moment may share the open file, and
          * because the kernel reports IN_CLOSE before it drops a closed file's locks. */
         (void)msalex__ofd_lock(fd, F_UNLCK, 0, 0);
         (void)flock(fd, LOCK_UN);
+        /* Who comes back at once would take the processor from those it has just woken. */
+        for (int i = 0; file->handed_over && i < YIELDS; i++)
+            (void)sched_yield();
         (void)close(fd);
     }
-    if (event >= 0)
-        (void)close(event);
     free(file);
 }
 
@@ -123,9 +133,19 @@ bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length) {
 
 /* ---- the queue ---- */
 
-static void *wait_in_flock(void *argument) {
-    struct msalex__lock_file *file = argument;
-    const uint64_t one = 1;
+/* Waits while *word is `value`, but not for ever: 0, EAGAIN, ETIMEDOUT or EINTR. */
+static int futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t timeout_ms) {
+    const struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
+                                     .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &timeout, NULL, 0) == 0 ? 0 : errno;
+}
+
+static void futex_set(_Atomic uint32_t *word) {
+    atomic_store(word, 1);
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void wait_in_flock(struct msalex__lock_file *file) {
     bool abandoned;
     int code;
 
@@ -137,15 +157,55 @@ static void *wait_in_flock(void *argument) {
     abandoned = file->queue == QUEUE_ABANDONED;
     file->queue = QUEUE_GRANTED;
     file->code = code;
-    if (!abandoned) /* under the mutex: the caller frees the file once it had the mutex */
-        (void)!write(file->event, &one, sizeof one);
+    if (!abandoned) /* under the mutex, without which the caller cannot free the file */
+        futex_set(&file->granted);
     (void)pthread_mutex_unlock(&registry_mutex);
 
     if (abandoned && code == 0)
         (void)msalex__lock_give_back(file);
     else if (abandoned)
         msalex__lock_file_close(file);
+}
+
+/* Offers itself for another file.  False: another helper does, or nobody came. */
+static bool next_file(struct helper *self) {
+    (void)pthread_mutex_lock(&registry_mutex);
+    if (idle != NULL) {
+        (void)pthread_mutex_unlock(&registry_mutex);
+        return false;
+    }
+    idle = self;
+    atomic_store(&self->busy, 0);
+    (void)pthread_mutex_unlock(&registry_mutex);
+
+    while (atomic_load(&self->busy) == 0 && futex_wait(&self->busy, 0, IDLE_MS) != ETIMEDOUT)
+        ;
+    (void)pthread_mutex_lock(&registry_mutex); /* who gives it a file holds this */
+    if (idle == self)
+        idle = NULL;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    return atomic_load(&self->busy) != 0;
+}
+
+static void *help(void *file) {
+    struct helper self = {.file = file};
+    do
+        wait_in_flock(self.file);
+    while (next_file(&self));
     return NULL;
+}
+
+static bool use_idle_helper(struct msalex__lock_file *file) {
+    struct helper *helper;
+
+    (void)pthread_mutex_lock(&registry_mutex);
+    if ((helper = idle) != NULL) {
+        idle = NULL;
+        helper->file = file;
+        futex_set(&helper->busy);
+    }
+    (void)pthread_mutex_unlock(&registry_mutex);
+    return helper != NULL;
 }
 
 static bool start_thread(struct msalex__lock_file *file) {
@@ -154,8 +214,6 @@ static bool start_thread(struct msalex__lock_file *file) {
     sigset_t all, before;
     bool started;
 
-    if ((file->event = eventfd(0, EFD_CLOEXEC)) < 0)
-        return false;
     if (pthread_attr_init(&attributes) != 0)
         return false;
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
@@ -163,7 +221,7 @@ static bool start_thread(struct msalex__lock_file *file) {
     /* The thread inherits the mask: the program's signals must go to its own threads. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    started = pthread_create(&thread, &attributes, wait_in_flock, file) == 0;
+    started = pthread_create(&thread, &attributes, help, file) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&attributes);
     return started;
@@ -195,7 +253,7 @@ void msalex__queue_join(struct msalex__lock_file **file) {
     /* NFS makes a flock out of a lock on all bytes, which our announcement would hold up. */
     if (!msalex__is_network_file((*file)->fd))
         (void)msalex__ofd_lock((*file)->fd, F_RDLCK, MSALEX__ANNOUNCE_AT, 1);
-    if (adopted == NULL && !start_thread(*file)) {
+    if (adopted == NULL && !use_idle_helper(*file) && !start_thread(*file)) {
         (*file)->queue = QUEUE_NONE;
         (*file)->polling = true;
     }
@@ -217,22 +275,18 @@ static int poll_flock(const struct msalex__lock_file *file, int64_t timeout_ms) 
 }
 
 int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms) {
-    struct pollfd ready = {.fd = file->event, .events = POLLIN};
-    struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
-                               .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-    int code;
+    const int64_t deadline = msalex__now_ms() + timeout_ms;
 
     if (file->polling)
         return poll_flock(file, timeout_ms);
-    code = ppoll(&ready, 1, timeout_ms < 0 ? NULL : &timeout, NULL);
-    if (code == 0)
-        return ETIMEDOUT;
-    if (code < 0)
-        return errno;
-    (void)pthread_mutex_lock(&registry_mutex); /* the thread has let go of the file now */
-    code = file->code;
-    (void)pthread_mutex_unlock(&registry_mutex);
-    return code;
+    while (atomic_load(&file->granted) == 0) {
+        int64_t left = timeout_ms < 0 ? IDLE_MS : deadline - msalex__now_ms();
+        if (left <= 0)
+            return ETIMEDOUT;
+        if (futex_wait(&file->granted, 0, left) == EINTR)
+            return EINTR;
+    }
+    return file->code;
 }
 
 void msalex__queue_leave(struct msalex__lock_file *file) {

@@ -38,7 +38,6 @@ FAULTS = {
     "open_tmpfile=EINVAL": EXCLUDES,
     NO_LINKS: EXCLUDES,
     "pthread_create=EAGAIN": EXCLUDES,
-    "eventfd=EMFILE": EXCLUDES,
     "eintr=3": EXCLUDES,
     f"eintr=7;{NO_NAMELESS}": EXCLUDES,
     "eintr=5;pthread_create=EAGAIN": EXCLUDES,

@@ -211,11 +211,6 @@ int inotify_init1(int flags) {
     return ((int (*)(int))dlsym(RTLD_NEXT, "inotify_init1"))(flags);
 }
 
-int eventfd(unsigned int value, int flags) {
-    FAIL_AS_TOLD("eventfd");
-    return ((int (*)(unsigned int, int))dlsym(RTLD_NEXT, "eventfd"))(value, flags);
-}
-
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
                    void *argument) {
     int told = failure("pthread_create", CALLER);
