@@ -316,7 +316,9 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
         try:
             assert eventually(lambda: is_queued(waiter.pid, path))
             waiter.send_signal(signal.SIGSTOP)
+            # Its thread leaves flock when it stops, which may be after the first one has.
             assert eventually(lambda: "T (stopped)" in status(waiter.pid))
+            assert eventually(lambda: not is_queued(waiter.pid, path))
             first.release()
             assert "HANDOVER" in path.read_text()
             with path.open("r+") as peer:
