@@ -35,6 +35,7 @@ PLATFORMS = {
             "lock_peer_linux.c",
             "file_posix.c",
             "sync_linux.c",
+            "clock_posix.c",
             "libsecret_linux.c",
             "libsecret_service_linux.c",
             "dpapi_none.c",

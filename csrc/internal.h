@@ -35,7 +35,7 @@ int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
 /* A number that no other call on this machine returns: unique, but no secret. */
 uint64_t msalex__nonce(void);
 
-/* ---- lock_queue_<platform>.c ---- */
+/* ---- clock_<platform>.c ---- */
 
 /* Milliseconds on a clock that never jumps. */
 int64_t msalex__now_ms(void);

@@ -1,6 +1,6 @@
 /*
- * One open lock file, Linux: what is in it, which name it has, and how it comes to be.  The
- * protocol that this serves is described at the top of lock_linux.c.
+ * One open lock file, Linux: what is in it, which name it has, how it comes to be and how it
+ * goes.  The protocol that this serves is described at the top of lock_linux.c.
  */
 #define _GNU_SOURCE /* O_TMPFILE */
 #include <errno.h>
@@ -15,6 +15,8 @@
 #include "internal.h"
 #include "lock_linux.h"
 
+enum { TURNS_MAX = 64 }; /* hand-overs in a row before the file is unlinked all the same */
+
 /* ---- what is in it, and which name it has ---- */
 
 bool msalex__lock_file_identify(struct msalex__lock_file *file) {
@@ -28,18 +30,6 @@ bool msalex__lock_file_identify(struct msalex__lock_file *file) {
     file->device = opened.st_dev;
     file->inode = opened.st_ino;
     return true;
-}
-
-bool msalex__lock_file_write(const struct msalex__lock_file *file,
-                             const struct msalex__record *record, const char *program) {
-    char bytes[MSALEX__RECORD_SIZE];
-    ssize_t written;
-
-    msalex__record_format(record, program, bytes);
-    written = pwrite(file->fd, bytes, sizeof bytes, 0);
-    if (written >= 0 && written < (ssize_t)sizeof bytes)
-        errno = ENOSPC; /* a short write says nothing itself */
-    return written == (ssize_t)sizeof bytes;
 }
 
 size_t msalex__lock_file_read(int fd, char bytes[MSALEX__RECORD_SIZE]) {
@@ -69,17 +59,24 @@ bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
     return (named.st_dev == file->device && named.st_ino == file->inode) || has_same_nonce(file);
 }
 
-bool msalex__lock_file_write_held(const struct msalex__lock_file *file, unsigned turn,
-                                  const char *program) {
+/* ---- how it comes to be ours ---- */
+
+/* Writes the record that says so.  False with errno. */
+static bool write_record(const struct msalex__lock_file *file, unsigned turn) {
     const struct msalex__record record = {
         .pid = getpid(),
         .state = file->exists ? MSALEX__EXISTS : MSALEX__HELD,
         .turn = turn,
         .nonce = msalex__nonce()};
-    return msalex__lock_file_write(file, &record, program);
-}
+    char bytes[MSALEX__RECORD_SIZE];
+    ssize_t written;
 
-/* ---- how it comes to be ---- */
+    msalex__record_format(&record, file->program, bytes);
+    written = pwrite(file->fd, bytes, sizeof bytes, 0);
+    if (written >= 0 && written < (ssize_t)sizeof bytes)
+        errno = ENOSPC; /* a short write says nothing itself */
+    return written == (ssize_t)sizeof bytes;
+}
 
 /* "/proc/self/fd/N" is how a file without a name gets one; linkat with an empty path would
  * need a capability. */
@@ -125,14 +122,14 @@ static bool lock_new_file(struct msalex__lock_file *file) {
 
 /* Where files without a name, or links, do not exist: create, then lock, then write.  Ours
  * never touch a young file without a record.  A peer may, and then the file is the peer's. */
-static bool create_at_path(struct msalex__lock_file *file, const char *program) {
+static bool create_at_path(struct msalex__lock_file *file) {
     int code;
 
     file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file->fd < 0)
         return false;
     if (msalex__lock_file_identify(file) && lock_new_file(file) &&
-        msalex__lock_file_write_held(file, 0, program) && msalex__lock_file_is_named(file))
+        write_record(file, 0) && msalex__lock_file_is_named(file))
         return true;
     code = errno;
     if (!msalex__lock_file_is_named(file) || code == EWOULDBLOCK)
@@ -143,11 +140,11 @@ static bool create_at_path(struct msalex__lock_file *file, const char *program) 
     return false;
 }
 
-bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *program) {
+bool msalex__lock_file_publish(struct msalex__lock_file *file) {
     file->fd = open_unnamed(file->path);
     if (file->fd >= 0) {
         if (!msalex__lock_file_identify(file) || !lock_new_file(file) ||
-            !msalex__lock_file_write_held(file, 0, program))
+            !write_record(file, 0))
             return false;
         if (link_at_path(file) == 0)
             return true;
@@ -158,5 +155,43 @@ bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *progr
     } else if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT) {
         return false;
     }
-    return create_at_path(file, program);
+    return create_at_path(file);
+}
+
+int msalex__lock_file_take_over(const struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+
+    if (!msalex__lock_file_is_named(file))
+        return ESTALE; /* somebody unlinked it */
+    /* Somebody with fcntl locks is inside, or (Go) was, wrote over the record, and has yet to
+     * remove the file that it unlocked: a peer's now, whoever made it. */
+    if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN ||
+        !msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
+        return EBUSY;
+    (void)write_record(file, record.turn + 1);
+    return 0;
+}
+
+/* ---- how it goes ---- */
+
+/* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its
+ * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
+ * like the peer's to all but those who are queued already. */
+static bool hand_over(const struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+
+    return msalex__ofd_conflict(file->fd, F_WRLCK, MSALEX__ANNOUNCE_AT, 1) &&
+           msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record) &&
+           record.turn < TURNS_MAX;
+}
+
+bool msalex__lock_file_give_back(struct msalex__lock_file *file) {
+    bool named = msalex__lock_file_is_named(file);
+
+    if (named && !(file->handed_over = hand_over(file)))
+        (void)unlink(file->path);
+    msalex__lock_file_close(file);
+    return named;
 }

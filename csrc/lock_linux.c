@@ -16,9 +16,9 @@
  * *name* to go away.
  *
  * A waiter announces itself by an OFD read lock on a byte far out.  A holder that sees an
- * announcement leaves the file in place (HANDOVER), so that the queue survives; unlinking
- * would send every waiter back to the start, out of order.  This is bounded by TURNS_MAX, so
- * that peers which wait for the file to vanish get their turn.
+ * announcement leaves the file in place, so that the queue survives; unlinking would send
+ * every waiter back to the start, out of order.  This is bounded by TURNS_MAX, so that peers
+ * which wait for the file to vanish get their turn.
  *
  * Where a file system has no OFD locks, or belongs to another host, we do without
  * announcements.  Where it has no flock (NFS without lockd, some sshfs and 9p) the file's
@@ -45,10 +45,7 @@
 #include "internal.h"
 #include "lock_linux.h"
 
-enum {
-    TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
-    TRIES_MAX = 100 /* times that one call starts over because files come and go */
-};
+enum { TRIES_MAX = 100 }; /* times that one call starts over because files come and go */
 
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or queued, else NULL */
@@ -80,11 +77,11 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     int code;
 
-    if ((lock->file = msalex__lock_file_new(lock->path)) == NULL) {
+    if ((lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
         (void)msalex__fail_errno(error, ENOMEM, "malloc");
         return FAILED;
     }
-    if (msalex__lock_file_publish(lock->file, lock->program))
+    if (msalex__lock_file_publish(lock->file))
         return HELD;
     if ((code = errno) == EEXIST)
         return drop(lock, CHANGED);
@@ -92,22 +89,12 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return drop(lock, FAILED);
 }
 
-/* The flock of one of ours is granted.  Is it the lock, or a file somebody unlinked? */
-static enum outcome take_over(msalex_lock *lock) {
-    struct msalex__lock_file *file = lock->file;
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record;
-
-    if (!msalex__lock_file_is_named(file))
-        return drop(lock, CHANGED);
-    (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
-    /* Somebody with fcntl locks is inside, or (Go) was, wrote over the record, and has yet to
-     * remove the file that it unlocked: a peer's now, whoever made it. */
-    if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN ||
-        !msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
-        return drop(lock, PEER);
-    (void)msalex__lock_file_write_held(file, record.turn + 1, lock->program);
-    return HELD;
+/* What trying to take over one of ours led to, by errno. */
+static enum outcome after_take_over(msalex_lock *lock, int code) {
+    return code == 0        ? HELD
+           : code == ESTALE ? drop(lock, CHANGED)
+           : code == EBUSY  ? drop(lock, PEER)
+                            : QUEUED;
 }
 
 /* Without flock another file keeps others from removing the stale one meanwhile. */
@@ -155,7 +142,7 @@ static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
     struct msalex__lock_file *file;
     size_t size;
 
-    if ((file = lock->file = msalex__lock_file_new(lock->path)) == NULL) {
+    if ((file = lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
         (void)msalex__fail_errno(error, ENOMEM, "malloc");
         return FAILED;
     }
@@ -172,38 +159,12 @@ static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
             return QUEUED;
         }
         if (flock(file->fd, LOCK_EX | LOCK_NB) == 0)
-            return take_over(lock);
+            return after_take_over(lock, msalex__lock_file_take_over(file));
         return drop(lock, BUSY);
     }
     if (msalex__peer_is_gone(file, bytes, size))
         return remove_stale(lock);
     return drop(lock, PEER);
-}
-
-/* ---- giving it back ---- */
-
-static bool hand_over(const struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record = {0};
-
-    if (!msalex__ofd_conflict(file->fd, F_WRLCK, MSALEX__ANNOUNCE_AT, 1))
-        return false;
-    if (!msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
-        record = (struct msalex__record){.nonce = msalex__nonce()}; /* a peer wrote over it */
-    if (record.turn >= TURNS_MAX)
-        return false;
-    record.pid = getpid();
-    record.state = MSALEX__HANDOVER;
-    return msalex__lock_file_write(file, &record, "waiting for the next holder");
-}
-
-bool msalex__lock_give_back(struct msalex__lock_file *file) {
-    bool named = msalex__lock_file_is_named(file);
-
-    if (named && !(file->handed_over = hand_over(file)))
-        (void)unlink(file->path);
-    msalex__lock_file_close(file);
-    return named;
 }
 
 /* ---- the interface ---- */
@@ -253,12 +214,15 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
     for (int tries = 0; tries < TRIES_MAX || (!once && time_left(deadline) != 0); tries++) {
         enum outcome outcome = lock->file != NULL ? QUEUED : look(lock, once, error);
-        if (outcome == QUEUED &&
-            (code = msalex__queue_wait(lock->file, time_left(deadline))) == 0)
-            outcome = take_over(lock);
+        if (outcome == QUEUED) {
+            code = msalex__queue_wait(lock->file, time_left(deadline));
+            outcome = after_take_over(lock, code);
+        }
         if (outcome == PEER && !once)
             code = wait_for_peer(lock, time_left(deadline));
 
+        if (outcome == CHANGED)
+            continue;
         if (outcome == HELD) {
             stop_watching(lock);
             lock->held = true;
@@ -290,7 +254,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
 
     if (lock->file != NULL) {
         if (lock->held)
-            in_place = msalex__lock_give_back(lock->file);
+            in_place = msalex__lock_file_give_back(lock->file);
         else
             msalex__queue_leave(lock->file);
     }

@@ -15,6 +15,9 @@
 
 /* ---- lock_queue_linux.c ---- */
 
+/* How far the thread that blocks in flock for somebody has come. */
+enum msalex__progress { MSALEX__BLOCKED, MSALEX__UNBLOCKED, MSALEX__DONE };
+
 /* One open lock file.  All of them are in a registry, because a child made by fork must close
  * them: it would otherwise keep the lock of a parent that was killed. */
 struct msalex__lock_file {
@@ -26,13 +29,15 @@ struct msalex__lock_file {
     bool exists;      /* flock does not work there: its existence is the lock */
     bool handed_over; /* somebody waits for it */
     bool polling;     /* no thread could be had: the caller tries again and again */
-    _Atomic uint32_t granted; /* a futex: 1 once the thread's flock has returned */
-    int code;                 /* errno of that flock, 0 when granted */
+    _Atomic uint32_t progress; /* of its thread; a futex */
+    int code;                  /* what came of it, once done: see msalex__queue_wait */
+    const char *program;       /* who holds it, for people; borrowed */
     char path[];
 };
 
-/* A new entry of the registry with nothing open, or NULL when out of memory. */
-struct msalex__lock_file *msalex__lock_file_new(const char *path);
+/* A new entry of the registry with nothing open, or NULL when out of memory.  `program` names
+ * the holder to people, and must live as long as the entry has not been left. */
+struct msalex__lock_file *msalex__lock_file_new(const char *path, const char *program);
 
 /* Withdraws all locks, closes, takes it out of the registry and frees it; NULL is fine. */
 void msalex__lock_file_close(struct msalex__lock_file *file);
@@ -41,7 +46,8 @@ void msalex__lock_file_close(struct msalex__lock_file *file);
  * for the same inode already. */
 void msalex__queue_join(struct msalex__lock_file **file);
 
-/* Waits for the grant: 0 when it came, ETIMEDOUT, EINTR, or why flock failed. */
+/* Waits for the lock: 0 when it is ours, ETIMEDOUT or EINTR while we are still queued, what
+ * msalex__lock_file_take_over says else, or why flock failed. */
 int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms);
 
 /* Leaves the queue; a lock that comes, or came, is given back.  Frees the file;
@@ -61,7 +67,15 @@ bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length);
 
 /* Makes the file at its path, already locked and filled.  False with errno; EEXIST: there is
  * one.  Where links or locks do not exist it does what it can: see lock_linux.c. */
-bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *program);
+bool msalex__lock_file_publish(struct msalex__lock_file *file);
+
+/* Makes a file of ours the lock of this process, which has its flock: 0; ESTALE: it is not the
+ * one at its path any more; EBUSY: it has become a peer's. */
+int msalex__lock_file_take_over(const struct msalex__lock_file *file);
+
+/* Gives a lock back whose flock is ours: leaves the file to a waiter or unlinks it, then closes
+ * and frees.  False when the file was no longer the one at its path. */
+bool msalex__lock_file_give_back(struct msalex__lock_file *file);
 
 /* Fills device and inode from the open file.  False with errno; EINVAL: not a regular file. */
 bool msalex__lock_file_identify(struct msalex__lock_file *file);
@@ -72,20 +86,8 @@ bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
 /* The start of the content; how many bytes there are of it. */
 size_t msalex__lock_file_read(int fd, char bytes[MSALEX__RECORD_SIZE]);
 
-/* Writes a record; the second one saying that this process holds the lock.  False with errno. */
-bool msalex__lock_file_write(const struct msalex__lock_file *file,
-                             const struct msalex__record *record, const char *program);
-bool msalex__lock_file_write_held(const struct msalex__lock_file *file, unsigned turn,
-                                  const char *program);
-
 /* Is that errno of a kernel lock the file system's way to say that it has none? */
 bool msalex__is_unsupported(int code);
-
-/* ---- lock_linux.c ---- */
-
-/* Gives a lock back whose flock is ours: hands over or unlinks, then closes and frees.
- * False when the file was no longer the one at its path. */
-bool msalex__lock_give_back(struct msalex__lock_file *file);
 
 /* ---- lock_peer_linux.c ---- */
 

@@ -40,12 +40,6 @@ static struct msalex__lock_file *registry;
 static struct helper *idle; /* one at most; the others end */
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
-int64_t msalex__now_ms(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* ---- the registry ---- */
 
 static void before_fork(void) {
@@ -72,13 +66,14 @@ static void install_fork_handlers(void) {
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-struct msalex__lock_file *msalex__lock_file_new(const char *path) {
+struct msalex__lock_file *msalex__lock_file_new(const char *path, const char *program) {
     size_t size = strlen(path) + 1;
     struct msalex__lock_file *file = calloc(1, sizeof *file + size);
 
     if (file == NULL)
         return NULL;
     file->fd = -1;
+    file->program = program;
     memcpy(file->path, path, size);
     (void)pthread_once(&fork_handlers, install_fork_handlers);
     (void)pthread_mutex_lock(&registry_mutex);
@@ -140,31 +135,39 @@ static int futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t timeout_ms
     return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &timeout, NULL, 0) == 0 ? 0 : errno;
 }
 
-static void futex_set(_Atomic uint32_t *word) {
-    atomic_store(word, 1);
+static void futex_set(_Atomic uint32_t *word, uint32_t value) {
+    atomic_store(word, value);
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void wait_in_flock(struct msalex__lock_file *file) {
-    bool abandoned;
-    int code;
-
-    do
-        code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
-    while (code == EINTR);
+/* Tells the caller, under the mutex, without which it cannot free the file.  False: it has left. */
+static bool report(struct msalex__lock_file *file, enum msalex__progress progress) {
+    bool wanted;
 
     (void)pthread_mutex_lock(&registry_mutex);
-    abandoned = file->queue == QUEUE_ABANDONED;
-    file->queue = QUEUE_GRANTED;
-    file->code = code;
-    if (!abandoned) /* under the mutex, without which the caller cannot free the file */
-        futex_set(&file->granted);
+    wanted = file->queue != QUEUE_ABANDONED;
+    file->queue = QUEUE_GRANTED; /* nobody can adopt it from here on */
+    if (wanted)
+        futex_set(&file->progress, progress);
     (void)pthread_mutex_unlock(&registry_mutex);
+    return wanted;
+}
 
-    if (abandoned && code == 0)
-        (void)msalex__lock_give_back(file);
-    else if (abandoned)
+static void wait_in_flock(struct msalex__lock_file *file) {
+    do
+        file->code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
+    while (file->code == EINTR);
+
+    /* The caller wakes up, which takes its time, while this thread does the rest. */
+    if (report(file, MSALEX__UNBLOCKED)) {
+        if (file->code == 0)
+            file->code = msalex__lock_file_take_over(file);
+        (void)report(file, MSALEX__DONE);
+    } else if (file->code == 0) {
+        (void)msalex__lock_file_give_back(file);
+    } else {
         msalex__lock_file_close(file);
+    }
 }
 
 /* Offers itself for another file.  False: another helper does, or nobody came. */
@@ -202,7 +205,7 @@ static bool use_idle_helper(struct msalex__lock_file *file) {
     if ((helper = idle) != NULL) {
         idle = NULL;
         helper->file = file;
-        futex_set(&helper->busy);
+        futex_set(&helper->busy, 1);
     }
     (void)pthread_mutex_unlock(&registry_mutex);
     return helper != NULL;
@@ -240,10 +243,12 @@ void msalex__queue_join(struct msalex__lock_file **file) {
     struct msalex__lock_file *adopted;
 
     (void)pthread_mutex_lock(&registry_mutex);
-    if ((adopted = find_abandoned(*file)) != NULL)
+    if ((adopted = find_abandoned(*file)) != NULL) {
         adopted->queue = QUEUE_WAITING;
-    else
+        adopted->program = (*file)->program;
+    } else {
         (*file)->queue = QUEUE_WAITING;
+    }
     (void)pthread_mutex_unlock(&registry_mutex);
 
     if (adopted != NULL) {
@@ -274,38 +279,50 @@ static int poll_flock(const struct msalex__lock_file *file, int64_t timeout_ms) 
     return 0;
 }
 
+/* The thread has the lock in its hands; it never takes long, and the file is its until then. */
+static void wait_until_done(struct msalex__lock_file *file) {
+    while (atomic_load(&file->progress) == MSALEX__UNBLOCKED)
+        (void)futex_wait(&file->progress, MSALEX__UNBLOCKED, IDLE_MS);
+}
+
 int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms) {
     const int64_t deadline = msalex__now_ms() + timeout_ms;
+    int code;
 
     if (file->polling)
-        return poll_flock(file, timeout_ms);
-    while (atomic_load(&file->granted) == 0) {
+        return (code = poll_flock(file, timeout_ms)) != 0 ? code
+                                                          : msalex__lock_file_take_over(file);
+    while (atomic_load(&file->progress) == MSALEX__BLOCKED) {
         int64_t left = timeout_ms < 0 ? IDLE_MS : deadline - msalex__now_ms();
         if (left <= 0)
             return ETIMEDOUT;
-        if (futex_wait(&file->granted, 0, left) == EINTR)
+        if (futex_wait(&file->progress, MSALEX__BLOCKED, left) == EINTR)
             return EINTR;
     }
+    wait_until_done(file);
     return file->code;
 }
 
 void msalex__queue_leave(struct msalex__lock_file *file) {
-    bool waiting;
+    bool waiting, granted;
 
     if (file == NULL)
         return;
     /* First, so that a holder who releases now unlinks rather than hands over to nobody. */
     (void)msalex__ofd_lock(file->fd, F_UNLCK, MSALEX__ANNOUNCE_AT, 1);
     (void)pthread_mutex_lock(&registry_mutex);
+    granted = file->queue == QUEUE_GRANTED;
     waiting = file->queue == QUEUE_WAITING;
     if (waiting)
         file->queue = QUEUE_ABANDONED; /* now it is the thread's */
     (void)pthread_mutex_unlock(&registry_mutex);
     if (waiting)
         return;
+    if (granted)
+        wait_until_done(file);
     /* A holder that saw the announcement may have handed over to us. */
     if (file->fd >= 0 && flock(file->fd, LOCK_EX | LOCK_NB) == 0)
-        (void)msalex__lock_give_back(file);
+        (void)msalex__lock_file_give_back(file);
     else
         msalex__lock_file_close(file);
 }

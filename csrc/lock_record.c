@@ -2,52 +2,80 @@
 #include "lock_record.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_SIZE = 78 }; /* "<pid> <program>", padded */
+enum {
+    TEXT_SIZE = 206, /* "<pid> <program>", padded */
+    STATE_SIZE = 8,
+    PID_AT = TEXT_SIZE + 9, /* behind the tag; then everything is one space apart */
+    PID_SIZE = 10,
+    STATE_AT = PID_AT + PID_SIZE + 1,
+    TURN_AT = STATE_AT + STATE_SIZE + 1,
+    TURN_SIZE = 3,
+    NONCE_AT = TURN_AT + TURN_SIZE + 1,
+    NONCE_SIZE = 16 /* and a newline */
+};
 
 static const char TAG[] = " msalex1 ";
-static const char *const STATES[] = {"HELD    ", "HANDOVER", "EXISTS  "};
+static const char *const STATES[] = {"HELD    ", "EXISTS  "};
+
+/* Writes a number to the right end of a field; returns its first digit.  By hand, because
+ * printf and scanf take longer than all the rest of a hand-over. */
+static char *put_number(char *field, size_t size, unsigned base, uint64_t number) {
+    char *digit = field + size;
+    do
+        *--digit = "0123456789abcdef"[number % base];
+    while ((number /= base) != 0 && digit > field);
+    return digit;
+}
+
+/* Reads a field that holds a number and nothing else. */
+static bool get_number(const char *field, size_t size, int base, uint64_t *number) {
+    char text[NONCE_SIZE + 1] = {0}, *end;
+
+    memcpy(text, field, size);
+    *number = strtoull(text, &end, base);
+    return end == text + size && strchr(text, '-') == NULL;
+}
 
 void msalex__record_format(const struct msalex__record *record, const char *program,
                            char bytes[MSALEX__RECORD_SIZE]) {
-    char text[TEXT_SIZE + 1], line[MSALEX__RECORD_SIZE + 1];
-    unsigned turn =
+    const unsigned turn =
         record->turn < MSALEX__RECORD_TURNS ? record->turn : (unsigned)MSALEX__RECORD_TURNS;
+    const char *pid;
+    char *at = bytes;
 
-    (void)snprintf(text, sizeof text, "%lld %s", (long long)record->pid, program);
-    for (char *c = text; *c != '\0'; c++) {
-        if (iscntrl((unsigned char)*c))
-            *c = '?'; /* one line it must stay */
-    }
-    (void)snprintf(line, sizeof line, "%-*s%s%10lld %s %03u %016llx\n", (int)TEXT_SIZE, text, TAG,
-                   (long long)record->pid, STATES[record->state], turn,
-                   (unsigned long long)record->nonce);
-    memcpy(bytes, line, MSALEX__RECORD_SIZE);
+    memset(bytes, ' ', MSALEX__RECORD_SIZE);
+    memset(bytes + TURN_AT, '0', TURN_SIZE);
+    memset(bytes + NONCE_AT, '0', NONCE_SIZE);
+    pid = put_number(bytes + PID_AT, PID_SIZE, 10, (uint64_t)record->pid);
+    for (; pid < bytes + PID_AT + PID_SIZE; pid++)
+        *at++ = *pid;
+    for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* one line it must stay */
+        *at++ = iscntrl((unsigned char)*program) ? '?' : *program;
+    memcpy(bytes + TEXT_SIZE, TAG, sizeof TAG - 1);
+    memcpy(bytes + STATE_AT, STATES[record->state], STATE_SIZE);
+    (void)put_number(bytes + TURN_AT, TURN_SIZE, 10, turn);
+    (void)put_number(bytes + NONCE_AT, NONCE_SIZE, 16, record->nonce);
+    bytes[MSALEX__RECORD_SIZE - 1] = '\n';
 }
 
 bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record *record) {
-    char line[MSALEX__RECORD_SIZE + 1], state[9];
-    long long pid;
-    unsigned long long nonce;
+    uint64_t pid, turn;
 
-    if (size < MSALEX__RECORD_SIZE)
+    if (size < MSALEX__RECORD_SIZE || memcmp(bytes + TEXT_SIZE, TAG, sizeof TAG - 1) != 0 ||
+        !get_number(bytes + PID_AT, PID_SIZE, 10, &pid) ||
+        !get_number(bytes + TURN_AT, TURN_SIZE, 10, &turn) ||
+        !get_number(bytes + NONCE_AT, NONCE_SIZE, 16, &record->nonce))
         return false;
-    memcpy(line, bytes, MSALEX__RECORD_SIZE);
-    line[MSALEX__RECORD_SIZE] = '\0';
-    if (memcmp(line + TEXT_SIZE, TAG, sizeof TAG - 1) != 0 ||
-        sscanf(line + TEXT_SIZE + sizeof TAG - 1, "%lld %8s %3u %16llx", &pid, state,
-               &record->turn, &nonce) != 4)
-        return false;
-    record->pid = pid;
-    record->nonce = nonce;
-    record->state = strcmp(state, "HANDOVER") == 0 ? MSALEX__HANDOVER
-                    : strcmp(state, "EXISTS") == 0 ? MSALEX__EXISTS
-                                                   : MSALEX__HELD;
+    record->pid = (int64_t)pid;
+    record->turn = (unsigned)turn;
+    record->state = memcmp(bytes + STATE_AT, STATES[MSALEX__EXISTS], STATE_SIZE) == 0
+                        ? MSALEX__EXISTS
+                        : MSALEX__HELD;
     /* .NET and Go write over the start of what they find without truncating it. */
-    return msalex__record_pid(line, MSALEX__RECORD_SIZE) == pid;
+    return msalex__record_pid(bytes, size) == record->pid;
 }
 
 int64_t msalex__record_pid(const char *bytes, size_t size) {

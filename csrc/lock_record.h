@@ -18,13 +18,12 @@
 #include <stdint.h>
 
 enum {
-    MSALEX__RECORD_SIZE = 128, /* bytes */
+    MSALEX__RECORD_SIZE = 256, /* bytes; of them 206 for people */
     MSALEX__RECORD_TURNS = 999 /* the most its three digits can tell */
 };
 
 enum msalex__record_state {
-    MSALEX__HELD,
-    MSALEX__HANDOVER,
+    MSALEX__HELD,  /* as long as the kernel says so, by the one named or the next in the queue */
     MSALEX__EXISTS /* made where flock does not work: the file's existence is the lock */
 };
 

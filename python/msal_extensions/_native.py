@@ -162,37 +162,47 @@ def file_sweep(location: str) -> None:
 # ---- the lock ----
 
 
+# Names of this module, because the lock is taken so often that looking them up shows.
+_new, _gc = ffi.new, ffi.gc
+_ERROR, _LOCK = ffi.typeof("msalex_error *"), ffi.typeof("msalex_lock **")
+_lock_new, _lock_free = lib.msalex_lock_new, lib.msalex_lock_free
+_lock_acquire, _lock_release = lib.msalex_lock_acquire, lib.msalex_lock_release
+_OK: int = lib.MSALEX_OK
+_NOT_YET = (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED)
+
+
 class Lock:
     """One attempt at a lock, and the lock once it is held."""
 
+    __slots__ = ("_error", "_location", "_lock")
+
     def __init__(self, path: str, program: str) -> None:
-        self._error = ffi.new("msalex_error *")
+        self._error = _new(_ERROR)
         self._location = path
-        handle = ffi.new("msalex_lock **")
+        handle = _new(_LOCK)
         name = program.replace("\0", "?").encode("utf-8", "replace")
-        status = lib.msalex_lock_new(_path(path), name, handle, self._error)
-        self._check(status)
+        self._check(_lock_new(_path(path), name, handle, self._error))
         # Whatever happens to this object, the lock does not outlive it.
-        self._lock = ffi.gc(handle[0], lib.msalex_lock_free)
+        self._lock = _gc(handle[0], _lock_free)
 
     def acquire(self, timeout_ms: int) -> bool:
         """True: held.  False: not yet; go on waiting by calling again, or release."""
-        status = lib.msalex_lock_acquire(self._lock, timeout_ms, self._error)
-        if status in (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED):
+        status = _lock_acquire(self._lock, timeout_ms, self._error)
+        if status in _NOT_YET:
             return False
         self._check(status)
         return True
 
     def still_held(self) -> bool:
         """Is the file on disk still the one that we hold?"""
-        return bool(lib.msalex_lock_check(self._lock, self._error) == lib.MSALEX_OK)
+        return bool(lib.msalex_lock_check(self._lock, self._error) == _OK)
 
     def release(self) -> bool:
         """False: somebody had removed the file.  Either way nothing is held any more."""
-        return bool(lib.msalex_lock_release(self._lock, self._error) == lib.MSALEX_OK)
+        return bool(_lock_release(self._lock, self._error) == _OK)
 
     def _check(self, status: int) -> None:
-        if status == lib.MSALEX_OK:
+        if status == _OK:
             return
         code = int(self._error.code)
         kind = LockFileDenied if status == lib.MSALEX_DENIED else LockFileError

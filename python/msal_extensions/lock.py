@@ -94,24 +94,24 @@ class CrossPlatLock:
         if not os.path.isabs(path):  # the program may change its directory meanwhile
             path = os.path.join(os.getcwd(), path)
         native = _native.Lock(path, sys.argv[0] if sys.argv else "")
+        holding = _Holding(threading.get_ident(), self)
         try:
             self._wait(native, self._timeout if timeout is None else timeout)
         except BaseException:  # Ctrl-C too must leave the queue
             native.release()
             raise
-        _holdings[key] = _Holding(threading.get_ident(), self)
+        _holdings[key] = holding
         self._native, self._held_key = native, key
         return self
 
     def _wait(self, native: _native.Lock, timeout: float) -> None:
-        deadline = None if timeout < 0 else time.monotonic() + timeout
-        left_ms = 0 if timeout == 0 else _native.SLICE_MS
+        left = math.inf if timeout < 0 else timeout
+        deadline = time.monotonic() + left
         while True:
-            if deadline is not None:
-                left_ms = min(left_ms, math.ceil((deadline - time.monotonic()) * 1000))
-            if native.acquire(max(left_ms, 0)):
+            if native.acquire(math.ceil(min(left * 1000, _native.SLICE_MS))):
                 return
-            if deadline is not None and time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 break
         holder = _native.lock_holder(self._lockpath) or "a process that left no name"
         raise LockError(

@@ -59,7 +59,7 @@ def _general(line: str, path: Path) -> str:
     line = re.sub(r"^getpid\(\) += \d+", "getpid()", line)
     line = re.sub(r"^(openat\(.*O_TMPFILE.*\)) += \d+", r"\1", line)
     line = re.sub(r"^close\(\d+\)", "close(FD)", line)
-    line = re.sub(r" \(No such file or directory\)| += 0$| += 128$", "", line)
+    line = re.sub(r" \(No such file or directory\)| += 0$| += 256$", "", line)
     return re.sub(r"\) += ", ") = ", line)
 
 

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RECORD_SIZE = 128 };
+enum { RECORD_SIZE = 256 };
 static const off_t ANNOUNCE_AT = (off_t)1 << 62;
 
 static bool set_ofd_lock(int fd, short type, off_t length) {

@@ -1,0 +1,11 @@
+/* The clock that deadlines are measured with, Linux and macOS.  Twin: clock_windows.c. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
+#include <time.h>
+
+#include "internal.h"
+
+int64_t msalex__now_ms(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
