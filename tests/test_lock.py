@@ -8,15 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from msal_extensions import CrossPlatLock, LockError
-from tests.support.processes import crowd, python
-
-GENEROUS = 30  # seconds, for what should take no time at all
+from tests.support.processes import GENEROUS, crowd, descriptors, eventually, python, threads
 
 
 @pytest.fixture
@@ -44,24 +41,6 @@ with CrossPlatLock(sys.argv[1]):
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-
-
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Does it become true within a generous time?"""
-    deadline = time.monotonic() + GENEROUS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def test_many_processes_increment_a_counter_without_losing_one(tmp_path: Path) -> None:
@@ -103,13 +82,41 @@ def test_threads_of_one_process_exclude_each_other(path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_file_says_who_holds_it_and_is_gone_afterwards(path: Path) -> None:
+def test_the_file_says_who_holds_it_and_is_gone_afterwards(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/az/bin/az", "login"])
     with CrossPlatLock(path) as lock:
         assert lock.locked
-        assert path.read_text().split()[:2] == [str(os.getpid()), sys.argv[0]]
+        assert path.read_text().split()[:2] == [str(os.getpid()), "/opt/az/bin/az"]
         assert path.stat().st_mode & 0o777 == 0o600
     assert not lock.locked
     assert not path.exists()
+
+
+@pytest.mark.parametrize("program", ["", "/" + "long/" * 200, "line\nbreak\t\0nul", "käse"])
+def test_whatever_the_program_is_called_the_file_is_one_line_that_ours_know(
+    path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    with CrossPlatLock(path):
+        text = path.read_bytes()
+        assert len(text) == 256
+        assert text.endswith(b"\n")
+        assert text.count(b"\n") == 1
+        assert text.split()[0] == str(os.getpid()).encode()
+        entered = []  # a peer's file would be watched; one of ours is queued for
+        waiter = threading.Thread(target=lambda: entered.append(CrossPlatLock(path).acquire()))
+        waiter.start()
+        assert eventually(lambda: f":{path.stat().st_ino} " in blocked_flocks())
+    waiter.join()
+    entered[0].release()
+    assert not path.exists()
+
+
+def blocked_flocks() -> str:
+    lines = Path("/proc/locks").read_text().splitlines()
+    return "\n".join(line for line in lines if "-> FLOCK" in line)
 
 
 def test_a_timeout_names_the_file_the_seconds_and_the_holder(path: Path) -> None:

@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 #: Seconds after which a process that should have ended is a failure.
 PATIENCE = 120
+
+#: Seconds for what should take no time at all.
+GENEROUS = 60
 
 
 def python(
@@ -75,3 +79,23 @@ def crowd(
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def threads() -> int:
+    """How many this process has."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Does it become true within a generous time?"""
+    deadline = time.monotonic() + GENEROUS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
