@@ -188,10 +188,11 @@ class Lock:
     def acquire(self, timeout_ms: int) -> bool:
         """True: held.  False: not yet; go on waiting by calling again, or release."""
         status = _lock_acquire(self._lock, timeout_ms, self._error)
-        if status in _NOT_YET:
-            return False
-        self._check(status)
-        return True
+        if status == _OK:
+            return True
+        if status not in _NOT_YET:
+            self._check(status)
+        return False
 
     def still_held(self) -> bool:
         """Is the file on disk still the one that we hold?"""

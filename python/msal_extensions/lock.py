@@ -91,7 +91,7 @@ class CrossPlatLock:
                 return self
             raise LockError(f"This thread already holds the lock {self._lockpath}")
         path = self._lockpath
-        if not os.path.isabs(path):  # the program may change its directory meanwhile
+        if path != key:  # maybe a relative one, and the program may change its directory
             path = os.path.join(os.getcwd(), path)
         native = _native.Lock(path, sys.argv[0] if sys.argv else "")
         holding = _Holding(threading.get_ident(), self)
