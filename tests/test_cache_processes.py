@@ -206,7 +206,7 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
         arena = Arena(tmp_path / f"{attempt}")
         outputs = together(
             # With pauses, so that the lock is free now and then when 1.3.1 looks.
-            arena.writers(ours, pause=0.2)
+            arena.writers(ours, pause=0.3)
             + arena.writers(theirs, start=reference)
             + arena.readers(len(ours) + len(theirs), pause=0.005)
         )
