@@ -18,7 +18,7 @@ import pytest
 from msal_extensions import FilePersistence, PersistedTokenCache
 from samples.local_identity_provider import LocalIdentityProvider
 from tests.support.capability import needs
-from tests.support.processes import Member, crowd, together
+from tests.support.processes import PATIENCE, Member, crowd, together
 from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
 from tests.support.sign_in import sign_in_event
@@ -252,6 +252,42 @@ def test_beside_a_process_that_unlinks_the_lock_file_in_a_loop_nothing_of_ours_i
     print(f"{int(deleted)} lock files deleted under {8 * ROUNDS} changes")
     assert int(deleted) > 0
     assert arena.stored == arena.seeded | written_by(writers)
+
+
+def test_of_processes_killed_while_they_write_everything_they_had_written_is_there(
+    arena: Arena,
+) -> None:
+    program = """
+        import itertools, sys
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+        for number in itertools.count():
+            name = f"{sys.argv[2]}.{number}"
+            entry = {"home_account_id": name, "environment": "e", "client_id": "c"}
+            cache.modify("RefreshToken", entry, {"secret": name})
+            print(name, flush=True)
+    """
+    said = set()
+    for generation in range(3):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(program), str(arena.location), name],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for name in named(f"killed{generation}.", 8)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            said.add(process.stdout.readline().strip())
+        for process in processes:
+            process.kill()
+        for process in processes:
+            said |= set(process.communicate(timeout=PATIENCE)[0].split())
+    print(f"{len(said)} changes by 24 processes that were killed")
+    assert arena.stored >= arena.seeded | said
+    with arena.cache.transaction(timeout=0):
+        pass
 
 
 def test_of_8_processes_that_meet_a_damaged_cache_exactly_one_puts_it_aside(
