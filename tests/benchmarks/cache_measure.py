@@ -31,7 +31,7 @@ WORKER = Path(__file__).with_name("cache_worker.py")
 
 OURS = Library("ours", "this package")
 FLOOR = Library("floor", "the bytes, written once")
-MEMORY = Library("memory", "MSAL in memory, and a stat")
+MEMORY = Library("memory", "MSAL in memory + stat")
 #: Tokens in the cache when somebody signs in.
 TOKENS = (10, 100, 1_000, 10_000)
 #: Tokens in the cache that is searched.

@@ -24,10 +24,13 @@ from tests.benchmarks.figures import (
     spread,
     table,
     times,
+    unsteadiness,
 )
 from tests.benchmarks.harness import Row
 
 MEMORY = "memory"
+#: Quartiles of the bare writing that are so far apart say that the ratios mean little.
+NOISY = 2.0
 
 
 def at_size(tokens: int) -> str:
@@ -63,6 +66,17 @@ def aims(results: Results) -> str:
     wrong = sum(crowd[OURS]["lost"]) + sum(crowd[OURS]["errors"])
     found.append(Aim("... changes lost, and errors", wrong, at_most=0))
     return aims_table(found)
+
+
+def noise(results: Results) -> str:
+    """A warning when the disk itself was not steady."""
+    unsteady = {it: unsteadiness(results[at_size(it)][FLOOR]["samples"]) for it in TOKENS}
+    return "".join(
+        f"**A noisy disk** at {tokens:,} tokens: the quartiles of writing the bytes once are"
+        f" {apart:.1f} x apart.\n\n"
+        for tokens, apart in unsteady.items()
+        if apart >= NOISY
+    )
 
 
 def sign_ins(results: Results) -> str:
@@ -136,7 +150,7 @@ Made by `{about["Command"]}`; do not edit. Ratios hold within this run only.
 
 {facts}
 
-{aims(results)}
+{noise(results)}{aims(results)}
 
 ## One sign-in
 
@@ -174,7 +188,7 @@ def _label(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """What the one who ran it sees."""
-    return aims(results)
+    return noise(results) + aims(results)
 
 
 def chart(results: Results, about: Mapping[str, str]) -> str:

@@ -42,6 +42,14 @@ def spread(values: Sequence[float | None], scale: float) -> str:
     return f"{number(at * scale)} ({number(low)} to {number(high)})"
 
 
+def unsteadiness(values: Sequence[float]) -> float:
+    """The third quartile, in first quartiles."""
+    if len(values) < 2:
+        return 1
+    low, _, high = statistics.quantiles(values, n=4)
+    return high / low
+
+
 def times(one: float | None, other: float | None) -> str:
     return "" if not one or not other else number(one / other)
 

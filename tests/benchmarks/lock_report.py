@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 
 from tests.benchmarks.chart import Panel, render
@@ -23,6 +22,7 @@ from tests.benchmarks.figures import (
     spread,
     table,
     times,
+    unsteadiness,
 )
 from tests.benchmarks.harness import Row
 
@@ -72,12 +72,11 @@ def noise(rows: Mapping[str, Row]) -> str:
     Seen on ext4 without a journal: it looks past inodes deleted in the last minutes, so that
     making a file costs ten times as much soon after any program removed thousands of them.
     """
-    samples = rows[FLOOR]["samples"]
-    low, _, high = statistics.quantiles(samples, n=4) if len(samples) > 1 else (1, 1, 1)
-    if high < NOISY * low:
+    unsteady = unsteadiness(rows[FLOOR]["samples"])
+    if unsteady < NOISY:
         return ""
     return (
-        f"**A noisy run**: the C program's own quartiles are {high / low:.1f} x apart. Wait until"
+        f"**A noisy run**: the C program's own quartiles are {unsteady:.1f} x apart. Wait until"
         " nothing else uses the disk, and run it again.\n\n"
     )
 
