@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +21,8 @@ import pytest
 from msal_extensions import FilePersistence, PersistedTokenCache
 from samples.local_identity_provider import LocalIdentityProvider
 from tests.support.capability import needs
+from tests.support.fakes import assert_met, faked
+from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.processes import PATIENCE, Member, crowd, together
 from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
@@ -226,6 +231,51 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
     assert expected - kept == set()
     missed = missed_by(loaded(outputs[len(ours) + len(theirs) :]))
     assert {name: times for name, times in missed.items() if name in expected} == {}
+
+
+@pytest.mark.parametrize("engine", ["portalocker", "bare"])
+def test_1_3_1_sees_a_change_of_ours_in_the_same_tick_of_the_kernels_clock(
+    tmp_path: Path, fakes: Path, engine: str
+) -> None:
+    """It reloads what is younger than its own last save, by the clock: else it undoes ours."""
+    location, logs = tmp_path / "cache.bin", tmp_path / "logs"
+    logs.mkdir()
+    program = """
+        import sys
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+        for name in map(str.strip, sys.stdin):
+            entry = {"home_account_id": name, "environment": "e", "client_id": "c"}
+            cache.modify("RefreshToken", entry, {"secret": name})
+            print("saved", flush=True)
+    """
+    starts = {
+        "reference": reference_python(portalocker=engine == "portalocker"),
+        "ours": ([sys.executable], {**os.environ, **faked(fakes, "clock=coarse", logs)}),
+    }
+    with contextlib.ExitStack() as stack:
+        processes = {
+            who: stack.enter_context(
+                subprocess.Popen(
+                    [*command, "-c", textwrap.dedent(program), str(location)],
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for who, (command, environment) in starts.items()
+        }
+        for number, (who, process) in itertools.product(range(50), processes.items()):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(f"{who}.{number}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "saved\n"
+    assert_met("clock=coarse", logs)
+    stored = json.loads(location.read_text())[REFRESH_TOKEN].values()
+    expected = {f"{who}.{number}" for who in starts for number in range(50)}
+    assert {entry["secret"] for entry in stored} == expected
 
 
 def test_beside_a_process_that_unlinks_the_lock_file_in_a_loop_nothing_of_ours_is_lost(
