@@ -498,6 +498,24 @@ def test_a_program_that_keeps_deleting_the_lock_file_ends_in_an_error_that_keeps
     assert os.listdir(os.path.dirname(persistence.get_location())) == ["cache.bin"]
 
 
+def test_a_lock_that_could_not_be_had_back_is_what_the_error_tells(
+    cache: PersistedTokenCache,
+) -> None:
+    acquire = CrossPlatLock.acquire
+
+    def once(lock: CrossPlatLock, timeout: float | None = None) -> CrossPlatLock:
+        if cache._transaction is not None:
+            raise LockError("held by Node")
+        return acquire(lock, timeout)
+
+    with (
+        mock.patch.object(CrossPlatLock, "still_held", return_value=False),
+        mock.patch.object(CrossPlatLock, "acquire", once),
+        pytest.raises(LockError, match="held by Node"),
+    ):
+        cache.modify(ACCESS_TOKEN, token(1), token(1))
+
+
 def test_changes_that_could_not_be_saved_take_no_more_room_than_the_entries(
     cache: PersistedTokenCache,
 ) -> None:

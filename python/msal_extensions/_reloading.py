@@ -93,8 +93,10 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         All that looks up or changes comes through here; azure-cli overrides it.
         """
         try:
+            if self._is_current():
+                return
             for _ in range(_RELOAD_TRIES):
-                if self._is_current() or self._reload():
+                if self._reload() or self._is_current():
                     return
             # Other threads came in between each time; keep them out for once.
             with self._lock:
@@ -104,7 +106,7 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def _is_current(self) -> bool:
         stamp = self._current_stamp()
-        if not self._last_sync or stamp is None or stamp != self._stamp:
+        if stamp != self._stamp or stamp is None or not self._last_sync:
             return False
         if self._doubters and threading.get_ident() in self._doubters:
             return self._read_again_at == math.inf and self._plain_file() is not None
