@@ -93,8 +93,10 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         All that looks up or changes comes through here; azure-cli overrides it.
         """
         try:
+            if self._is_current():
+                return
             for _ in range(_RELOAD_TRIES):
-                if self._is_current() or self._reload():
+                if self._reload() or self._is_current():
                     return
             # Other threads came in between each time; keep them out for once.
             with self._lock:
@@ -104,11 +106,11 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def _is_current(self) -> bool:
         stamp = self._current_stamp()
-        if not self._last_sync or stamp is None or stamp != self._stamp:
+        if stamp != self._stamp or stamp is None or not self._last_sync:
             return False
         if self._doubters and threading.get_ident() in self._doubters:
             return self._read_again_at == math.inf and self._plain_file() is not None
-        return time.monotonic() < self._read_again_at
+        return self._read_again_at == math.inf or time.monotonic() < self._read_again_at
 
     def _reload(self) -> bool:
         """False when another thread reloaded or saved meanwhile: what was read may be older."""
@@ -138,16 +140,16 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
             else:
                 self._cache.setdefault(kind, {})[key] = entry
 
-    def _remember(self, stamp: Stamp | None, content: str | bytes, read_at: float) -> None:
+    def _remember(self, stamp: Stamp | None, content: str | bytes, read_at: float | None) -> None:
         """Memory is now what the persistence has.  Under ``_lock``.
 
-        :param read_at: When reading it began, in monotonic time; -1 when it was written.
+        :param read_at: When reading it began, in monotonic time; None when it was written.
         """
         self._read_again_at = 0  # until all is set: others look at it without the lock
-        if stamp != self._stamp or read_at < 0:
+        if read_at is None or stamp != self._stamp:
             self._first_seen = time.monotonic()  # not earlier than the stamp was looked at
         self._stamp, self._content = stamp, content
-        age = read_at - self._first_seen
+        age = -1 if read_at is None else read_at - self._first_seen
         again = (self._first_seen + tick for tick in _TICKS if age < tick)
         self._read_again_at = next(again, math.inf)
         self._last_sync = time.time()
@@ -164,10 +166,10 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def _current_stamp(self) -> Stamp | None:
         """None when it cannot tell one content from another."""
-        if isinstance(self._persistence, BasePersistence):
-            stamp = self._persistence._stamp()
-        else:
-            stamp = self._persistence.time_last_modified()
+        persistence = self._persistence
+        # Each search comes here, and isinstance() is slow for abstract classes.
+        ask = getattr(type(persistence), "_stamp", None)
+        stamp: Stamp = persistence.time_last_modified() if ask is None else ask(persistence)
         return None if isinstance(stamp, float) and not math.isfinite(stamp) else stamp
 
     def _load(self) -> tuple[str | bytes, Stamp | None]:

@@ -198,7 +198,10 @@ class FilePersistence(BasePersistence):
         return _decode(self._read(), self._location)
 
     def time_last_modified(self) -> float:
-        return self._file_stamp().mtime_ns / 1e9
+        try:
+            return _native.file_stat(self._location).mtime_ns / 1e9
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def touch(self) -> None:
         """Sets the time of the last modification to now, without content."""
@@ -215,9 +218,12 @@ class FilePersistence(BasePersistence):
         return FilePersistence(self._location + ".verify")
 
     def _stamp(self) -> Stamp:
-        if self._is_original("time_last_modified"):
-            return self._file_stamp()
-        return self.time_last_modified()
+        if not self._is_original("time_last_modified"):
+            return self.time_last_modified()
+        try:
+            return _native.file_stat(self._location)
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def _is_original(self, method: str) -> bool:
         """Programs, and the mocks of their tests, override methods: use theirs then."""
@@ -237,12 +243,6 @@ class FilePersistence(BasePersistence):
     def _copy_aside(self, suffix: str) -> str:
         _native.file_replace(self._location + suffix, self._read())  # makes it 0600
         return self._location + suffix
-
-    def _file_stamp(self) -> _native.Stamp:
-        try:
-            return _native.file_stat(self._location)
-        except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def _replace(self, data: bytes) -> _native.Stamp:
         stamp = _native.file_replace(self._location, data)

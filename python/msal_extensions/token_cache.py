@@ -24,6 +24,7 @@ import msal
 from . import lock as _lock_module
 from ._reloading import ReloadingCache
 from ._serializer import Serializer
+from ._snapshot import Snapshot
 from .errors import LockError, LockOrderError, PersistenceDamaged, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock
 from .persistence import BasePersistence, Stamp, _encode, _mkdir_p
@@ -39,6 +40,7 @@ FLIGHT_TIMEOUT = 60.0
 _COMMIT_TRIES = 20
 
 _Entry = dict[str, Any]
+_SEARCH = msal.TokenCache.search
 
 
 class PersistedTokenCache(ReloadingCache):
@@ -162,7 +164,8 @@ class PersistedTokenCache(ReloadingCache):
         raise LockError(f"Another program keeps deleting the lock file {self._lock_location}")
 
     def _save_if_different(self) -> None:
-        data = self._serialized()
+        ours = type(self).serialize is _SERIALIZE
+        data = self._encoded() if ours else _encode(self.serialize())
         if self._has_stored(data):
             return
         plain = self._plain_file()
@@ -175,7 +178,7 @@ class PersistedTokenCache(ReloadingCache):
             self._persistence.save(content)
             stamp = self._current_stamp()
         with self._lock:
-            self._remember(stamp, content, -1)
+            self._remember(stamp, content, None)
 
     def _has_stored(self, data: bytes) -> bool:
         """Whether memory, encoded as ``data``, is what is stored already.
@@ -187,19 +190,19 @@ class PersistedTokenCache(ReloadingCache):
             return False
         if self._content == (data.decode() if isinstance(self._content, str) else data):
             return True
+        if self._pending or type(self).serialize is not _SERIALIZE:
+            return False
         # In another layout?  Without a change that we know of, that is worth parsing.
-        return not self._pending and self._parse(self._content) == json.loads(data)
+        return bool(self._parse(self._content) == json.loads(data))
 
-    def _serialized(self) -> bytes:
-        if type(self).serialize is not _SERIALIZE:
-            return _encode(self.serialize())
+    def _encoded(self) -> bytes:
         with self._lock:
             self.has_state_changed = False
             return self._serializer.encode(self._cache)
 
     def serialize(self) -> str:
         """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
-        return self._serialized().decode("ascii")
+        return self._encoded().decode("ascii")
 
     def modify(
         self,
@@ -231,23 +234,22 @@ class PersistedTokenCache(ReloadingCache):
 
     # ---- looking up ----
 
-    def search(self, *args: Any, **kwargs: Any) -> Iterator[_Entry]:
+    def search(
+        self, credential_type: str, target: Any = None, query: Any = None, **kwargs: Any
+    ) -> Iterator[_Entry]:
         """The matching entries; see ``msal.TokenCache.search``.
 
         Unlike MSAL's, iterating holds no lock, so the loop may change the cache.
         """
         self._reload_patiently()
-        return self._search_snapshot(*args, **kwargs)
-
-    def _search_snapshot(self, *args: Any, **kwargs: Any) -> Iterator[_Entry]:
-        snapshot = _Snapshot(self)
-        yield from msal.TokenCache.search(snapshot, *args, **kwargs)
-        # Who holds MSAL's lock must not wait for the lock file.
-        if snapshot.expired and not self._lock._is_owned():
-            self._purge(snapshot.expired)
+        snapshot = Snapshot(self, self._purge)
+        found: Iterator[_Entry] = _SEARCH(snapshot, credential_type, target, query, **kwargs)
+        return found
 
     def _purge(self, expired: list[_Entry]) -> None:
         """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
+        if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
+            return
         kind = self.CredentialType.ACCESS_TOKEN
         try:
             with self.transaction(timeout=0):
@@ -310,33 +312,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-class _Snapshot(msal.TokenCache):  # type: ignore[misc]
-    """What MSAL's own search runs on: a direct hit costs no copy, and iterating holds no lock.
-
-    MSAL replaces entries and never changes them, so copying the dictionaries is enough.
-    """
-
-    def __init__(self, cache: PersistedTokenCache) -> None:
-        self._original = cache
-        self._lock = contextlib.nullcontext()
-        self.key_makers = cache.key_makers
-        self.expired: list[_Entry] = []
-
-    def _get(self, *args: Any, **kwargs: Any) -> Any:
-        return self._original._get(*args, **kwargs)
-
-    @property
-    def _cache(self) -> Any:
-        with self._original._lock:
-            cache = self._original._cache
-            if not isinstance(cache, dict):  # damaged: let MSAL stumble over it
-                return cache
-            return {
-                kind: dict(entries) if isinstance(entries, dict) else entries
-                for kind, entries in cache.items()
-            }
-
-    def remove_at(self, at_item: _Entry) -> None:
-        self.expired.append(at_item)
