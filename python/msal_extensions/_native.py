@@ -121,7 +121,7 @@ class _Scratch(threading.local):
     """What file_stat() writes to: every search calls it, and new ones cost as much as it does."""
 
     def __init__(self) -> None:
-        self.error, self.stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
+        self.both = ffi.new("msalex_stamp *"), ffi.new("msalex_error *")
 
 
 _scratch = _Scratch()
@@ -129,10 +129,10 @@ _scratch = _Scratch()
 
 def file_stat(location: str) -> Stamp:
     """Raises PersistenceNotFound when there is no such file."""
-    stamp = _scratch.stamp
-    status = lib.msalex_file_stat(_path(location), stamp, _scratch.error)
+    stamp, error = _scratch.both
+    status = lib.msalex_file_stat(_path(location), stamp, error)
     if status:
-        _check_file(status, _scratch.error, location)
+        _check_file(status, error, location)
     # Half the time of Stamp(...), which is written in Python.
     return tuple.__new__(Stamp, (stamp.device, stamp.inode, stamp.size, stamp.mtime_ns))
 

@@ -15,6 +15,7 @@ not matter whose clock set the file's time, nor whether the lock file is on the 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -75,11 +76,15 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def _reload_patiently(self) -> None:
         """Reloads; what cannot be parsed is read again before it is believed."""
-        for delay in _REREAD_AFTER:
-            try:
+        try:
+            return self._reload_if_necessary()
+        except (ValueError, PersistenceDecryptionError):
+            pass
+        for delay in _REREAD_AFTER[:-1]:
+            time.sleep(delay)
+            with contextlib.suppress(ValueError, PersistenceDecryptionError):
                 return self._reload_if_necessary()
-            except (ValueError, PersistenceDecryptionError):
-                time.sleep(delay)
+        time.sleep(_REREAD_AFTER[-1])
         try:
             return self._reload_if_necessary()
         except PersistenceDamaged as damage:
