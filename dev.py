@@ -4,7 +4,7 @@
     python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
     python3 dev.py test [...]         install what the tests need, lint, run pytest
     python3 dev.py lint               the checks that run no test
-    python3 dev.py bench [...]        measure the lock, write docs/lock-benchmarks.md and .svg
+    python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else: as root on

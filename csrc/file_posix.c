@@ -174,11 +174,24 @@ static int copy_owner_and_mode(int fd, const struct stat *old) {
     return fchmod(fd, mode) == 0 ? 0 : errno;
 }
 
+/* Sets the times to now.  To the clock's now: the kernel's, before Linux 6.13, is that of its last
+ * tick, and 1.3.1, which reloads what is younger than its own last save, would miss us and then
+ * write its old copy back.  But who is not the owner may only ask for the kernel's. */
+static int set_times(int fd) {
+    struct timespec now[2];
+    if (clock_gettime(CLOCK_REALTIME, &now[0]) == 0) {
+        now[1] = now[0];
+        if (futimens(fd, now) == 0)
+            return 0;
+    }
+    return futimens(fd, NULL);
+}
+
 /* A rename leaves no trace that a watcher of "changed" files sees (.NET's listens for it);
  * setting the times does. */
 static void finish(int fd, msalex_stamp *stamp) {
     struct stat file;
-    (void)futimens(fd, NULL);
+    (void)set_times(fd);
     if (fstat(fd, &file) == 0)
         fill_stamp(&file, stamp);
 }
@@ -335,7 +348,7 @@ int msalex_file_touch(const char *path, msalex_error *error) {
     }
     if (fd < 0)
         return msalex__fail_errno(error, errno, "open");
-    if (futimens(fd, NULL) != 0)
+    if (set_times(fd) != 0)
         code = errno;
     (void)close(fd);
     return code != 0 ? msalex__fail_errno(error, code, "futimens") : msalex__ok(error);

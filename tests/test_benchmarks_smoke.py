@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks import lock_calls, lock_measure, report_text
+from tests.benchmarks import cache_measure, cache_report, lock_calls, lock_measure, lock_report
+from tests.benchmarks.cache_measure import TOKENS
+from tests.benchmarks.harness import Library, Row
 from tests.benchmarks.lock_harness import Entry, merge
-from tests.benchmarks.lock_measure import SMOKE, Row
+from tests.benchmarks.lock_measure import SMOKE
 from tests.benchmarks.lock_peers import FLOCK, FLOOR, OURS, compile_floor
 from tests.support.capability import needs
 
@@ -46,8 +48,35 @@ def test_every_measurement_runs_without_overlap_and_the_report_renders(
 
     for stand_in in ("1.3.1-portalocker", "1.3.1-bare"):  # not installed for a mere test
         results["uncontended"][stand_in] = Row(results["uncontended"]["flock"], library=stand_in)
-    assert "| ... least served / most served |" in report_text.page(results, ABOUT)
-    ElementTree.fromstring(report_text.chart(results, ABOUT))
+    assert "| ... least served / most served |" in lock_report.page(results, ABOUT)
+    ElementTree.fromstring(lock_report.chart(results, ABOUT))
+
+
+def test_every_measurement_of_the_cache_runs_and_the_report_renders(tmp_path: Path) -> None:
+    # Ours in place of 1.3.1, which is not installed for a mere test.
+    stand_ins = [Library(key, key) for key in ("1.3.1-portalocker", "1.3.1-bare")]
+    sizes, steps = cache_measure.SMOKE, list[str]()
+    results = {
+        cache_report.at_size(tokens): cache_measure.sign_ins(
+            stand_ins, tmp_path, tokens, much, steps.append
+        )
+        for tokens, much in zip(TOKENS, sizes.sign_ins, strict=False)
+    }
+    for what in ("hit", "scan"):
+        results[what] = cache_measure.searches(stand_ins, tmp_path, what, sizes, steps.append)
+    results["crowd"] = cache_measure.crowd(stand_ins, tmp_path, sizes, steps.append)
+    assert len(steps) == sizes.steps(stand_ins)
+    for row in results["crowd"].values():
+        assert (row["errors"], row["lost"], row["stored"]) == ([0], [0], row["wanted"])
+        assert len(row["samples"]) == row["wanted"][0]
+    for rows in results.values():
+        assert all(sample > 0 for row in rows.values() for sample in row["samples"])
+
+    for tokens in TOKENS[len(sizes.sign_ins) :]:  # too large for a mere test
+        results[cache_report.at_size(tokens)] = results[cache_report.at_size(TOKENS[0])]
+    page = cache_report.page(results, ABOUT)
+    assert "| ... changes lost, and errors | <= 0 | 0.00 | yes |" in page
+    ElementTree.fromstring(cache_report.chart(results, ABOUT))
 
 
 def test_the_c_program_makes_the_system_calls_of_this_package(floor: Path, tmp_path: Path) -> None:

@@ -14,45 +14,10 @@ from unittest import mock
 import msal
 import pytest
 
-from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
+from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
 from msal_extensions.persistence import BasePersistence, PersistenceError
 from tests.support.processes import crowd, python
-
-ACCESS_TOKEN = msal.TokenCache.CredentialType.ACCESS_TOKEN
-REFRESH_TOKEN = msal.TokenCache.CredentialType.REFRESH_TOKEN
-
-
-def token(number: int, secret: str = "secret", expires_in: float = 3600) -> dict[str, str]:
-    """An access token's entry."""
-    return {
-        "credential_type": ACCESS_TOKEN,
-        "home_account_id": f"user{number}",
-        "environment": "login.example.com",
-        "client_id": "client",
-        "realm": "tenant",
-        "target": "scope",
-        "secret": secret,
-        "expires_on": str(int(time.time() + expires_in)),
-    }
-
-
-def sign_in(number: int = 0) -> dict[str, Any]:
-    """What MSAL hands to add() after a sign-in."""
-    return {
-        "client_id": "client",
-        "scope": ["scope"],
-        "token_endpoint": "https://login.example.com/tenant/oauth2/v2.0/token",
-        "environment": "login.example.com",
-        "response": {
-            "access_token": f"access{number}",
-            "refresh_token": f"refresh{number}",
-            "token_type": "Bearer",
-            "expires_in": 3600,
-            "client_info": msal.oauth2cli.oidc.base64.urlsafe_b64encode(
-                json.dumps({"uid": f"user{number}", "utid": "tenant"}).encode()
-            ).decode(),
-        },
-    }
+from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
 
 class CountingPersistence(FilePersistence):
@@ -77,10 +42,6 @@ def persistence(tmp_path: Path) -> CountingPersistence:
 @pytest.fixture
 def cache(persistence: CountingPersistence) -> PersistedTokenCache:
     return PersistedTokenCache(persistence)
-
-
-def secrets_of(cache: PersistedTokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
-    return {entry["secret"] for entry in cache.search(kind)}
 
 
 @pytest.fixture
@@ -277,46 +238,64 @@ def test_changing_the_cache_while_iterating_over_it_is_fine(cache: PersistedToke
     assert secrets_of(cache) == set()
 
 
+@pytest.mark.parametrize("objects", [1, 4])
 def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
-    cache: PersistedTokenCache,
+    tmp_path: Path, objects: int
 ) -> None:
-    rounds = 50
+    """On one object, and on several over one file; 1,000 rounds together."""
+    rounds = 250
+    caches = [PersistedTokenCache(FilePersistence(tmp_path / "cache.bin")) for _ in range(objects)]
     failures: list[BaseException] = []
+    updated: dict[str, str] = {}
 
-    def guarded(work: Any) -> threading.Thread:
-        def run() -> None:
-            try:
-                for number in range(rounds):
-                    work(number)
-            except BaseException as error:
-                failures.append(error)
-
-        return threading.Thread(target=run, daemon=True)
-
-    def update(number: int) -> None:
-        for entry in cache.search(REFRESH_TOKEN):
+    def update(cache: PersistedTokenCache, number: int) -> None:
+        with cache.transaction(timeout=60):
+            entry = list(cache.search(REFRESH_TOKEN))[number // 2]
+            updated[entry["home_account_id"]] = f"updated{number}"
             cache.update_rt(entry, f"updated{number}")
-            break
 
-    def expire(number: int) -> None:
+    def expire(cache: PersistedTokenCache, number: int) -> None:
         entry = token(1000 + number, expires_in=-10)
-        cache.modify(ACCESS_TOKEN, entry, entry)
-        list(cache.search(ACCESS_TOKEN))
+        with cache.transaction(timeout=60):
+            cache.modify(ACCESS_TOKEN, entry, entry)
+        assert "secret" not in secrets_of(cache)
 
+    def add(cache: PersistedTokenCache, number: int) -> None:
+        with cache.transaction(timeout=60):
+            cache.add(sign_in(number))
+        # What this thread was told to be saved is there.
+        assert f"access{number}" in secrets_of(cache)
+
+    def run(work: Any, cache: PersistedTokenCache, first: int) -> None:
+        try:
+            for number in range(rounds):
+                work(cache, first + number)
+        except BaseException as error:
+            failures.append(error)
+
+    caches[0].add(sign_in(5000))
     workers = [
-        guarded(lambda number: cache.add(sign_in(number))),
-        guarded(lambda number: cache.add(sign_in(rounds + number))),
-        guarded(update),
-        guarded(expire),
+        threading.Thread(target=run, args=arguments, daemon=True)
+        for arguments in (
+            (add, caches[0], 0),
+            (add, caches[1 % objects], rounds),
+            (update, caches[2 % objects], 0),
+            (expire, caches[3 % objects], 0),
+        )
     ]
-    for worker in workers:
+    workers[0].start()
+    while len(list(caches[0].search(REFRESH_TOKEN))) < rounds // 2 + 1:
+        assert workers[0].is_alive() or not failures
+    for worker in workers[1:]:
         worker.start()
     for worker in workers:
-        worker.join(timeout=100)
+        worker.join(timeout=200)
         assert not worker.is_alive()
     assert failures == []
-    users = {entry["home_account_id"] for entry in cache.search(REFRESH_TOKEN)}
-    assert users == {f"user{number}.tenant" for number in range(2 * rounds)}
+    stored = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
+    found = {entry["home_account_id"]: entry["secret"] for entry in stored.search(REFRESH_TOKEN)}
+    expected = {f"user{number}.tenant": f"refresh{number}" for number in range(2 * rounds)}
+    assert found == {"user5000.tenant": "refresh5000", **expected, **updated}
 
 
 def test_a_lock_file_that_others_delete_loses_nothing(
@@ -390,6 +369,196 @@ def test_a_subclass_may_override_the_reload(persistence: CountingPersistence) ->
     assert len(calls) == 1
     cache.modify(ACCESS_TOKEN, token(1), token(1))
     assert len(calls) == 2
+
+
+def test_a_subclass_may_swallow_the_error_of_the_reload(persistence: CountingPersistence) -> None:
+    """azure-cli does, with json.JSONDecodeError."""
+
+    class Tolerant(PersistedTokenCache):
+        def _reload_if_necessary(self) -> None:
+            try:
+                super()._reload_if_necessary()
+            except json.JSONDecodeError:
+                self._cache = {}
+
+    persistence.save("[")
+    cache = Tolerant(persistence)
+    assert secrets_of(cache) == set()
+    cache.modify(ACCESS_TOKEN, token(1), token(1, "new"))
+    assert secrets_of(PersistedTokenCache(persistence)) == {"new"}
+
+
+def test_a_change_in_place_is_saved_by_modify(cache: PersistedTokenCache) -> None:
+    """The entries that a search yields are those of the cache; 1.3.1 saved them too."""
+    cache.modify(ACCESS_TOKEN, token(1), token(1, "old"))
+    stored = PersistedTokenCache(FilePersistence(cache._persistence.get_location()))
+    time.sleep(2.1)
+    assert secrets_of(cache) == {"old"}  # and the stamp is settled
+    entry = next(iter(cache.search(ACCESS_TOKEN)))
+    entry["secret"] = "changed in place"
+    cache.modify(ACCESS_TOKEN, entry, entry)
+    assert secrets_of(stored) == {"changed in place"}
+
+
+def test_a_change_that_changes_nothing_keeps_another_programs_layout(
+    persistence: CountingPersistence,
+) -> None:
+    entry = token(1)
+    PersistedTokenCache(persistence).modify(ACCESS_TOKEN, entry, entry)
+    indented = json.dumps(json.loads(persistence.load()), indent=4)
+    persistence.save(indented)
+    PersistedTokenCache(persistence).modify(ACCESS_TOKEN, entry, entry)
+    assert persistence.load() == indented
+
+
+def test_what_is_added_and_removed_in_one_transaction_is_not_written(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    cache.modify(ACCESS_TOKEN, token(1), token(1))
+    saves = persistence.saves
+    with cache.transaction():
+        cache.modify(ACCESS_TOKEN, token(2), token(2))
+        cache.modify(ACCESS_TOKEN, token(2))
+    assert persistence.saves == saves
+
+
+def test_a_change_after_the_file_was_deleted_is_written(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    entry = token(1)
+    cache.modify(ACCESS_TOKEN, entry, entry)
+    persistence.delete()
+    cache.modify(ACCESS_TOKEN, entry, entry)
+    assert secrets_of(PersistedTokenCache(persistence)) == {"secret"}
+
+
+def test_an_expired_token_that_another_process_renewed_is_not_purged(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    expired, renewed = token(1, expires_in=-10), token(1, "renewed")
+    cache.modify(ACCESS_TOKEN, expired, expired)
+    other = PersistedTokenCache(persistence)
+    purge = cache._purge
+
+    def renew_before(entries: list[Any]) -> None:
+        other.modify(ACCESS_TOKEN, renewed, renewed)
+        purge(entries)
+
+    with mock.patch.object(cache, "_purge", renew_before):
+        assert secrets_of(cache) == set()
+    assert secrets_of(cache) == {"renewed"}
+    assert secrets_of(PersistedTokenCache(persistence)) == {"renewed"}
+
+
+def test_a_save_that_fails_after_the_body_failed_tells_both(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    def fail_after_a_change() -> None:
+        with cache.transaction():
+            cache.modify(ACCESS_TOKEN, token(1), token(1, "kept"))
+            raise KeyError("of the body")
+
+    with mock.patch.object(CountingPersistence, "save", side_effect=PersistenceError(28, "full")):
+        with pytest.raises(PersistenceError, match="full") as caught:
+            fail_after_a_change()
+        assert isinstance(caught.value.__context__, KeyError)
+    assert os.listdir(os.path.dirname(persistence.get_location())) == []  # and no lock is left
+    with cache.transaction():
+        cache.modify(ACCESS_TOKEN, token(2), token(2, "next"))
+    assert secrets_of(PersistedTokenCache(persistence)) == {"kept", "next"}
+
+
+def test_a_change_that_fails_changes_nothing(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    with pytest.raises(KeyError):
+        cache.modify("NoSuchKind", token(1), token(1))
+
+    def change_and_fail() -> None:
+        with cache.transaction():
+            cache.modify(ACCESS_TOKEN, token(1), token(1, "before"))
+            cache.modify(ACCESS_TOKEN, {1: 2}, {})  # type: ignore[dict-item]
+
+    with pytest.raises(TypeError):
+        change_and_fail()
+    assert secrets_of(PersistedTokenCache(persistence)) == {"before"}
+    assert persistence.saves == 1
+
+
+def test_a_program_that_keeps_deleting_the_lock_file_ends_in_an_error_that_keeps_the_change(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
+    with (
+        mock.patch.object(CrossPlatLock, "still_held", return_value=False),
+        pytest.raises(LockError, match="deleting"),
+    ):
+        cache.modify(ACCESS_TOKEN, token(1), token(1, "kept"))
+    cache.modify(ACCESS_TOKEN, token(2), token(2, "next"))
+    assert secrets_of(PersistedTokenCache(persistence)) == {"kept", "next"}
+    assert os.listdir(os.path.dirname(persistence.get_location())) == ["cache.bin"]
+
+
+def test_a_lock_that_could_not_be_had_back_is_what_the_error_tells(
+    cache: PersistedTokenCache,
+) -> None:
+    acquire = CrossPlatLock.acquire
+
+    def once(lock: CrossPlatLock, timeout: float | None = None) -> CrossPlatLock:
+        if cache._transaction is not None:
+            raise LockError("held by Node")
+        return acquire(lock, timeout)
+
+    with (
+        mock.patch.object(CrossPlatLock, "still_held", return_value=False),
+        mock.patch.object(CrossPlatLock, "acquire", once),
+        pytest.raises(LockError, match="held by Node"),
+    ):
+        cache.modify(ACCESS_TOKEN, token(1), token(1))
+
+
+def test_changes_that_could_not_be_saved_take_no_more_room_than_the_entries(
+    cache: PersistedTokenCache,
+) -> None:
+    with mock.patch.object(CountingPersistence, "save", side_effect=PersistenceError(28, "full")):
+        for number in range(100):
+            with pytest.raises(PersistenceError):
+                cache.modify(ACCESS_TOKEN, token(1), token(1, f"version{number}"))
+    assert len(cache._pending) == 1
+    cache._last_sync = 0
+    assert secrets_of(cache) == {"version99"}
+
+
+def test_a_child_of_a_fork_does_not_inherit_another_threads_transaction(
+    persistence: CountingPersistence,
+) -> None:
+    output = python(
+        """
+        import os, sys, threading
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+        entered, leave = threading.Event(), threading.Event()
+        entry = {"home_account_id": "a", "environment": "e", "client_id": "c"}
+        def transact():
+            with cache.transaction():
+                cache.modify("RefreshToken", entry, {"secret": "of the parent"})
+                entered.set()
+                leave.wait()
+        worker = threading.Thread(target=transact)
+        worker.start()
+        entered.wait()
+        child = os.fork()
+        if child == 0:
+            with cache.transaction(timeout=20):
+                cache.modify("RefreshToken", dict(entry, client_id="d"), {"secret": "of the child"})
+            os._exit(0)
+        leave.set()
+        worker.join()
+        print(os.waitpid(child, 0)[1])
+        print(sorted(entry["secret"] for entry in cache.search("RefreshToken")))
+        """,
+        persistence.get_location(),
+    )
+    assert output.stdout == "0\n['of the child', 'of the parent']\n"
 
 
 class DuckPersistence:

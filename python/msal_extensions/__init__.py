@@ -8,12 +8,14 @@ A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
 __version__ = "1.3.1+native1"
 
 from .errors import (
+    CacheDamaged,
     KeyringError,
     KeyringLocked,
     KeyringTimeout,
     LockError,
     LockFileDenied,
     LockFileError,
+    LockOrderError,
     PersistenceDamaged,
     PersistenceDecryptionError,
     PersistenceDenied,
@@ -34,6 +36,7 @@ from .persistence import (
 from .token_cache import PersistedTokenCache
 
 __all__ = [
+    "CacheDamaged",
     "CrossPlatLock",
     "FilePersistence",
     "FilePersistenceWithDataProtection",
@@ -45,6 +48,7 @@ __all__ = [
     "LockError",
     "LockFileDenied",
     "LockFileError",
+    "LockOrderError",
     "PersistedTokenCache",
     "PersistenceDamaged",
     "PersistenceDecryptionError",

@@ -8,6 +8,7 @@ written for msal-extensions 1.3.1 catch that base: it let the errors of ``open()
 from __future__ import annotations
 
 import errno
+import json
 
 
 class PersistenceError(OSError):
@@ -59,6 +60,27 @@ class PersistenceDamaged(PersistenceError, ValueError):
     """What is stored is not the text that was saved."""
 
 
+class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
+    """What is stored is text, but no token cache.
+
+    A ``JSONDecodeError``, as that of 1.3.1 was, except that its ``doc`` is empty: that would
+    be the tokens.
+    """
+
+    def __init__(
+        self,
+        err_no: int | None = None,
+        message: str | None = None,
+        location: str | None = None,
+        cause: json.JSONDecodeError | None = None,
+    ) -> None:
+        super().__init__(err_no, message, location)
+        self.msg, self.doc = (cause.msg if cause else message or ""), ""
+        self.pos, self.lineno, self.colno = (
+            (cause.pos, cause.lineno, cause.colno) if cause else (0, 1, 1)
+        )
+
+
 class PersistenceDenied(PersistenceError, PermissionError):
     """Permissions, a read-only file system, a locked keyring, or the user said no."""
 
@@ -85,6 +107,10 @@ class KeyringTimeout(KeyringError, TimeoutError):
 
 class LockError(RuntimeError):
     """The lock could not be obtained in time; the message names the file and its holder."""
+
+
+class LockOrderError(LockError):
+    """A lock was asked for in an order in which two programs could wait for each other."""
 
 
 class LockFileError(OSError, LockError):

@@ -156,10 +156,12 @@ class BasePersistence(ABC):
     def _stamp(self) -> Stamp:
         return self.time_last_modified()
 
-    def _save_and_stamp(self, content: str) -> Stamp:
-        """Saves, and returns the stamp of just what was saved, as far as the store can tell."""
-        self.save(content)
-        return self._stamp()
+    def _copy_aside(self, suffix: str) -> str:
+        """Keeps a copy of what is stored, readable or not, as evidence; returns its place.
+
+        A copy, because the original may be a link, or a mount that cannot be renamed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot keep a copy")
 
     def __getattr__(self, name: str) -> Any:
         # Called for what this object does not have, so the cache is made only for MSAL.
@@ -196,7 +198,10 @@ class FilePersistence(BasePersistence):
         return _decode(self._read(), self._location)
 
     def time_last_modified(self) -> float:
-        return self._file_stamp().mtime_ns / 1e9
+        try:
+            return _native.file_stat(self._location).mtime_ns / 1e9
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def touch(self) -> None:
         """Sets the time of the last modification to now, without content."""
@@ -213,21 +218,31 @@ class FilePersistence(BasePersistence):
         return FilePersistence(self._location + ".verify")
 
     def _stamp(self) -> Stamp:
-        # Programs, and the mocks of their tests, override time_last_modified: ask them then.
-        if type(self).time_last_modified is _TIME_LAST_MODIFIED:
-            return self._file_stamp()
-        return self.time_last_modified()
-
-    def _save_and_stamp(self, content: str) -> Stamp:
-        if type(self).save is _SAVE and type(self).time_last_modified is _TIME_LAST_MODIFIED:
-            return self._replace(_encode(content))
-        return super()._save_and_stamp(content)
-
-    def _file_stamp(self) -> _native.Stamp:
+        if not self._is_original("time_last_modified"):
+            return self.time_last_modified()
         try:
             return _native.file_stat(self._location)
         except PersistenceNotFound:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+
+    def _is_original(self, method: str) -> bool:
+        """Programs, and the mocks of their tests, override methods: use theirs then."""
+        return getattr(type(self), method) is _ORIGINAL[method] and method not in self.__dict__
+
+    def _is_plain(self) -> bool:
+        """Whether the content is in the file, as UTF-8, and not elsewhere or encoded."""
+        return all(map(self._is_original, _ORIGINAL))
+
+    def _read_and_stamp(self) -> tuple[bytes, Stamp]:
+        """What is in the file, and the stamp of just that.  Only when it is plain."""
+        try:
+            return _native.file_read(self._location)
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+
+    def _copy_aside(self, suffix: str) -> str:
+        _native.file_replace(self._location + suffix, self._read())  # makes it 0600
+        return self._location + suffix
 
     def _replace(self, data: bytes) -> _native.Stamp:
         stamp = _native.file_replace(self._location, data)
@@ -237,15 +252,13 @@ class FilePersistence(BasePersistence):
         return stamp
 
     def _read(self) -> bytes:
-        try:
-            return _native.file_read(self._location)[0]
-        except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+        return self._read_and_stamp()[0]
 
 
-# As they are before anybody patches them.
-_TIME_LAST_MODIFIED = FilePersistence.time_last_modified
-_SAVE = FilePersistence.save
+#: As they are before anybody patches them.
+_ORIGINAL = {
+    name: getattr(FilePersistence, name) for name in ("save", "load", "time_last_modified")
+}
 
 
 def _directory_error(error: OSError) -> PersistenceError:
@@ -347,6 +360,11 @@ class KeychainPersistence(_SignalFilePersistence):
             _native.keychain_delete(self._service_name, self._account_name)
         self._file_persistence.delete()
 
+    def _copy_aside(self, suffix: str) -> str:
+        data = _native.keychain_load(self._service_name, self._account_name)
+        _native.keychain_save(self._service_name, self._account_name + suffix, data)
+        return f"Service:{self._service_name} Account:{self._account_name}{suffix}"
+
     def _probe(self) -> BasePersistence:
         return KeychainPersistence(
             self.get_location() + ".verify", self._service_name, self._account_name + ".verify"
@@ -402,6 +420,9 @@ class LibsecretPersistence(_SignalFilePersistence):
     def delete(self) -> None:
         self._agent.clear()
         self._file_persistence.delete()
+
+    def _copy_aside(self, suffix: str) -> str:
+        return self._agent.copy_aside(suffix)
 
     def _probe(self) -> BasePersistence:
         item = self._agent.item

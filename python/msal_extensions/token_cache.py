@@ -1,8 +1,9 @@
 """MSAL's token cache, kept in a persistence that several processes share.
 
-Order of locks, everywhere: the transaction's mutex, then the lock file, then MSAL's ``_lock``.
-Nothing here waits for the lock file, or for the disk, while it holds ``_lock``; msal-extensions
-1.3.1 did, and could wait for itself.
+Order of locks, everywhere: the lock file of a single flight (``<lock>.refresh``), then the
+transaction's mutex, then the lock file, then MSAL's ``_lock``.  Only the first may be held over
+the network, so it cannot be asked for inside the others.  Nothing here waits for a lock file,
+or for the disk, while it holds ``_lock``; msal-extensions 1.3.1 did, and could wait for itself.
 """
 
 from __future__ import annotations
@@ -10,37 +11,39 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
+import secrets
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msal
 
-from .errors import LockError, PersistenceDamaged, PersistenceDecryptionError, PersistenceNotFound
+from . import lock as _lock_module
+from ._reloading import ReloadingCache
+from ._serializer import Serializer
+from ._snapshot import Snapshot
+from .errors import LockError, LockOrderError, PersistenceDamaged, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock
-from .persistence import BasePersistence, Stamp, _mkdir_p
+from .persistence import BasePersistence, Stamp, _encode, _mkdir_p
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between reads of what cannot be parsed: 1.3.1 and .NET write in place, and we may
-#: have looked in the middle.  After the last, what is there is believed.
-_REREAD_AFTER = (0.01, 0.02, 0.05, 0.1, 0.3, 0.5)
-
-#: How often a reload starts over because another thread came in between.
-_RELOAD_TRIES = 10
+#: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
+FLIGHT_TIMEOUT = 60.0
 
 #: How often a lock file that somebody deletes under us is taken again for one commit.
 _COMMIT_TRIES = 20
 
 _Entry = dict[str, Any]
+_SEARCH = msal.TokenCache.search
 
 
-class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
+class PersistedTokenCache(ReloadingCache):
     """A token cache backed by a persistence, shared between threads and processes.
 
     Each object holds a snapshot in memory.  Looking up reloads it when the persistence has
@@ -48,43 +51,76 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     :param persistence: Any persistence; from 1.3.1 on also your own class.
     :param lock_location: The lock file; default: the persistence's location + ``.lockfile``.
+    :param on_unreadable: What to do when the content was read and is proven to be damaged:
+        "raise", as 1.3.1 did, or "quarantine": keep it beside, as ``<location>.damaged-<time>``
+        (a keyring's in the keyring), log a warning, and start empty.  A content that cannot be
+        read, or not be decrypted, may be fine: that is raised either way.
     """
 
     def __init__(
-        self, persistence: BasePersistence, lock_location: str | os.PathLike[str] | None = None
+        self,
+        persistence: BasePersistence,
+        lock_location: str | os.PathLike[str] | None = None,
+        *,
+        on_unreadable: Literal["raise", "quarantine"] = "raise",
     ) -> None:
-        super().__init__()
+        super().__init__(persistence, on_unreadable)
         self._lock_location = (
             os.path.expanduser(os.fspath(lock_location))
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
         _mkdir_p(os.path.dirname(self._lock_location))
-        self._persistence = persistence
         self.is_encrypted = persistence.is_encrypted
-        # When memory and persistence were the same; 0 (programs set it) forces a reload.
-        self._last_sync: float = 0
-        self._stamp: Stamp | None = None  # of what is in memory
+        self._serializer = Serializer()
         self._transaction_mutex = threading.RLock()
         self._transaction: CrossPlatLock | None = None
-        self._generation = 0  # of what is in memory; counts reloads and saves
-        # modify() calls that are in memory and not in the persistence yet.
-        self._journal: list[tuple[str, _Entry, _Entry | None]] = []
+        self._transaction_thread = 0  # whose it is
+        self._modified = False  # was modify() called, since the last save?
+        _caches[id(self)] = self
 
     # ---- changing ----
 
     @contextlib.contextmanager
+    def single_flight(self, timeout: float | None = None) -> Iterator[PersistedTokenCache]:
+        """One at a time, among all threads and processes, renews what has expired::
+
+            with cache.single_flight():
+                result = app.acquire_token_silent(scopes, account)
+
+        Whoever waited finds the token that the one before received, and needs no network.
+        Meanwhile the cache itself is free: others, of any library, look up, and save.  A flight
+        inside another of the same thread is part of it.
+
+        :param timeout: Seconds to wait for others; None means 60, longer than a slow refresh
+            takes.  0 tries once, a negative one waits for ever.
+        :raises LockError: when the time is up.  Going on without is what programs did before.
+        :raises LockOrderError: inside a transaction, which would last as long as the network.
+        """
+        if self._holds_lock_file() or self._lock._is_owned():
+            raise LockOrderError(
+                "single_flight() while the cache is locked would keep everybody out until the"
+                " network answers; begin the transaction inside the flight instead"
+            )
+        seconds = FLIGHT_TIMEOUT if timeout is None else timeout
+        with CrossPlatLock(self._lock_location + ".refresh", seconds, reentrant=True):
+            self._reload_for_certain()
+            yield self
+
+    @contextlib.contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[PersistedTokenCache]:
-        """Takes the lock once and reloads; saves once at the end, if anything was changed.
+        """Takes the lock once and reloads; saves once at the end, if modify() changed anything.
 
         What was changed is saved even when the body raises: a refresh token that was received
-        cannot be un-received.  Do not go over the network inside: other libraries give up
-        waiting after 5 seconds.  A transaction inside another is part of it.
+        cannot be un-received.  What could not be saved stays in memory, and is saved with the
+        next change.  Do not go over the network inside: other libraries give up waiting after
+        5 seconds.  A transaction inside another is part of it.
 
         :param timeout: Seconds to wait for the lock; None means its default of 5.
         :raises LockError: when the time is up; nothing was changed then.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else timeout
+        deadline = time.monotonic() + seconds
         # RLock.acquire() wants -1 for ever, and 0 only without blocking.
         if not self._transaction_mutex.acquire(seconds != 0, max(seconds, -1) or -1):
             raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
@@ -92,44 +128,81 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             if self._transaction is not None:
                 yield self
                 return
-            with CrossPlatLock(self._lock_location, seconds, reentrant=True) as lock:
-                self._transaction = lock
+            if seconds > 0:
+                seconds = max(deadline - time.monotonic(), 0)
+            lock = CrossPlatLock(self._lock_location, seconds, reentrant=True).acquire()
+            try:
+                self._transaction, self._transaction_thread = lock, threading.get_ident()
+                self._reload_for_certain()
                 try:
-                    self._last_sync = 0  # whatever it looks like: reload
-                    self._reload_patiently()
-                    try:
-                        yield self
-                    finally:
-                        self._commit(lock)
+                    yield self
                 finally:
-                    self._transaction = None
+                    self._commit(lock)
+            finally:
+                self._transaction, self._transaction_thread = None, 0
+                if lock.locked:  # or _commit() could not have it back
+                    lock.release()
         finally:
             self._transaction_mutex.release()
 
     def _commit(self, lock: CrossPlatLock) -> None:
         """Saves what was changed.  When somebody deleted the lock file, another process may
         have saved in between: then a reload makes the changes again on top of that."""
-        if not self._journal:
+        if not self._modified:
             return
         for _ in range(_COMMIT_TRIES):
             if lock.still_held():
-                stamp = self._save(self.serialize())
-                with self._lock:
-                    self._remember(stamp)
+                self._save_if_different()
                 if lock.still_held():
-                    self._journal.clear()
+                    with self._lock:  # readers apply them
+                        self._pending.clear()
+                    self._modified = False
                     return
             lock.release()
-            lock.acquire()
-            self._last_sync = 0
-            self._reload_patiently()
+            lock.acquire(DEFAULT_TIMEOUT)
+            self._reload_for_certain()
         raise LockError(f"Another program keeps deleting the lock file {self._lock_location}")
 
-    def _save(self, content: str) -> Stamp | None:
-        if isinstance(self._persistence, BasePersistence):
-            return self._persistence._save_and_stamp(content)
-        self._persistence.save(content)
-        return self._current_stamp()
+    def _save_if_different(self) -> None:
+        ours = type(self).serialize is _SERIALIZE
+        data = self._encoded() if ours else _encode(self.serialize())
+        if self._has_stored(data):
+            return
+        plain = self._plain_file()
+        content: str | bytes = data
+        stamp: Stamp | None
+        if plain is not None:
+            stamp = plain._replace(data)
+        else:
+            content = data.decode()
+            self._persistence.save(content)
+            stamp = self._current_stamp()
+        with self._lock:
+            self._remember(stamp, content, None)
+
+    def _has_stored(self, data: bytes) -> bool:
+        """Whether memory, encoded as ``data``, is what is stored already.
+
+        It is looked at, because modify() cannot tell: a program may have changed the entry in
+        place before.
+        """
+        if self._content is None:
+            return False
+        if self._content == (data.decode() if isinstance(self._content, str) else data):
+            return True
+        if self._pending or type(self).serialize is not _SERIALIZE:
+            return False
+        # In another layout?  Without a change that we know of, that is worth parsing.
+        return bool(self._parse(self._content) == json.loads(data))
+
+    def _encoded(self) -> bytes:
+        with self._lock:
+            self.has_state_changed = False
+            return self._serializer.encode(self._cache)
+
+    def serialize(self) -> str:
+        """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
+        return self._encoded().decode("ascii")
 
     def modify(
         self,
@@ -140,11 +213,18 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """Changes one entry, or removes it when there are no new values; saves."""
         with self.transaction():
             key = self.key_makers[credential_type](**old_entry)
-            with self._lock:  # or a reload could come between the change and the journal
-                before = self._cache.get(credential_type, {}).get(key)
+            with self._lock:  # or a reload could come between the change and its record
+                before = self._entry(credential_type, key)
                 super().modify(credential_type, old_entry, new_key_value_pairs)
-                if self._cache.get(credential_type, {}).get(key) != before:
-                    self._journal.append((credential_type, old_entry, new_key_value_pairs))
+                after = self._entry(credential_type, key)
+                self._modified = True
+                if after != before:
+                    self._pending[credential_type, key] = after
+
+    def _entry(self, kind: str, key: str) -> _Entry | None:
+        """None too where MSAL would stumble over a damaged cache, which is left to MSAL."""
+        entries = self._cache.get(kind) if isinstance(self._cache, dict) else None
+        return entries.get(key) if isinstance(entries, dict) else None
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
         """Stores all that a sign-in returned, in one transaction."""
@@ -152,107 +232,83 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         with self.transaction():
             super().add(event, **kwargs)
 
-    def serialize(self) -> str:
-        """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
-        with self._lock:
-            self.has_state_changed = False
-            return json.dumps(self._cache, separators=(",", ":"))
-
     # ---- looking up ----
 
-    def search(self, *args: Any, **kwargs: Any) -> Iterator[_Entry]:
+    def search(
+        self, credential_type: str, target: Any = None, query: Any = None, **kwargs: Any
+    ) -> Iterator[_Entry]:
         """The matching entries; see ``msal.TokenCache.search``.
 
         Unlike MSAL's, iterating holds no lock, so the loop may change the cache.
         """
         self._reload_patiently()
-        return self._search_snapshot(*args, **kwargs)
-
-    def _search_snapshot(self, *args: Any, **kwargs: Any) -> Iterator[_Entry]:
-        snapshot = _Snapshot(self)
-        yield from msal.TokenCache.search(snapshot, *args, **kwargs)
-        # Who holds MSAL's lock must not wait for the lock file.
-        if snapshot.expired and not self._lock._is_owned():
-            self._purge(snapshot.expired)
+        snapshot = Snapshot(self, self._purge)
+        found: Iterator[_Entry] = _SEARCH(snapshot, credential_type, target, query, **kwargs)
+        return found
 
     def _purge(self, expired: list[_Entry]) -> None:
         """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
+        if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
+            return
+        kind = self.CredentialType.ACCESS_TOKEN
         try:
             with self.transaction(timeout=0):
                 for entry in expired:
-                    if int(entry["expires_on"]) < time.time():
-                        self.modify(self.CredentialType.ACCESS_TOKEN, entry)
+                    # Somebody may have renewed it meanwhile.
+                    if self._entry(kind, self.key_makers[kind](**entry)) == entry:
+                        self.modify(kind, entry)
         except (LockError, OSError) as error:
             logger.debug("Expired tokens are left to a later search: %s", type(error).__name__)
 
-    # ---- reloading ----
+    # ---- what reloading needs of the lock ----
 
-    def _reload_patiently(self) -> None:
-        """Reloads; what cannot be parsed is read again before it is believed."""
-        for delay in _REREAD_AFTER:
+    def _holds_lock_file(self) -> bool:
+        """Whether this thread does, by whatever object."""
+        holding = _lock_module._holdings.get(os.path.abspath(self._lock_location))
+        return holding is not None and holding.thread == threading.get_ident()
+
+    def _others_may_write(self) -> bool:
+        return not self._holds_lock_file() and os.path.lexists(self._lock_location)
+
+    def _quarantine(self, damage: PersistenceDamaged) -> None:
+        """Puts aside what is stored, after it was read again under the lock."""
+        if self._lock._is_owned():
+            raise damage
+        lock = self._transaction
+        if lock is None or self._transaction_thread != threading.get_ident():
             try:
-                return self._reload_if_necessary()
-            except (ValueError, PersistenceDecryptionError, PersistenceDamaged):
-                time.sleep(delay)
-        return self._reload_if_necessary()
-
-    def _reload_if_necessary(self) -> None:
-        """Reloads from the persistence, if it may hold something else than memory does.
-
-        All that looks up or changes comes through here; azure-cli overrides it.
-        """
-        for _ in range(_RELOAD_TRIES):
-            generation = self._generation
-            try:
-                stamp = self._current_stamp()  # before the content: a change in between shows
-                if self._last_sync and stamp is not None and stamp == self._stamp:
+                with self.transaction():  # comes here again, if it is damaged still
                     return
-                content = self._persistence.load()
-            except PersistenceNotFound:
-                return  # nothing was saved yet
-            with self._lock:
-                if generation == self._generation:
-                    self.deserialize(content)
-                    for change in self._journal:
-                        super().modify(*change)
-                    self._remember(stamp)
-                    return
-            # Another thread reloaded or saved meanwhile: what we have may be older.
-
-    def _remember(self, stamp: Stamp | None) -> None:
-        """Memory is now what the persistence has.  Under ``_lock``."""
-        self._stamp = stamp
-        self._last_sync = time.time()
-        self._generation += 1
-
-    def _current_stamp(self) -> Stamp | None:
-        """None when it cannot tell one content from another."""
-        if isinstance(self._persistence, BasePersistence):
-            stamp = self._persistence._stamp()
-        else:
-            stamp = self._persistence.time_last_modified()
-        return None if isinstance(stamp, float) and not math.isfinite(stamp) else stamp
+            except LockError as error:
+                raise damage from error
+        copy_aside = getattr(self._persistence, "_copy_aside", None)
+        if copy_aside is None or not lock.still_held():
+            raise damage
+        when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        try:
+            where = copy_aside(f".damaged-{when}-{secrets.token_hex(2)}")
+        except NotImplementedError:  # a persistence of one's own
+            raise damage from None
+        self._persistence.save("{}")
+        self._last_sync = 0
+        self._reload_if_necessary()
+        logger.warning("The token cache was damaged and is empty now; it is kept in %s", where)
 
 
-class _Snapshot(msal.TokenCache):  # type: ignore[misc]
-    """What MSAL's own search runs on: a direct hit costs no copy, and iterating holds no lock.
+_SERIALIZE = PersistedTokenCache.serialize
 
-    MSAL replaces entries and never changes them, so copying the dictionaries is enough.
-    """
+#: For the children of a fork.
+_caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakValueDictionary()
 
-    def __init__(self, cache: PersistedTokenCache) -> None:
-        self._original = cache
-        self._lock = contextlib.nullcontext()
-        self.key_makers = cache.key_makers
-        self.expired: list[_Entry] = []
 
-    def _get(self, *args: Any, **kwargs: Any) -> Any:
-        return self._original._get(*args, **kwargs)
+def _after_fork_in_child() -> None:
+    """What another thread of the parent held, nobody would ever give back here."""
+    for cache in list(_caches.values()):
+        if cache._transaction_thread != threading.get_ident():
+            cache._transaction_mutex = threading.RLock()
+            cache._transaction, cache._transaction_thread = None, 0
+        cache._doubters = set()
 
-    @property
-    def _cache(self) -> dict[str, dict[str, _Entry]]:
-        with self._original._lock:
-            return {kind: dict(entries) for kind, entries in self._original._cache.items()}
 
-    def remove_at(self, at_item: _Entry) -> None:
-        self.expired.append(at_item)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

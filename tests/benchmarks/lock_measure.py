@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.benchmarks.lock_harness import (
-    Crowd,
-    Floor,
-    Run,
-    Worker,
+from tests.benchmarks.harness import (
+    Library,
+    Progress,
+    Row,
     interleave,
     median,
+    new_row,
     percentile,
 )
-from tests.benchmarks.lock_peers import FLOCK, FLOOR, OURS, Library
-
-Row = dict[str, Any]
-Progress = Callable[[str], None]
+from tests.benchmarks.lock_harness import Crowd, Floor, LockWorker, Run
+from tests.benchmarks.lock_peers import FLOCK, FLOOR, OURS
 
 #: Seconds within which a library must get over a killed holder; 1.3.1 needs 5, or never does.
 RECOVERY_CAP_S = 7
@@ -103,22 +101,18 @@ def kill_rounds(sizes: Sizes, libraries: Sequence[Library]) -> dict[Library, int
     return _split((sizes.kills, sizes.peer_kills, sizes.stalling_kills), libraries)
 
 
-def _row(library: Library, about: dict[str, str]) -> Row:
-    return {"library": library.key, "label": library.label, "samples": [], **about}
-
-
 def uncontended(
     libraries: Sequence[Library], floor: Path, directory: Path, sizes: Sizes, progress: Progress
 ) -> dict[str, Row]:
     """Acquire and release with nobody else there: seconds for each, by round."""
     with contextlib.ExitStack() as stack:
         program = stack.enter_context(Floor(floor, directory / f"{FLOOR}.lockfile"))
-        workers: dict[str, Floor | Worker] = {FLOOR: program}
-        rows = {FLOOR: _row(Library(FLOOR, "C floor"), {"version": ""})}
+        workers: dict[str, Floor | LockWorker] = {FLOOR: program}
+        rows = {FLOOR: new_row(Library(FLOOR, "C floor"), {"version": ""})}
         for library in libraries:
-            worker = Worker(library, directory / f"{library.key}.lockfile")
+            worker = LockWorker(library, directory / f"{library.key}.lockfile")
             workers[library.key] = stack.enter_context(worker)
-            rows[library.key] = _row(library, worker.about())
+            rows[library.key] = new_row(library, worker.about())
         for worker_or_floor in workers.values():
             worker_or_floor.cycles(max(1, sizes.cycles // 10))
         for number in range(sizes.uncontended_rounds):
@@ -156,7 +150,7 @@ def contended(
             progress(f"8 processes: {library.label}")
             if library not in crowds:
                 crowds[library] = stack.enter_context(Crowd(library, 8, directory))
-                rows[library.key] = _row(library, crowds[library].workers[0].about())
+                rows[library.key] = new_row(library, crowds[library].workers[0].about())
                 rows[library.key]["wanted"] = 8 * sizes.contended_entries
             run = crowds[library].contend(
                 hold=0.005, count=sizes.contended_entries, seconds=sizes.contended_seconds
@@ -177,7 +171,7 @@ def crowd(
             progress(f"{sizes.crowd} processes: {library.label}")
             if library not in crowds:
                 crowds[library] = stack.enter_context(Crowd(library, sizes.crowd, directory))
-                rows[library.key] = _row(library, crowds[library].workers[0].about())
+                rows[library.key] = new_row(library, crowds[library].workers[0].about())
                 rows[library.key]["processes"] = sizes.crowd
                 rows[library.key]["wanted"] = sizes.crowd * sizes.crowd_entries
             it = crowds[library]
@@ -192,7 +186,7 @@ def crowd(
     return rows
 
 
-def _kill(library: Library, second: Worker, holder: Worker, newcomer: bool) -> float | None:
+def _kill(library: Library, second: LockWorker, holder: LockWorker, newcomer: bool) -> float | None:
     """Seconds from the kill until the other process is in; None when it gives up."""
     holder.order("hold")
     holder.result()
@@ -216,8 +210,8 @@ def killed(
         for who in ("waiter", "newcomer"):
             progress(f"holder killed, {who}: {library.label}")
             path = directory / f"killed-{number}-{who}.lockfile"  # 1.3.1 cannot use one again
-            with Worker(library, path) as holder, Worker(library, path) as second:
-                row = rows.setdefault(library.key, _row(library, second.about()))
+            with LockWorker(library, path) as holder, LockWorker(library, path) as second:
+                row = rows.setdefault(library.key, new_row(library, second.about()))
                 taken = _kill(library, second, holder, newcomer=who == "newcomer")
             row.setdefault(who, []).append(taken)
             row["samples"] += [] if taken is None else [taken]

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
+from tests.benchmarks.harness import Library
 from tests.support.reference import PINNED as REFERENCE_PINNED
 from tests.support.reference import reference_site_packages
 
@@ -27,20 +27,6 @@ PINNED = {
     "9422c40d1e350e4259f509fb2e608d6bc43c0136f79a00db1b49046029d0b3b7",
 }
 PIP_S = 600
-
-
-class Library(NamedTuple):
-    """One row of the tables."""
-
-    key: str  # as lock_worker.py calls it
-    label: str
-    site: Path | None = None  # for PYTHONPATH, when it is installed apart
-    stalls: bool = False  # waits seconds where the others wait milliseconds: try it less often
-
-    @property
-    def environment(self) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        return environment if self.site is None else {**environment, "PYTHONPATH": str(self.site)}
 
 
 OURS = Library("ours", "this package")

@@ -1,12 +1,13 @@
-"""Measures the lock beside its peers and writes docs/lock-benchmarks.md and .svg.
+"""Measures the lock, or the cache, beside its peers; writes docs/<what>-benchmarks.md and .svg.
 
-    python3 dev.py bench                   about five minutes
-    python3 dev.py bench --quick           a glance, written elsewhere: --output DIRECTORY
-    python3 dev.py bench --json FILE       keeps the run's figures in a file
-    python3 dev.py bench --again FILE      writes both again from such a file
+    python3 dev.py bench                   both, about ten minutes
+    python3 dev.py bench lock              one of them; also: cache
+    python3 dev.py bench lock --quick      a glance, written elsewhere: --output DIRECTORY
+    python3 dev.py bench lock --json FILE  keeps the run's figures in a file
+    python3 dev.py bench lock --again FILE writes both again from such a file
 
-A progress bar runs on a terminal, plain lines elsewhere.  MSALEX_BENCH_DIR is where the lock files
-are; the default is the directory for temporary files.
+A progress bar runs on a terminal, plain lines elsewhere.  MSALEX_BENCH_DIR is where the files are
+that are locked and written; the default is the directory for temporary files.
 """
 
 from __future__ import annotations
@@ -20,19 +21,46 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.benchmarks import lock_measure, report_figures, report_text
+from tests.benchmarks import cache_measure, cache_report, lock_measure, lock_report
+from tests.benchmarks.figures import Results
+from tests.benchmarks.harness import Row
 from tests.benchmarks.lock_peers import libraries
+from tests.benchmarks.replay import PROGRESS_PLUGIN
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = Path(__file__).with_name("test_lock_benchmarks.py")
+
+
+class Subject(NamedTuple):
+    """Something that is measured."""
+
+    steps: Callable[[bool], int]  # of a run, quick or not; installs what is not there yet
+    page: Callable[[Results, Mapping[str, str]], str]
+    chart: Callable[[Results, Mapping[str, str]], str]
+    summary: Callable[[Results], str]
+
+
+def _lock_steps(quick: bool) -> int:
+    return (lock_measure.QUICK if quick else lock_measure.FULL).steps(libraries())
+
+
+def _cache_steps(quick: bool) -> int:
+    sizes = cache_measure.QUICK if quick else cache_measure.FULL
+    return sizes.steps(cache_measure.references())
+
+
+#: The benchmarks themselves are in test_<name>_benchmarks.py.
+SUBJECTS = {
+    "lock": Subject(_lock_steps, lock_report.page, lock_report.chart, lock_report.summary),
+    "cache": Subject(_cache_steps, cache_report.page, cache_report.chart, cache_report.summary),
+}
 
 
 class Steps:
@@ -67,17 +95,17 @@ class Steps:
         self._stream.close()
 
 
-def measure(quick: bool, figures: Path) -> None:
+def measure(name: str, quick: bool, figures: Path) -> None:
     """Runs the benchmarks; leaves pytest-benchmark's figures in a file."""
-    sizes = lock_measure.QUICK if quick else lock_measure.FULL
     os.environ["MSALEX_BENCH_QUICK"] = "1" if quick else ""
+    benchmarks = Path(__file__).with_name(f"test_{name}_benchmarks.py")
     said = io.StringIO()
     with (
-        Steps(sizes.steps(libraries())) as steps,
+        Steps(SUBJECTS[name].steps(quick)) as steps,
         contextlib.redirect_stdout(said),
         contextlib.redirect_stderr(said),
     ):
-        command = [str(BENCHMARKS), "-q", f"--benchmark-json={figures}"]
+        command = [str(benchmarks), "-q", f"--benchmark-json={figures}"]
         status = pytest.main(command, plugins=[Naming(steps)])
     if status != 0:
         sys.exit(f"{said.getvalue()}\nthe benchmarks failed")
@@ -90,12 +118,12 @@ class Naming:
         self._steps = steps
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        config.pluginmanager.register(self._steps, "lock-benchmark-progress")
+        config.pluginmanager.register(self._steps, PROGRESS_PLUGIN)
 
 
-def results(figures: Mapping[str, Any]) -> dict[str, dict[str, report_figures.Row]]:
+def results(figures: Mapping[str, Any]) -> dict[str, dict[str, Row]]:
     """Measurement -> library -> row."""
-    found: dict[str, dict[str, report_figures.Row]] = {}
+    found: dict[str, dict[str, Row]] = {}
     for benchmark in figures["benchmarks"]:
         row = benchmark["extra_info"]
         found.setdefault(benchmark["group"], {})[row["library"]] = row
@@ -122,8 +150,8 @@ def processor() -> str:
 
 def about(figures: Mapping[str, Any], command: str) -> dict[str, str]:
     """What the page says about the run."""
-    rows = results(figures)["uncontended"]
-    versions = [f"{row['label']} {row['version']}" for row in rows.values() if row["version"]]
+    rows = [row for group in results(figures).values() for row in group.values()]
+    versions = {f"{row['label']} {row['version']}": None for row in rows if row["version"]}
     directory = os.environ.get("MSALEX_BENCH_DIR") or tempfile.gettempdir()
     moment = datetime.datetime.fromisoformat(figures["datetime"])
     return {
@@ -136,29 +164,34 @@ def about(figures: Mapping[str, Any], command: str) -> dict[str, str]:
     }
 
 
-def write(figures: Mapping[str, Any], output: Path, command: str) -> None:
-    rows, facts = results(figures), about(figures, command)
+def write(name: str, figures: Mapping[str, Any], output: Path, command: str) -> None:
+    subject, rows, facts = SUBJECTS[name], results(figures), about(figures, command)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "lock-benchmarks.md").write_text(report_text.page(rows, facts), encoding="utf-8")
-    (output / "lock-benchmarks.svg").write_text(report_text.chart(rows, facts), encoding="utf-8")
+    for suffix, text in (("md", subject.page(rows, facts)), ("svg", subject.chart(rows, facts))):
+        (output / f"{name}-benchmarks.{suffix}").write_text(text, encoding="utf-8")
+    print(subject.summary(rows))
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python3 dev.py bench", description=(__doc__ or "").split("\n")[0]
     )
+    parser.add_argument("what", nargs="?", choices=list(SUBJECTS), help="the default is all")
     parser.add_argument("--quick", action="store_true", help="far fewer rounds")
     parser.add_argument("--json", type=Path, help="where to keep the run's figures")
     parser.add_argument("--again", type=Path, help="a run's figures, instead of measuring")
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as directory:
-        figures = options.again or options.json or Path(directory, "figures.json")
-        if options.again is None:
-            measure(options.quick, figures)
-        found = json.loads(figures.read_text())
-    write(found, options.output, "python3 dev.py bench" + " --quick" * options.quick)
-    print(report_figures.noise(results(found)["uncontended"]) + report_figures.aims(results(found)))
+    if options.what is None and (options.json or options.again):
+        parser.error(f"a file holds the figures of one of: {', '.join(SUBJECTS)}")
+    for name in [options.what] if options.what else SUBJECTS:
+        with tempfile.TemporaryDirectory() as directory:
+            figures = options.again or options.json or Path(directory, "figures.json")
+            if options.again is None:
+                measure(name, options.quick, figures)
+            found = json.loads(figures.read_text())
+        command = f"python3 dev.py bench {name}" + " --quick" * options.quick
+        write(name, found, options.output, command)
 
 
 if __name__ == "__main__":

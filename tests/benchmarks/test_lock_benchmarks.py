@@ -1,68 +1,38 @@
 """The lock, measured beside its peers; speed is reported here, never asserted.
 
-    python3 dev.py bench
+    python3 dev.py bench lock
 
-Each measurement is made once, all libraries in turn so that a noisy moment hits all of them.  Then
-each library's samples, taken in its own processes, are played to pytest-benchmark by a clock that
-shows their times.
+How measurements become benchmarks is told in replay.py.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks import lock_calls, lock_measure
-from tests.benchmarks.lock_measure import Row, Sizes
-from tests.benchmarks.lock_peers import FLOOR, Library, compile_floor, libraries
+from tests.benchmarks.harness import Library, Progress, Row
+from tests.benchmarks.lock_measure import RECOVERY_CAP_S, Sizes
+from tests.benchmarks.lock_peers import FLOOR, compile_floor, libraries
+from tests.benchmarks.replay import CLOCK, quick, replay
+from tests.benchmarks.replay import directory_fixture as directory_fixture
+from tests.benchmarks.replay import progress_fixture as progress_fixture
 
 #: Only what pytest needs to know before anything is installed.
 KEYS = ("ours", "1.3.1-portalocker", "1.3.1-bare", "filelock", "portalocker", "fasteners", "flock")
 WITHOUT_REFERENCE = tuple(key for key in KEYS if not key.startswith("1.3.1"))
 
 
-class Clock:
-    """Shows what the samples took."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-CLOCK = Clock()
-
-
 @pytest.fixture(scope="session")
 def sizes() -> Sizes:
-    return lock_measure.QUICK if os.environ.get("MSALEX_BENCH_QUICK") else lock_measure.FULL
+    return lock_measure.QUICK if quick() else lock_measure.FULL
 
 
 @pytest.fixture(scope="session")
 def peers() -> list[Library]:
     return libraries()
-
-
-@pytest.fixture(scope="session")
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=os.environ.get("MSALEX_BENCH_DIR")) as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="session")
-def progress(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """report.py's progress bar, when it is there."""
-    plugin = pytestconfig.pluginmanager.get_plugin("lock-benchmark-progress")
-    return plugin.step if plugin is not None else lambda what: None
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +46,7 @@ def uncontended(
     floor: Path,
     directory: Path,
     sizes: Sizes,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, Row]:
     rows = lock_measure.uncontended(peers, floor, directory, sizes, progress)
     rows[FLOOR]["calls"] = lock_calls.of_floor(floor, directory)
@@ -86,31 +56,23 @@ def uncontended(
 
 @pytest.fixture(scope="session")
 def contended(
-    peers: list[Library], directory: Path, sizes: Sizes, progress: Callable[[str], None]
+    peers: list[Library], directory: Path, sizes: Sizes, progress: Progress
 ) -> dict[str, Row]:
     return lock_measure.contended(peers, directory, sizes, progress)
 
 
 @pytest.fixture(scope="session")
 def crowd(
-    peers: list[Library], directory: Path, sizes: Sizes, progress: Callable[[str], None]
+    peers: list[Library], directory: Path, sizes: Sizes, progress: Progress
 ) -> dict[str, Row]:
     return lock_measure.crowd(peers, directory, sizes, progress)
 
 
 @pytest.fixture(scope="session")
 def killed(
-    peers: list[Library], directory: Path, sizes: Sizes, progress: Callable[[str], None]
+    peers: list[Library], directory: Path, sizes: Sizes, progress: Progress
 ) -> dict[str, Row]:
     return lock_measure.killed(peers, directory, sizes, progress)
-
-
-def replay(benchmark: BenchmarkFixture, row: Row) -> None:
-    benchmark.extra_info.update(row)
-    # A library that never got in appears all the same, with the time it was given.
-    samples = iter(row["samples"] or [lock_measure.RECOVERY_CAP_S])
-    pedantic: Callable[..., None] = benchmark.pedantic  # which has no types
-    pedantic(lambda: CLOCK.advance(next(samples)), rounds=max(1, len(row["samples"])))
 
 
 @pytest.mark.benchmark(timer=CLOCK, group="uncontended")
@@ -142,4 +104,4 @@ def test_p99_wait_among_64_processes_that_hold_for_2_ms(
 def test_time_until_somebody_is_in_after_the_holder_was_killed(
     benchmark: BenchmarkFixture, killed: dict[str, Row], key: str
 ) -> None:
-    replay(benchmark, killed[key])
+    replay(benchmark, killed[key], never=RECOVERY_CAP_S)

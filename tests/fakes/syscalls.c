@@ -11,6 +11,7 @@
  *     proc=<errno>      /proc cannot be read
  *     eintr=N           one in N of the calls that can be interrupted, is
  *     create=slow       50 ms pass between the creation of a file and what comes next
+ *     clock=coarse      "now" for a file's times is that of the last tick, 4 ms, as before Linux 6.13
  * Only calls made by the library itself are touched (it is known by its file name), so that the
  * program around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
  */
@@ -180,6 +181,20 @@ int open(const char *path, int flags, ...) {
         (void)REAL(nanosleep)(&pause, NULL);
     }
     return made;
+}
+
+int futimens(int fd, const struct timespec times[2]) {
+    enum { TICK_NS = 4000000 };
+    struct timespec now;
+
+    if (is(rule("clock", CALLER), "coarse")) {
+        met("clock");
+        if (times == NULL && clock_gettime(CLOCK_REALTIME, &now) == 0) {
+            now.tv_nsec -= now.tv_nsec % TICK_NS;
+            return REAL(futimens)(fd, (const struct timespec[2]){now, now});
+        }
+    }
+    return REAL(futimens)(fd, times);
 }
 
 int linkat(int from, const char *old, int to, const char *new, int flags) {

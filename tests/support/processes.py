@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 #: Seconds after which a process that should have ended is a failure.
 PATIENCE = 120
@@ -35,6 +36,15 @@ def python(
     )
 
 
+class Member(NamedTuple):
+    """One process of a crowd: its snippet, and what it is started with."""
+
+    code: str
+    arguments: Sequence[str]
+    command: Sequence[str] = (sys.executable,)
+    environment: Mapping[str, str] | None = None
+
+
 def crowd(
     code: str,
     count: int,
@@ -42,22 +52,30 @@ def crowd(
     command: Sequence[str] = (sys.executable,),
     environment: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Runs the snippet in ``count`` processes that get going at the same moment.
+    """Runs the snippet in ``count`` processes; ``sys.argv[1]`` is the process's number."""
+    return together(
+        [Member(code, (str(number), *arguments), command, environment) for number in range(count)]
+    )
 
-    The snippet says ``ready`` on a line, reads one line, and works; ``sys.argv[1]`` is the
-    process's number.  Returns what each printed after that; a failure of one is one of all.
+
+def together(members: Sequence[Member], meanwhile: Callable[[], None] | None = None) -> list[str]:
+    """Runs processes that get going at the same moment.
+
+    The snippet says ``ready()``, which waits for all others to say so, and works.  Returns what
+    each printed after that; a failure of one is one of all.  ``meanwhile`` is called when they
+    have got going.
     """
     start = "import sys\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
     processes = [
         subprocess.Popen(
-            [*command, "-c", start + textwrap.dedent(code), str(number), *arguments],
-            env={**os.environ, **(environment or {})},
+            [*member.command, "-c", start + textwrap.dedent(member.code), *member.arguments],
+            env={**os.environ, **(member.environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(count)
+        for member in members
     ]
     try:
         for process in processes:
@@ -68,6 +86,8 @@ def crowd(
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
+        if meanwhile is not None:
+            meanwhile()
         outputs = []
         for process in processes:
             output, errors = process.communicate(timeout=PATIENCE)

@@ -1,0 +1,88 @@
+"""Compact JSON of a token cache that encodes again only the entries that changed.
+
+MSAL's ``serialize()`` indents, for which json.dumps() leaves its C encoder.  And most of what
+a sign-in saves is what the last one saved.  So what an entry was encoded to is kept, beside a
+copy of the entry: it is used again only for an entry that is equal to the copy.  Programs
+change entries behind MSAL's back; nothing here relies on being told.
+"""
+
+from __future__ import annotations
+
+import json
+import json.encoder
+from collections.abc import Iterator
+from typing import Any
+
+_quote = json.encoder.encode_basestring_ascii  # TypeError for what is not a string
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+#: What entries of one kind were encoded to: a copy of the entry, and ``"key":{...}``.
+_Memory = dict[str, tuple[dict[str, Any], bytes]]
+
+
+class Serializer:
+    """Encodes one cache, again and again.  Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, _Memory] = {}
+
+    def encode(self, cache: Any) -> bytes:
+        """What ``json.dumps(cache, separators=(",", ":"))`` returns, in ASCII."""
+        if not isinstance(cache, dict) or not all(type(kind) is str for kind in cache):
+            return _dumps(cache).encode("ascii")
+        kinds: dict[str, _Memory] = {}
+        pieces: list[bytes] = []  # joined once: a large cache is copied once
+        for kind, entries in cache.items():
+            name = _quote(kind).encode("ascii") + b":"
+            if not entries or not isinstance(entries, dict) or not _has_strings_for_keys(entries):
+                pieces.append(name + _dumps(entries).encode("ascii"))
+                continue
+            memory = kinds[kind] = {}
+            first = len(pieces)
+            pieces += _encode_entries(entries, self._kinds.get(kind, {}), memory)
+            pieces[first] = name + b"{" + pieces[first]
+            pieces[-1] += b"}"
+        self._kinds = kinds  # without what was removed
+        if not pieces:
+            return b"{}"
+        pieces[0] = b"{" + pieces[0]
+        pieces[-1] += b"}"
+        return b",".join(pieces)
+
+
+def _has_strings_for_keys(entries: dict[Any, Any]) -> bool:
+    return all(type(key) is str for key in entries)
+
+
+def _encode_entries(entries: dict[str, Any], known: _Memory, memory: _Memory) -> Iterator[bytes]:
+    for key, entry in entries.items():
+        remembered = known.get(key)
+        if remembered is None or remembered[0] != entry:
+            piece = (_quote(key) + ":" + _encode_entry(entry)).encode("ascii")
+            if not _is_flat(entry):
+                yield piece
+                continue
+            remembered = (entry.copy(), piece)
+        memory[key] = remembered
+        yield remembered[1]
+
+
+def _is_flat(entry: Any) -> bool:
+    """Whether an equal entry is encoded equally, and a copy of the dictionary is a copy of all.
+
+    Neither holds for 1, True and 1.0, or for a list.  MSAL's entries have strings and None.
+    """
+    return isinstance(entry, dict) and all(
+        type(name) is str and (value is None or type(value) is str) for name, value in entry.items()
+    )
+
+
+def _encode_entry(entry: Any) -> str:
+    try:
+        fields = [
+            _quote(name) + ":" + ("null" if value is None else _quote(value))
+            for name, value in entry.items()
+        ]
+    except (AttributeError, TypeError):  # not a dictionary of strings
+        return _dumps(entry)
+    return "{" + ",".join(fields) + "}"

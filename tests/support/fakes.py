@@ -1,0 +1,45 @@
+"""Machines and file systems that we do not have, by tests/fakes/syscalls.c.
+
+Import fakes_fixture into a test module and ask for `fakes`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.capability import needs
+
+FAKES = Path(__file__).parents[1] / "fakes" / "syscalls.c"
+
+
+@pytest.fixture(scope="session", name="fakes")
+def fakes_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes system calls fail."""
+    compiler = shutil.which("cc")
+    needs(None if compiler else "cc is not installed")
+    library = tmp_path_factory.mktemp("fakes") / "fakes.so"
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC"]
+    command = [str(compiler), *flags, "-o", str(library), str(FAKES), "-ldl"]
+    subprocess.run(command, check=True, timeout=120)
+    return library
+
+
+def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
+    """What a program's environment needs for it; it leaves a log in the directory."""
+    return {
+        "LD_PRELOAD": str(fakes),
+        "FAKE": fault,
+        "FAKE_LOG": str(directory / "met"),
+    }
+
+
+def assert_met(fault: str, directory: Path) -> None:
+    """The fault came about: a test whose fake touches nothing would prove nothing."""
+    met = {line for log in directory.glob("met.*") for line in log.read_text().split()}
+    said = {rule.partition("=")[0] for rule in fault.split(";")}
+    # Of a chain of faults the first may keep the others from happening.
+    assert said & met, f"none of {said} happened"

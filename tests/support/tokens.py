@@ -1,0 +1,49 @@
+"""Entries and sign-ins for the tests of the cache."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import msal
+
+ACCESS_TOKEN = msal.TokenCache.CredentialType.ACCESS_TOKEN
+REFRESH_TOKEN = msal.TokenCache.CredentialType.REFRESH_TOKEN
+
+
+def token(number: int, secret: str = "secret", expires_in: float = 3600) -> dict[str, str]:
+    """An access token's entry."""
+    return {
+        "credential_type": ACCESS_TOKEN,
+        "home_account_id": f"user{number}",
+        "environment": "login.example.com",
+        "client_id": "client",
+        "realm": "tenant",
+        "target": "scope",
+        "secret": secret,
+        "expires_on": str(int(time.time() + expires_in)),
+    }
+
+
+def sign_in(number: int = 0) -> dict[str, Any]:
+    """What MSAL hands to add() after a sign-in."""
+    user = json.dumps({"uid": f"user{number}", "utid": "tenant"}).encode()
+    return {
+        "client_id": "client",
+        "scope": ["scope"],
+        "token_endpoint": "https://login.example.com/tenant/oauth2/v2.0/token",
+        "environment": "login.example.com",
+        "response": {
+            "access_token": f"access{number}",
+            "refresh_token": f"refresh{number}",
+            "token_type": "Bearer",
+            "expires_in": 3600,
+            "client_info": base64.urlsafe_b64encode(user).decode(),
+        },
+    }
+
+
+def secrets_of(cache: msal.TokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
+    return {entry["secret"] for entry in cache.search(kind)}

@@ -1,0 +1,248 @@
+"""Stamps: an unchanged file is not read, and nothing is lost where two contents look the same.
+
+The coarse clock and the reused inodes of real file systems come by chance, so they are injected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import msal
+import pytest
+
+from msal_extensions import FilePersistence, PersistedTokenCache, _native, _reloading
+from tests.support.tokens import ACCESS_TOKEN, secrets_of, token
+
+
+class Clock:
+    """The monotonic clock, and that of a file system, which ticks."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 1000.0, tick
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def mtime_ns(self) -> int:
+        return int(self.now // self.tick * self.tick * 1e9)
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
+    """A file system with one inode number, whose clock has the tick that the test asks for."""
+    clock = Clock(getattr(request, "param", 2.0))
+    times: dict[str, int] = {}
+
+    def stamp_of(real: _native.Stamp, location: str) -> _native.Stamp:
+        return _native.Stamp(1, 7, real.size, times.setdefault(location, clock.mtime_ns()))
+
+    stat, read, replace = _native.file_stat, _native.file_read, _native.file_replace
+
+    def file_stat(location: str) -> _native.Stamp:
+        return stamp_of(stat(location), location)
+
+    def file_read(location: str) -> tuple[bytes, _native.Stamp]:
+        data, stamp = read(location)
+        return data, stamp_of(stamp, location)
+
+    def file_replace(location: str, data: bytes) -> _native.Stamp:
+        times.pop(location, None)
+        return stamp_of(replace(location, data), location)
+
+    with (
+        mock.patch.object(_native, "file_stat", file_stat),
+        mock.patch.object(_native, "file_read", side_effect=file_read) as reads,
+        mock.patch.object(_native, "file_replace", file_replace),
+        mock.patch.object(_reloading, "time", clock),
+    ):
+        clock.reads = reads  # type: ignore[attr-defined]
+        yield clock
+
+
+def reads(clock: Clock) -> int:
+    count: int = clock.reads.call_count  # type: ignore[attr-defined]
+    clock.reads.reset_mock()  # type: ignore[attr-defined]
+    return count
+
+
+def two_caches(tmp_path: Path) -> tuple[PersistedTokenCache, PersistedTokenCache]:
+    """As two processes have them."""
+    location = tmp_path / "cache.bin"
+    return (
+        PersistedTokenCache(FilePersistence(location)),
+        PersistedTokenCache(FilePersistence(location)),
+    )
+
+
+@pytest.mark.parametrize("clock", [0.01, 2.0], indirect=True)
+@pytest.mark.parametrize("pause", [0.0, 0.06, 2.5, 100.0])
+def test_a_change_that_looks_the_same_is_not_overwritten(
+    tmp_path: Path, clock: Clock, pause: float
+) -> None:
+    """However long after it: the tick of the save is what makes two stamps equal."""
+    ours, theirs = two_caches(tmp_path)
+    ours.modify(ACCESS_TOKEN, token(1), token(1, "old"))
+    before = ours._stamp
+    theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))  # in the same tick, as large
+    assert theirs._stamp == before
+    clock.now += pause
+    ours.modify(ACCESS_TOKEN, token(2), token(2, "more"))
+    assert secrets_of(ours) == {"new", "more"}
+    assert secrets_of(PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))) == {
+        "new",
+        "more",
+    }
+
+
+@pytest.mark.parametrize("clock", [0.01, 2.0], indirect=True)
+def test_a_reader_finds_a_change_that_looks_the_same_after_a_tick(
+    tmp_path: Path, clock: Clock
+) -> None:
+    ours, theirs = two_caches(tmp_path)
+    ours.modify(ACCESS_TOKEN, token(1), token(1, "old"))
+    theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))
+    clock.now += 0.06  # one of a kernel; another of FAT would take the second reading
+    assert secrets_of(ours) == {"new"}
+    clock.now += 100
+    assert secrets_of(ours) == {"new"}
+
+
+def test_a_settled_file_is_not_read_for_a_search(tmp_path: Path, clock: Clock) -> None:
+    cache, _ = two_caches(tmp_path)
+    cache.modify(ACCESS_TOKEN, token(1), token(1))
+    reads(clock)
+    counts = []
+    for later in (0.0, 0.06, 0.06, 2.1, 0.0, 5.0, 1000.0):
+        clock.now += later
+        assert secrets_of(cache) == {"secret"}
+        counts.append(reads(clock))
+    assert counts == [0, 1, 0, 1, 0, 0, 0]
+
+
+def test_a_settled_file_is_not_read_for_a_transaction(tmp_path: Path, clock: Clock) -> None:
+    cache, _ = two_caches(tmp_path)
+    cache.modify(ACCESS_TOKEN, token(1), token(1))
+    clock.now += 3
+    reads(clock)
+    with cache.transaction():
+        assert reads(clock) == 1  # it was written by ourselves, but perhaps not last
+    with cache.transaction():
+        assert reads(clock) == 0
+    assert cache._read_again_at == math.inf
+
+
+def test_what_is_read_again_and_the_same_is_not_parsed_again(tmp_path: Path, clock: Clock) -> None:
+    cache, _ = two_caches(tmp_path)
+    cache.modify(ACCESS_TOKEN, token(1), token(1))
+    with mock.patch.object(json, "loads", side_effect=AssertionError), cache.transaction():
+        cache.modify(ACCESS_TOKEN, token(2), token(2))
+    assert reads(clock) >= 1
+
+
+def test_an_old_file_is_settled_after_a_tick_of_our_own_clock(tmp_path: Path, clock: Clock) -> None:
+    """Its time may be of another machine's clock, hours off: only its stamp counts."""
+    ours, theirs = two_caches(tmp_path)
+    theirs.modify(ACCESS_TOKEN, token(1), token(1))
+    clock.now -= 500
+    assert secrets_of(ours) == {"secret"}
+    assert ours._read_again_at < math.inf
+    clock.now += 2.1
+    assert secrets_of(ours) == {"secret"}
+    assert ours._read_again_at == math.inf
+
+
+class SignalFile(FilePersistence):
+    """Keeps its text elsewhere, and a file whose time tells: like a keyring."""
+
+    content = ""
+    loads = 0
+
+    def save(self, content: str) -> None:
+        type(self).content = content
+        self.touch()
+
+    def load(self) -> str:
+        type(self).loads += 1
+        return type(self).content
+
+
+def test_what_is_not_in_the_file_is_always_read_under_the_lock(tmp_path: Path) -> None:
+    cache = PersistedTokenCache(SignalFile(tmp_path / "signal"))
+    clock = Clock(2.0)
+    with mock.patch.object(_reloading, "time", clock):
+        cache.modify(ACCESS_TOKEN, token(1), token(1, "first"))
+        for _ in range(4):
+            clock.now += 100
+            assert secrets_of(cache) == {"first"}
+        assert cache._read_again_at == math.inf
+        SignalFile.content = SignalFile.content.replace("first", "other")  # not signalled yet
+        cache.modify(ACCESS_TOKEN, token(2), token(2, "second"))
+    assert secrets_of(cache) == {"other", "second"}
+
+
+@pytest.mark.parametrize("force", ["_last_sync", "time_last_modified"])
+def test_forcing_a_reload_takes_what_is_stored_even_if_it_is_the_same(
+    tmp_path: Path, force: str
+) -> None:
+    """Programs do it to throw away what they did to the memory."""
+    cache, _ = two_caches(tmp_path)
+    cache.modify(ACCESS_TOKEN, token(1), token(1, "stored"))
+    cache._cache = {}
+    if force == "_last_sync":
+        cache._last_sync = 0
+        assert secrets_of(cache) == {"stored"}
+    else:
+        with mock.patch.object(FilePersistence, force, return_value=math.inf):
+            assert secrets_of(cache) == {"stored"}
+
+
+@pytest.mark.parametrize("name", ["load", "save", "time_last_modified"])
+def test_methods_that_are_patched_are_used(tmp_path: Path, name: str) -> None:
+    for patched in (FilePersistence, FilePersistence(tmp_path / "cache.bin")):
+        cache, _ = two_caches(tmp_path)
+        cache.modify(ACCESS_TOKEN, token(1), token(1))
+        persistence = cache._persistence if patched is FilePersistence else patched
+        cache = PersistedTokenCache(persistence)  # type: ignore[arg-type]
+        original: Any = getattr(persistence, name)
+        with mock.patch.object(
+            patched, name, side_effect=lambda *a, original=original: original(*a)
+        ) as patch:
+            if patched is FilePersistence:
+                patch.side_effect = None
+                patch.return_value = {"load": "{}", "save": None, "time_last_modified": 1.0}[name]
+            cache.modify(ACCESS_TOKEN, token(2), token(2))
+        assert patch.called
+
+
+def test_a_programs_own_deserialize_is_used(tmp_path: Path) -> None:
+    class Reversing(PersistedTokenCache):
+        def serialize(self) -> str:
+            return super().serialize()[::-1]
+
+        def deserialize(self, state: str | None) -> None:
+            super().deserialize(state[::-1] if state else state)
+
+    persistence = FilePersistence(tmp_path / "cache.bin")
+    Reversing(persistence).modify(ACCESS_TOKEN, token(1), token(1, "turned"))
+    assert persistence.load().startswith("}")
+    assert secrets_of(Reversing(persistence)) == {"turned"}
+
+
+def test_what_a_program_deserializes_is_kept_while_the_file_is_unchanged(tmp_path: Path) -> None:
+    """As with 1.3.1: the next change saves it."""
+    cache, _ = two_caches(tmp_path)
+    cache.modify(ACCESS_TOKEN, token(1), token(1, "one"))
+    other = msal.SerializableTokenCache()
+    other.modify(ACCESS_TOKEN, token(2), token(2, "two"))
+    cache.deserialize(other.serialize())
+    cache.modify(ACCESS_TOKEN, token(3), token(3, "three"))
+    stored = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
+    assert secrets_of(stored) == {"two", "three"}
