@@ -22,9 +22,9 @@ import pytest
 
 from msal_extensions import CrossPlatLock
 from tests.support.capability import needs
+from tests.support.fakes import assert_met, build_fakes, faked
 from tests.support.processes import crowd, python
 
-FAKES = Path(__file__).parent / "fakes" / "syscalls.c"
 PROCESSES, ROUNDS = 4, 25
 TIMEOUT_S = 20  # of one wait; one that takes longer than that hangs
 SLACK_S = 20
@@ -62,30 +62,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that makes system calls fail."""
-    compiler = shutil.which("cc")
-    needs(None if compiler else "cc is not installed")
-    library = tmp_path_factory.mktemp("fakes") / "fakes.so"
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    command = [str(compiler), *flags, "-o", str(library), str(FAKES), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
-    return library
-
-
-def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
-    return {
-        "LD_PRELOAD": str(fakes),
-        "FAKE": fault,
-        "FAKE_LOG": str(directory / "met"),
-    }
-
-
-def assert_met(fault: str, directory: Path) -> None:
-    """The fault came about: a test whose fake touches nothing would prove nothing."""
-    met = {line for log in directory.glob("met.*") for line in log.read_text().split()}
-    said = {rule.partition("=")[0] for rule in fault.split(";")}
-    # Of a chain of faults the first may keep the others from happening.
-    assert said & met, f"none of {said} happened"
+    return build_fakes(tmp_path_factory.mktemp("fakes"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -19,6 +19,7 @@ from typing import Any
 
 import msal
 
+from .changes import CacheChanges
 from .errors import LockError, PersistenceDamaged, PersistenceDecryptionError, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock
 from .persistence import BasePersistence, Stamp, _mkdir_p
@@ -70,6 +71,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self._generation = 0  # of what is in memory; counts reloads and saves
         # modify() calls that are in memory and not in the persistence yet.
         self._journal: list[tuple[str, _Entry, _Entry | None]] = []
+        # For changes(), which must not tell of this object's own saves.
+        self._loaded_stamp: Stamp | None = None  # of what was loaded last and not saved here
+        self._saving = False  # the persistence may have what _stamp does not tell yet
 
     # ---- changing ----
 
@@ -113,9 +117,13 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             return
         for _ in range(_COMMIT_TRIES):
             if lock.still_held():
-                stamp = self._save(self.serialize())
-                with self._lock:
-                    self._remember(stamp)
+                self._saving = True
+                try:
+                    stamp = self._save(self.serialize())
+                    with self._lock:
+                        self._remember(stamp)
+                finally:
+                    self._saving = False
                 if lock.still_held():
                     self._journal.clear()
                     return
@@ -215,6 +223,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                     self.deserialize(content)
                     for change in self._journal:
                         super().modify(*change)
+                    if stamp != self._stamp:
+                        self._loaded_stamp = stamp
                     self._remember(stamp)
                     return
             # Another thread reloaded or saved meanwhile: what we have may be older.
@@ -232,6 +242,17 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         else:
             stamp = self._persistence.time_last_modified()
         return None if isinstance(stamp, float) and not math.isfinite(stamp) else stamp
+
+    # ---- being told ----
+
+    def changes(self) -> CacheChanges:
+        """Tells when another process, or another cache object, changes this cache.
+
+        ``for _ in cache.changes(): ...`` waits in the thread that runs it, and goes round once
+        for each change; what this object itself saves does not count.  Use it in a ``with``, or
+        close it from another thread.
+        """
+        return CacheChanges(self)
 
 
 class _Snapshot(msal.TokenCache):  # type: ignore[misc]
