@@ -67,7 +67,12 @@ class DuckPersistence:
 
 
 class SlowPersistence(FilePersistence):
-    """Takes its time between the change of the file and the end of the save."""
+    """Takes its time between the change of the file and the end of the save, and to be asked."""
+
+    def time_last_modified(self) -> float:
+        time_of_file = super().time_last_modified()
+        time.sleep(0.02)
+        return time_of_file
 
     def save(self, content: str) -> None:
         super().save(content)
@@ -127,7 +132,7 @@ def told(changes: CacheChanges) -> bool:
 # ---- another process, within 100 ms ----
 
 WRITER = """
-    import sys, time
+    import sys
     import msal_extensions
     from msal_extensions import PersistedTokenCache
     persistence = getattr(msal_extensions, sys.argv[1])(sys.argv[2])
@@ -135,9 +140,8 @@ WRITER = """
     print("ready", flush=True)
     for line in sys.stdin:
         entry = {"home_account_id": line.strip(), "environment": "e", "client_id": "c"}
-        before = time.monotonic()
         cache.modify("RefreshToken", entry, {**entry, "secret": line.strip()})
-        print(before, flush=True)
+        print("stored", flush=True)
 """
 
 
@@ -148,7 +152,7 @@ def writer(
     command: Sequence[str] = (sys.executable,),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that stores each line it reads, and prints when it began to."""
+    """A process that stores each line it reads, and says when it has."""
     running = subprocess.Popen(
         [*command, "-c", textwrap.dedent(WRITER), kind, str(location)],
         env={**os.environ, **(environment or {})},
@@ -171,16 +175,19 @@ def ask(running: subprocess.Popen[str], secret: str) -> None:
     running.stdin.flush()
 
 
-def began(running: subprocess.Popen[str]) -> float:
+def committed(running: subprocess.Popen[str], location: Path) -> float:
+    """When its change was complete, on the clock of time.time(): other than the call that made
+    it, that has nothing of the wait for the lock."""
     assert running.stdout is not None
-    return float(running.stdout.readline())
+    assert running.stdout.readline() == "stored\n"
+    return location.stat().st_mtime
 
 
 def assert_soon(took: Sequence[float], repeated: int = 0) -> None:
     ms = sorted(seconds * 1000 for seconds in took)
     print(
         f"{len(ms)} changes, each told {ms[0]:.1f} (fastest), {statistics.median(ms):.1f} (median),"
-        f" {ms[int(len(ms) * 0.99)]:.1f} (p99), {ms[-1]:.1f} ms (slowest) after it began;"
+        f" {ms[int(len(ms) * 0.99)]:.1f} (p99), {ms[-1]:.1f} ms (slowest) after it was;"
         f" {sum(one < 100 for one in ms)} within 100 ms, {repeated} told again"
     )
     assert statistics.median(ms) < 100
@@ -206,8 +213,8 @@ def test_a_change_by_another_process_is_told_within_100_ms_and_found(
             secret = f"theirs {number}"
             ask(running, secret)
             assert changes.wait(GENEROUS), secret
-            seen = time.monotonic()
-            took.append(seen - began(running))
+            seen = time.time()
+            took.append(seen - committed(running, location))
             while changes.wait(0.01):
                 repeated += 1
             assert secret in secrets_of(cache)
@@ -230,7 +237,7 @@ def test_a_change_in_a_real_keyring_is_told_within_100_ms_and_ones_own_is_not(
             print("ready", flush=True)
             for number in range(int(sys.argv[2])):
                 assert changes.wait(60)
-                print(time.monotonic(), flush=True)
+                print(time.time(), flush=True)
                 while changes.wait(0.03): pass
                 assert f"theirs {number}" in {
                     entry["secret"] for entry in cache.search("RefreshToken")}
@@ -257,7 +264,8 @@ def test_a_change_in_a_real_keyring_is_told_within_100_ms_and_ones_own_is_not(
             assert watcher.stdout.readline() == "ready\n"
             for number in range(count):
                 ask(running, f"theirs {number}")
-                took.append(float(watcher.stdout.readline()) - began(running))
+                seen = float(watcher.stdout.readline())
+                took.append(seen - committed(running, location))
                 assert watcher.stdout.readline() == "next\n"
             assert watcher.stdout.readline() == "0\n"
         finally:
@@ -281,15 +289,21 @@ def test_own_writes_are_never_told_by_whichever_thread(kind: str, location: Path
                 store(cache, f"{name} {number} again")
                 store(cache, f"{name} {number} and again")
 
+    def look() -> None:
+        while any(worker.is_alive() for worker in workers):
+            secrets_of(cache)  # finds saves that are under way
+            time.sleep(0.001)
+
     with cache.changes() as changes:
         workers = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-        for worker in workers:
-            worker.start()
+        looking = threading.Thread(target=look)
+        for thread in (*workers, looking):
+            thread.start()
         wrong = 0
-        while any(worker.is_alive() for worker in workers):
+        while looking.is_alive():
             wrong += changes.wait(0.1)
-        for worker in workers:
-            worker.join()
+        for thread in (*workers, looking):
+            thread.join()
         wrong += changes.wait(QUIET)
         assert wrong == 0
         assert len(secrets_of(cache)) == 6 * rounds
@@ -455,7 +469,7 @@ def test_a_store_that_cannot_be_looked_at_is_told_once_and_recovers(location: Pa
     cache = PersistedTokenCache(cast(BasePersistence, persistence))
     store(cache, "ours")
     with cache.changes() as changes:
-        persistence.forbidden = True
+        threading.Timer(0.3, setattr, (persistence, "forbidden", True)).start()
         assert changes.wait(GENEROUS)  # though no file changed
         assert not changes.wait(QUIET)
         persistence.forbidden = False
@@ -479,13 +493,14 @@ def test_a_store_whose_time_tells_nothing_is_never_told(location: Path) -> None:
 # ---- what the system lacks ----
 
 WATCH = """
-    import contextlib, sys, time
+    import contextlib, signal, sys, time
     from msal_extensions import FilePersistence, PersistedTokenCache
     cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     with contextlib.suppress(KeyboardInterrupt), cache.changes() as changes:
         print("ready", flush=True)
         for _ in changes:
-            print(time.monotonic(), flush=True)
+            print(time.time(), flush=True)
 """
 
 
@@ -526,12 +541,11 @@ def test_a_change_is_told_where_the_system_cannot_watch(
         assert running.stdout is not None
         for number in range(10):
             time.sleep(0.1)
-            before = time.monotonic()
+            before = seen = time.time()
             store(other, f"theirs {number}")
-            seen = before
             while seen <= before:  # what was told again
                 seen = float(running.stdout.readline())
-            took.append(seen - before)
+            took.append(seen - location.stat().st_mtime)
     assert_soon(took)
     assert_met(fault, logs)
 
@@ -614,6 +628,7 @@ def test_ctrl_c_ends_a_wait_within_100_ms(location: Path) -> None:
         """
         import json, os, random, signal, sys, threading, time
         from msal_extensions import FilePersistence, PersistedTokenCache
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         sent, took = [0.0], []
         def interrupt():
             time.sleep(random.uniform(0.1, 0.2))
@@ -657,11 +672,11 @@ def test_closing_ends_a_wait_in_another_thread_within_250_ms(cache: PersistedTok
         changes.close()
         waiter.join(GENEROUS)
         took.append(ended[0] - closed)
+        assert len(os.listdir("/proc/self/fd")) == before
         assert changes.closed
         assert not changes.wait()
         assert list(changes) == []
         changes.close()
-        assert len(os.listdir("/proc/self/fd")) == before
     print(f"ended {max(took) * 1000:.0f} ms after at most")
     assert statistics.median(took) < 0.25
 

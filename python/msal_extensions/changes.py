@@ -95,12 +95,12 @@ class CacheChanges:
         :returns: False when the time is up, or as soon as another thread calls :meth:`close`.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if not self._turn.acquire(blocking=False):
+        if self._turn.locked() and not self._closed:
             raise RuntimeError("Another thread is waiting for these changes already")
         try:
-            return self._wait(deadline)
+            with self._turn:  # not acquire(): Ctrl-C could come before the try that releases
+                return self._wait(deadline)
         finally:
-            self._turn.release()
             if self._closed:
                 self.close()  # whoever closed it meanwhile had to leave the rest to us
 

@@ -71,9 +71,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self._generation = 0  # of what is in memory; counts reloads and saves
         # modify() calls that are in memory and not in the persistence yet.
         self._journal: list[tuple[str, _Entry, _Entry | None]] = []
-        # For changes(), which must not tell of this object's own saves.
-        self._loaded_stamp: Stamp | None = None  # of what was loaded last and not saved here
         self._saving = False  # the persistence may have what _stamp does not tell yet
+        self._loaded_stamp: Stamp | None = None  # of what was loaded last and not saved here
 
     # ---- changing ----
 
@@ -219,6 +218,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             except PersistenceNotFound:
                 return  # nothing was saved yet
             with self._lock:
+                if self._saving:
+                    return  # memory has what is being saved; what was read may be half of it
                 if generation == self._generation:
                     self.deserialize(content)
                     for change in self._journal:
