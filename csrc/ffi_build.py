@@ -33,6 +33,7 @@ PLATFORMS = {
             "lock_file_linux.c",
             "lock_queue_linux.c",
             "lock_peer_linux.c",
+            "watch_linux.c",
             "file_posix.c",
             "sync_linux.c",
             "clock_posix.c",

@@ -45,13 +45,15 @@
 #include "internal.h"
 #include "lock_linux.h"
 
-enum { TRIES_MAX = 100 }; /* times that one call starts over because files come and go */
+enum {
+    TRIES_MAX = 100,   /* times that one call starts over because files come and go */
+    PEER_LOOK_MS = 250 /* between two looks whether a peer that holds its file has died */
+};
 
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or queued, else NULL */
     bool held;
-    bool watching; /* a peer's file is in the way */
-    int watch;     /* of the directory meanwhile, or -1: there was none to be had */
+    msalex_watch *watch; /* while a peer's file is in the way */
     char *program;
     char path[];
 };
@@ -179,25 +181,27 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
     memcpy((*lock)->path, path, path_size);
     (*lock)->program = (*lock)->path + path_size;
     memcpy((*lock)->program, program, program_size);
-    (*lock)->watch = -1;
     return msalex__ok(error);
 }
 
-/* Waits until a peer's file may have gone: 0, ETIMEDOUT or EINTR. */
+/* Waits until a peer's file may have gone, or it is time to see whether its holder died: 0,
+ * ETIMEDOUT, EINTR, or what failed. */
 static int wait_for_peer(msalex_lock *lock, int64_t timeout_ms) {
-    if (!lock->watching) {
-        lock->watching = true;
-        if ((lock->watch = msalex__watch_open(lock->path)) >= 0)
-            return 0; /* it may have gone before the watch was there */
+    const bool is_last = timeout_ms >= 0 && timeout_ms <= PEER_LOOK_MS;
+    msalex_error error;
+    int status;
+
+    if (lock->watch == NULL) { /* the file may go before the watch is there: look again */
+        status = msalex__watch_new_leaving(lock->path, &lock->watch, &error);
+        return status == MSALEX_OK ? 0 : (int)error.code;
     }
-    return msalex__watch_wait(lock->watch, lock->path, timeout_ms);
+    status = msalex_watch_wait(lock->watch, is_last ? timeout_ms : PEER_LOOK_MS, &error);
+    return status == MSALEX_TIMEOUT && !is_last ? 0 : (int)error.code;
 }
 
 static void stop_watching(msalex_lock *lock) {
-    if (lock->watch >= 0)
-        (void)close(lock->watch);
-    lock->watch = -1;
-    lock->watching = false;
+    msalex_watch_free(lock->watch);
+    lock->watch = NULL;
 }
 
 static int64_t time_left(int64_t deadline) {

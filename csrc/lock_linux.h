@@ -1,7 +1,7 @@
 /*
  * What the pieces of the Linux lock share: lock_linux.c (the protocol), lock_file_linux.c (one
- * lock file), lock_queue_linux.c (waiting with a deadline, and fork) and lock_peer_linux.c
- * (other libraries' files).
+ * lock file), lock_queue_linux.c (waiting with a deadline, and fork), lock_peer_linux.c (other
+ * libraries' files) and watch_linux.c (waiting for those to go away).
  */
 #ifndef MSALEX_LOCK_LINUX_H
 #define MSALEX_LOCK_LINUX_H
@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "lock_record.h"
+#include "msalex.h"
 
 /* ---- lock_queue_linux.c ---- */
 
@@ -98,10 +99,9 @@ bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *cont
 /* Is it on a file system of another host, or of a program? */
 bool msalex__is_network_file(int fd);
 
-/* A watch for files that leave the directory of `path`: a descriptor, or -1. */
-int msalex__watch_open(const char *path);
+/* ---- watch_linux.c ---- */
 
-/* Waits until a file of that name may have gone: 0, ETIMEDOUT or EINTR. */
-int msalex__watch_wait(int watch, const char *path, int64_t timeout_ms);
+/* The same as msalex_watch_new, but the kernel wakes only when the file leaves its name. */
+int msalex__watch_new_leaving(const char *path, msalex_watch **watch, msalex_error *error);
 
 #endif

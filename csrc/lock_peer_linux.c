@@ -1,18 +1,16 @@
 /*
- * Lock files of other libraries, Linux: has their holder died, and when do they go away?
- * Who they are and what they write: docs of the peers, collected in CONTRIBUTING.md.
+ * Lock files of other libraries, Linux: has their holder died?  (watch_linux.c waits for them
+ * to go away.)  Who they are and what they write: docs of the peers, collected in CONTRIBUTING.md.
  */
-#define _GNU_SOURCE /* ppoll */
+#define _GNU_SOURCE /* F_OFD_SETLK */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -24,9 +22,7 @@
 enum {
     STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
     STALE_ELSEWHERE_S = 60,  /* where a pid tells nothing: longer than any peer waits */
-    START_SLACK_S = 2,       /* start times are in clock ticks, file times in kernel ticks */
-    POLL_BLIND_MS = 20,      /* without inotify */
-    POLL_WATCHING_MS = 250   /* behind inotify, which sees no change made by another host */
+    START_SLACK_S = 2        /* start times are in clock ticks, file times in kernel ticks */
 };
 
 /* ---- is the process alive? ---- */
@@ -130,64 +126,4 @@ bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *cont
     }
     /* Last, because trying a peer's lock can make its own try fail. */
     return !holds_a_lock(file);
-}
-
-/* ---- waiting for the name to go away ---- */
-
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
-}
-
-int msalex__watch_open(const char *path) {
-    const uint32_t leaving = IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF;
-    char directory[PATH_MAX];
-    size_t length = (size_t)(base_name(path) - path);
-    int watch;
-
-    if (length >= sizeof directory || (watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
-        return -1;
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    if (inotify_add_watch(watch, length == 0 ? "." : directory, leaving | IN_ONLYDIR) < 0) {
-        (void)close(watch);
-        return -1;
-    }
-    return watch;
-}
-
-/* Reads all events; true when one is about that name or about the directory itself. */
-static bool read_events(int watch, const char *name) {
-    _Alignas(struct inotify_event) char buffer[4096];
-    bool found = false;
-    ssize_t size;
-
-    while ((size = read(watch, buffer, sizeof buffer)) > 0) {
-        for (char *at = buffer; at < buffer + size;) {
-            const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
-            if (event->len == 0 || strcmp(event->name, name) == 0)
-                found = true; /* without a name: the directory, or an overflow */
-            at += sizeof *event + event->len;
-        }
-    }
-    return found;
-}
-
-int msalex__watch_wait(int watch, const char *path, int64_t timeout_ms) {
-    const int64_t poll_ms = watch >= 0 ? POLL_WATCHING_MS : POLL_BLIND_MS;
-    const int64_t end = msalex__now_ms() + (timeout_ms >= 0 && timeout_ms < poll_ms ? timeout_ms
-                                                                                    : poll_ms);
-    struct pollfd readable = {.fd = watch, .events = POLLIN};
-    int64_t left;
-
-    while ((left = end - msalex__now_ms()) > 0) {
-        const struct timespec timeout = {.tv_sec = (time_t)(left / 1000),
-                                         .tv_nsec = (long)(left % 1000) * 1000000};
-        int code = ppoll(&readable, 1, &timeout, NULL);
-        if (code < 0)
-            return errno;
-        if (code > 0 && read_events(watch, base_name(path)))
-            return 0;
-    }
-    return timeout_ms >= 0 && timeout_ms <= poll_ms ? ETIMEDOUT : 0;
 }

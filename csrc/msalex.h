@@ -22,7 +22,7 @@
  *
  * Every function exists on every platform.  One whose store does not exist there
  * returns MSALEX_UNAVAILABLE.  All functions may be called from any thread; one
- * msalex_lock or msalex_libsecret_call may be used by one thread at a time.
+ * msalex_lock, msalex_watch or msalex_libsecret_call may be used by one thread at a time.
  */
 #ifndef MSALEX_H
 #define MSALEX_H
@@ -107,6 +107,44 @@ void msalex_lock_free(msalex_lock *lock);
 
 /* Reads who says to hold the lock: "<pid> <program>", as the file has it. */
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error);
+
+/* ---- watch_<platform>.c --------------------------------------------------
+ *
+ * Tells when a file changes, comes or goes.  Use:
+ *
+ *     msalex_watch_new(path, &watch, &error);
+ *     while (...) {
+ *         status = msalex_watch_wait(watch, 50, &error);
+ *         if (status == MSALEX_OK)
+ *             ...look at the file...
+ *         else
+ *             ...MSALEX_TIMEOUT, MSALEX_INTERRUPTED: handle signals and go round...
+ *     }
+ *     msalex_watch_free(watch);
+ *
+ * It sees a file that is written in place (when its writer closes it), renamed over, touched,
+ * made or deleted, and a directory that is deleted, moved or made again; neither has to exist.
+ * Other files in the directory do not count.  The kernel wakes the waiter; what it does not
+ * notice (another host's changes on a network file system), or cannot watch (no directory,
+ * its resources exhausted), is found by looking a few times a second.
+ *
+ * Nothing is lost between new and the first wait, or between two waits.  Several changes may
+ * be told as one, and one as several; that nothing changed after all is possible too, so who
+ * wants to be sure compares stamps.  Not promised: a change that leaves inode, size and times
+ * as they were, where the kernel cannot watch.
+ */
+typedef struct msalex_watch msalex_watch;
+
+/* Starts watching.  Fails only when memory runs out.  A relative path is looked up in the
+ * working directory of the moment. */
+int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error);
+
+/* Waits at most `timeout_ms`.  MSALEX_OK: since msalex_watch_new or the last MSALEX_OK the
+ * file may have changed, come or gone; MSALEX_TIMEOUT: it has not, as far as can be seen. */
+int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error);
+
+/* Stops watching; NULL is fine. */
+void msalex_watch_free(msalex_watch *watch);
 
 /* ---- file_<platform>.c ---------------------------------------------------
  *

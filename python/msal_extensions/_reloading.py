@@ -61,6 +61,9 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self._first_seen = 0.0  # when that stamp was; monotonic time, like the next
         self._read_again_at = 0.0  # infinite when the stamp is settled
         self._generation = 0  # of what is in memory; counts reloads and saves
+        # For CacheChanges, which must tell others' writes from one's own:
+        self._loaded_stamp: Stamp | None = None  # of what was loaded last and not saved here
+        self._saving = False  # the persistence may have what _stamp does not tell yet
         # Threads whose reload must not be content with a stamp that is not settled.
         self._doubters: set[int] = set()
         # What modify() changed in memory and is not saved yet; None for an entry removed.
@@ -127,6 +130,8 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         own = type(self).deserialize is not _DESERIALIZE
         parsed = None if same or own else self._parse(content)
         with self._lock:
+            if self._saving:
+                return True  # memory has what is being saved; what was read may be half of it
             if generation != self._generation:
                 return False
             if not same:
@@ -151,6 +156,8 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :param read_at: When reading it began, in monotonic time; None when it was written.
         """
         self._read_again_at = 0  # until all is set: others look at it without the lock
+        if read_at is not None and stamp != self._stamp:
+            self._loaded_stamp = stamp
         if read_at is None or stamp != self._stamp:
             self._first_seen = time.monotonic()  # not earlier than the stamp was looked at
         self._stamp, self._content = stamp, content

@@ -25,6 +25,7 @@ from . import lock as _lock_module
 from ._reloading import ReloadingCache
 from ._serializer import Serializer
 from ._snapshot import Snapshot
+from .changes import CacheChanges
 from .errors import LockError, LockOrderError, PersistenceDamaged, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock
 from .persistence import BasePersistence, Stamp, _encode, _mkdir_p
@@ -168,6 +169,13 @@ class PersistedTokenCache(ReloadingCache):
         data = self._encoded() if ours else _encode(self.serialize())
         if self._has_stored(data):
             return
+        self._saving = True
+        try:
+            self._save(data)
+        finally:
+            self._saving = False
+
+    def _save(self, data: bytes) -> None:
         plain = self._plain_file()
         content: str | bytes = data
         stamp: Stamp | None
@@ -259,6 +267,17 @@ class PersistedTokenCache(ReloadingCache):
                         self.modify(kind, entry)
         except (LockError, OSError) as error:
             logger.debug("Expired tokens are left to a later search: %s", type(error).__name__)
+
+    # ---- being told ----
+
+    def changes(self) -> CacheChanges:
+        """Tells when another process, or another cache object, changes this cache.
+
+        ``for _ in cache.changes(): ...`` waits in the thread that runs it, and goes round once
+        for each change; what this object itself saves does not count.  Use it in a ``with``, or
+        close it from another thread.
+        """
+        return CacheChanges(self)
 
     # ---- what reloading needs of the lock ----
 

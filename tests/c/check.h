@@ -36,9 +36,9 @@ void may_keep_descriptors(void);
 int run_properties(const struct property *properties, size_t count);
 
 extern const struct property lock_properties[], process_properties[], file_properties[],
-    store_properties[];
+    store_properties[], watch_properties[];
 extern const size_t lock_property_count, process_property_count, file_property_count,
-    store_property_count;
+    store_property_count, watch_property_count;
 
 /* The error of the last call; every call in the tests fills this one. */
 extern _Thread_local msalex_error error;

@@ -14,6 +14,7 @@ int main(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     failed += run_properties(lock_properties, lock_property_count);
     failed += run_properties(process_properties, process_property_count);
+    failed += run_properties(watch_properties, watch_property_count);
     failed += run_properties(file_properties, file_property_count);
     failed += run_properties(store_properties, store_property_count);
     printf("%d checks failed\n", failed);

@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,6 +225,12 @@ int fstatfs(int fd, struct statfs *system) {
 int inotify_init1(int flags) {
     FAIL_AS_TOLD("inotify");
     return ((int (*)(int))dlsym(RTLD_NEXT, "inotify_init1"))(flags);
+}
+
+int inotify_add_watch(int fd, const char *path, uint32_t events) {
+    FAIL_AS_TOLD("add_watch");
+    return ((int (*)(int, const char *, uint32_t))dlsym(RTLD_NEXT, "inotify_add_watch"))(fd, path,
+                                                                                         events);
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
