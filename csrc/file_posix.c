@@ -216,8 +216,20 @@ static int write_in_place(const char *path, const unsigned char *data, size_t si
     return code != 0 ? msalex__status_of_errno(code) : msalex__ok(error);
 }
 
+/* Is the lock, if there is one, still the caller's?  Writing takes long enough for a peer that
+ * removes lock files it does not hold, and for the next one to enter, save and leave. */
+static bool is_held(msalex_lock *guard) {
+    msalex_error ignored;
+    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
+}
+
+static int fail_lost(msalex_error *error) {
+    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
+                        "somebody removed the lock file");
+}
+
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
-                        msalex_stamp *stamp, msalex_error *error) {
+                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
     char target[PATH_MAX], temp[PATH_MAX];
     struct stat old;
     bool exists;
@@ -238,7 +250,8 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
     if ((fd = open_temp(target, temp)) < 0) {
         code = errno;
         if (exists && (code == EACCES || code == EPERM || code == EROFS))
-            return write_in_place(target, data, size, stamp, error);
+            return is_held(guard) ? write_in_place(target, data, size, stamp, error)
+                                  : fail_lost(error);
         return msalex__fail_errno(error, code, "open");
     }
     if ((code = write_all(fd, data, size)) != 0) {
@@ -255,6 +268,11 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
         goto err;
     }
     (void)flock(fd, LOCK_UN); /* .NET locks the data file while it reads */
+    if (!is_held(guard)) {
+        (void)unlink(temp);
+        (void)close(fd);
+        return fail_lost(error);
+    }
     if (rename(temp, target) != 0) {
         (void)msalex__fail_errno(error, code = errno, "rename");
         goto err;

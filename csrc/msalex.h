@@ -39,7 +39,8 @@ enum msalex_status {
     MSALEX_CORRUPT,     /* what is stored cannot be what was saved */
     MSALEX_INVALID,     /* an argument the store cannot take */
     MSALEX_OS_ERROR,    /* anything else; error.code tells */
-    MSALEX_INTERRUPTED  /* a signal came; handle it and call again */
+    MSALEX_INTERRUPTED, /* a signal came; handle it and call again */
+    MSALEX_LOCK_LOST    /* somebody removed the lock file: nothing was changed */
 };
 
 /* Why a call failed: native code, the operating system's call, its own words. */
@@ -170,11 +171,13 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
                      msalex_error *error);
 
 /* Replaces the content; makes the file, readable by its owner only, when there is none.
+ * `guard` is the lock that the caller holds meanwhile, or NULL: it is looked at when all is
+ * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.
  * Follows symbolic links; keeps the mode and the owner of what it replaces.  Where a file
  * cannot be renamed over (it is a mount point, or the directory is read-only) it is written
  * in place, and then the promise above does not hold. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
-                        msalex_stamp *stamp, msalex_error *error);
+                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
 
 /* Sets the modification time to now; makes an empty file when there is none. */
 int msalex_file_touch(const char *path, msalex_error *error);

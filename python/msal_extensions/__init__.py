@@ -7,6 +7,7 @@ A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
 # MSAL splits this at the dots into three parts; azure-cli pins "==1.3.1", which this matches.
 __version__ = "1.3.1+native1"
 
+from .changes import CacheChanges
 from .errors import (
     CacheDamaged,
     KeyringError,
@@ -36,6 +37,7 @@ from .persistence import (
 from .token_cache import PersistedTokenCache
 
 __all__ = [
+    "CacheChanges",
     "CacheDamaged",
     "CrossPlatLock",
     "FilePersistence",

@@ -20,6 +20,7 @@ from .errors import (
     KeyringTimeout,
     LockFileDenied,
     LockFileError,
+    LockLost,
     PersistenceDamaged,
     PersistenceDenied,
     PersistenceError,
@@ -145,10 +146,16 @@ def file_read(location: str) -> tuple[bytes, Stamp]:
     return _take(content), _stamp(stamp)
 
 
-def file_replace(location: str, data: bytes) -> Stamp:
-    """Puts new content in the place of the old, all at once."""
+def file_replace(location: str, data: bytes, guard: Lock | None = None) -> Stamp:
+    """Puts new content in the place of the old, all at once.
+
+    Raises LockLost, and changes nothing, when the guard turns out not to be held any more.
+    """
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
-    status = lib.msalex_file_replace(_path(location), data, len(data), stamp, error)
+    lock = ffi.NULL if guard is None else guard._lock
+    status = lib.msalex_file_replace(_path(location), data, len(data), lock, stamp, error)
+    if status == lib.MSALEX_LOCK_LOST:
+        raise LockLost(_describe(error, ""))
     if status == lib.MSALEX_NOT_FOUND:  # the directory: a save never finds "nothing stored"
         status = lib.MSALEX_OS_ERROR
     _check_file(status, error, location)

@@ -109,6 +109,11 @@ class LockError(RuntimeError):
     """The lock could not be obtained in time; the message names the file and its holder."""
 
 
+class LockLost(Exception):
+    """Somebody removed the lock file during a save, which then changed nothing; the token cache
+    takes the lock again, and programs never see this."""
+
+
 class LockOrderError(LockError):
     """A lock was asked for in an order in which two programs could wait for each other."""
 

@@ -39,6 +39,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_holdings.clear)
 
 
+def held_by_this_thread(lockfile_path: str) -> bool:
+    """Whether this thread is inside, by whatever object."""
+    holding = _holdings.get(os.path.abspath(lockfile_path))
+    return holding is not None and holding.thread == threading.get_ident()
+
+
 class CrossPlatLock:
     """A lock between processes and threads, as a context manager.
 
@@ -135,9 +141,12 @@ class CrossPlatLock:
 
     def still_held(self) -> bool:
         """False once somebody removed or replaced the lock file: others may be inside."""
-        if self._within:
-            return self._within[-1].still_held()
-        return self._native is not None and self._native.still_held()
+        native = self._held()
+        return native is not None and native.still_held()
+
+    def _held(self) -> _native.Lock | None:
+        """The native lock while this object is inside, by itself or within another."""
+        return self._within[-1]._held() if self._within else self._native
 
     def __enter__(self) -> CrossPlatLock:
         return self.acquire()

@@ -244,8 +244,8 @@ class FilePersistence(BasePersistence):
         _native.file_replace(self._location + suffix, self._read())  # makes it 0600
         return self._location + suffix
 
-    def _replace(self, data: bytes) -> _native.Stamp:
-        stamp = _native.file_replace(self._location, data)
+    def _replace(self, data: bytes, guard: _native.Lock | None = None) -> _native.Stamp:
+        stamp = _native.file_replace(self._location, data, guard)
         if not self._swept:
             self._swept = True
             _native.file_sweep(self._location)

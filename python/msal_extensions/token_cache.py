@@ -21,13 +21,12 @@ from typing import Any, Literal
 
 import msal
 
-from . import lock as _lock_module
 from ._reloading import ReloadingCache
 from ._serializer import Serializer
 from ._snapshot import Snapshot
 from .changes import CacheChanges
-from .errors import LockError, LockOrderError, PersistenceDamaged, PersistenceNotFound
-from .lock import DEFAULT_TIMEOUT, CrossPlatLock
+from .errors import LockError, LockLost, LockOrderError, PersistenceDamaged, PersistenceNotFound
+from .lock import DEFAULT_TIMEOUT, CrossPlatLock, held_by_this_thread
 from .persistence import BasePersistence, Stamp, _encode, _mkdir_p
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
@@ -98,7 +97,7 @@ class PersistedTokenCache(ReloadingCache):
         :raises LockError: when the time is up.  Going on without is what programs did before.
         :raises LockOrderError: inside a transaction, which would last as long as the network.
         """
-        if self._holds_lock_file() or self._lock._is_owned():
+        if held_by_this_thread(self._lock_location) or self._lock._is_owned():
             raise LockOrderError(
                 "single_flight() while the cache is locked would keep everybody out until the"
                 " network answers; begin the transaction inside the flight instead"
@@ -152,35 +151,36 @@ class PersistedTokenCache(ReloadingCache):
         if not self._modified:
             return
         for _ in range(_COMMIT_TRIES):
-            if lock.still_held():
-                self._save_if_different()
+            with contextlib.suppress(LockLost):
                 if lock.still_held():
-                    with self._lock:  # readers apply them
-                        self._pending.clear()
-                    self._modified = False
-                    return
+                    self._save_if_different(lock)
+                    if lock.still_held():
+                        with self._lock:  # readers apply them
+                            self._pending.clear()
+                        self._modified = False
+                        return
             lock.release()
             lock.acquire(DEFAULT_TIMEOUT)
             self._reload_for_certain()
         raise LockError(f"Another program keeps deleting the lock file {self._lock_location}")
 
-    def _save_if_different(self) -> None:
+    def _save_if_different(self, lock: CrossPlatLock) -> None:
         ours = type(self).serialize is _SERIALIZE
         data = self._encoded() if ours else _encode(self.serialize())
         if self._has_stored(data):
             return
         self._saving = True
         try:
-            self._save(data)
+            self._save(data, lock)
         finally:
             self._saving = False
 
-    def _save(self, data: bytes) -> None:
+    def _save(self, data: bytes, lock: CrossPlatLock) -> None:
         plain = self._plain_file()
         content: str | bytes = data
         stamp: Stamp | None
         if plain is not None:
-            stamp = plain._replace(data)
+            stamp = plain._replace(data, lock._held())
         else:
             content = data.decode()
             self._persistence.save(content)
@@ -281,13 +281,9 @@ class PersistedTokenCache(ReloadingCache):
 
     # ---- what reloading needs of the lock ----
 
-    def _holds_lock_file(self) -> bool:
-        """Whether this thread does, by whatever object."""
-        holding = _lock_module._holdings.get(os.path.abspath(self._lock_location))
-        return holding is not None and holding.thread == threading.get_ident()
-
     def _others_may_write(self) -> bool:
-        return not self._holds_lock_file() and os.path.lexists(self._lock_location)
+        mine = held_by_this_thread(self._lock_location)
+        return not mine and os.path.lexists(self._lock_location)
 
     def _quarantine(self, damage: PersistenceDamaged) -> None:
         """Puts aside what is stored, after it was read again under the lock."""

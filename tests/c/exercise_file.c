@@ -16,7 +16,8 @@ static const char PATH[] = "cache.bin";
 static msalex_stamp stamp;
 
 static int replace(const char *path, const char *text) {
-    return msalex_file_replace(path, (const unsigned char *)text, strlen(text), &stamp, &error);
+    return msalex_file_replace(path, (const unsigned char *)text, strlen(text), NULL, &stamp,
+                               &error);
 }
 
 static bool reads_as(const char *path, const char *text) {
@@ -160,7 +161,7 @@ static void full_disk_leaves_the_old_content(void) {
         skip("mounting a small tmpfs needs root");
     } else {
         CHECK_STATUS(replace("disk/cache", "old"), MSALEX_OK);
-        CHECK_STATUS(msalex_file_replace("disk/cache", large, size, &stamp, &error),
+        CHECK_STATUS(msalex_file_replace("disk/cache", large, size, NULL, &stamp, &error),
                      MSALEX_OS_ERROR);
         CHECK(error.code == ENOSPC && reads_as("disk/cache", "old"));
         CHECK(count_entries("disk") == 1);
@@ -191,6 +192,23 @@ static void read_only_directory(void) {
     CHECK(count_entries("shut") == 2 && chmod("shut", 0755) == 0);
 }
 
+static void nothing_is_saved_under_a_lock_that_is_lost(void) {
+    msalex_lock *lock = NULL;
+    int entries;
+
+    CHECK_STATUS(replace(PATH, "old"), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_new("guard", "exerciser", &lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_file_replace(PATH, (const unsigned char *)"held", 4, lock, &stamp, &error),
+                 MSALEX_OK);
+    CHECK(reads_as(PATH, "held") && unlink("guard") == 0);
+    entries = count_entries(".");
+    CHECK_STATUS(msalex_file_replace(PATH, (const unsigned char *)"lost", 4, lock, &stamp, &error),
+                 MSALEX_LOCK_LOST);
+    CHECK(reads_as(PATH, "held") && count_entries(".") == entries);
+    msalex_lock_free(lock);
+}
+
 const struct property file_properties[] = {
     {"What is written is read, whatever its size, and the stamps agree", what_is_written_is_read},
     {"The mode of the file that is replaced is kept", mode_of_the_old_file_is_kept},
@@ -202,5 +220,7 @@ const struct property file_properties[] = {
     {"A full disk is an error that leaves the old content", full_disk_leaves_the_old_content},
     {"In a read-only directory a writable file is written in place, others are refused",
      read_only_directory},
+    {"Nothing is saved under a lock whose file somebody removed",
+     nothing_is_saved_under_a_lock_that_is_lost},
 };
 const size_t file_property_count = sizeof file_properties / sizeof file_properties[0];

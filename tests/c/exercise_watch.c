@@ -64,7 +64,7 @@ static void every_way_to_change_a_file_is_told(void) {
     CHECK(tells(watch));
     replace(PATH, "renamed over");
     CHECK(tells(watch));
-    CHECK_STATUS(msalex_file_replace(PATH, (const unsigned char *)"own", 3, &stamp, &error),
+    CHECK_STATUS(msalex_file_replace(PATH, (const unsigned char *)"own", 3, NULL, &stamp, &error),
                  MSALEX_OK);
     CHECK(tells(watch));
     CHECK_STATUS(msalex_file_touch(PATH, &error), MSALEX_OK);
