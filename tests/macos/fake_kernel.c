@@ -26,13 +26,19 @@ enum { WATCHES_MAX = 256, STEP_MS = 2 };
 struct fake_kernel fake_kernel;
 
 static void note(char what) {
-    size_t length = strlen(fake_kernel.log);
+    size_t length;
+
+    if (fake_kernel.wait == NULL)
+        return; /* live, with threads */
+    length = strlen(fake_kernel.log);
     if (length + 1 < sizeof fake_kernel.log)
         fake_kernel.log[length] = what;
 }
 
 bool fake_fails(const char *name) {
     if (fake_kernel.failing == NULL || strcmp(fake_kernel.failing, name) != 0)
+        return false;
+    if (fake_kernel.after-- > 0)
         return false;
     errno = fake_kernel.code;
     if (!fake_kernel.always)
@@ -45,6 +51,8 @@ bool fake_fails(const char *name) {
 int fake_flock(int fd, int operation) {
     if ((operation & LOCK_NB) != 0) {
         note('L');
+        if (fake_kernel.trying != NULL)
+            fake_kernel.trying(fd);
         if (fake_fails("flock"))
             return -1;
     }
@@ -54,6 +62,10 @@ int fake_flock(int fd, int operation) {
 int fake_renamex_np(const char *from, const char *to, unsigned flags) {
     if (flags != RENAME_EXCL)
         abort();
+    if (fake_kernel.rename_code != 0) {
+        errno = fake_kernel.rename_code;
+        return -1;
+    }
     if (fake_fails("renamex_np"))
         return -1;
     return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);

@@ -20,17 +20,22 @@ struct fake_kernel {
     int (*wait)(int queue, int64_t timeout_ms);
     /* Just before a file is added to a kqueue. */
     void (*adding)(int fd);
-    /* The errno of the next call of the function with that name; of all, when it is `always`. */
+    /* Just before flock is tried. */
+    void (*trying)(int fd);
+    /* Which function fails next, or `always`; with which errno; how many calls succeed before. */
     const char *failing;
     int code;
     bool always;
+    int after;
+    int rename_code; /* not 0: that of every exclusive rename */
     bool remote; /* every file system belongs to another host */
-    /* What was called, in order: O open kqueue, A add a file, W wait, L try a lock. */
+    bool unstable; /* each look at a path sees another inode number */
+    /* What was called in a script: O open a kqueue, A add a file, W wait, L try a lock. */
     char log[256];
 };
 extern struct fake_kernel fake_kernel;
 
-/* For the functions that the linker wraps: is this call to fail?  Then errno is set. */
+/* Is this call to fail?  Then errno is set. */
 bool fake_fails(const char *name);
 
 #endif
