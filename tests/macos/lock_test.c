@@ -77,8 +77,8 @@ static void start_held(int (*script)(int queue, int64_t timeout_ms)) {
 
 static void end(void) {
     fake_kernel = (struct fake_kernel){0};
+    msalex_lock_free(waiter); /* in an order of its own */
     msalex_lock_free(third);
-    msalex_lock_free(waiter);
     msalex_lock_free(holder);
     if (holder_fd >= 0)
         (void)close(holder_fd);
@@ -439,16 +439,19 @@ static void created_file_is_caught(void) {
 static void failures_leave_nothing(void) {
     static const struct {
         const char *name;
-        int code, status;
+        int code, status, after, rename_code;
     } failing[] = {
-        {"renamex_np", EACCES, MSALEX_DENIED}, {"pwrite", ENOSPC, MSALEX_OS_ERROR},
-        {"fstat", EIO, MSALEX_OS_ERROR},       {"flock", EIO, MSALEX_OS_ERROR},
-        {"open", EMFILE, MSALEX_OS_ERROR},
+        {"renamex_np", EACCES, MSALEX_DENIED, 0, 0}, {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0},
+        {"fstat", EIO, MSALEX_OS_ERROR, 0, 0},       {"flock", EIO, MSALEX_OS_ERROR, 0, 0},
+        {"open", EMFILE, MSALEX_OS_ERROR, 0, 0},     {"open", EROFS, MSALEX_DENIED, 1, 0},
+        {"open", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP},
     };
     for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
         start(wait_script);
         fake_kernel.failing = failing[i].name;
         fake_kernel.code = failing[i].code;
+        fake_kernel.after = failing[i].after;
+        fake_kernel.rename_code = failing[i].rename_code;
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), failing[i].status);
         CHECK(error.code == failing[i].code && waits == 0);
         CHECK(!file_exists(PATH));
