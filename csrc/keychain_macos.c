@@ -160,8 +160,6 @@ static CFMutableDataRef copy_secret(const unsigned char *secret, size_t size) {
 }
 
 static void wipe_and_release(CFMutableDataRef data) {
-    if (data == NULL)
-        return;
     msalex__wipe(CFDataGetMutableBytePtr(data), (size_t)CFDataGetLength(data));
     CFRelease(data);
 }
