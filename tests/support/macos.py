@@ -36,6 +36,7 @@ OVER_FAKES = (
 )
 #: The functions that wrapped.c can let fail.
 WRAPPED = ("calloc", "malloc", "open", "fstat", "lstat", "pwrite", "pread", "nanosleep")
+LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 SECONDS = 600
 
 
@@ -129,7 +130,8 @@ class MachO(NamedTuple):
                 for number in range(count):
                     name, kind = struct.unpack_from("<IB", data, symbols + 16 * number)
                     text = data[strings + name :].split(b"\0", 1)[0].decode()
-                    if kind & 0xF1 == 0x01:  # external; not private, and no debugging symbol
+                    # External, neither private nor for debuggers, nor the linker's own.
+                    if kind & 0xF1 == 0x01 and text not in LINKER_SYMBOLS:
                         (exported if kind & 0x0E else imported).add(text)
             at += size
         return cls(cpu, frozenset(libraries), minimum, frozenset(exported), frozenset(imported))
