@@ -120,9 +120,9 @@ class KeychainError(PersistenceError):
         self, exit_status: int, message: str | None = None, location: str | None = None
     ) -> None:
         # An OSStatus is no errno.
-        super().__init__(None, message or f"{exit_status} see https://www.osstatus.com", location)
+        self.message = message or f"{exit_status} see https://www.osstatus.com"
         self.exit_status = exit_status
-        self.message = self.strerror
+        super().__init__(None, self.message, location)
 
 
 class KeychainDenied(KeychainError, PersistenceDenied):

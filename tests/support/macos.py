@@ -40,10 +40,10 @@ LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 SECONDS = 600
 
 
-def run(command: Sequence[str | Path], directory: Path, **environment: str) -> str:
+def run(command: Sequence[object], directory: Path, **environment: str) -> str:
     """Run to a successful end: what it printed."""
     done = subprocess.run(
-        command,
+        [str(part) for part in command],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -146,9 +146,9 @@ def compile_over_fakes(directory: Path, flags: Sequence[str], more: Sequence[Pat
     directory.mkdir(exist_ok=True)
     files = [ROOT / name for name in sources("darwin")] + [MACOS / name for name in FAKES]
     command = ["gcc", *C_WARNINGS, *flags, *OVER_FAKES, "-c"]
-    run([*command, *map(str, files)], directory)
+    run([*command, *files], directory)
     if more:  # made by cffi, which has habits of its own
-        run(["gcc", *flags, *OVER_FAKES, "-c", *map(str, more)], directory)
+        run(["gcc", *flags, *OVER_FAKES, "-c", *more], directory)
 
 
 def build_test(
@@ -173,9 +173,11 @@ def link_over_fakes(
     program = directory / name
     objects = [o for o in sorted((directory / "objects").glob("*.o")) if o.stem not in without]
     includes = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "c"), "-I", str(MACOS)]
-    command = ["gcc", *C_WARNINGS, *flags, *includes, "-o", str(program)]
-    command += map(str, [*programs, *objects])
-    run([*command, *(f"-Wl,--wrap={one}" for one in wrapped), "-lpthread"], directory)
+    command = ["gcc", *C_WARNINGS, *flags, *includes, "-o", program]
+    run(
+        [*command, *programs, *objects, *(f"-Wl,--wrap={one}" for one in wrapped), "-lpthread"],
+        directory,
+    )
     return program
 
 
@@ -187,6 +189,6 @@ def make_site(directory: Path) -> Path:
     headers = sysconfig.get_path("include")
     flags = ("-g", "-O1", "-fPIC", "-fvisibility=hidden", "-I", headers)
     compile_over_fakes(objects, flags, [write_module(directory)])
-    output = str(package / "_msalex.abi3.so")
-    run(["gcc", "-shared", "-o", output, *map(str, objects.glob("*.o")), "-lpthread"], directory)
+    output = package / "_msalex.abi3.so"
+    run(["gcc", "-shared", "-o", output, *objects.glob("*.o"), "-lpthread"], directory)
     return directory
