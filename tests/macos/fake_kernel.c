@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,6 +214,22 @@ static int look(int queue, struct kevent *event) {
     return found;
 }
 
+/* A signal ends it whenever it comes: all are blocked but while it sleeps. */
+static int wait_live(int queue, struct kevent *events, int64_t left) {
+    sigset_t all, before;
+    int result = 0;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (result == 0 && (result = look(queue, events)) == 0 && left > 0) {
+        const struct timespec step = {.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000};
+        result = ppoll(NULL, 0, &step, &before);
+        left -= STEP_MS;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
 int kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events,
            int event_count, const struct timespec *timeout) {
     int64_t left;
@@ -230,12 +248,5 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
         return -1;
     if (fake_kernel.wait != NULL)
         return fake_kernel.wait(queue, left);
-    for (; look(queue, events) == 0; left -= STEP_MS) {
-        const struct timespec step = {.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000};
-        if (left <= 0)
-            return 0;
-        if (nanosleep(&step, NULL) != 0)
-            return -1;
-    }
-    return 1;
+    return wait_live(queue, events, left);
 }
