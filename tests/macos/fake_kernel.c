@@ -160,6 +160,8 @@ static int add(int queue, const struct kevent *change) {
     if (change->filter != EVFILT_VNODE || change->flags != (EV_ADD | EV_CLEAR))
         abort();
     note('A');
+    if (fake_kernel.wait != NULL)
+        fake_kernel.added = change->fflags;
     if (fake_kernel.adding != NULL)
         fake_kernel.adding((int)change->ident);
     if (fake_fails("kevent"))

@@ -30,6 +30,7 @@ struct fake_kernel {
     int rename_code; /* not 0: that of every exclusive rename */
     bool remote; /* every file system belongs to another host */
     bool unstable; /* each look at a path sees another inode number */
+    uint32_t added; /* what the last file to be added is to tell of */
     /* What was called in a script: O open a kqueue, A add a file, W wait, L try a lock. */
     char log[256];
 };
