@@ -150,9 +150,14 @@ def test_the_script_for_a_mac_puts_the_former_keychain_back_whatever_happens(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("LOG", str(log))
     monkeypatch.setenv("LOCKED", locked)
-    with pytest.raises((SystemExit, KeyboardInterrupt)), throw_away_keychain(tmp_path) as made:
-        assert f"default-keychain -d user -s {made}" in log.read_text()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with throw_away_keychain(tmp_path) as made:
+            assert f"default-keychain -d user -s {made}" in log.read_text()
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit if locked else KeyboardInterrupt):
+        interrupted()
     assert log.read_text().splitlines()[-3:] == [
         "default-keychain -d user -s /former/login.keychain-db",
         "list-keychains -d user -s /former/login.keychain-db /former/b c",
