@@ -18,9 +18,11 @@
 #include <sys/sysctl.h>
 #include <unistd.h>
 
+#undef close
 #undef flock
 #undef fstatfs
 #undef renamex_np
+int close(int fd);
 int flock(int fd, int operation);
 
 enum { WATCHES_MAX = 256, STEP_MS = 2 };
@@ -128,20 +130,33 @@ struct watch {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct watch watches[WATCHES_MAX];
 
-int kqueue(void) {
-    int queue;
+static void before_fork(void) {
+    (void)pthread_mutex_lock(&mutex);
+}
 
+static void after_fork(void) {
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+/* First, so that the library's own handlers may close files in the child. */
+__attribute__((constructor)) static void survive_forks(void) {
+    (void)pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+int kqueue(void) {
     note('O');
-    if (fake_fails("kqueue"))
-        return -1;
-    queue = eventfd(0, 0); /* Darwin's is not close-on-exec either */
+    return fake_fails("kqueue") ? -1 : eventfd(0, 0); /* Darwin's is not close-on-exec either */
+}
+
+/* A kqueue forgets a file that is closed. */
+int fake_close(int fd) {
     (void)pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < WATCHES_MAX; i++) {
-        if (watches[i].queue == queue)
-            watches[i].queue = 0; /* of one that was closed */
+        if (watches[i].queue == fd || watches[i].fd == fd)
+            watches[i].queue = 0;
     }
     (void)pthread_mutex_unlock(&mutex);
-    return queue;
+    return close(fd);
 }
 
 /* Where a file is, or was; "... (deleted)" when it has no name any more. */

@@ -13,6 +13,8 @@
 #define renamex_np fake_renamex_np
 #define fstatfs fake_fstatfs
 #define flock fake_flock
+#define close fake_close
+int fake_close(int fd);
 int fake_renamex_np(const char *from, const char *to, unsigned flags);
 int fake_flock(int fd, int operation);
 
