@@ -52,6 +52,7 @@ PLATFORMS = {
             "lock_macos.c",
             "lock_file_macos.c",
             "lock_peer_macos.c",
+            "watch_macos.c",
             "file_posix.c",
             "sync_macos.c",
             "clock_posix.c",

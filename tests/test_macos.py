@@ -19,7 +19,11 @@ from tests.support import macos
 from tests.support.capability import needs
 
 PROGRAMS = macos.ROOT / "tests" / "c"
-EXERCISE = [PROGRAMS / "check.c", *sorted(PROGRAMS.glob("exercise*.c"))]
+EXERCISE = [
+    PROGRAMS / "check.c",
+    *sorted(set(PROGRAMS.glob("exercise_*.c")) - {PROGRAMS / "exercise_watch.c"}),
+    macos.MACOS / "exercise_test.c",  # which includes that one
+]
 ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREAD = ("-g", "-O1", "-fsanitize=thread")
 COVERAGE = ("-g", "-O0", "--coverage")

@@ -6,6 +6,9 @@
 #define MSALEX_TEST_DARWIN_H
 
 #define F_BARRIERFSYNC 85
+#define O_EVTONLY O_RDONLY
+#define st_ctimespec st_ctim
+#define st_mtimespec st_mtim
 #define RENAME_EXCL 4
 #define MNT_LOCAL 0x1000
 #define SZOMB 5
