@@ -47,6 +47,32 @@ PLATFORMS = {
         compile_args=("-std=c11", "-fvisibility=hidden"),
         link_args=("-Wl,-z,now,-z,relro",),
     ),
+    "darwin": Platform(
+        sources=(
+            "lock_macos.c",
+            "lock_file_macos.c",
+            "lock_peer_macos.c",
+            "watch_macos.c",
+            "file_posix.c",
+            "sync_macos.c",
+            "clock_posix.c",
+            "libsecret_none.c",
+            "dpapi_none.c",
+            "keychain_macos.c",
+        ),
+        compile_args=(
+            "-std=c11",
+            "-fvisibility=hidden",
+            # Whatever the interpreter was built for: keychain_macos.c needs 10.15.
+            "-mmacosx-version-min=11.0",
+            # Darwin's name for a field that POSIX calls otherwise.
+            "-Dst_mtim=st_mtimespec",
+        ),
+        link_args=(
+            "-mmacosx-version-min=11.0",
+            *("-framework", "CoreFoundation", "-framework", "Security"),
+        ),
+    ),
 }
 
 
@@ -61,17 +87,17 @@ def sources(platform: str = sys.platform) -> list[str]:
     return [f"csrc/{name}" for name in PORTABLE + PLATFORMS[platform].sources]
 
 
-def builder() -> FFI:
-    """The extension as cffi builds it here."""
-    if sys.platform not in PLATFORMS:
-        raise RuntimeError(f"msal-extensions has no native part for {sys.platform} yet")
-    here = PLATFORMS[sys.platform]
+def builder(platform: str = sys.platform) -> FFI:
+    """The extension as cffi builds it here, or for another platform."""
+    if platform not in PLATFORMS:
+        raise RuntimeError(f"msal-extensions has no native part for {platform} yet")
+    here = PLATFORMS[platform]
     ffi = FFI()
     ffi.cdef(cdef())
     ffi.set_source(
         "msal_extensions._msalex",
         '#include "msalex.h"',
-        sources=sources(),
+        sources=sources(platform),
         depends=[f"csrc/{header.name}" for header in HERE.glob("*.h")],
         include_dirs=["csrc"],
         libraries=list(here.libraries),

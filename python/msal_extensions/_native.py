@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ._msalex import ffi, lib
 from .errors import (
+    KeychainDenied,
+    KeychainError,
+    KeychainUnavailable,
     KeyringError,
     KeyringLocked,
     KeyringTimeout,
@@ -51,6 +55,14 @@ _LIBSECRET_EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_OS_ERROR: KeyringError,
 }
 
+#: Where the macOS keychain differs: programs written for 1.3.1 catch its KeychainError.
+_KEYCHAIN_EXCEPTIONS: dict[int, type[KeychainError]] = {
+    lib.MSALEX_UNAVAILABLE: KeychainUnavailable,
+    lib.MSALEX_DENIED: KeychainDenied,
+    lib.MSALEX_INVALID: KeychainError,
+    lib.MSALEX_OS_ERROR: KeychainError,
+}
+
 #: What a person can do about an errno; the system's own words say only what happened.
 _FILE_REMEDIES = {
     errno.EACCES: "Check the permissions of the file and of its directory.",
@@ -71,6 +83,24 @@ _LIBSECRET_REMEDIES = {
     lib.MSALEX_DENIED: "Unlock the keyring, then try again.",
     lib.MSALEX_TIMEOUT: "See whether the keyring waits for your password; then try again, with"
     " a longer timeout= if need be.",
+}
+#: By OSStatus.
+_KEYCHAIN_REMEDIES = {
+    -25308: "The keychain is locked, and this session (SSH, launchd, cron) cannot ask for its"
+    " password: run `security unlock-keychain` in it first, or choose another persistence.",
+    -25293: "Unlock the login keychain; after a reset of your account's password it may still"
+    " have the former one (Keychain Access can change that).",
+    -128: "Try again, and choose Allow or Always Allow when macOS asks.",
+    -67030: f"The code signature of {sys.executable or 'this Python'} is broken: install Python"
+    " anew, or sign it again (`codesign --force --sign - <file>`).",
+    -25307: "Make a keychain the default one: `security default-keychain -s login.keychain-db`;"
+    " a user who never logged in at the screen has none.",
+    -25294: "The default keychain was deleted: make one, and make it the default, in Keychain"
+    " Access or with `security create-keychain` and `security default-keychain -s`.",
+    -25291: "There is no keychain before the user has logged in, nor in some daemons; choose"
+    " another persistence there.",
+    -25292: "Make the keychain's file, in ~/Library/Keychains, writable.",
+    -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
 }
 
 
@@ -372,25 +402,43 @@ def keychain_require() -> None:
 def keychain_save(service: str, account: str, secret: bytes) -> None:
     """Stores a generic password."""
     error = ffi.new("msalex_error *")
-    status = lib.msalex_keychain_save(
-        service.encode(), account.encode(), secret, len(secret), error
-    )
-    _check_store(status, error, f"Service:{service} Account:{account}")
+    names = _keychain_names(service, account)
+    status = lib.msalex_keychain_save(*names, secret, len(secret), error)
+    if status == lib.MSALEX_NOT_FOUND:  # it came and went: a save never finds "nothing stored"
+        status = lib.MSALEX_OS_ERROR
+    _check_keychain(status, error, service, account)
 
 
 def keychain_load(service: str, account: str) -> bytes:
     """Raises PersistenceNotFound when there is no such item."""
     error, secret = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
-    status = lib.msalex_keychain_load(service.encode(), account.encode(), secret, error)
-    _check_store(status, error, f"Service:{service} Account:{account}")
+    status = lib.msalex_keychain_load(*_keychain_names(service, account), secret, error)
+    _check_keychain(status, error, service, account)
     return _take(secret)
 
 
 def keychain_delete(service: str, account: str) -> None:
     """Raises PersistenceNotFound when there is no such item."""
     error = ffi.new("msalex_error *")
-    status = lib.msalex_keychain_delete(service.encode(), account.encode(), error)
-    _check_store(status, error, f"Service:{service} Account:{account}")
+    status = lib.msalex_keychain_delete(*_keychain_names(service, account), error)
+    _check_keychain(status, error, service, account)
+
+
+def _keychain_names(service: str, account: str) -> tuple[bytes, bytes]:
+    if "\0" in service + account:
+        raise ValueError("embedded null byte in the service or the account")
+    return service.encode(), account.encode()
+
+
+def _check_keychain(status: int, error: Any, service: str, account: str) -> None:
+    location = f"Service:{service} Account:{account}"
+    if status not in _KEYCHAIN_EXCEPTIONS:
+        _check_store(status, error, location)
+        return
+    code = int(error.code)
+    remedy = _KEYCHAIN_REMEDIES.get(code, "")
+    words = _describe(error, remedy)
+    raise _KEYCHAIN_EXCEPTIONS[status](code, f"[OSStatus {code}] {words}", location)
 
 
 def _check_store(status: int, error: Any, location: str) -> None:

@@ -105,6 +105,34 @@ class KeyringTimeout(KeyringError, TimeoutError):
     """The Secret Service, or the person it asked, did not answer in time."""
 
 
+class KeychainError(PersistenceError):
+    """What the macOS keychain answered; the class of 1.3.1, now with words.
+
+    :param exit_status: The OSStatus, see https://www.osstatus.com
+    """
+
+    ACCESS_DENIED = -128
+    NO_SUCH_KEYCHAIN = -25294
+    NO_DEFAULT = -25307
+    ITEM_NOT_FOUND = -25300
+
+    def __init__(
+        self, exit_status: int, message: str | None = None, location: str | None = None
+    ) -> None:
+        # An OSStatus is no errno.
+        self.message = message or f"{exit_status} see https://www.osstatus.com"
+        self.exit_status = exit_status
+        super().__init__(None, self.message, location)
+
+
+class KeychainDenied(KeychainError, PersistenceDenied):
+    """The keychain is locked and nobody can be asked, or the user, or macOS, said no."""
+
+
+class KeychainUnavailable(KeychainError, PersistenceUnavailable):
+    """There is no keychain in this session."""
+
+
 class LockError(RuntimeError):
     """The lock could not be obtained in time; the message names the file and its holder."""
 

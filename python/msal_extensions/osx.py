@@ -5,22 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 
 from . import _native
-from .errors import PersistenceError
+from .errors import KeychainError as KeychainError
+from .errors import PersistenceNotFound
 from .persistence import _decode, _encode
-
-
-class KeychainError(OSError):
-    """What the keychain answered; ``exit_status`` is its OSStatus."""
-
-    ACCESS_DENIED = -128
-    NO_SUCH_KEYCHAIN = -25294
-    NO_DEFAULT = -25307
-    ITEM_NOT_FOUND = -25300
-
-    def __init__(self, exit_status: int) -> None:
-        super().__init__()
-        self.exit_status = exit_status
-        self.message = f"{exit_status} see https://www.osstatus.com/"
 
 
 class Keychain:
@@ -46,16 +33,24 @@ class Keychain:
         pass
 
     def get_generic_password(self, service: str, account_name: str) -> str:
-        """The password of that service and account."""
+        """The password of that service and account.
+
+        :raises KeychainError: with ``exit_status`` ITEM_NOT_FOUND when there is none.
+        """
+        location = f"Service:{service} Account:{account_name}"
         try:
-            data = _native.keychain_load(service, account_name)
-        except PersistenceError as error:
-            raise KeychainError(error.errno or 0) from error
-        return _decode(data, f"Service:{service} Account:{account_name}")
+            return _decode(_native.keychain_load(service, account_name), location)
+        except PersistenceNotFound as error:
+            raise KeychainError(KeychainError.ITEM_NOT_FOUND, error.strerror, location) from None
 
     def set_generic_password(self, service: str, account_name: str, value: str) -> None:
         """Stores a password for that service and account."""
-        try:
-            _native.keychain_save(service, account_name, _encode(value))
-        except PersistenceError as error:
-            raise KeychainError(error.errno or 0) from error
+        _native.keychain_save(service, account_name, _encode(value))
+
+    def get_internet_password(self, service: str, username: str) -> str:
+        """Not implemented, as in 1.3.1."""
+        raise NotImplementedError
+
+    def set_internet_password(self, service: str, username: str, value: str) -> None:
+        """Not implemented, as in 1.3.1."""
+        raise NotImplementedError

@@ -333,6 +333,9 @@ class KeychainPersistence(_SignalFilePersistence):
     :param service_name: Of the keychain item; default ``msal-extensions``.
     :param account_name: Of the keychain item; default: the SHA-256 of ``signal_location``.
     :raises PersistenceUnavailable: on other systems.
+
+    What the keychain refuses is an :class:`msal_extensions.osx.KeychainError`, when it is used.
+    macOS may ask the user, and the call then waits for the answer: see docs/keychain.md.
     """
 
     def __init__(
@@ -352,8 +355,15 @@ class KeychainPersistence(_SignalFilePersistence):
         self._file_persistence.touch()
 
     def load(self) -> str:
-        data = _native.keychain_load(self._service_name, self._account_name)
-        return _decode(data, f"Service:{self._service_name} Account:{self._account_name}")
+        location = f"Service:{self._service_name} Account:{self._account_name}"
+        try:
+            return _decode(_native.keychain_load(self._service_name, self._account_name), location)
+        except PersistenceNotFound:
+            raise PersistenceNotFound(
+                None,
+                "Keychain persistence not initialized. You can recover by call a save() first.",
+                location,
+            ) from None
 
     def delete(self) -> None:
         with contextlib.suppress(PersistenceNotFound):

@@ -1,0 +1,269 @@
+/* See fake_kernel.h. */
+#include "fake_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/event.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysctl.h>
+#include <unistd.h>
+
+#undef close
+#undef flock
+#undef fstatfs
+#undef renamex_np
+int close(int fd);
+int flock(int fd, int operation);
+
+enum { WATCHES_MAX = 256, STEP_MS = 2 };
+
+struct fake_kernel fake_kernel;
+
+static void note(char what) {
+    size_t length;
+
+    if (fake_kernel.wait == NULL)
+        return; /* live, with threads */
+    length = strlen(fake_kernel.log);
+    if (length + 1 < sizeof fake_kernel.log)
+        fake_kernel.log[length] = what;
+}
+
+bool fake_fails(const char *name) {
+    if (fake_kernel.failing == NULL || strcmp(fake_kernel.failing, name) != 0)
+        return false;
+    if (fake_kernel.after-- > 0)
+        return false;
+    errno = fake_kernel.code;
+    if (!fake_kernel.always)
+        fake_kernel.failing = NULL;
+    return true;
+}
+
+/* ---- calls that Linux has in its own way ---- */
+
+int fake_flock(int fd, int operation) {
+    if ((operation & LOCK_NB) != 0) {
+        note('L');
+        if (fake_kernel.trying != NULL)
+            fake_kernel.trying(fd);
+        if (fake_fails("flock"))
+            return -1;
+    }
+    return flock(fd, operation);
+}
+
+int fake_renamex_np(const char *from, const char *to, unsigned flags) {
+    if (flags != RENAME_EXCL)
+        abort();
+    if (fake_kernel.rename_code != 0) {
+        errno = fake_kernel.rename_code;
+        return -1;
+    }
+    if (fake_fails("renamex_np"))
+        return -1;
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
+int fake_fstatfs(int fd, struct statfs *system) {
+    (void)fd;
+    system->f_flags = fake_kernel.remote ? 0 : MNT_LOCAL;
+    return 0;
+}
+
+/* KERN_PROC_PID, by way of proc(5): no process is a success of size 0. */
+int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size) {
+    struct kinfo_proc *process = old;
+    char path[64], text[1024], *fields, state;
+    unsigned long long ticks;
+    struct timespec now, boot;
+    FILE *file;
+    size_t size;
+
+    if (count != 4 || name[0] != CTL_KERN || name[1] != KERN_PROC || name[2] != KERN_PROC_PID ||
+        *old_size != sizeof *process || new != NULL || new_size != 0)
+        abort();
+    if (fake_fails("sysctl"))
+        return -1;
+    *old_size = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", name[3]);
+    if ((file = fopen(path, "re")) == NULL)
+        return 0;
+    size = fread(text, 1, sizeof text - 1, file);
+    (void)fclose(file);
+    text[size] = '\0';
+    if ((fields = strrchr(text, ')')) == NULL ||
+        sscanf(fields + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+               &state, &ticks) != 2)
+        return 0;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+    *process = (struct kinfo_proc){0};
+    process->kp_proc.p_stat = state == 'Z' ? SZOMB : 2;
+    process->kp_proc.p_starttime.tv_sec =
+        now.tv_sec - boot.tv_sec + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+    *old_size = sizeof *process;
+    return 0;
+}
+
+/* ---- kqueue ---- */
+
+/* One file in one kqueue, as it was when last told of. */
+struct watch {
+    int queue; /* 0: an unused place; descriptor 0 is never a kqueue here */
+    int fd;
+    uint32_t wanted;
+    struct stat before;
+    char name[4096];
+};
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct watch watches[WATCHES_MAX];
+
+static void before_fork(void) {
+    (void)pthread_mutex_lock(&mutex);
+}
+
+static void after_fork(void) {
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+/* First, so that the library's own handlers may close files in the child. */
+__attribute__((constructor)) static void survive_forks(void) {
+    (void)pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+int kqueue(void) {
+    note('O');
+    return fake_fails("kqueue") ? -1 : eventfd(0, 0); /* Darwin's is not close-on-exec either */
+}
+
+/* A kqueue forgets a file that is closed. */
+int fake_close(int fd) {
+    (void)pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < WATCHES_MAX; i++) {
+        if (watches[i].queue == fd || watches[i].fd == fd)
+            watches[i].queue = 0;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return close(fd);
+}
+
+/* Where a file is, or was; "... (deleted)" when it has no name any more. */
+static void name_of(int fd, char name[4096]) {
+    char link[64];
+    ssize_t size;
+
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    size = readlink(link, name, 4095);
+    name[size < 0 ? 0 : size] = '\0';
+}
+
+static int add(int queue, const struct kevent *change) {
+    int result = -1;
+
+    if (change->filter != EVFILT_VNODE || change->flags != (EV_ADD | EV_CLEAR))
+        abort();
+    note('A');
+    if (fake_kernel.wait != NULL)
+        fake_kernel.added = change->fflags;
+    if (fake_kernel.adding != NULL)
+        fake_kernel.adding((int)change->ident);
+    if (fake_fails("kevent"))
+        return -1;
+    errno = ENOMEM;
+    (void)pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < WATCHES_MAX && result != 0; i++) {
+        if (watches[i].queue != 0)
+            continue;
+        watches[i] = (struct watch){queue, (int)change->ident, change->fflags, {0}, ""};
+        result = fstat(watches[i].fd, &watches[i].before);
+        name_of(watches[i].fd, watches[i].name);
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+/* What happened to a file since this was asked last. */
+static uint32_t changes_of(struct watch *watch) {
+    struct stat now;
+    char name[4096];
+    uint32_t found = 0;
+
+    if (fstat(watch->fd, &now) != 0)
+        return 0;
+    name_of(watch->fd, name);
+    if (now.st_nlink == 0 && watch->before.st_nlink > 0)
+        found |= NOTE_DELETE;
+    else if (now.st_nlink > 0 && strcmp(name, watch->name) != 0)
+        found |= NOTE_RENAME;
+    if (memcmp(&now.st_mtim, &watch->before.st_mtim, sizeof now.st_mtim) != 0)
+        found |= NOTE_WRITE | NOTE_ATTRIB;
+    if (memcmp(&now.st_ctim, &watch->before.st_ctim, sizeof now.st_ctim) != 0)
+        found |= NOTE_ATTRIB;
+    watch->before = now;
+    (void)snprintf(watch->name, sizeof watch->name, "%s", name);
+    return found & watch->wanted;
+}
+
+static int look(int queue, struct kevent *event) {
+    int found = 0;
+
+    (void)pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < WATCHES_MAX && found == 0; i++) {
+        uint32_t changes = watches[i].queue == queue ? changes_of(&watches[i]) : 0;
+        if (changes != 0) {
+            *event = (struct kevent){.ident = (uintptr_t)watches[i].fd, .fflags = changes};
+            found = 1;
+        }
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+/* A signal ends it whenever it comes: all are blocked but while it sleeps. */
+static int wait_live(int queue, struct kevent *events, int64_t left) {
+    sigset_t all, before;
+    int result = 0;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (result == 0 && (result = look(queue, events)) == 0 && left > 0) {
+        const struct timespec step = {.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000};
+        result = ppoll(NULL, 0, &step, &before);
+        left -= STEP_MS;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
+int kevent(int queue, const struct kevent *changes, int change_count, struct kevent *events,
+           int event_count, const struct timespec *timeout) {
+    int64_t left;
+
+    for (int i = 0; i < change_count; i++) {
+        if (add(queue, &changes[i]) != 0)
+            return -1;
+    }
+    if (event_count == 0)
+        return 0;
+    if (fcntl(queue, F_GETFD) != FD_CLOEXEC)
+        abort(); /* a child would get it */
+    note('W');
+    left = timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000;
+    if (fake_fails("kevent"))
+        return -1;
+    if (fake_kernel.wait != NULL)
+        return fake_kernel.wait(queue, left);
+    return wait_live(queue, events, left);
+}

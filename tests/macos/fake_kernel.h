@@ -1,0 +1,42 @@
+/*
+ * A Darwin kernel, as far as our lock and our watch ask it, on Linux: see darwin.h.
+ *
+ * By itself it is live: files and flock are Linux's own, a kqueue looks at its files every
+ * other millisecond, and tells of deletions, renames and changes as Darwin does.  It does not
+ * know of unlocks made by other processes, so that a waiter finds those at the end of a slice.
+ *
+ * A test may script it: say what happens during a wait, with a clock of its own, and which
+ * call fails.
+ */
+#ifndef MSALEX_TEST_FAKE_KERNEL_H
+#define MSALEX_TEST_FAKE_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fake_kernel {
+    /* Instead of a wait of at most so many milliseconds: 1 when something is told, 0 when time
+     * is up, or -1 with errno. */
+    int (*wait)(int queue, int64_t timeout_ms);
+    /* Just before a file is added to a kqueue. */
+    void (*adding)(int fd);
+    /* Just before flock is tried. */
+    void (*trying)(int fd);
+    /* Which function fails next, or `always`; with which errno; how many calls succeed before. */
+    const char *failing;
+    int code;
+    bool always;
+    int after;
+    int rename_code; /* not 0: that of every exclusive rename */
+    bool remote; /* every file system belongs to another host */
+    bool unstable; /* each look at a path sees another inode number */
+    uint32_t added; /* what the last file to be added is to tell of */
+    /* What was called in a script: O open a kqueue, A add a file, W wait, L try a lock. */
+    char log[256];
+};
+extern struct fake_kernel fake_kernel;
+
+/* Is this call to fail?  Then errno is set. */
+bool fake_fails(const char *name);
+
+#endif

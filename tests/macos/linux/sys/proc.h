@@ -1,0 +1,1 @@
+/* SZOMB is in darwin.h. */

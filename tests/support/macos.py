@@ -1,0 +1,194 @@
+"""The macOS half on a Linux machine: compiled for macOS, and compiled for Linux over fakes.
+
+For macOS zig brings the compiler, the linker and Darwin's C library; the two frameworks are
+declared by ourselves in tests/macos (include, frameworks), with just what we use. For Linux the
+same files are compiled unchanged over tests/macos/fake_*.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from csrc.ffi_build import PLATFORMS, builder, sources
+from dev import C_WARNINGS, cache_directory
+from tests.support.capability import needs
+
+ROOT = Path(__file__).resolve().parents[2]
+MACOS = ROOT / "tests" / "macos"
+DARWIN = PLATFORMS["darwin"]
+FAKES = ("fake_kernel.c", "fake_keychain.c")
+#: Makes Darwin's names known to Linux's compiler.
+OVER_FAKES = (
+    *("-D_GNU_SOURCE", "-include", str(MACOS / "linux" / "darwin.h")),
+    *("-I", str(MACOS / "linux"), "-I", str(MACOS / "include")),
+    *("-I", str(ROOT / "csrc"), "-I", str(MACOS)),
+)
+#: The functions that wrapped.c can let fail.
+WRAPPED = ("calloc", "malloc", "open", "fstat", "lstat", "pwrite", "pread", "nanosleep")
+LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
+SECONDS = 600
+
+
+def run(command: Sequence[object], directory: Path, **environment: str) -> str:
+    """Run to a successful end: what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def write_module(directory: Path) -> Path:
+    """The C file of the extension module, as cffi makes it."""
+    module = directory / "_msalex.c"
+    with contextlib.redirect_stdout(io.StringIO()):  # cffi tells what it does
+        builder("darwin").emit_c_code(str(module))
+    return module
+
+
+# ---- for macOS ---------------------------------------------------------------------------
+
+
+def zig(arguments: Sequence[str | Path], architecture: str, directory: Path) -> str:
+    """Compile or link for macOS, as the build table says."""
+    needs(None if importlib.util.find_spec("ziglang") else "ziglang is not installed")
+    cache = str(cache_directory() / "zig")
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-macos.11.0"]
+    command += ["-I", str(MACOS / "include"), "-I", str(ROOT / "csrc")]
+    command += ["-F", str(MACOS / "frameworks"), *map(str, arguments)]
+    return run(command, directory, ZIG_GLOBAL_CACHE_DIR=cache, ZIG_LOCAL_CACHE_DIR=cache)
+
+
+def link(
+    architecture: str,
+    files: Sequence[str | Path],
+    directory: Path,
+    options: Sequence[str] = (),
+    hidden: bool = True,
+) -> MachO:
+    """Compile these C files with all warnings, and link them to a library."""
+    # zig's linker crashes when a library exports nothing.
+    chosen = [one for one in DARWIN.compile_args if hidden or "visibility" not in one]
+    output = directory / f"{architecture}.dylib"
+    arguments: list[str | Path] = [
+        *C_WARNINGS,
+        *chosen,
+        *DARWIN.link_args,
+        *options,
+        "-shared",
+        "-o",
+        output,
+    ]
+    zig([*arguments, *files], architecture, directory)
+    return MachO.read(output)
+
+
+class MachO(NamedTuple):
+    """What a library for macOS says of itself (mach-o/loader.h, nlist.h)."""
+
+    cpu: int
+    libraries: frozenset[str]
+    minimum_os: str
+    exported: frozenset[str]
+    imported: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> MachO:
+        data = path.read_bytes()
+        magic, cpu, _, _, commands = struct.unpack_from("<5I", data)
+        assert magic == 0xFEEDFACF, "no 64-bit Mach-O file"
+        at, libraries, minimum, exported, imported = 32, set[str](), "", set[str](), set[str]()
+        for _ in range(commands):
+            command, size = struct.unpack_from("<2I", data, at)
+            if command == 0xC:  # LC_LOAD_DYLIB
+                (name,) = struct.unpack_from("<I", data, at + 8)
+                libraries.add(data[at + name : at + size].split(b"\0")[0].decode())
+            elif command == 0x32:  # LC_BUILD_VERSION
+                (version,) = struct.unpack_from("<I", data, at + 12)
+                minimum = f"{version >> 16}.{version >> 8 & 0xFF}"
+            elif command == 0x2:  # LC_SYMTAB
+                symbols, count, strings, _ = struct.unpack_from("<4I", data, at + 8)
+                for number in range(count):
+                    name, kind = struct.unpack_from("<IB", data, symbols + 16 * number)
+                    text = data[strings + name :].split(b"\0", 1)[0].decode()
+                    # External, neither private nor for debuggers, nor the linker's own.
+                    if kind & 0xF1 == 0x01 and text not in LINKER_SYMBOLS:
+                        (exported if kind & 0x0E else imported).add(text)
+            at += size
+        return cls(cpu, frozenset(libraries), minimum, frozenset(exported), frozenset(imported))
+
+
+# ---- for Linux, over the fakes -----------------------------------------------------------
+
+
+def compile_over_fakes(directory: Path, flags: Sequence[str], more: Sequence[Path] = ()) -> None:
+    """Object files of the macOS sources and the fakes."""
+    needs(None if shutil.which("gcc") else "gcc is not installed")
+    directory.mkdir(exist_ok=True)
+    files = [ROOT / name for name in sources("darwin")] + [MACOS / name for name in FAKES]
+    command = ["gcc", *C_WARNINGS, *flags, *OVER_FAKES, "-c"]
+    run([*command, *files], directory)
+    if more:  # made by cffi, which has habits of its own
+        run(["gcc", *flags, *OVER_FAKES, "-c", *more], directory)
+
+
+def build_test(
+    name: str, directory: Path, flags: Sequence[str], without: Sequence[str] = ()
+) -> Path:
+    """A program of tests/macos over the fakes."""
+    objects = directory / "objects"
+    compile_over_fakes(objects, flags)
+    programs = [MACOS / f"{name}.c", MACOS / "wrapped.c", ROOT / "tests" / "c" / "check.c"]
+    return link_over_fakes(name, programs, directory, flags, without, WRAPPED)
+
+
+def link_over_fakes(
+    name: str,
+    programs: Sequence[Path],
+    directory: Path,
+    flags: Sequence[str],
+    without: Sequence[str] = (),
+    wrapped: Sequence[str] = (),
+) -> Path:
+    """A program of these files and of the objects that compile_over_fakes made."""
+    program = directory / name
+    objects = [o for o in sorted((directory / "objects").glob("*.o")) if o.stem not in without]
+    includes = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "c"), "-I", str(MACOS)]
+    command = ["gcc", *C_WARNINGS, *flags, *includes, "-o", program]
+    run(
+        [*command, *programs, *objects, *(f"-Wl,--wrap={one}" for one in wrapped), "-lpthread"],
+        directory,
+    )
+    return program
+
+
+def make_site(directory: Path) -> Path:
+    """A directory for PYTHONPATH: the package as it is on macOS, over the fakes."""
+    package = directory / "msal_extensions"
+    shutil.copytree(ROOT / "python" / "msal_extensions", package)
+    objects = directory / "objects"
+    headers = sysconfig.get_path("include")
+    flags = ("-g", "-O1", "-fPIC", "-fvisibility=hidden", "-I", headers)
+    compile_over_fakes(objects, flags, [write_module(directory)])
+    output = package / "_msalex.abi3.so"
+    run(["gcc", "-shared", "-o", output, *objects.glob("*.o"), "-lpthread"], directory)
+    return directory

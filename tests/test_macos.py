@@ -1,0 +1,169 @@
+"""The macOS half, unchanged, over a fake keychain and a fake kernel; see tests/support/macos.py.
+
+Nothing here shows what a Mac does. It shows that our code does what it promises when a Mac does
+what its documentation and its source say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.macos.on_a_mac import throw_away_keychain
+from tests.support import macos
+from tests.support.capability import needs
+
+PROGRAMS = macos.ROOT / "tests" / "c"
+EXERCISE = [
+    PROGRAMS / "check.c",
+    *sorted(set(PROGRAMS.glob("exercise_*.c")) - {PROGRAMS / "exercise_watch.c"}),
+    macos.MACOS / "exercise_test.c",  # which includes that one
+]
+ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+THREAD = ("-g", "-O1", "-fsanitize=thread")
+COVERAGE = ("-g", "-O0", "--coverage")
+VALGRIND = (
+    *("valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99"),
+    "--errors-for-leak-kinds=definite,possible",
+)
+#: Replaced by the programs: the clock by lock_test.c, the keychain by none in the exercises.
+CLOCK, KEYCHAIN = "clock_posix", "keychain_macos"
+#: Python's tests of the persistence and of the lock, over the macOS half.
+PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
+#: But not the stores of others, and not what is so on Linux only: who is blocked in flock stands
+#: in /proc/locks, who leaves last tidies up behind a dead holder, fcntl and flock do not meet.
+OF_LINUX = ("libsecret", "dpapi", "whatever_the_program", "pile_up", "kernel_lock_and_a_dead_pid")
+
+
+def last_line(output: str) -> str:
+    line = output.strip().splitlines()[-1]
+    print(f"\n{line}")
+    return line
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_the_keychain_keeps_its_promises_whatever_fails(checker: str, tmp_path: Path) -> None:
+    if checker == "valgrind":
+        needs(None if shutil.which("valgrind") else "valgrind is not installed")
+    flags = ("-g", "-O1") if checker == "valgrind" else ADDRESS
+    program = macos.build_test("keychain_test", tmp_path, flags)
+    command = [*VALGRIND, program] if checker == "valgrind" else [program]
+    line = last_line(macos.run(command, tmp_path))
+    counts = re.fullmatch(r"(\d+) properties, (\d+) failures injected, 0 checks failed", line)
+    assert counts is not None
+    assert int(counts[2]) >= 180
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_the_lock_waits_as_it_should_whatever_happens(checker: str, tmp_path: Path) -> None:
+    if checker == "valgrind":
+        needs(None if shutil.which("valgrind") else "valgrind is not installed")
+    flags = ("-g", "-O1") if checker == "valgrind" else ADDRESS
+    program = macos.build_test("lock_test", tmp_path, flags, without=[CLOCK])
+    command = [*VALGRIND, program] if checker == "valgrind" else [program]
+    assert re.fullmatch(r"\d+ properties, 0 checks failed", last_line(macos.run(command, tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "files"),
+    [
+        ("keychain_test", [], ["keychain_macos.c"]),
+        ("lock_test", [CLOCK], ["lock_macos.c", "lock_file_macos.c", "lock_peer_macos.c"]),
+    ],
+)
+def test_every_line_is_reached(
+    name: str, without: list[str], files: list[str], tmp_path: Path
+) -> None:
+    needs(None if shutil.which("gcov") else "gcov is not installed")
+    macos.run([macos.build_test(name, tmp_path, COVERAGE, without)], tmp_path)
+    objects = tmp_path / "objects"
+    said = macos.run(["gcov", *(str(objects / file) for file in files)], objects)
+    for file in files:
+        found = re.search(rf"File '.*/{file}'\nLines executed:([\d.]+)% of (\d+)", said)
+        assert found is not None, said
+        missed = [
+            line.strip()
+            for line in (objects / f"{file}.gcov").read_text().splitlines()
+            if "#####" in line
+        ]
+        print(f"\n{file}: {found[1]} % of {found[2]} lines")
+        assert missed == []
+
+
+def test_what_holds_on_linux_holds_for_the_macos_files(tmp_path: Path) -> None:
+    """The properties of tests/c, with threads, forks and other processes."""
+    macos.compile_over_fakes(tmp_path / "objects", ADDRESS)
+    programs = [*EXERCISE, macos.ROOT / "csrc" / "keychain_none.c"]
+    program = macos.link_over_fakes("exercise", programs, tmp_path, ADDRESS, [KEYCHAIN])
+    said = macos.run([program], tmp_path, TMPDIR=str(tmp_path))
+    print(f"\n{said.count('ok: ')} properties hold")
+    assert last_line(said) == "0 checks failed"
+
+
+@pytest.mark.parametrize("flags", [ADDRESS, THREAD], ids=["address", "thread"])
+def test_processes_of_threads_lose_no_update_under_the_macos_lock(
+    flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    macos.compile_over_fakes(tmp_path / "objects", flags)
+    program = macos.link_over_fakes("stress", [PROGRAMS / "lock_stress.c"], tmp_path, flags)
+    command: list[object] = [program, tmp_path, "100"]
+    if flags is THREAD and shutil.which("setarch"):
+        # Older ThreadSanitizers cannot start where addresses are randomized by many bits.
+        command = ["setarch", "--addr-no-randomize", *command]
+    assert "1600 of 1600 increments, 0 failures" in macos.run(command, tmp_path)
+
+
+def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
+    """The contract of all persistences, and that of the lock, with this extension module."""
+    site = macos.make_site(tmp_path / "site")
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(macos.ROOT)]
+    pytest_ += ["-c", str(macos.ROOT / "pyproject.toml"), "--basetemp", str(tmp_path / "tests")]
+    environment = {"PYTHONPATH": str(site), "FAKE_KEYCHAIN": ""}
+    pytest_ += ["-k", " and ".join(f"not {name}" for name in OF_LINUX)]
+    tests = [str(macos.ROOT / "tests" / name) for name in PYTHON_TESTS]
+    said = macos.run([*pytest_, *tests], macos.ROOT, **environment)
+    counts = re.search(r"(\d+) passed", last_line(said))
+    assert counts is not None
+    assert int(counts[1]) >= 40, said
+    assert "skipped" not in said.splitlines()[-1], said
+    assert os.environ.get("FAKE_KEYCHAIN") is None
+
+
+SECURITY = """#!/bin/sh
+echo "$@" >> "$LOG"
+case "$*" in
+  "list-keychains -d user") echo '    "/former/login.keychain-db"'; echo '    "/former/b c"' ;;
+  "default-keychain -d user") echo '    "/former/login.keychain-db"' ;;
+  unlock-keychain*) test -z "$LOCKED" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("locked", ["", "yes"])
+def test_the_script_for_a_mac_puts_the_former_keychain_back_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    command, log = tmp_path / "security", tmp_path / "log"
+    command.write_text(SECURITY)
+    command.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", str(log))
+    monkeypatch.setenv("LOCKED", locked)
+
+    def interrupted() -> None:
+        with throw_away_keychain(tmp_path) as made:
+            assert f"default-keychain -d user -s {made}" in log.read_text()
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit if locked else KeyboardInterrupt):
+        interrupted()
+    assert log.read_text().splitlines()[-3:] == [
+        "default-keychain -d user -s /former/login.keychain-db",
+        "list-keychains -d user -s /former/login.keychain-db /former/b c",
+        f"delete-keychain {tmp_path / 'throw-away.keychain-db'}",
+    ]

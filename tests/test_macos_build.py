@@ -1,0 +1,63 @@
+"""The macOS half compiles and links, for both architectures, on a machine that is no Mac."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from csrc.ffi_build import sources
+from tests.support import macos
+
+ARCHITECTURES = {"x86_64": 0x01000007, "aarch64": 0x0100000C}
+LIBRARIES = {
+    "/usr/lib/libSystem.B.dylib",
+    "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
+    "/System/Library/Frameworks/Security.framework/Versions/A/Security",
+}
+SOURCES = [macos.ROOT / name for name in sources("darwin")]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_library_links_for_macos_without_a_warning(architecture: str, tmp_path: Path) -> None:
+    library = macos.link(architecture, SOURCES, tmp_path, hidden=False)
+    assert library.cpu == ARCHITECTURES[architecture]
+    assert library.libraries == LIBRARIES
+    assert library.minimum_os == "11.0"
+    assert {"_SecItemUpdate", "_CFDictionaryCreate", "_kevent", "_renamex_np"} <= library.imported
+    assert "_msalex_keychain_save" in library.exported
+    print(f"\n{architecture}: {len(SOURCES)} files, {len(library.imported)} symbols imported")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_extension_module_links_for_macos(architecture: str, tmp_path: Path) -> None:
+    module = macos.write_module(tmp_path)
+    # cffi's C is not ours to warn of; Python's own symbols come with the interpreter.
+    files = (module, *SOURCES)
+    options = ("-isystem", sysconfig.get_path("include"), "-undefined", "dynamic_lookup", "-w")
+    library = macos.link(architecture, files, tmp_path, options)
+    assert library.cpu == ARCHITECTURES[architecture]
+    assert library.libraries == LIBRARIES
+    assert library.minimum_os == "11.0"
+    assert library.exported == {"_PyInit__msalex"}
+    print(f"\n{architecture}: exports {set(library.exported)}")
+
+
+def test_a_symbol_that_the_frameworks_lack_fails_the_link(tmp_path: Path) -> None:
+    source = tmp_path / "missing.c"
+    source.write_text(
+        "#include <Security/Security.h>\n"
+        "OSStatus SecItemInvented(CFDictionaryRef query);\n"
+        "OSStatus invent(void);\n"
+        "OSStatus invent(void) { return SecItemInvented(NULL); }\n"
+    )
+    with pytest.raises(AssertionError, match="SecItemInvented"):
+        macos.link("x86_64", [source], tmp_path, hidden=False)
+
+
+def test_a_warning_fails_the_compilation(tmp_path: Path) -> None:
+    source = tmp_path / "warning.c"
+    source.write_text("int narrow(long wide);\nint narrow(long wide) { return wide; }\n")
+    with pytest.raises(AssertionError, match="Wshorten-64-to-32"):
+        macos.link("aarch64", [source], tmp_path, hidden=False)

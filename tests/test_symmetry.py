@@ -1,0 +1,80 @@
+"""Twin files of the platforms have the same functions in the same order, and none is missing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from csrc.ffi_build import PLATFORMS, sources
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
+#: <concern>_<suffix>.c; a store that a platform lacks is its stub, <concern>_none.c.
+CONCERNS = ("lock", "file", "sync", "clock", "watch", "libsecret", "dpapi", "keychain")
+SUFFIXES = ("linux", "macos", "windows", "posix", "none")
+#: What one of the twins has for another file of its own platform, declared in a header of theirs.
+OF_ONE_PLATFORM = {"watch_linux.c": {"msalex__watch_new_leaving"}}
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+# Our style has definitions, and nothing else with a parenthesis, begin in the first column.
+DEFINITION = re.compile(r"^(?!static\b)[a-z_][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
+DECLARATION = re.compile(r"\b(msalex_\w+)\([^;{}]*\);")
+
+
+def text_of(path: Path) -> str:
+    return COMMENT.sub("", path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> list[str]:
+    """The non-static functions that a C file defines, in order."""
+    return DEFINITION.findall(text_of(path))
+
+
+def twins(concern: str) -> list[Path]:
+    found = (CSRC / f"{concern}_{suffix}.c" for suffix in SUFFIXES)
+    return [path for path in found if path.exists()]
+
+
+@pytest.mark.parametrize("concern", CONCERNS)
+def test_twins_have_the_same_functions_in_the_same_order(concern: str) -> None:
+    lists = {
+        path.name: [one for one in functions(path) if one not in OF_ONE_PLATFORM.get(path.name, ())]
+        for path in twins(concern)
+    }
+    print(f"\n{concern}: {', '.join(lists)}: {max(map(len, lists.values()), default=0)} functions")
+    assert all(lists.values()), lists
+    assert len({tuple(names) for names in lists.values()}) <= 1, lists
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_function_of_the_headers_is_defined_once_on_each_platform(platform: str) -> None:
+    declared = set()
+    for header in ("msalex.h", "internal.h"):
+        declared |= set(DECLARATION.findall(text_of(CSRC / header)))
+    defined = Counter(name for source in sources(platform) for name in functions(ROOT / source))
+    assert len(declared) > 30
+    assert {name: defined[name] for name in declared if defined[name] != 1} == {}
+    assert {name: count for name, count in defined.items() if count != 1} == {}
+    assert all(name.startswith("msalex_") for name in defined)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_lock_file_has_the_public_functions_and_no_other(platform: str) -> None:
+    """What its pieces share with each other is in files of theirs."""
+    header = text_of(CSRC / "msalex.h")
+    public = [name for name in DECLARATION.findall(header) if name.startswith("msalex_lock_")]
+    (lock,) = [
+        ROOT / source
+        for source in sources(platform)
+        if source in {f"csrc/{path.name}" for path in twins("lock")}
+    ]
+    assert functions(lock) == public
+
+
+def test_no_c_file_asks_for_its_platform() -> None:
+    """The build table chooses."""
+    for path in CSRC.glob("*.[ch]"):
+        for line in re.findall(r"^#\s*if.*", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert re.fullmatch(r"#ifndef MSALEX_(\w+_)?H", line), (path.name, line)
