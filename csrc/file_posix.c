@@ -30,6 +30,8 @@ enum {
     TEMP_NAME_SIZE = sizeof TEMP_PREFIX + TEMP_DIGITS + sizeof TEMP_SUFFIX,
     TEMP_TRIES = 10,
     TOUCH_TRIES = 100,
+    TURN_TRIES = 50, /* milliseconds */
+    LOST = -1,       /* no errno */
     DEAD_AFTER_S = 60 /* age of a temporary file that no living writer has locked */
 };
 
@@ -216,8 +218,6 @@ static int write_in_place(const char *path, const unsigned char *data, size_t si
     return code != 0 ? msalex__status_of_errno(code) : msalex__ok(error);
 }
 
-/* Is the lock, if there is one, still the caller's?  Writing takes long enough for a peer that
- * removes lock files it does not hold, and for the next one to enter, save and leave. */
 static bool is_held(msalex_lock *guard) {
     msalex_error ignored;
     return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
@@ -226,6 +226,43 @@ static bool is_held(msalex_lock *guard) {
 static int fail_lost(msalex_error *error) {
     return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
                         "somebody removed the lock file");
+}
+
+/* Locks the directory for the moment of a rename: a descriptor, or -1.  Those who have it there
+ * for longer were stopped, and network file systems may have no such lock: then go on without. */
+static int take_turn(const char *target) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    char directory[PATH_MAX];
+    int fd = directory_of(target, directory) != 0
+                 ? -1
+                 : open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        if (errno != EWOULDBLOCK || tries == TURN_TRIES) {
+            (void)close(fd);
+            return -1;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return fd;
+}
+
+/* Puts the new content in place: 0, LOST, or errno.  Between the look at the lock and the rename
+ * a peer may remove the lock file, and another of ours enter, save and leave; it would be
+ * renamed over.  So of those who save under a lock one at a time looks and renames: the other
+ * comes after, and who was robbed notices and makes its change again. */
+static int rename_guarded(const char *temp, const char *target, msalex_lock *guard) {
+    int code = 0, turn = guard == NULL ? -1 : take_turn(target);
+
+    if (!is_held(guard))
+        code = LOST;
+    else if (rename(temp, target) != 0)
+        code = errno;
+    if (turn >= 0) {
+        (void)flock(turn, LOCK_UN); /* explicitly: a child forked just now shares it */
+        (void)close(turn);
+    }
+    return code;
 }
 
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
@@ -268,13 +305,8 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
         goto err;
     }
     (void)flock(fd, LOCK_UN); /* .NET locks the data file while it reads */
-    if (!is_held(guard)) {
-        (void)unlink(temp);
-        (void)close(fd);
-        return fail_lost(error);
-    }
-    if (rename(temp, target) != 0) {
-        (void)msalex__fail_errno(error, code = errno, "rename");
+    if ((code = rename_guarded(temp, target, guard)) != 0) {
+        (void)msalex__fail_errno(error, code, "rename");
         goto err;
     }
     finish(fd, stamp);
@@ -284,6 +316,8 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
 err:
     (void)unlink(temp);
     (void)close(fd);
+    if (code == LOST)
+        return fail_lost(error);
     if (exists && (code == EBUSY || code == EPERM || code == EXDEV))
         return write_in_place(target, data, size, stamp, error);
     return msalex__status_of_errno(code);
