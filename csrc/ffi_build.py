@@ -73,6 +73,22 @@ PLATFORMS = {
             *("-framework", "CoreFoundation", "-framework", "Security"),
         ),
     ),
+    "win32": Platform(
+        sources=(
+            "lock_windows.c",
+            "lock_wait_windows.c",
+            "lock_peer_windows.c",
+            "file_windows.c",
+            "clock_windows.c",
+            "os_windows.c",
+            "dpapi_windows.c",
+            "keychain_none.c",
+            "libsecret_none.c",
+        ),
+        libraries=("crypt32", "advapi32"),
+        # For MSVC; what is not marked for export stays inside anyway.
+        compile_args=("/std:c11", "/D_CRT_SECURE_NO_WARNINGS"),
+    ),
 }
 
 

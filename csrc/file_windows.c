@@ -1,0 +1,523 @@
+/*
+ * Files whose readers never see half of a content, Windows. The promise is in msalex.h.
+ * Twin: file_posix.c.
+ *
+ * Sharing.  What is open without sharing something makes others fail with error 32, and a file
+ * that is being deleted gives error 5; virus scanners and indexers cause both at any time.  They
+ * pass, so each call tries again for RETRY_MS.  What does not pass is told at once: a directory,
+ * a read-only file.  (Error 5 is also what access lists say: such a denial takes RETRY_MS.)
+ *
+ * Access lists.  A new file may be read by its owner, the system and administrators only.  A
+ * save keeps the list of the file it replaces, and its hidden, system and encrypted attributes;
+ * as on POSIX without privileges, the new file belongs to whoever saved.
+ */
+#include "os_windows.h"
+
+#include <aclapi.h>
+#include <errno.h>
+#include <sddl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A temporary file is ".msalex-" and 16 hexadecimal digits and ".tmp"; its name does not hold
+ * that of the target, which may use up all 255 characters itself. */
+static const wchar_t TEMP_PREFIX[] = L".msalex-";
+static const wchar_t TEMP_SUFFIX[] = L".tmp";
+
+enum {
+    TEMP_DIGITS = 16,
+    TEMP_NAME_SIZE = sizeof TEMP_PREFIX / 2 + TEMP_DIGITS + sizeof TEMP_SUFFIX / 2,
+    TEMP_TRIES = 10,
+    RETRY_MS = 1000,
+    RETRY_PAUSE_MS = 5,
+    DEAD_AFTER_S = 60, /* age of a temporary file that no living writer has open */
+    KEPT_ATTRIBUTES = FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM | FILE_ATTRIBUTE_ENCRYPTED |
+                      FILE_ATTRIBUTE_NOT_CONTENT_INDEXED
+};
+
+/* ---- small parts ---- */
+
+static int64_t ticks_of(FILETIME time) {
+    return (int64_t)time.dwHighDateTime << 32 | time.dwLowDateTime; /* 100 ns since 1601 */
+}
+
+static bool fill_stamp(HANDLE file, msalex_stamp *stamp) {
+    const int64_t ticks_until_1970 = 116444736000000000;
+    BY_HANDLE_FILE_INFORMATION found;
+
+    if (!GetFileInformationByHandle(file, &found))
+        return false;
+    stamp->device = found.dwVolumeSerialNumber;
+    stamp->inode = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
+    stamp->size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
+    stamp->mtime_ns = (ticks_of(found.ftLastWriteTime) - ticks_until_1970) * 100;
+    return true;
+}
+
+/* Is that error of a call on `path` one that passes?  Sleeps a little if so. */
+static bool may_pass(DWORD code, const wchar_t *path, int64_t deadline) {
+    const DWORD attributes = GetFileAttributesW(path);
+
+    if (code != ERROR_ACCESS_DENIED && code != ERROR_SHARING_VIOLATION &&
+        code != ERROR_LOCK_VIOLATION)
+        return false;
+    if (attributes != INVALID_FILE_ATTRIBUTES &&
+        (attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY)) != 0 &&
+        code == ERROR_ACCESS_DENIED)
+        return false;
+    if (msalex__now_ms() >= deadline)
+        return false;
+    Sleep(RETRY_PAUSE_MS);
+    return true;
+}
+
+/* CreateFileW, again and again while it may pass. */
+static HANDLE open_patiently(const wchar_t *path, DWORD access, DWORD sharing,
+                             SECURITY_ATTRIBUTES *security, DWORD how) {
+    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+    HANDLE file;
+
+    do
+        file = CreateFileW(path, access, sharing, security, how, FILE_ATTRIBUTE_NORMAL, NULL);
+    while (file == INVALID_HANDLE_VALUE && may_pass(GetLastError(), path, deadline));
+    return file;
+}
+
+/* The same denial is told apart as on POSIX, where a directory has a code of its own. */
+static int fail_file(msalex_error *error, const wchar_t *path, DWORD code, const char *call) {
+    const DWORD attributes = GetFileAttributesW(path);
+
+    if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
+        return msalex__fail_errno(error, EISDIR, call);
+    return msalex__fail_windows(error, code, call);
+}
+
+/* 0 or GetLastError. */
+static DWORD write_all(HANDLE file, const unsigned char *data, size_t size) {
+    while (size > 0) {
+        DWORD part = size < MAXDWORD ? (DWORD)size : MAXDWORD, written;
+        if (!WriteFile(file, data, part, &written, NULL))
+            return GetLastError();
+        data += written;
+        size -= written;
+    }
+    return 0;
+}
+
+/* The length of the part of a path that names its directory, with the backslash. */
+static size_t directory_length(const wchar_t *path) {
+    const wchar_t *last = wcsrchr(path, L'\\'); /* there is one: the path is absolute */
+    return last == NULL ? 0 : (size_t)(last + 1 - path);
+}
+
+/* Follows links, so that a rename replaces the file and not the link.  A link that leads nowhere
+ * is an error: nobody knows whether its target is meant to come back.  The path is to be freed. */
+static int resolve(const char *given, wchar_t **path, msalex_error *error) {
+    const DWORD flags = FILE_NAME_NORMALIZED | VOLUME_NAME_DOS;
+    DWORD attributes, length;
+    wchar_t *target = NULL;
+    HANDLE file;
+
+    if ((*path = msalex__wide_path(given, error)) == NULL)
+        return msalex__status_of_errno((int)error->code);
+    attributes = GetFileAttributesW(*path);
+    if (attributes == INVALID_FILE_ATTRIBUTES || (attributes & FILE_ATTRIBUTE_REPARSE_POINT) == 0)
+        return msalex__ok(error);
+    if ((file = msalex__open_attributes(*path, 0)) != INVALID_HANDLE_VALUE) {
+        length = GetFinalPathNameByHandleW(file, NULL, 0, flags);
+        if (length > 0 && (target = malloc((length + 1) * sizeof *target)) != NULL)
+            length = GetFinalPathNameByHandleW(file, target, length + 1, flags);
+        msalex__close(file);
+    }
+    if (target != NULL && length > 0) {
+        free(*path);
+        *path = target;
+        return msalex__ok(error);
+    }
+    (void)msalex__fail_windows(error, GetLastError(), "GetFinalPathNameByHandleW");
+    free(target);
+    free(*path);
+    *path = NULL;
+    if (error->code == ENOENT)
+        return msalex__fail(error, MSALEX_INVALID, ENOENT, "GetFinalPathNameByHandleW",
+                            "a symbolic link that leads nowhere");
+    return msalex__status_of_errno((int)error->code);
+}
+
+uint64_t msalex__nonce(void) {
+    static volatile LONG calls; /* the clock may tick slower than we are called */
+    LARGE_INTEGER now;
+    FILETIME time;
+    uint64_t mixed;
+
+    (void)QueryPerformanceCounter(&now);
+    GetSystemTimeAsFileTime(&time);
+    mixed = (uint64_t)now.QuadPart ^ (uint64_t)ticks_of(time) << 20;
+    mixed ^= (uint64_t)GetCurrentProcessId() << 40 ^ (uint64_t)InterlockedIncrement(&calls) << 56;
+    /* The finalizer of splitmix64 (Steele, Lea, Flood 2014), so that all digits differ. */
+    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
+    return mixed ^ mixed >> 31;
+}
+
+/* ---- access lists ---- */
+
+/* For a new file: this user, the system (SY) and administrators (BA), inheriting nothing (P).
+ * NULL with GetLastError. */
+static PSECURITY_DESCRIPTOR private_descriptor(void) {
+    union {
+        TOKEN_USER user;
+        BYTE bytes[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+    } owner;
+    PSECURITY_DESCRIPTOR descriptor = NULL;
+    wchar_t text[300], *sid = NULL;
+    HANDLE token = NULL;
+    DWORD size;
+
+    if (!OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token))
+        return NULL;
+    if (GetTokenInformation(token, TokenUser, &owner, sizeof owner, &size) &&
+        ConvertSidToStringSidW(owner.user.User.Sid, &sid)) {
+        (void)swprintf(text, 300, L"D:P(A;;FA;;;%ls)(A;;FA;;;SY)(A;;FA;;;BA)", sid);
+        (void)ConvertStringSecurityDescriptorToSecurityDescriptorW(text, SDDL_REVISION_1,
+                                                                   &descriptor, NULL);
+        (void)LocalFree(sid);
+    }
+    msalex__close(token);
+    return descriptor;
+}
+
+/* What a file that replaces `path` is made with, to be freed by LocalFree. */
+static PSECURITY_DESCRIPTOR descriptor_for(const wchar_t *path, bool exists) {
+    PSECURITY_DESCRIPTOR descriptor = NULL;
+
+    if (exists && GetNamedSecurityInfoW(path, SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, NULL,
+                                        NULL, NULL, NULL, &descriptor) == ERROR_SUCCESS)
+        return descriptor;
+    return private_descriptor(); /* also where the list may not be read: rather too narrow */
+}
+
+/* ---- temporary files ---- */
+
+/* Makes a new one in the directory of `path` and opens it, without sharing deletion, which shows
+ * that its writer lives.  Its name is to be freed.  INVALID_HANDLE_VALUE with GetLastError. */
+static HANDLE open_temp(const wchar_t *path, DWORD attributes, SECURITY_ATTRIBUTES *security,
+                        wchar_t **temp) {
+    const size_t length = directory_length(path);
+    HANDLE file = INVALID_HANDLE_VALUE;
+
+    if ((*temp = malloc((length + TEMP_NAME_SIZE) * sizeof **temp)) == NULL) {
+        SetLastError(ERROR_NOT_ENOUGH_MEMORY);
+        return file;
+    }
+    memcpy(*temp, path, length * sizeof **temp);
+    for (int tries = 0; file == INVALID_HANDLE_VALUE && tries < TEMP_TRIES; tries++) {
+        (void)swprintf(*temp + length, TEMP_NAME_SIZE, L"%ls%016llx%ls", TEMP_PREFIX,
+                       (unsigned long long)msalex__nonce(), TEMP_SUFFIX);
+        file = CreateFileW(*temp, GENERIC_WRITE, FILE_SHARE_READ, security, CREATE_NEW, attributes,
+                           NULL);
+        if (GetLastError() != ERROR_FILE_EXISTS)
+            break;
+    }
+    return file;
+}
+
+static bool is_temp_name(const wchar_t *name) {
+    const size_t prefix = sizeof TEMP_PREFIX / sizeof TEMP_PREFIX[0] - 1;
+    return wcsncmp(name, TEMP_PREFIX, prefix) == 0 &&
+           wcsspn(name + prefix, L"0123456789abcdef") == TEMP_DIGITS &&
+           wcscmp(name + prefix + TEMP_DIGITS, TEMP_SUFFIX) == 0;
+}
+
+/* Its writer is dead when the file is old and nobody has it open; that is found out by opening
+ * it in a way that its writer does not share. */
+static bool is_old(const WIN32_FIND_DATAW *found) {
+    FILETIME now;
+    GetSystemTimeAsFileTime(&now);
+    return (ticks_of(now) - ticks_of(found->ftLastWriteTime)) / 10000000 >= DEAD_AFTER_S;
+}
+
+/* ---- replacing ---- */
+
+/* A rename leaves no trace that a watcher of "changed" files sees (.NET's listens for it);
+ * setting the time does. */
+static void finish(HANDLE file, msalex_stamp *stamp) {
+    FILETIME now;
+    GetSystemTimeAsFileTime(&now);
+    (void)SetFileTime(file, NULL, NULL, &now);
+    (void)fill_stamp(file, stamp);
+}
+
+/* Where a file may be written, but its directory takes no new one.  Longer content first, then
+ * the end: a reader in between finds a mixture, which is why this is the last resort. */
+static int write_in_place(const wchar_t *path, const unsigned char *data, size_t size,
+                          msalex_stamp *stamp, msalex_error *error) {
+    const char *call = "WriteFile";
+    HANDLE file = open_patiently(path, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING);
+    DWORD code;
+
+    if (file == INVALID_HANDLE_VALUE)
+        return fail_file(error, path, GetLastError(), "CreateFileW");
+    code = write_all(file, data, size);
+    if (code == 0 && !(SetEndOfFile(file) && FlushFileBuffers(file))) {
+        code = GetLastError();
+        call = "FlushFileBuffers";
+    }
+    if (code == 0)
+        finish(file, stamp);
+    msalex__close(file);
+    return code == 0 ? msalex__ok(error) : msalex__fail_windows(error, code, call);
+}
+
+/* MoveFileExW, again and again while it may pass: 0 or GetLastError. */
+static DWORD rename_patiently(const wchar_t *from, const wchar_t *to) {
+    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+    DWORD code = 0;
+
+    while (!MoveFileExW(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) {
+        code = GetLastError();
+        if (!may_pass(code, to, deadline))
+            return code;
+    }
+    return 0;
+}
+
+static int replace(const wchar_t *target, const unsigned char *data, size_t size,
+                   msalex_stamp *stamp, msalex_error *error) {
+    const DWORD old = GetFileAttributesW(target);
+    const bool exists = old != INVALID_FILE_ATTRIBUTES;
+    SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
+    HANDLE file, renamed = INVALID_HANDLE_VALUE;
+    const char *call = "WriteFile";
+    wchar_t *temp = NULL;
+    DWORD code;
+
+    /* A rename would fail on the first, and on Wine replace the second. */
+    if (exists && (old & FILE_ATTRIBUTE_DIRECTORY) != 0)
+        return msalex__fail_errno(error, EISDIR, "CreateFileW");
+    if (exists && (old & FILE_ATTRIBUTE_READONLY) != 0)
+        return msalex__fail(error, MSALEX_DENIED, EACCES, "CreateFileW", "the file is read-only");
+
+    if ((security.lpSecurityDescriptor = descriptor_for(target, exists)) == NULL)
+        return msalex__fail_windows(error, GetLastError(), "GetTokenInformation");
+    file = open_temp(target, FILE_ATTRIBUTE_NORMAL | (exists ? old & KEPT_ATTRIBUTES : 0),
+                     &security, &temp);
+    code = GetLastError();
+    (void)LocalFree(security.lpSecurityDescriptor);
+    if (file == INVALID_HANDLE_VALUE) {
+        free(temp);
+        if (exists && (code == ERROR_ACCESS_DENIED || code == ERROR_WRITE_PROTECT))
+            return write_in_place(target, data, size, stamp, error);
+        return msalex__fail_windows(error, code, "CreateFileW");
+    }
+    if ((code = write_all(file, data, size)) != 0)
+        goto err;
+    /* Before the rename, or a power cut could leave the new name on an empty file. */
+    call = "FlushFileBuffers";
+    if (!FlushFileBuffers(file)) {
+        code = GetLastError();
+        goto err;
+    }
+    /* Renaming needs the file closed, and its times are set afterwards: by a handle that is in
+     * nobody's way, as it can only do that. */
+    call = "CreateFileW";
+    renamed = msalex__open_attributes(temp, FILE_WRITE_ATTRIBUTES);
+    if (renamed == INVALID_HANDLE_VALUE) {
+        code = GetLastError();
+        goto err;
+    }
+    msalex__close(file);
+    file = INVALID_HANDLE_VALUE;
+    call = "MoveFileExW";
+    if ((code = rename_patiently(temp, target)) != 0)
+        goto err;
+    finish(renamed, stamp);
+    msalex__close(renamed);
+    free(temp);
+    return msalex__ok(error);
+
+err:
+    msalex__close(file);
+    msalex__close(renamed);
+    (void)DeleteFileW(temp);
+    free(temp);
+    return fail_file(error, target, code, call);
+}
+
+int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
+                        msalex_stamp *stamp, msalex_error *error) {
+    wchar_t *target;
+    int status;
+
+    *stamp = (msalex_stamp){0};
+    if ((status = resolve(path, &target, error)) != MSALEX_OK)
+        return status;
+    status = replace(target, data, size, stamp, error);
+    free(target);
+    return status;
+}
+
+/* ---- the rest of the interface ---- */
+
+int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error) {
+    wchar_t *wide = msalex__wide_path(path, error);
+    HANDLE file;
+    int status;
+
+    *stamp = (msalex_stamp){0};
+    if (wide == NULL)
+        return msalex__status_of_errno((int)error->code);
+    file = msalex__open_attributes(wide, 0);
+    if (file == INVALID_HANDLE_VALUE || !fill_stamp(file, stamp))
+        status = msalex__fail_windows(error, GetLastError(), "GetFileInformationByHandle");
+    else
+        status = msalex__ok(error);
+    msalex__close(file);
+    free(wide);
+    return status;
+}
+
+/* Reads to the end, whatever its size was: a writer in place may be at work. */
+static DWORD read_all(HANDLE file, size_t expected, msalex_buffer *content) {
+    size_t room = expected + 1; /* one more, so that the end shows in the first read */
+    DWORD count;
+
+    if ((content->data = malloc(room)) == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    for (;;) {
+        if (content->size == room) {
+            msalex_buffer larger = {.data = malloc(room * 2), .size = content->size};
+            if (larger.data == NULL)
+                return ERROR_NOT_ENOUGH_MEMORY;
+            memcpy(larger.data, content->data, content->size);
+            msalex_buffer_free(content);
+            *content = larger;
+            room *= 2;
+        }
+        if (!ReadFile(file, content->data + content->size,
+                      room - content->size < MAXDWORD ? (DWORD)(room - content->size) : MAXDWORD,
+                      &count, NULL))
+            return GetLastError();
+        if (count == 0)
+            return 0;
+        content->size += count;
+    }
+}
+
+int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,
+                     msalex_error *error) {
+    wchar_t *wide = msalex__wide_path(path, error);
+    HANDLE file;
+    DWORD code = 0;
+    int status;
+
+    *content = (msalex_buffer){0};
+    *stamp = (msalex_stamp){0};
+    if (wide == NULL)
+        return msalex__status_of_errno((int)error->code);
+    file = open_patiently(wide, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING);
+    if (file == INVALID_HANDLE_VALUE) {
+        status = fail_file(error, wide, GetLastError(), "CreateFileW");
+    } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and their like */
+        status = msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
+    } else if (!fill_stamp(file, stamp) ||
+               (code = read_all(file, (size_t)stamp->size, content)) != 0) {
+        status = msalex__fail_windows(error, code != 0 ? code : GetLastError(), "ReadFile");
+        msalex_buffer_free(content);
+        *stamp = (msalex_stamp){0};
+    } else {
+        status = msalex__ok(error);
+    }
+    msalex__close(file);
+    free(wide);
+    return status;
+}
+
+int msalex_file_touch(const char *path, msalex_error *error) {
+    SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
+    wchar_t *wide = msalex__wide_path(path, error);
+    msalex_stamp ignored;
+    HANDLE file;
+    int status;
+
+    if (wide == NULL)
+        return msalex__status_of_errno((int)error->code);
+    security.lpSecurityDescriptor = private_descriptor();
+    file = open_patiently(wide, FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES, MSALEX__SHARE_ALL,
+                          &security, OPEN_ALWAYS);
+    if (file == INVALID_HANDLE_VALUE) {
+        status = fail_file(error, wide, GetLastError(), "CreateFileW");
+    } else {
+        finish(file, &ignored);
+        status = msalex__ok(error);
+    }
+    msalex__close(file);
+    (void)LocalFree(security.lpSecurityDescriptor);
+    free(wide);
+    return status;
+}
+
+static int delete_patiently(const wchar_t *path, msalex_error *error) {
+    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+
+    while (!DeleteFileW(path)) {
+        DWORD code = GetLastError();
+        if (!may_pass(code, path, deadline))
+            return fail_file(error, path, code, "DeleteFileW");
+    }
+    return msalex__ok(error);
+}
+
+/* Removes what a link leads to as well as the link: the secret is what must be gone. */
+int msalex_file_delete(const char *path, msalex_error *error) {
+    wchar_t *given = msalex__wide_path(path, error), *target = NULL;
+    int status = MSALEX_OK;
+
+    if (given == NULL)
+        return msalex__status_of_errno((int)error->code);
+    if (resolve(path, &target, error) == MSALEX_OK && wcscmp(target, given) != 0)
+        status = delete_patiently(target, error);
+    if (status == MSALEX_OK)
+        status = delete_patiently(given, error);
+    free(target);
+    free(given);
+    return status;
+}
+
+static void sweep(const wchar_t *target, wchar_t *path) {
+    const size_t length = directory_length(target);
+    WIN32_FIND_DATAW found;
+    HANDLE entries, file;
+
+    memcpy(path, target, length * sizeof *path);
+    (void)swprintf(path + length, MAX_PATH, L"%ls*%ls", TEMP_PREFIX, TEMP_SUFFIX);
+    if ((entries = FindFirstFileW(path, &found)) == INVALID_HANDLE_VALUE)
+        return;
+    do {
+        if (!is_temp_name(found.cFileName) || !is_old(&found))
+            continue;
+        (void)swprintf(path + length, MAX_PATH, L"%ls", found.cFileName);
+        file = CreateFileW(path, DELETE, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
+                           FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+        if (file != INVALID_HANDLE_VALUE)
+            (void)msalex__delete_open_file(file);
+        msalex__close(file);
+    } while (FindNextFileW(entries, &found));
+    (void)FindClose(entries);
+}
+
+int msalex_file_sweep(const char *path, msalex_error *error) {
+    wchar_t *target, *room;
+    int status;
+
+    if ((status = resolve(path, &target, error)) != MSALEX_OK)
+        return status;
+    if ((room = malloc((directory_length(target) + MAX_PATH) * sizeof *room)) == NULL)
+        status = msalex__fail_errno(error, ENOMEM, "malloc");
+    else
+        sweep(target, room);
+    free(room);
+    free(target);
+    return status;
+}

@@ -1,0 +1,52 @@
+/*
+ * What the Windows files share: os_windows.c.
+ *
+ * Paths come as UTF-8 and go to Windows as UTF-16, absolute, and in the form that has no limit
+ * of 260 characters where they need it.  Failures of the file calls are told as errno values, as
+ * on POSIX (Python's exceptions and remedies go by these), with the words of Windows and its own
+ * number in the message.
+ */
+#ifndef MSALEX_OS_WINDOWS_H
+#define MSALEX_OS_WINDOWS_H
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+#include <stdbool.h>
+
+#include "internal.h"
+
+/* Everybody may do everything with the file while we have it open. */
+enum { MSALEX__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE };
+
+/* The path for Windows, to be freed; NULL with the error filled. */
+wchar_t *msalex__wide_path(const char *path, msalex_error *error);
+
+/* The errno that a GetLastError code means; EIO when the table does not know it. */
+int msalex__errno_of_windows(DWORD code);
+
+/* Fills the error from a GetLastError code: the status, the errno, and Windows' own words. */
+int msalex__fail_windows(msalex_error *error, DWORD code, const char *call);
+
+/* The words alone, in UTF-8, without the line break that Windows puts at their end. */
+void msalex__words_of_windows(DWORD code, char *words, size_t size);
+
+/* Which file an open handle is: two handles of one file agree in these. */
+struct msalex__identity {
+    uint64_t device;
+    uint64_t index;
+};
+bool msalex__identify(HANDLE file, struct msalex__identity *identity);
+
+/* The file at the path, as far as its attributes go: nobody's share mode is in the way of that,
+ * and nobody is in ours.  INVALID_HANDLE_VALUE with GetLastError. */
+HANDLE msalex__open_attributes(const wchar_t *path, DWORD access);
+
+/* Takes the name away at once if the file system can, else when the last handle is closed.
+ * Needs a handle with DELETE access.  False with GetLastError. */
+bool msalex__delete_open_file(HANDLE file);
+
+/* Closes a handle that may be INVALID_HANDLE_VALUE, and leaves GetLastError as it was. */
+void msalex__close(HANDLE handle);
+
+#endif
