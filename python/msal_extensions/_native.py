@@ -26,7 +26,9 @@ from .errors import (
     LockFileError,
     LockLost,
     PersistenceDamaged,
+    PersistenceDecryptionError,
     PersistenceDenied,
+    PersistenceEncryptionError,
     PersistenceError,
     PersistenceIsADirectory,
     PersistenceNotFound,
@@ -102,6 +104,26 @@ _KEYCHAIN_REMEDIES = {
     -25292: "Make the keychain's file, in ~/Library/Keychains, writable.",
     -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
 }
+#: Why DPAPI could not decrypt, in the order of how often people meet it; by signed HRESULT.
+_DPAPI_REMEDIES = {
+    0x8009000B - 2**32: "The key that this user had when it was saved does not open now: the"
+    " password was reset since, or the program runs as another user or in an elevated shell. Run"
+    " it as it was run then; if the password was reset, delete the file and sign in again.",
+    13: "It was saved by another user, on another machine or with another entropy, or it is"
+    " damaged. Use those, or delete the file and sign in again.",
+    2: "The key is not on this machine, or the profile of this user is not loaded. Decrypt it"
+    " where it was saved and with the profile loaded, or delete the file and sign in again.",
+    0x80090009 - 2**32: "The program runs as another user than the one who saved it, or without"
+    " that user's profile. Run it as it was run then, or delete the file and sign in again.",
+}
+_DPAPI_REMEDY = (
+    "Only the user who saved it can decrypt it, on the same machine and with the same entropy."
+    " If that is so, delete the file and sign in again."
+)
+_DPAPI_PLAINTEXT = (
+    "The file looks like plain text: a program without encryption wrote it. Give it another"
+    " location, or delete the file and sign in again."
+)
 
 
 class Stamp(NamedTuple):
@@ -367,6 +389,9 @@ def _libsecret(operation: int, item: LibsecretItem, secret: bytes, timeout: floa
 
 # ---- the Windows Data Protection API ----
 
+DPAPI_CURRENT_USER: int = lib.MSALEX_DPAPI_CURRENT_USER
+DPAPI_LOCAL_MACHINE: int = lib.MSALEX_DPAPI_LOCAL_MACHINE
+
 
 def dpapi_require() -> None:
     """Raises PersistenceUnavailable where there is none."""
@@ -375,10 +400,12 @@ def dpapi_require() -> None:
 
 
 def dpapi_protect(data: bytes, entropy: bytes, scope: int) -> bytes:
-    """Encrypts for this user (scope 0) or this machine (scope 1)."""
+    """Encrypts for this user or this machine."""
     error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     status = lib.msalex_dpapi_protect(data, len(data), entropy, len(entropy), scope, blob, error)
-    _check_store(status, error, "DPAPI")
+    if status != lib.MSALEX_OK:
+        remedy = "Is the profile of this user loaded, and its disk not full?"
+        raise PersistenceEncryptionError(int(error.code), _describe(error, remedy), "DPAPI")
     return _take(blob)
 
 
@@ -386,7 +413,12 @@ def dpapi_unprotect(blob: bytes, entropy: bytes) -> bytes:
     """Decrypts what dpapi_protect made with the same entropy."""
     error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     status = lib.msalex_dpapi_unprotect(blob, len(blob), entropy, len(entropy), data, error)
-    _check_store(status, error, "DPAPI")
+    if status != lib.MSALEX_OK:
+        code = int(error.code)
+        remedy = _DPAPI_REMEDIES.get(code, _DPAPI_REMEDY)
+        if blob.lstrip().startswith((b"{", b"[")):
+            remedy = _DPAPI_PLAINTEXT
+        raise PersistenceDecryptionError(code, _describe(error, remedy), "DPAPI")
     return _take(data)
 
 

@@ -48,11 +48,32 @@ class PersistenceNotFound(PersistenceError):
         super().__init__(errno.ENOENT, message or "Persistence not found", location)
 
 
-class PersistenceEncryptionError(PersistenceError):
+class DataProtectionError(PersistenceError):
+    """The Windows Data Protection API said no.
+
+    ``winerror`` is what it said, as the signed number that Windows' own Python modules use;
+    ``errno`` is the same, as in 1.3.1.
+    """
+
+    def __init__(
+        self,
+        err_no: int | None = None,
+        message: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        super().__init__(err_no, message, location)
+        self.winerror = err_no
+
+    def __str__(self) -> str:
+        number = "" if self.winerror is None else f"[WinError {self.winerror}] "
+        return f"{number}{self.strerror}: {self.location}"
+
+
+class PersistenceEncryptionError(DataProtectionError):
     """``save()`` could not encrypt."""
 
 
-class PersistenceDecryptionError(PersistenceError):
+class PersistenceDecryptionError(DataProtectionError):
     """``load()`` could not decrypt: another user, another key, or damaged content."""
 
 

@@ -7,6 +7,7 @@ module is imported, so by having one an app developer knows whether the data is 
 from __future__ import annotations
 
 import contextlib
+import enum
 import hashlib
 import os
 import secrets
@@ -270,20 +271,34 @@ def _directory_error(error: OSError) -> PersistenceError:
     return kind(error.errno, f"{error.strerror}. {remedy}", error.filename)
 
 
+class DataProtectionScope(enum.Enum):
+    """Who can decrypt."""
+
+    CURRENT_USER = _native.DPAPI_CURRENT_USER
+    LOCAL_MACHINE = _native.DPAPI_LOCAL_MACHINE
+
+
 class FilePersistenceWithDataProtection(FilePersistence):
     """Text in a file, encrypted by the Windows Data Protection API (DPAPI).
 
     :param location: The file; ``~`` is expanded, missing directories are made.
     :param entropy: A second key; whoever decrypts needs the same.
+    :param scope: Who else can decrypt, given the entropy: nobody (the default, as in 1.3.1), or
+        every user of this machine, who still needs permission to read the file.
     :raises PersistenceUnavailable: on other systems.
     """
 
     is_encrypted = True
 
-    def __init__(self, location: str | os.PathLike[str], entropy: str = "") -> None:
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        entropy: str = "",
+        scope: DataProtectionScope = DataProtectionScope.CURRENT_USER,
+    ) -> None:
         from .windows import WindowsDataProtectionAgent
 
-        self._dp_agent = WindowsDataProtectionAgent(entropy=entropy)
+        self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, scope=scope)
         super().__init__(location)
 
     def save(self, content: str) -> None:
@@ -295,17 +310,17 @@ class FilePersistenceWithDataProtection(FilePersistence):
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
         try:
             return self._dp_agent.unprotect(data)
-        except OSError as error:
+        except PersistenceDecryptionError as error:
             raise PersistenceDecryptionError(
-                error.errno, f"Decryption failed: {error.strerror}", self._location
+                error.winerror, f"Decryption failed: {error.strerror}", self._location
             ) from error
 
     def _protect(self, content: str) -> bytes:
         try:
             return self._dp_agent.protect(content)
-        except OSError as error:
+        except PersistenceEncryptionError as error:
             raise PersistenceEncryptionError(
-                error.errno, f"Encryption failed: {error.strerror}", self._location
+                error.winerror, f"Encryption failed: {error.strerror}", self._location
             ) from error
 
     def _probe(self) -> BasePersistence:

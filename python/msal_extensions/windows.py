@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _native
-from .persistence import _decode, _encode
+from .persistence import DataProtectionScope, _decode, _encode
 
 
 class WindowsDataProtectionAgent:
@@ -12,17 +12,29 @@ class WindowsDataProtectionAgent:
     https://learn.microsoft.com/en-us/windows/win32/api/dpapi/nf-dpapi-cryptprotectdata
 
     :param entropy: A second key; whoever decrypts needs the same.
+    :param scope: Who else can decrypt, given the entropy: nobody, or every user of this machine.
     :raises PersistenceUnavailable: where there is no Data Protection API.
     """
 
-    def __init__(self, entropy: str | None = None) -> None:
+    def __init__(
+        self,
+        entropy: str | None = None,
+        scope: DataProtectionScope = DataProtectionScope.CURRENT_USER,
+    ) -> None:
         _native.dpapi_require()
         self._entropy = (entropy or "").encode("utf-8")
+        self._scope = DataProtectionScope(scope)
 
     def protect(self, message: str) -> bytes:
-        """Encrypts a text."""
-        return _native.dpapi_protect(_encode(message), self._entropy, 0)
+        """Encrypts a text.
+
+        :raises PersistenceEncryptionError: with the ``winerror``.
+        """
+        return _native.dpapi_protect(_encode(message), self._entropy, self._scope.value)
 
     def unprotect(self, cipher_text: bytes) -> str:
-        """Decrypts what protect() returned."""
+        """Decrypts what protect() returned, in whichever scope.
+
+        :raises PersistenceDecryptionError: with the ``winerror``, and what to do about it.
+        """
         return _decode(_native.dpapi_unprotect(cipher_text, self._entropy), "DPAPI")

@@ -1,0 +1,84 @@
+"""Builds the extension and the wheel for Windows, on a Linux machine.
+
+The wheels that are published are built on Windows (wheels.yml); these are for the tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from build.util import project_wheel_metadata
+
+from tests.windows import toolchain
+from tests.windows.toolchain import ROOT, TOOL_S
+
+sys.path.insert(0, str(ROOT / "csrc"))
+import ffi_build
+
+MINGW = ["x86_64-w64-mingw32-gcc"]
+WARNINGS = (
+    *("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"),
+)
+#: Windows 10, the oldest that Python 3.10 supports in earnest.
+DEFINES = ("-D_WIN32_WINNT=0x0A00", "-DPy_LIMITED_API=0x030a0000")
+LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
+
+
+def sources() -> list[Path]:
+    return [ROOT / name for name in ffi_build.sources("win32")]
+
+
+def check_warnings(compiler: Sequence[str], directory: Path) -> None:
+    """Compiles every C file for Windows; a warning is a failure."""
+    for source in sources():
+        flags = [*WARNINGS, *DEFINES, "-O2", "-I", str(ROOT / "csrc"), "-c", str(source)]
+        toolchain.run([*compiler, *flags, "-o", directory / "warnings.o"], TOOL_S)
+
+
+def extension(
+    compiler: Sequence[str], directory: Path, library: Sequence[str], *flags: str
+) -> Path:
+    """Builds _msalex.pyd with the compiler; `library` is what brings python3.dll's names."""
+    generated, made = directory / "_msalex.c", directory / "_msalex.pyd"
+    ffi_build.builder("win32").emit_c_code(str(generated))
+    includes = ["-I", str(ROOT / "csrc"), "-I", str(toolchain.headers())]
+    inputs = [generated, *sources(), *library, *LIBRARIES]
+    command = [*compiler, "-shared", "-O2", *DEFINES, *includes, *flags, "-o", made, *inputs]
+    toolchain.run(command, 2 * TOOL_S, cwd=directory)
+    return made
+
+
+def wheel(extension: Path, directory: Path, tag: str) -> Path:
+    """Packs the extension and the Python files into a wheel with that tag."""
+    metadata = project_wheel_metadata(ROOT)
+    name = f"msal_extensions-{metadata['Version']}"
+    files = {
+        f"msal_extensions/{path.name}": path.read_bytes()
+        for path in (ROOT / "python" / "msal_extensions").iterdir()
+        if path.suffix in (".py", ".typed")
+    }
+    files["msal_extensions/_msalex.pyd"] = extension.read_bytes()
+    files[f"{name}.dist-info/METADATA"] = metadata.as_bytes()
+    files[f"{name}.dist-info/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
+    files[f"{name}.dist-info/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: tests.windows\nRoot-Is-Purelib: false\nTag: {tag}\n"
+    ).encode()
+    record = io.StringIO()
+    rows = csv.writer(record, lineterminator="\n")
+    for path, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.writerow([path, f"sha256={digest}", len(content)])
+    rows.writerow([f"{name}.dist-info/RECORD", "", ""])
+    made = directory / f"{name}-{tag}.whl"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+        archive.writestr(f"{name}.dist-info/RECORD", record.getvalue())
+    return made
