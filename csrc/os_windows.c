@@ -71,7 +71,10 @@ int msalex__fail_windows(msalex_error *error, DWORD code, const char *call) {
 
 /* ---- paths ---- */
 
-enum { LONGEST_PLAIN_PATH = 247 }; /* what a directory may have without the prefix */
+enum {
+    LONGEST_NAME = 255,      /* of one part, on every file system of Windows */
+    LONGEST_PLAIN_PATH = 247 /* what a directory may have without the prefix */
+};
 
 static wchar_t *utf16_of(const char *text) {
     int length = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, NULL, 0);
@@ -81,6 +84,16 @@ static wchar_t *utf16_of(const char *text) {
         return NULL;
     (void)MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, length);
     return wide;
+}
+
+/* File systems have all kinds of codes for this, "not found" among them. */
+static bool has_long_name(const wchar_t *path) {
+    size_t length = 0;
+    while (*path != L'\0' && length <= LONGEST_NAME) {
+        length = *path == L'\\' ? 0 : length + 1;
+        path++;
+    }
+    return length > LONGEST_NAME;
 }
 
 wchar_t *msalex__wide_path(const char *path, msalex_error *error) {
@@ -115,7 +128,11 @@ wchar_t *msalex__wide_path(const char *path, msalex_error *error) {
     length = (DWORD)wcslen(prefix);
     memcpy(full, prefix, length * sizeof *full);
     memmove(full + length, start, (wcslen(start) + 1) * sizeof *full);
-    return full;
+    if (!has_long_name(full))
+        return full;
+    (void)msalex__fail_windows(error, ERROR_FILENAME_EXCED_RANGE, "GetFullPathNameW");
+    free(full);
+    return NULL;
 }
 
 /* ---- handles ---- */

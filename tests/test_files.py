@@ -23,7 +23,7 @@ from msal_extensions import (
     PersistenceIsADirectory,
     PersistenceNotFound,
 )
-from tests.support.capability import needs
+from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 
 SIZE = 300_000  # characters
 
@@ -73,6 +73,7 @@ def location(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
+@requires("os.fork")
 def test_a_reader_beside_a_busy_writer_never_sees_a_torn_file(location: Path) -> None:
     persistence = FilePersistence(location)
     persistence.save(version(0))
@@ -91,6 +92,7 @@ def test_a_reader_beside_a_busy_writer_never_sees_a_torn_file(location: Path) ->
 
 
 @pytest.mark.timeout(600)
+@requires("os.fork")
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_litter(location: Path) -> None:
     persistence = FilePersistence(location)
     persistence.save(version(0))
@@ -113,6 +115,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_litter(locatio
     assert os.listdir(location.parent) == [location.name]
 
 
+@requires("fcntl")
 def test_a_sweep_spares_a_living_writer_young_files_and_other_names(location: Path) -> None:
     living = location.parent / ".msalex-00000000000000aa.tmp"
     young = location.parent / ".msalex-00000000000000bb.tmp"
@@ -165,6 +168,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@requires("os.geteuid")
 def test_a_full_disk_is_an_error_and_the_old_content_stays(small_disk: Path) -> None:
     persistence = FilePersistence(small_disk / "cache.bin")
     persistence.save("the old content")
@@ -181,6 +185,7 @@ def test_text_comes_back_unchanged_whatever_the_locale(location: Path) -> None:
     assert location.read_bytes() == text.encode("utf-8")
 
 
+@requires(FILE_MODES)
 def test_a_new_file_and_a_new_directory_are_for_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -192,6 +197,7 @@ def test_a_new_file_and_a_new_directory_are_for_their_owner_only(tmp_path: Path)
     assert stat.S_IMODE((tmp_path / "a" / "b" / "cache.bin").stat().st_mode) == 0o600
 
 
+@requires(FILE_MODES)
 def test_a_save_keeps_mode_and_owner_of_the_file(location: Path) -> None:
     location.write_text("old")
     location.chmod(0o640)
@@ -202,6 +208,7 @@ def test_a_save_keeps_mode_and_owner_of_the_file(location: Path) -> None:
     assert (stat.S_IMODE(after.st_mode), after.st_uid, after.st_gid) == (0o640, *owner)
 
 
+@requires(SYMBOLIC_LINKS)
 def test_a_save_through_a_symbolic_link_replaces_its_target(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target, link = tmp_path / "elsewhere" / "real.bin", tmp_path / "link.bin"
@@ -215,6 +222,7 @@ def test_a_save_through_a_symbolic_link_replaces_its_target(tmp_path: Path) -> N
     assert not link.is_symlink()
 
 
+@requires(SYMBOLIC_LINKS)
 def test_a_dangling_link_is_refused_and_nothing_is_written_at_its_end(tmp_path: Path) -> None:
     link = tmp_path / "link.bin"
     link.symlink_to(tmp_path / "missing.bin")
@@ -227,6 +235,7 @@ def test_a_dangling_link_is_refused_and_nothing_is_written_at_its_end(tmp_path: 
     assert os.listdir(tmp_path) == ["link.bin"]
 
 
+@requires("os.geteuid")
 def test_where_a_rename_cannot_be_the_file_is_written_in_place(tmp_path: Path) -> None:
     needs(None if os.geteuid() == 0 else "only root can bind-mount a file")
     source, point = tmp_path / "source.bin", tmp_path / "mounted.bin"
@@ -291,6 +300,7 @@ def test_a_file_where_a_directory_belongs_is_a_typed_error(tmp_path: Path) -> No
         FilePersistence(tmp_path / "file" / "cache.bin")
 
 
+@requires("os.mkfifo")
 def test_a_fifo_or_a_device_as_location_is_refused_and_never_waits(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (str(tmp_path / "fifo"), os.devnull):
@@ -346,6 +356,7 @@ def as_somebody_else(work: str, path: Path) -> subprocess.CompletedProcess[str]:
     return python(code, str(path))
 
 
+@requires("os.geteuid")
 def test_a_read_only_directory_is_a_permission_error_that_says_what_to_check(
     tmp_path: Path,
 ) -> None:
@@ -365,6 +376,7 @@ def test_a_read_only_directory_is_a_permission_error_that_says_what_to_check(
     assert os.listdir(tmp_path / "readonly") == []
 
 
+@requires("os.geteuid")
 def test_a_file_its_owner_made_read_only_is_not_replaced(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
@@ -396,6 +408,7 @@ def test_deleting_twice_is_fine(location: Path) -> None:
         persistence.load()
 
 
+@requires("fcntl")
 def test_the_data_file_is_never_locked(location: Path) -> None:
     import fcntl
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.capability import requires
 from tests.support.processes import python
 
 
@@ -31,6 +32,7 @@ def test_importing_writes_nothing_and_needs_no_writable_disk(tmp_path: Path) -> 
     assert output.stdout == "imported\n"
 
 
+@requires("os.geteuid")
 def test_loading_works_on_a_read_only_file_system(tmp_path: Path) -> None:
     (tmp_path / "cache.bin").write_text('{"AccessToken": {}}')
     output = python(

@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 
 from msal_extensions import CrossPlatLock, LockError
+from tests.support.capability import requires
 from tests.support.processes import GENEROUS, descriptors, eventually, python, threads
+
+pytestmark = requires("os.fork", "signal.setitimer")
 
 
 @pytest.fixture

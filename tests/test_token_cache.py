@@ -16,6 +16,7 @@ import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
 from msal_extensions.persistence import BasePersistence, PersistenceError
+from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.processes import crowd, python
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
@@ -298,6 +299,7 @@ def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
     assert found == {"user5000.tenant": "refresh5000", **expected, **updated}
 
 
+@requires(REMOVABLE_OPEN_FILES)
 def test_a_lock_file_that_others_delete_loses_nothing(
     cache: PersistedTokenCache, persistence: CountingPersistence
 ) -> None:

@@ -2,16 +2,27 @@
 
     needs(None if shutil.which("strace") else "strace is not installed")
     cannot_exist_here("a Windows")
+    @requires("os.fork", "/proc/self/fd")
+    @requires(FILE_MODES)
 
 A test skips by what is missing, never by platform, and its reason says what. On CI a skip fails
 the run, whoever skipped and how: there everything can be installed. Only what cannot exist on a
 Linux machine may be missing there too.
+
+A test module that imports a module of Python's own which this Python does not have (fcntl on
+Windows) is skipped as a whole, and says so.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
-from collections.abc import Generator
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -28,6 +39,69 @@ def needs(missing: str | None) -> None:
 def cannot_exist_here(what: str) -> NoReturn:
     """Skip the running test, on CI too, because no Linux machine can have what it needs."""
     pytest.skip(CANNOT_EXIST + what)
+
+
+# ---- what a system may lack --------------------------------------------------------------
+
+
+def _has_file_modes(directory: Path) -> bool:
+    (directory / "file").touch()
+    (directory / "file").chmod(0o600)
+    return stat.S_IMODE((directory / "file").stat().st_mode) == 0o600
+
+
+def _makes_links(directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        (directory / "link").symlink_to(directory / "target")
+    return (directory / "link").is_symlink()
+
+
+def _removes_open_files(directory: Path) -> bool:
+    with (directory / "open").open("w"), contextlib.suppress(OSError):
+        (directory / "open").unlink()
+    return not (directory / "open").exists()
+
+
+#: What :func:`requires` can try out, by its sentence.
+FILE_MODES = "files have no modes here"
+SYMBOLIC_LINKS = "symbolic links cannot be made here"
+REMOVABLE_OPEN_FILES = "a file that is open cannot be removed here"
+_TRIALS: dict[str, Callable[[Path], bool]] = {
+    FILE_MODES: _has_file_modes,
+    SYMBOLIC_LINKS: _makes_links,
+    REMOVABLE_OPEN_FILES: _removes_open_files,
+}
+
+
+def _lacks(what: str) -> str | None:
+    """The sentence that says so, or None."""
+    if what in _TRIALS:
+        with tempfile.TemporaryDirectory() as directory:
+            return None if _TRIALS[what](Path(directory)) else what
+    if what.startswith("/"):
+        return None if os.path.exists(what) else f"there is no {what} here"
+    module, _, name = what.partition(".")
+    with contextlib.suppress(ImportError):
+        if not name or hasattr(importlib.import_module(module), name):
+            return None
+    return f"there is no {what} here"
+
+
+def requires(*what: str) -> pytest.MarkDecorator:
+    """Skips a test where one of these is missing: a module (fcntl) or a name in it (os.fork), a
+    path (/proc/self/fd), or one of the sentences above."""
+    lacking = [reason for reason in map(_lacks, what) if reason is not None]
+    return pytest.mark.skipif(bool(lacking), reason="; ".join(lacking))
+
+
+def _missing_standard_module(error: BaseException | None) -> str | None:
+    """The name of a module of Python's own whose absence is the cause of an error."""
+    while error is not None:
+        name = getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and name in sys.stdlib_module_names:
+            return str(name)
+        error = error.__cause__
+    return None
 
 
 def on_ci() -> bool:
@@ -56,7 +130,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
+    call: pytest.CallInfo[None] | None = getattr(report, "call", None)
+    if call is not None and call.excinfo is not None:
+        module = _missing_standard_module(call.excinfo.value)
+        if module is not None:
+            report.outcome = "skipped"
+            reason = f"Skipped: there is no {module} here"
+            report.longrepr = (str(collector.path), 1, reason)
     _forbid_skip(report)
     return report

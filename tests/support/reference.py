@@ -4,12 +4,12 @@
     subprocess.run([*command, "-c", snippet], env=env, ...)
 
 It is kept in MSALEX_CACHE, one directory for each combination of versions. Two test runs may ask
-for the same one at once.
+for the same one at once. Where pip cannot run, as under Wine, MSALEX_REFERENCE_PORTALOCKER and
+MSALEX_REFERENCE_BARE name directories that somebody has prepared.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -76,6 +76,12 @@ def _site_packages(portalocker: bool, python: str, msal: str) -> Path:
     interpreter = _run([python, "-c", facts]).stdout
     key = hashlib.sha256(f"{PINNED} {msal} {interpreter}".encode()).hexdigest()[:12]
     engine = "portalocker" if portalocker else "bare"
+    prepared = os.environ.get(f"MSALEX_REFERENCE_{engine.upper()}")
+    if prepared:
+        _verify(Path(prepared), portalocker, python)
+        return Path(prepared)
+    import fcntl
+
     cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
     target = cache.expanduser() / "reference" / f"{VERSION}-{engine}-{key}"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import importlib.metadata
 import io
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-
-from build.util import project_wheel_metadata
 
 from tests.windows import toolchain
 from tests.windows.toolchain import ROOT, TOOL_S
@@ -22,12 +21,10 @@ from tests.windows.toolchain import ROOT, TOOL_S
 sys.path.insert(0, str(ROOT / "csrc"))
 import ffi_build
 
-MINGW = ["x86_64-w64-mingw32-gcc"]
-WARNINGS = (
-    *("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"),
-)
-#: Windows 10, the oldest that Python 3.10 supports in earnest.
-DEFINES = ("-D_WIN32_WINNT=0x0A00", "-DPy_LIMITED_API=0x030a0000")
+#: For Windows 10, the oldest that Python 3.10 supports in earnest; others do so by default.
+MINGW = ["x86_64-w64-mingw32-gcc", "-D_WIN32_WINNT=0x0A00"]
+WARNINGS = (*("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"),)
+DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
 LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
 
 
@@ -57,15 +54,15 @@ def extension(
 
 def wheel(extension: Path, directory: Path, tag: str) -> Path:
     """Packs the extension and the Python files into a wheel with that tag."""
-    metadata = project_wheel_metadata(ROOT)
-    name = f"msal_extensions-{metadata['Version']}"
+    here = importlib.metadata.distribution("msal-extensions")  # its metadata hold everywhere
+    name = f"msal_extensions-{here.version}"
     files = {
         f"msal_extensions/{path.name}": path.read_bytes()
         for path in (ROOT / "python" / "msal_extensions").iterdir()
         if path.suffix in (".py", ".typed")
     }
     files["msal_extensions/_msalex.pyd"] = extension.read_bytes()
-    files[f"{name}.dist-info/METADATA"] = metadata.as_bytes()
+    files[f"{name}.dist-info/METADATA"] = (here.read_text("METADATA") or "").encode()
     files[f"{name}.dist-info/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
     files[f"{name}.dist-info/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: tests.windows\nRoot-Is-Purelib: false\nTag: {tag}\n"

@@ -48,8 +48,7 @@ HEADERS = (
 )
 #: The compiler for ARM64, which no Debian package has for Windows.
 ZIG = (
-    "ziglang==0.17.1 --hash=sha256:"
-    "ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54"
+    "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54"
 )
 WINE_ENVIRONMENT = {
     "WINEARCH": "win64",
