@@ -24,7 +24,8 @@ def run_pytest(directory: Path, ci: str, **sources: str) -> tuple[int, str]:
     """Run pytest in a directory of its own: its exit status and what it says."""
     for name, source in sources.items():
         (directory / f"test_{name}.py").write_text(source)
-    environment = {**os.environ, "CI": ci, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "CI": ci, "PYTHONPATH": path}
     plugin = ["-p", "tests.support.capability", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugin, "-rA", "--continue-on-collection-errors", "."],

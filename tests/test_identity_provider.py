@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from samples.local_identity_provider import LocalIdentityProvider
+from tests.support.capability import requires
 from tests.support.provider import SAMPLES, SCOPES
 from tests.support.provider import provider_fixture as provider_fixture
 
@@ -163,6 +164,7 @@ def test_its_certificate_passes_strict_verification_for_both_names(
             assert secure.version() in ("TLSv1.2", "TLSv1.3")
 
 
+@requires("os.fork")
 def test_no_private_key_lies_on_disk_and_nothing_does_afterwards() -> None:
     with LocalIdentityProvider() as provider:
         directory = Path(provider.certificate).parent
@@ -333,6 +335,7 @@ def test_neither_requests_nor_broken_connections_are_logged(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@requires("os.fork")
 def test_on_its_own_it_says_how_to_use_it_keeps_the_secret_in_a_file_and_leaves_nothing(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:

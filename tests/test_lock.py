@@ -228,7 +228,7 @@ def test_ctrl_c_ends_a_wait(path: Path) -> None:
         end(process)
 
 
-@requires("/proc/self/task")
+@requires("os.fork")
 def test_waits_that_timed_out_pile_up_nothing(path: Path) -> None:
     process = holder(path)
     try:

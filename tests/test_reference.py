@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import reference
+from tests.support.capability import requires
 
 LOAD = (
     "import sys, msal_extensions; from msal_extensions.persistence import FilePersistence;"
@@ -36,6 +37,7 @@ def test_reference_has_the_lock_engine_asked_for(
     assert done.stdout.split() == [f"msal_extensions.{engine}", "stored"]
 
 
+@requires("fcntl")
 def test_two_at_once_install_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
@@ -57,6 +59,7 @@ def test_two_at_once_install_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(made) == 1
 
 
+@requires("fcntl")
 def test_a_python_with_pygobject_runs_the_reference_too(tmp_path: Path) -> None:
     python = reference.python_with_gi()
     (tmp_path / "cache").write_text("stored")

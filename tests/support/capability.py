@@ -2,7 +2,7 @@
 
     needs(None if shutil.which("strace") else "strace is not installed")
     cannot_exist_here("a Windows")
-    @requires("os.fork", "/proc/self/fd")
+    @requires("os.fork", "fcntl")
     @requires(FILE_MODES)
 
 A test skips by what is missing, never by platform, and its reason says what. On CI a skip fails
@@ -78,18 +78,17 @@ def _lacks(what: str) -> str | None:
     if what in _TRIALS:
         with tempfile.TemporaryDirectory() as directory:
             return None if _TRIALS[what](Path(directory)) else what
-    if what.startswith("/"):
-        return None if os.path.exists(what) else f"there is no {what} here"
     module, _, name = what.partition(".")
     with contextlib.suppress(ImportError):
-        if not name or hasattr(importlib.import_module(module), name):
+        found = importlib.import_module(module)
+        if not name or hasattr(found, name):
             return None
     return f"there is no {what} here"
 
 
 def requires(*what: str) -> pytest.MarkDecorator:
-    """Skips a test where one of these is missing: a module (fcntl) or a name in it (os.fork), a
-    path (/proc/self/fd), or one of the sentences above."""
+    """Skips a test where one of these is missing: a module (fcntl) or a name in it (os.fork), or
+    one of the sentences above."""
     lacking = [reason for reason in map(_lacks, what) if reason is not None]
     return pytest.mark.skipif(bool(lacking), reason="; ".join(lacking))
 

@@ -10,16 +10,13 @@ import csv
 import hashlib
 import importlib.metadata
 import io
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from csrc import ffi_build
 from tests.windows import toolchain
 from tests.windows.toolchain import ROOT, TOOL_S
-
-sys.path.insert(0, str(ROOT / "csrc"))
-import ffi_build
 
 #: For Windows 10, the oldest that Python 3.10 supports in earnest; others do so by default.
 MINGW = ["x86_64-w64-mingw32-gcc", "-D_WIN32_WINNT=0x0A00"]

@@ -134,9 +134,15 @@ def packages(version: str, *lists: str) -> Path:
     """A directory for PYTHONPATH with what requirements-<list>.txt name."""
     pinned = "".join((HERE / f"requirements-{name}.txt").read_text() for name in lists)
     options = ["--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:"]
-    return _cached(
-        f"packages-{version}-{'-'.join(lists)}", pinned, lambda to: _pip(to, pinned, *options)
-    )
+
+    def make(directory: Path) -> None:
+        _pip(directory, pinned, *options)
+        # pywin32 counts on a .pth file, which is not read in directories of PYTHONPATH.
+        for part in ("win32/*.pyd", "win32/lib/*.py", "pywin32_system32/*.dll"):
+            for file in directory.glob(part):
+                shutil.copy(file, directory)
+
+    return _cached(f"packages-{version}-{'-'.join(lists)}", pinned, make)
 
 
 @functools.cache

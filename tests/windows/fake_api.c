@@ -1,0 +1,183 @@
+/* The fake of a few calls of Windows: see fake_api.h. */
+#define FAKE_API_ITSELF
+#include "fake_api.h"
+
+static struct {
+    int skip, times, count;
+    DWORD code;
+} plans[FAKE_CALLS];
+
+static enum fake_locks locks;
+static OVERLAPPED *pending;
+
+enum { CANCELLED = (LONG)0xC0000120, PENDING = 0x103 };
+
+void fake_fail(enum fake_call call, int skip, int times, DWORD code) {
+    plans[call].skip = skip;
+    plans[call].times = times;
+    plans[call].count = 0;
+    plans[call].code = code;
+}
+
+int fake_count(enum fake_call call) {
+    return plans[call].count;
+}
+
+/* Does this call fail?  Then with which error. */
+static DWORD planned(enum fake_call call) {
+    plans[call].count++;
+    if (plans[call].times == 0)
+        return 0;
+    if (plans[call].skip > 0) {
+        plans[call].skip--;
+        return 0;
+    }
+    plans[call].times--;
+    SetLastError(plans[call].code);
+    return plans[call].code;
+}
+
+void fake_set_locks(enum fake_locks how) {
+    locks = how;
+    pending = NULL;
+}
+
+void fake_grant(LONG status) {
+    OVERLAPPED *request = pending;
+    pending = NULL;
+    if (request != NULL) {
+        request->Internal = (ULONG_PTR)status;
+        (void)SetEvent(request->hEvent);
+    }
+}
+
+BOOL WINAPI fake_LockFileEx(HANDLE file, DWORD flags, DWORD zero, DWORD low, DWORD high,
+                            LPOVERLAPPED request) {
+    if (planned(FAKE_LOCK) != 0)
+        return FALSE;
+    if (locks == FAKE_PASS_ON)
+        return LockFileEx(file, flags, zero, low, high, request);
+    if (locks == FAKE_REFUSES) {
+        SetLastError(ERROR_LOCK_VIOLATION);
+        return FALSE;
+    }
+    if (locks != FAKE_NO_QUEUE) {
+        pending = request;
+        request->Internal = PENDING;
+    }
+    SetLastError(ERROR_IO_PENDING);
+    return FALSE;
+}
+
+BOOL WINAPI fake_CancelIoEx(HANDLE file, LPOVERLAPPED request) {
+    if (locks == FAKE_PASS_ON)
+        return CancelIoEx(file, request);
+    if (locks == FAKE_GRANTS_IN_RACE) {
+        fake_grant(0);
+        SetLastError(ERROR_NOT_FOUND);
+        return FALSE;
+    }
+    if (pending != request) {
+        SetLastError(ERROR_NOT_FOUND);
+        return FALSE;
+    }
+    fake_grant(CANCELLED);
+    return TRUE;
+}
+
+BOOL WINAPI fake_GetOverlappedResult(HANDLE file, LPOVERLAPPED request, LPDWORD size, BOOL wait) {
+    if (locks == FAKE_PASS_ON || request->hEvent == NULL)
+        return GetOverlappedResult(file, request, size, wait);
+    if ((LONG)request->Internal == 0)
+        return TRUE;
+    SetLastError((LONG)request->Internal == CANCELLED ? ERROR_OPERATION_ABORTED
+                                                      : ERROR_IO_INCOMPLETE);
+    return FALSE;
+}
+
+HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
+                               LPSECURITY_ATTRIBUTES security, DWORD how, DWORD flags,
+                               HANDLE model) {
+    if (planned(FAKE_CREATE_FILE) != 0)
+        return INVALID_HANDLE_VALUE;
+    return CreateFileW(path, access, sharing, security, how, flags, model);
+}
+
+BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD written,
+                           LPOVERLAPPED where) {
+    return planned(FAKE_WRITE_FILE) == 0 && WriteFile(file, data, size, written, where);
+}
+
+BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count,
+                          LPOVERLAPPED where) {
+    return planned(FAKE_READ_FILE) == 0 && ReadFile(file, data, size, count, where);
+}
+
+BOOL WINAPI fake_FlushFileBuffers(HANDLE file) {
+    return planned(FAKE_FLUSH) == 0 && FlushFileBuffers(file);
+}
+
+BOOL WINAPI fake_MoveFileExW(LPCWSTR from, LPCWSTR to, DWORD flags) {
+    return planned(FAKE_MOVE) == 0 && MoveFileExW(from, to, flags);
+}
+
+BOOL WINAPI fake_DeleteFileW(LPCWSTR path) {
+    return planned(FAKE_DELETE) == 0 && DeleteFileW(path);
+}
+
+BOOL WINAPI fake_SetFileInformationByHandle(HANDLE file, FILE_INFO_BY_HANDLE_CLASS kind,
+                                            LPVOID information, DWORD size) {
+    return planned(FAKE_DISPOSITION) == 0 &&
+           SetFileInformationByHandle(file, kind, information, size);
+}
+
+BOOL WINAPI fake_CryptProtectData(DATA_BLOB *clear, LPCWSTR text, DATA_BLOB *entropy, PVOID zero,
+                                  CRYPTPROTECT_PROMPTSTRUCT *prompt, DWORD flags,
+                                  DATA_BLOB *made) {
+    return planned(FAKE_PROTECT) == 0 &&
+           CryptProtectData(clear, text, entropy, zero, prompt, flags, made);
+}
+
+BOOL WINAPI fake_CryptUnprotectData(DATA_BLOB *sealed, LPWSTR *text, DATA_BLOB *entropy, PVOID zero,
+                                    CRYPTPROTECT_PROMPTSTRUCT *prompt, DWORD flags,
+                                    DATA_BLOB *made) {
+    return planned(FAKE_UNPROTECT) == 0 &&
+           CryptUnprotectData(sealed, text, entropy, zero, prompt, flags, made);
+}
+
+DWORD WINAPI fake_GetNamedSecurityInfoW(LPCWSTR name, SE_OBJECT_TYPE type,
+                                        SECURITY_INFORMATION information, PSID *owner, PSID *group,
+                                        PACL *dacl, PACL *sacl, PSECURITY_DESCRIPTOR *descriptor) {
+    DWORD code = planned(FAKE_SECURITY_INFO);
+    return code != 0 ? code
+                     : GetNamedSecurityInfoW(name, type, information, owner, group, dacl, sacl,
+                                             descriptor);
+}
+
+BOOL WINAPI fake_OpenProcessToken(HANDLE process, DWORD access, PHANDLE token) {
+    return planned(FAKE_PROCESS_TOKEN) == 0 && OpenProcessToken(process, access, token);
+}
+
+HANDLE WINAPI fake_OpenProcess(DWORD access, BOOL inherit, DWORD pid) {
+    return planned(FAKE_OPEN_PROCESS) != 0 ? NULL : OpenProcess(access, inherit, pid);
+}
+
+/* Here it is true that a failure means "not remote", so the plan is for success. */
+BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE file, FILE_INFO_BY_HANDLE_CLASS kind,
+                                              LPVOID information, DWORD size) {
+    return planned(FAKE_REMOTE) != 0 || GetFileInformationByHandleEx(file, kind, information, size);
+}
+
+BOOL WINAPI fake_GetFileInformationByHandle(HANDLE file, LPBY_HANDLE_FILE_INFORMATION found) {
+    return planned(FAKE_IDENTIFY) == 0 && GetFileInformationByHandle(file, found);
+}
+
+HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR path, BOOL below, DWORD filter) {
+    return planned(FAKE_WATCH) != 0 ? INVALID_HANDLE_VALUE
+                                    : FindFirstChangeNotificationW(path, below, filter);
+}
+
+HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES security, BOOL manual, BOOL set,
+                                LPCWSTR name) {
+    return planned(FAKE_EVENT) != 0 ? NULL : CreateEventW(security, manual, set, name);
+}

@@ -1,0 +1,286 @@
+"""The lock on Windows: in time, healed, and beside the other libraries as they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from msal_extensions import CrossPlatLock, LockError
+from tests.support.capability import needs
+from tests.support.processes import crowd, python
+from tests.support.reference import reference_python
+
+GENEROUS = 60  # seconds, for what should take no time at all
+LATE_S = 0.05  # what the lock promises; Wine has no queue, so it is asked every 10 ms
+OURS = [sys.executable]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.bin.lockfile"
+
+
+@pytest.fixture
+def dotnet() -> list[str]:
+    """A program that takes the lock as MSAL.NET does: dotnet_lock.c."""
+    program = os.environ.get("MSALEX_DOTNET_LOCK")
+    needs(None if program else "MSALEX_DOTNET_LOCK names no program")
+    return [str(program)]
+
+
+@contextlib.contextmanager
+def running(command: list[str], **options: str) -> Generator[subprocess.Popen[str]]:
+    """A program that holds the lock once it has said so."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **options},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def holder(path: Path) -> list[str]:
+    """Prints the time at which it is about to release."""
+    code = (
+        "import sys, time; from msal_extensions import CrossPlatLock\n"
+        "with CrossPlatLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    print(time.time_ns(), flush=True)"
+    )
+    return [*OURS, "-c", code, str(path)]
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_eight_processes_increment_a_counter_without_losing_one(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    crowd(
+        """
+        import pathlib
+        from msal_extensions import CrossPlatLock
+        counter = pathlib.Path(sys.argv[2])
+        ready()
+        for _ in range(40):
+            with CrossPlatLock(sys.argv[2] + ".lockfile", timeout=60):
+                counter.write_text(str(int(counter.read_text()) + 1))
+        """,
+        8,
+        str(counter),
+    )
+    print(f"{counter.read_text()} of 320 locked increments")
+    assert counter.read_text() == "320"
+    assert os.listdir(tmp_path) == ["counter"]
+
+
+@pytest.mark.parametrize("timeout", [0.1, 0.5, 1.0])
+def test_a_waiter_gives_up_at_its_deadline(timeout: float, path: Path) -> None:
+    with running(holder(path)):
+        before = time.monotonic()
+        with pytest.raises(LockError):
+            CrossPlatLock(path, timeout=timeout).acquire()
+        late = time.monotonic() - before - timeout
+    print(f"gave up {late * 1000:.1f} ms after its deadline of {timeout} s")
+    assert 0 <= late < LATE_S
+
+
+@pytest.mark.parametrize("end", ["release", "TerminateProcess"])
+def test_a_waiter_is_in_soon_after_the_holder_has_gone(end: str, path: Path) -> None:
+    took = []
+    for _ in range(7):
+        with running(holder(path)) as process:
+            entered: list[int] = []
+
+            def wait(entered: list[int] = entered) -> None:
+                with CrossPlatLock(path, timeout=GENEROUS):
+                    entered.append(time.time_ns())
+
+            waiter = threading.Thread(target=wait)
+            waiter.start()
+            time.sleep(0.2)
+            if end == "release":
+                tell(process)
+                assert process.stdout is not None
+                ended = int(process.stdout.readline())
+            else:
+                process.kill()
+                process.wait()
+                ended = time.time_ns()
+            waiter.join()
+            took.append((entered[0] - ended) / 1e9)
+        assert not path.exists()
+    print(
+        f"in {statistics.median(took) * 1000:.1f} ms after {end} (median), {max(took):.3f} s most"
+    )
+    assert statistics.median(took) < LATE_S
+
+
+def test_ctrl_c_is_seen_within_100_ms(path: Path) -> None:
+    code = """
+    import os, signal, sys, threading, time
+    from msal_extensions import CrossPlatLock
+    sent = []
+    def interrupt():
+        time.sleep(0.3)
+        sent.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+    threading.Thread(target=interrupt).start()
+    try:
+        CrossPlatLock(sys.argv[1], timeout=60).acquire()
+    except KeyboardInterrupt:
+        print(time.monotonic() - sent[0])
+    """
+    with running(holder(path)):
+        took = float(python(code, str(path)).stdout)
+    print(f"Ctrl-C was seen after {took * 1000:.0f} ms")
+    assert took < 0.1
+
+
+def test_a_held_lock_file_cannot_be_deleted_and_can_be_read(path: Path) -> None:
+    with CrossPlatLock(path) as lock:
+        with pytest.raises(PermissionError):
+            path.unlink()
+        with pytest.raises(PermissionError):
+            path.rename(path.with_suffix(".moved"))
+        with pytest.raises(FileExistsError):
+            path.open("x")
+        assert path.read_text().split()[0] == str(os.getpid())
+        assert lock.still_held()
+    assert not path.exists()
+
+
+def test_a_directory_as_lock_file_is_refused_at_once(tmp_path: Path) -> None:
+    before = time.monotonic()
+    with pytest.raises(LockError, match="regular file") as caught:
+        CrossPlatLock(tmp_path, timeout=GENEROUS).acquire()
+    assert isinstance(caught.value, OSError)
+    assert time.monotonic() - before < GENEROUS / 2
+
+
+def test_paths_may_be_long_and_of_any_script(tmp_path: Path) -> None:
+    deep = tmp_path
+    for part in ("Jürgen Müller", "токены", "x" * 100, "y" * 100):
+        deep = Path("\\\\?\\" + str(deep / part).removeprefix("\\\\?\\"))
+        deep.mkdir()
+    path = str(deep / "🔑.lockfile").removeprefix("\\\\?\\")
+    assert len(path) > 260
+    with CrossPlatLock(path) as lock:
+        assert lock.still_held()
+        with pytest.raises(LockError):
+            CrossPlatLock("\\\\?\\" + path, timeout=0).acquire()
+    assert not os.path.exists("\\\\?\\" + path)
+
+
+# ---- MSAL.NET ----------------------------------------------------------------------------
+
+
+def test_dotnet_is_kept_out_while_we_hold_it(path: Path, dotnet: list[str]) -> None:
+    with CrossPlatLock(path) as lock:
+        once = subprocess.run([*dotnet, "once", str(path)], capture_output=True, text=True)
+        assert once.stdout == "32\n"  # ERROR_SHARING_VIOLATION
+        assert lock.still_held()
+
+
+def test_we_wait_while_dotnet_holds_it(path: Path, dotnet: list[str]) -> None:
+    with running([*dotnet, "hold", str(path)]) as process:
+        for timeout in (0, 0.5):
+            with pytest.raises(LockError):
+                CrossPlatLock(path, timeout=timeout).acquire()
+        threading.Timer(0.3, tell, (process,)).start()
+        before = time.monotonic()
+        with CrossPlatLock(path, timeout=GENEROUS):
+            assert process.wait(GENEROUS) == 0
+        print(f"in {(time.monotonic() - before - 0.3) * 1000:.0f} ms after it was told to let go")
+    assert not path.exists()
+
+
+def test_dotnet_and_ours_lose_no_increment(tmp_path: Path, dotnet: list[str]) -> None:
+    counter, path = tmp_path / "counter", tmp_path / "lockfile"
+    counter.write_text("0")
+    count = [*dotnet, "count", str(path), str(counter), "20"]
+    others = [subprocess.Popen(count) for _ in range(2)]
+    crowd(
+        """
+        import pathlib, time
+        from msal_extensions import CrossPlatLock
+        counter = pathlib.Path(sys.argv[2])
+        ready()
+        for _ in range(20):
+            with CrossPlatLock(sys.argv[3], timeout=60):
+                counter.write_text(str(int(counter.read_text()) + 1))
+            time.sleep(0.02)
+        """,
+        2,
+        str(counter),
+        str(path),
+    )
+    assert [other.wait(GENEROUS) for other in others] == [0, 0]
+    print(f"{counter.read_text()} of 80 increments by two of each")
+    assert counter.read_text() == "80"
+
+
+# ---- 1.3.1 -------------------------------------------------------------------------------
+
+ENTER = (
+    "import sys; from msal_extensions import CrossPlatLock\n"
+    "with CrossPlatLock(sys.argv[1]):\n"
+    "    print('held', flush=True)\n"
+    "    sys.stdin.readline()"
+)
+
+
+@pytest.mark.parametrize("portalocker", [True, False], ids=["with portalocker", "without"])
+def test_the_reference_and_ours_keep_each_other_out(portalocker: bool, path: Path) -> None:
+    command, env = reference_python(portalocker)
+    with running([*command, "-c", ENTER, str(path)], PYTHONPATH=env["PYTHONPATH"]) as process:
+        for timeout in (0, 0.5):
+            with pytest.raises(LockError):
+                CrossPlatLock(path, timeout=timeout).acquire()
+        threading.Timer(0.3, tell, (process,)).start()
+        with CrossPlatLock(path, timeout=GENEROUS):
+            assert process.wait(GENEROUS) == 0
+            refused = subprocess.run(
+                [*command, "-c", ENTER, str(path)],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=GENEROUS,
+            )
+            assert "held" not in refused.stdout
+            assert "LockError" in refused.stderr or "LockException" in refused.stderr
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("portalocker", [True, False], ids=["with portalocker", "without"])
+def test_the_reference_that_died_inside_does_not_block_us(portalocker: bool, path: Path) -> None:
+    command, env = reference_python(portalocker)
+    with running([*command, "-c", ENTER, str(path)], PYTHONPATH=env["PYTHONPATH"]) as process:
+        process.kill()
+        process.wait()
+        assert path.exists()
+        with CrossPlatLock(path, timeout=2):
+            pass
+    assert not path.exists()
