@@ -18,12 +18,15 @@ from tests.support.capability import needs, requires
 # Under Wine this file is itself collected, and there it has nothing to do.
 pytestmark = requires("fcntl")
 if importlib.util.find_spec("fcntl"):
-    from tests.windows import build, toolchain
+    import pefile
+
+    from tests.windows import build, coverage, toolchain
 
 SUITE_S = 900
 CLOSING = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed, (\d+) skipped.* in [\d.]+s", re.M)
-# What the extension may call: the C runtime, the API, and the stable ABI of Python.
-LIBRARIES = {"python3.dll", "kernel32.dll", "advapi32.dll", "crypt32.dll", "msvcrt.dll"}
+# What the extension calls besides the C runtime: the API, and the stable ABI of Python.
+LIBRARIES = {"python3.dll", "kernel32.dll", "advapi32.dll", "crypt32.dll"}
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +37,7 @@ def _tools() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("windows")
-    library = [str(toolchain.import_library())]
+    library = [str(toolchain.import_library("i386:x86-64"))]
     extension = build.extension(build.MINGW, directory, library, "-s", "-static-libgcc")
     return build.wheel(extension, directory, "cp310-abi3-win_amd64")
 
@@ -56,15 +59,17 @@ def reference(portalocker: bool) -> Path:
 def test_every_c_file_compiles_without_a_warning(tmp_path: Path) -> None:
     build.check_warnings(build.MINGW, tmp_path)
     for target in ("x86_64-windows-gnu", "aarch64-windows-gnu"):
-        build.check_warnings([*toolchain.zig(), "cc", "-target", target], tmp_path)
+        build.check_warnings([*toolchain.zig("cc", "-target", target)], tmp_path)
 
 
 def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
+    dotnet = build.program(tmp_path / "dotnet_lock.exe", "dotnet_lock.c")
     wine = toolchain.Wine("3.11", installed, toolchain.packages("3.11", "run", "test"))
     output = wine.run(
         *("-m", "pytest", "-q", "tests", "tests/windows"),
         f"--basetemp={toolchain.windows_path(tmp_path / 'temporary')}",
         seconds=SUITE_S,
+        MSALEX_DOTNET_LOCK=toolchain.windows_path(dotnet),
         MSALEX_REFERENCE_PORTALOCKER=toolchain.windows_path(reference(portalocker=True)),
         MSALEX_REFERENCE_BARE=toolchain.windows_path(reference(portalocker=False)),
     )
@@ -85,15 +90,48 @@ def test_the_same_wheel_works_on_other_pythons(version: str, installed: Path) ->
     print(output)
 
 
-def exports_and_imports(extension: Path) -> tuple[set[str], set[str]]:
-    dump = toolchain.run(["x86_64-w64-mingw32-objdump", "-p", extension], toolchain.TOOL_S)
-    _, _, table = dump.partition("[Ordinal/Name Pointer] Table")
-    exports = set(re.findall(r"^\s*\[ *\d+\] (\w+)$", table, re.M))
-    return exports, {name.lower() for name in re.findall(r"DLL Name: (\S+)", dump)}
+def exports_and_imports(extension: Path) -> tuple[list[str], set[str]]:
+    with pefile.PE(str(extension)) as found:
+        exports = [symbol.name.decode() for symbol in found.DIRECTORY_ENTRY_EXPORT.symbols]
+        imports = {entry.dll.decode().lower() for entry in found.DIRECTORY_ENTRY_IMPORT}
+        return exports, imports
 
 
 def test_the_extension_exports_its_init_only_and_uses_the_system_only(installed: Path) -> None:
     exports, imports = exports_and_imports(installed / "msal_extensions" / "_msalex.pyd")
-    assert exports == {"PyInit__msalex"}
-    assert imports <= LIBRARIES, imports
-    assert "python3.dll" in imports
+    assert exports == ["PyInit__msalex"]
+    assert imports == LIBRARIES | {"msvcrt.dll"}
+
+
+def test_the_extension_for_arm64_is_built_the_same(tmp_path: Path) -> None:
+    compiler = toolchain.zig("cc", "-target", "aarch64-windows-gnu")
+    library = [str(toolchain.import_library("arm64"))]
+    extension = build.extension(compiler, tmp_path, library, "-s")
+    exports, imports = exports_and_imports(extension)
+    with pefile.PE(str(extension), fast_load=True) as found:
+        assert found.FILE_HEADER.Machine == pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_ARM64"]
+    assert exports == ["PyInit__msalex"]
+    # Its C runtime is the one that is part of Windows 10.
+    runtime = {name for name in imports if name.startswith("api-ms-win-crt-")}
+    assert imports - runtime == LIBRARIES
+    made = build.wheel(extension, tmp_path, "cp310-abi3-win_arm64")
+    assert "msal_extensions/_msalex.pyd" in zipfile.ZipFile(made).namelist()
+
+
+def test_what_wine_does_not_show_is_shown_by_a_fake_and_nearly_every_line_runs(
+    tmp_path: Path,
+) -> None:
+    built, work = tmp_path / "built", tmp_path / "work"
+    built.mkdir()
+    work.mkdir()
+    seam = build.seam(built, *coverage.FLAGS)
+    output = toolchain.run_program(seam, toolchain.windows_path(work))
+    assert re.search(r"^\d+ passed, 0 failed$", output, re.M), output
+    assert list(work.iterdir()) == []
+    ran = coverage.lines([built])
+    covered = {name: coverage.percentage(ran[name]) for name in sorted(ran)}
+    windows = {name: share for name, share in covered.items() if name.endswith("_windows.c")}
+    assert set(windows) == {path.name for path in (ROOT / "csrc").glob("*_windows.c")}
+    for name, share in windows.items():
+        print(f"{name}: {share:.1f} % of its lines; not {coverage.missed(ran[name])}")
+    assert min(windows.values()) >= 90

@@ -43,9 +43,34 @@ def extension(
     generated, made = directory / "_msalex.c", directory / "_msalex.pyd"
     ffi_build.builder("win32").emit_c_code(str(generated))
     includes = ["-I", str(ROOT / "csrc"), "-I", str(toolchain.headers())]
-    inputs = [generated, *sources(), *library, *LIBRARIES]
-    command = [*compiler, "-shared", "-O2", *DEFINES, *includes, *flags, "-o", made, *inputs]
+    inputs = [str(generated), *map(str, sources()), *library, *LIBRARIES]
+    command = [*compiler, "-shared", "-O2", *DEFINES, *includes, *flags, "-o", str(made), *inputs]
     toolchain.run(command, 2 * TOOL_S, cwd=directory)
+    return made
+
+
+def seam(directory: Path, *flags: str) -> Path:
+    """Builds seam.c with the C files that it looks into, their calls of Windows faked."""
+    objects: list[Path] = []
+    common = [*MINGW, *WARNINGS, "-O1", "-I", str(ROOT / "csrc")]
+    fake = ["-include", str(toolchain.HERE / "fake_api.h"), *flags]
+    jobs: list[tuple[Path, list[str]]] = [(path, fake) for path in sources()]
+    jobs.append((toolchain.HERE / "seam.c", ["-municode", *fake[:2]]))
+    jobs.append((toolchain.HERE / "fake_api.c", []))
+    for source, more in jobs:
+        objects.append(directory / f"{source.stem}.o")
+        toolchain.run([*common, *more, "-c", source, "-o", objects[-1]], TOOL_S, cwd=directory)
+    made = directory / "seam.exe"
+    link = [*MINGW, "-municode", "-static-libgcc", *flags, "-o", str(made)]
+    toolchain.run([*link, *map(str, objects), *LIBRARIES], TOOL_S, cwd=directory)
+    return made
+
+
+def program(made: Path, *names: str, flags: Sequence[str] = ()) -> Path:
+    """Builds a program from C files of this directory."""
+    inputs = [toolchain.HERE / name for name in names]
+    command = [*MINGW, *WARNINGS, "-municode", "-static-libgcc", *flags, "-o", str(made)]
+    toolchain.run([*command, *map(str, inputs), *LIBRARIES], TOOL_S, cwd=made.parent)
     return made
 
 

@@ -181,3 +181,15 @@ HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES security, BOOL manual, BOO
                                 LPCWSTR name) {
     return planned(FAKE_EVENT) != 0 ? NULL : CreateEventW(security, manual, set, name);
 }
+
+/* Wine makes no links. */
+DWORD WINAPI fake_GetFileAttributesW(LPCWSTR path) {
+    const DWORD found = GetFileAttributesW(path);
+    if (found == INVALID_FILE_ATTRIBUTES || planned(FAKE_LINK) == 0)
+        return found;
+    return found | FILE_ATTRIBUTE_REPARSE_POINT;
+}
+
+DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE file, LPWSTR path, DWORD size, DWORD flags) {
+    return planned(FAKE_FINAL_PATH) != 0 ? 0 : GetFinalPathNameByHandleW(file, path, size, flags);
+}

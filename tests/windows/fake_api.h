@@ -39,6 +39,8 @@ enum fake_call {
     FAKE_EVENT,
     FAKE_IDENTIFY,
     FAKE_LOCK,
+    FAKE_LINK, /* what is there is a link: not a failure */
+    FAKE_FINAL_PATH,
     FAKE_CALLS
 };
 
@@ -69,6 +71,8 @@ BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS,
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE, LPBY_HANDLE_FILE_INFORMATION);
 HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR, BOOL, DWORD);
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
+DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
+DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE, LPWSTR, DWORD, DWORD);
 BOOL WINAPI fake_LockFileEx(HANDLE, DWORD, DWORD, DWORD, DWORD, LPOVERLAPPED);
 BOOL WINAPI fake_CancelIoEx(HANDLE, LPOVERLAPPED);
 BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
@@ -90,6 +94,8 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 #define GetFileInformationByHandle fake_GetFileInformationByHandle
 #define FindFirstChangeNotificationW fake_FindFirstChangeNotificationW
 #define CreateEventW fake_CreateEventW
+#define GetFileAttributesW fake_GetFileAttributesW
+#define GetFinalPathNameByHandleW fake_GetFinalPathNameByHandleW
 #define LockFileEx fake_LockFileEx
 #define CancelIoEx fake_CancelIoEx
 #define GetOverlappedResult fake_GetOverlappedResult

@@ -152,22 +152,24 @@ def headers() -> Path:
 
 
 @functools.cache
-def import_library() -> Path:
-    """What mingw links with to call python3.dll."""
-
-    def make(directory: Path) -> None:
-        run(["gendef", python("3.11").with_name("python3.dll")], TOOL_S, cwd=directory)
-        tool = ["x86_64-w64-mingw32-dlltool", "-d", "python3.def", "-l", "libpython3.a"]
-        run(tool, TOOL_S, cwd=directory)
-
-    return _cached("python3-dll", PYTHONS["3.11"], make) / "libpython3.a"
+def zig(*arguments: str) -> list[str]:
+    """The command of the other C compiler and its tools."""
+    directory = _cached("zig", ZIG, lambda to: _pip(to, ZIG))
+    # What it compiles of the C library, once.
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory.with_name("zig-cache")))
+    return [str(directory / "ziglang" / "zig"), *arguments]
 
 
 @functools.cache
-def zig() -> list[str]:
-    """The command of the other C compiler."""
-    directory = _cached("zig", ZIG, lambda to: _pip(to, ZIG))
-    return [str(directory / "ziglang" / "zig")]
+def import_library(machine: str) -> Path:
+    """What is linked with to call python3.dll, on x86-64 ("i386:x86-64") or "arm64"."""
+
+    def make(directory: Path) -> None:
+        run(["gendef", python("3.11").with_name("python3.dll")], TOOL_S, cwd=directory)
+        tool = zig("dlltool", "-m", machine, "-D", "python3.dll")
+        run([*tool, "-d", "python3.def", "-l", "libpython3.a"], TOOL_S, cwd=directory)
+
+    return _cached("python3-dll", PYTHONS["3.11"] + ZIG + machine, make) / "libpython3.a"
 
 
 # ---- Wine --------------------------------------------------------------------------------

@@ -1,0 +1,697 @@
+/*
+ * The branches of the Windows half that Wine does not take: each property makes a few calls of
+ * Windows fail, or behave as they do on Windows (fake_api.h), and looks at what comes of it.
+ *
+ *     seam DIRECTORY        runs all of them; prints "N passed, M failed"
+ */
+#include "fake_api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../csrc/internal.h"
+#include "../../csrc/lock_windows.h"
+
+static char directory[1000];
+static int failures;
+
+#define CHECK(condition) check((condition), #condition, __LINE__)
+
+static void check(bool condition, const char *text, int line) {
+    if (!condition) {
+        failures++;
+        printf("seam.c:%d: not so: %s\n", line, text);
+    }
+}
+
+static void passes_on(void) {
+    for (int call = 0; call < FAKE_CALLS; call++)
+        fake_fail((enum fake_call)call, 0, 0, 0);
+    fake_set_locks(FAKE_PASS_ON);
+}
+
+/* Valid until the next but one. */
+static const char *path_of(const char *name) {
+    static char path[2][1200];
+    static int next;
+    next = 1 - next;
+    (void)snprintf(path[next], sizeof path[next], "%s\\%s", directory, name);
+    return path[next];
+}
+
+static bool exists(const char *path) {
+    msalex_stamp stamp;
+    msalex_error error;
+    return msalex_file_stat(path, &stamp, &error) == MSALEX_OK;
+}
+
+static int put(const char *path, const char *text, msalex_error *error) {
+    msalex_stamp stamp;
+    return msalex_file_replace(path, (const unsigned char *)text, strlen(text), &stamp, error);
+}
+
+static bool has(const char *path, const char *text) {
+    msalex_buffer content;
+    msalex_stamp stamp;
+    msalex_error error;
+    bool same;
+
+    if (msalex_file_read(path, &content, &stamp, &error) != MSALEX_OK)
+        return false;
+    same = content.size == strlen(text) && memcmp(content.data, text, content.size) == 0;
+    msalex_buffer_free(&content);
+    return same;
+}
+
+static msalex_lock *lock_for(const char *path) {
+    msalex_lock *lock = NULL;
+    msalex_error error;
+    CHECK(msalex_lock_new(path, "seam", &lock, &error) == MSALEX_OK);
+    return lock;
+}
+
+/* Answers the pending request after a while. */
+static DWORD WINAPI answer_soon(void *status) {
+    Sleep(60);
+    fake_grant((LONG)(LONG_PTR)status);
+    return 0;
+}
+
+static HANDLE answering(LONG status) {
+    return CreateThread(NULL, 0, answer_soon, (void *)(LONG_PTR)status, 0, NULL);
+}
+
+static void joined(HANDLE thread) {
+    (void)WaitForSingleObject(thread, INFINITE);
+    (void)CloseHandle(thread);
+}
+
+/* ---- waiting for the byte ---- */
+
+static HANDLE open_byte(struct msalex__byte *byte) {
+    wchar_t wide[1200];
+    HANDLE file;
+    (void)MultiByteToWideChar(CP_UTF8, 0, path_of("byte"), -1, wide, 1200);
+    file = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE | DELETE, MSALEX__SHARE_ALL, NULL,
+                       OPEN_ALWAYS, FILE_FLAG_OVERLAPPED | FILE_FLAG_DELETE_ON_CLOSE, NULL);
+    CHECK(file != INVALID_HANDLE_VALUE && msalex__byte_init(byte, file));
+    return file;
+}
+
+static void a_grant_wakes_the_waiter_and_its_request_stays_out_meanwhile(void) {
+    struct msalex__byte byte;
+    HANDLE file = open_byte(&byte), thread;
+
+    fake_set_locks(FAKE_QUEUE);
+    fake_fail(FAKE_LOCK, 0, 0, 0);
+    CHECK(msalex__byte_wait(&byte, 50) == ERROR_LOCK_VIOLATION);
+    CHECK(byte.pending && byte.queues);
+    CHECK(fake_count(FAKE_LOCK) == 2); /* one that was taken back, one that is out */
+    CHECK(msalex__byte_wait(&byte, 50) == ERROR_LOCK_VIOLATION);
+    CHECK(fake_count(FAKE_LOCK) == 2);
+    thread = answering(0);
+    CHECK(msalex__byte_wait(&byte, -1) == 0);
+    joined(thread);
+    CHECK(!byte.pending);
+    msalex__byte_free(&byte, true);
+    (void)CloseHandle(file);
+}
+
+static void a_request_whose_thread_has_ended_is_made_again(void) {
+    struct msalex__byte byte;
+    HANDLE file = open_byte(&byte), thread;
+
+    fake_set_locks(FAKE_QUEUE);
+    CHECK(msalex__byte_wait(&byte, 30) == ERROR_LOCK_VIOLATION);
+    thread = answering((LONG)0xC0000120); /* STATUS_CANCELLED: 995 */
+    fake_fail(FAKE_LOCK, 0, 0, 0);
+    CHECK(msalex__byte_wait(&byte, 150) == ERROR_LOCK_VIOLATION);
+    joined(thread);
+    CHECK(fake_count(FAKE_LOCK) == 1);
+    CHECK(byte.pending);
+    CHECK(!msalex__byte_leave(&byte));
+    msalex__byte_free(&byte, false);
+    (void)CloseHandle(file);
+}
+
+static void a_grant_at_the_moment_of_leaving_is_not_lost(void) {
+    struct msalex__byte byte;
+    HANDLE file = open_byte(&byte);
+
+    fake_set_locks(FAKE_GRANTS_IN_RACE);
+    CHECK(msalex__byte_wait(&byte, 1000) == 0); /* while the first request is taken back */
+    fake_set_locks(FAKE_QUEUE);
+    CHECK(msalex__byte_wait(&byte, 30) == ERROR_LOCK_VIOLATION);
+    fake_grant(0);
+    CHECK(msalex__byte_leave(&byte));
+    CHECK(msalex__byte_wait(&byte, 0) == ERROR_LOCK_VIOLATION);
+    fake_grant((LONG)0xC0000001); /* neither granted nor cancelled */
+    CHECK(msalex__byte_wait(&byte, 1000) == ERROR_IO_INCOMPLETE);
+    msalex__byte_free(&byte, false);
+    (void)CloseHandle(file);
+}
+
+static void without_a_queue_it_asks_again_and_gives_up_in_time(void) {
+    struct msalex__byte byte;
+    HANDLE file = open_byte(&byte);
+    const enum fake_locks kinds[] = {FAKE_NO_QUEUE, FAKE_REFUSES};
+
+    for (int kind = 0; kind < 2; kind++) {
+        int64_t before = msalex__now_ms(), took;
+        fake_set_locks(kinds[kind]);
+        fake_fail(FAKE_LOCK, 0, 0, 0);
+        CHECK(msalex__byte_wait(&byte, 100) == ERROR_LOCK_VIOLATION);
+        took = msalex__now_ms() - before;
+        CHECK(took >= 100 && took < 150);
+        CHECK(fake_count(FAKE_LOCK) >= 5);
+        CHECK(msalex__byte_try(&byte) == ERROR_LOCK_VIOLATION); /* 997 is busy as well as 33 */
+        CHECK(!msalex__byte_leave(&byte));
+    }
+    fake_set_locks(FAKE_PASS_ON);
+    fake_fail(FAKE_LOCK, 0, 1, ERROR_INVALID_HANDLE);
+    CHECK(msalex__byte_wait(&byte, 100) == ERROR_INVALID_HANDLE);
+    msalex__byte_free(&byte, false);
+    (void)CloseHandle(file);
+}
+
+/* ---- the lock ---- */
+
+static void a_name_that_is_being_deleted_is_waited_for(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+
+    fake_fail(FAKE_CREATE_FILE, 0, 3, ERROR_ACCESS_DENIED); /* opening it */
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 1, 1, ERROR_ACCESS_DENIED); /* making it */
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_INVALID);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    CHECK(!exists(path));
+    msalex_lock_free(lock);
+}
+
+static void a_directory_that_denies_is_told_at_once(void) {
+    msalex_lock *lock = lock_for(path_of("lock"));
+    msalex_error error;
+    int64_t before = msalex__now_ms();
+
+    fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
+    CHECK(msalex_lock_acquire(lock, 10000, &error) == MSALEX_DENIED);
+    CHECK(error.code == EACCES && strstr(error.message, "[WinError 5]") != NULL);
+    CHECK(msalex__now_ms() - before < 2000);
+    passes_on();
+    fake_fail(FAKE_CREATE_FILE, 1, 1, ERROR_DISK_FULL);
+    CHECK(msalex_lock_acquire(lock, 10000, &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    msalex_lock_free(lock);
+}
+
+static void a_file_that_somebody_has_open_for_a_moment_is_waited_for(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+
+    fake_fail(FAKE_CREATE_FILE, 0, 2, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    /* The release meets a scanner, and gets rid of it; then one that stays. */
+    fake_fail(FAKE_CREATE_FILE, 1, 3, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    CHECK(!exists(path));
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    passes_on();
+    CHECK(exists(path)); /* left behind, and not locked */
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+    CHECK(!exists(path));
+    /* Whoever tries once does not wait for it. */
+    lock = lock_for(path);
+    fake_fail(FAKE_CREATE_FILE, 0, 100000, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    msalex_lock_free(lock);
+}
+
+static void a_peer_that_catches_a_new_file_has_it(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+
+    fake_fail(FAKE_LOCK, 0, 1, ERROR_LOCK_VIOLATION);
+    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT);
+    CHECK(exists(path)); /* it is theirs to remove */
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    fake_fail(FAKE_EVENT, 0, 1, ERROR_NO_SYSTEM_RESOURCES);
+    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
+static void a_record_that_cannot_be_written_leaves_no_file(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path), *other = lock_for(path);
+    msalex_error error;
+
+    fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    CHECK(!exists(path));
+    /* Nor does one that is taken over get a second holder. */
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    passes_on();
+    fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
+    CHECK(msalex_lock_acquire(other, 1000, &error) == MSALEX_OS_ERROR);
+    CHECK(msalex_lock_check(other, &error) == MSALEX_NOT_FOUND);
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    msalex_lock_free(other);
+    CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
+/* Makes a file of ours that nobody holds. */
+static void leave_behind(const char *path) {
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
+    msalex_lock_free(lock);
+    passes_on();
+    CHECK(exists(path));
+}
+
+static void a_grant_is_not_ownership(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    const DWORD codes[] = {ERROR_SHARING_VIOLATION, ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND,
+                           ERROR_PATH_NOT_FOUND};
+    msalex_error error;
+
+    for (int i = 0; i < 4; i++) { /* .NET is inside; it is being deleted; it has gone */
+        leave_behind(path);
+        fake_fail(FAKE_CREATE_FILE, 1, 1, codes[i]);
+        CHECK(msalex_lock_acquire(lock, 2000, &error) == MSALEX_OK);
+        CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    }
+    leave_behind(path);
+    fake_fail(FAKE_IDENTIFY, 2, 1, ERROR_INVALID_FUNCTION); /* is it the same file? not proven */
+    CHECK(msalex_lock_acquire(lock, 2000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    leave_behind(path);
+    fake_fail(FAKE_LOCK, 0, 1, ERROR_INVALID_FUNCTION); /* a file system without locks */
+    CHECK(msalex_lock_acquire(lock, 2000, &error) != MSALEX_OK);
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
+static void who_leaves_the_queue_of_the_dead_tidies_up(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+
+    leave_behind(path);
+    fake_set_locks(FAKE_NO_QUEUE);
+    CHECK(msalex_lock_acquire(lock, 30, &error) == MSALEX_TIMEOUT);
+    fake_set_locks(FAKE_PASS_ON); /* the holder dies now */
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    CHECK(!exists(path));
+    msalex_lock_free(lock);
+}
+
+static void a_peers_file_is_judged_by_its_process(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+    char text[64];
+
+    (void)snprintf(text, sizeof text, "%lu a peer", GetCurrentProcessId());
+    CHECK(put(path, text, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    fake_fail(FAKE_OPEN_PROCESS, 0, 1, ERROR_ACCESS_DENIED); /* another user's: alive */
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    fake_fail(FAKE_WATCH, 0, 1, ERROR_NOT_ENOUGH_MEMORY);
+    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT); /* polling */
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    fake_fail(FAKE_IDENTIFY, 2, 1, ERROR_INVALID_FUNCTION);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    fake_fail(FAKE_READ_FILE, 0, 1, ERROR_LOCK_VIOLATION); /* portalocker has these bytes */
+    CHECK(msalex_lock_acquire(lock, 0, &error) != MSALEX_OK);
+    passes_on();
+    /* Dead: but on a file server a pid means nothing, until it is a minute old. */
+    fake_fail(FAKE_OPEN_PROCESS, 0, 2, ERROR_INVALID_PARAMETER);
+    fake_fail(FAKE_REMOTE, 0, 1, 1);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    fake_fail(FAKE_OPEN_PROCESS, 0, 2, ERROR_INVALID_PARAMETER);
+    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
+/* ---- files ---- */
+
+static void what_passes_is_tried_again_and_what_stays_is_told(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+    int64_t before;
+
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    fake_fail(FAKE_MOVE, 0, 3, ERROR_SHARING_VIOLATION);
+    CHECK(put(path, "new", &error) == MSALEX_OK);
+    fake_fail(FAKE_MOVE, 0, 3, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "newer", &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 0, 3, ERROR_ACCESS_DENIED);
+    CHECK(has(path, "newer"));
+    before = msalex__now_ms();
+    fake_fail(FAKE_MOVE, 0, 100000, ERROR_SHARING_VIOLATION);
+    CHECK(put(path, "newest", &error) == MSALEX_DENIED);
+    CHECK(strstr(error.message, "[WinError 32]") != NULL);
+    CHECK(msalex__now_ms() - before >= 900 && msalex__now_ms() - before < 3000);
+    before = msalex__now_ms();
+    fake_fail(FAKE_MOVE, 0, 1, ERROR_DISK_FULL);
+    CHECK(put(path, "newest", &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    CHECK(msalex__now_ms() - before < 500);
+    passes_on();
+    CHECK(has(path, "newer")); /* whatever failed: the old content */
+    fake_fail(FAKE_DELETE, 0, 2, ERROR_SHARING_VIOLATION);
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    CHECK(msalex_file_delete(path, &error) == MSALEX_NOT_FOUND);
+}
+
+static int entries(void) {
+    WIN32_FIND_DATAW found;
+    char text[1200];
+    wchar_t pattern[1200];
+    HANDLE search;
+    int count = 0;
+
+    (void)snprintf(text, sizeof text, "%s\\.msalex-*", directory);
+    (void)MultiByteToWideChar(CP_UTF8, 0, text, -1, pattern, 1200);
+    if ((search = FindFirstFileW(pattern, &found)) == INVALID_HANDLE_VALUE)
+        return 0;
+    do
+        count++;
+    while (FindNextFileW(search, &found));
+    (void)FindClose(search);
+    return count;
+}
+
+static void a_failure_on_the_way_leaves_the_old_content_and_no_litter(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+    const struct {
+        enum fake_call call;
+        int skip;
+        DWORD code;
+        int status;
+    } ways[] = {
+        {FAKE_CREATE_FILE, 0, ERROR_DISK_FULL, MSALEX_OS_ERROR},
+        {FAKE_CREATE_FILE, 0, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
+        {FAKE_CREATE_FILE, 1, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
+        {FAKE_WRITE_FILE, 0, ERROR_DISK_FULL, MSALEX_OS_ERROR},
+        {FAKE_FLUSH, 0, ERROR_WRITE_FAULT, MSALEX_OS_ERROR},
+    };
+
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        fake_fail(ways[i].call, ways[i].skip, 1, ways[i].code);
+        CHECK(put(path, "new", &error) == ways[i].status);
+        passes_on();
+        CHECK(has(path, "old"));
+        CHECK(entries() == 0);
+    }
+    /* The name of a temporary file may be taken; another one is not. */
+    fake_fail(FAKE_CREATE_FILE, 0, 2, ERROR_FILE_EXISTS);
+    CHECK(put(path, "new", &error) == MSALEX_OK && has(path, "new"));
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
+static void a_link_is_followed_and_one_that_leads_nowhere_is_refused(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    fake_fail(FAKE_LINK, 0, 1, 1);
+    CHECK(put(path, "new", &error) == MSALEX_OK && has(path, "new"));
+    fake_fail(FAKE_LINK, 0, 1, 1);
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_FILE_NOT_FOUND);
+    CHECK(put(path, "newer", &error) == MSALEX_INVALID);
+    CHECK(strstr(error.message, "leads nowhere") != NULL);
+    fake_fail(FAKE_LINK, 0, 1, 1);
+    fake_fail(FAKE_FINAL_PATH, 0, 2, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "newer", &error) == MSALEX_DENIED && has(path, "new"));
+    passes_on();
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
+static void a_directory_is_no_file(void) {
+    msalex_buffer content;
+    msalex_stamp stamp;
+    msalex_error error;
+    int64_t before = msalex__now_ms();
+
+    CHECK(put(directory, "x", &error) == MSALEX_INVALID && error.code == EISDIR);
+    CHECK(msalex_file_read(directory, &content, &stamp, &error) == MSALEX_INVALID);
+    CHECK(error.code == EISDIR);
+    CHECK(msalex_file_delete(directory, &error) == MSALEX_INVALID && error.code == EISDIR);
+    CHECK(msalex__now_ms() - before < 500);
+}
+
+static void a_read_only_file_is_not_replaced(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+    wchar_t *wide = msalex__wide_path(path, &error);
+    int64_t before = msalex__now_ms();
+
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    CHECK(SetFileAttributesW(wide, FILE_ATTRIBUTE_READONLY));
+    CHECK(put(path, "new", &error) == MSALEX_DENIED && error.code == EACCES);
+    CHECK(msalex__now_ms() - before < 500);
+    CHECK(SetFileAttributesW(wide, FILE_ATTRIBUTE_NORMAL));
+    CHECK(has(path, "old"));
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    free(wide);
+}
+
+/* Sets the time of the last change to so many seconds ago. */
+static void make_old(const char *path, int seconds) {
+    msalex_error error;
+    wchar_t *wide = msalex__wide_path(path, &error);
+    HANDLE file = msalex__open_attributes(wide, FILE_WRITE_ATTRIBUTES);
+    ULARGE_INTEGER ticks;
+    FILETIME time;
+
+    GetSystemTimeAsFileTime(&time);
+    ticks.LowPart = time.dwLowDateTime;
+    ticks.HighPart = time.dwHighDateTime;
+    ticks.QuadPart -= (ULONGLONG)seconds * 10000000;
+    time.dwLowDateTime = ticks.LowPart;
+    time.dwHighDateTime = ticks.HighPart;
+    CHECK(SetFileTime(file, NULL, NULL, &time));
+    msalex__close(file);
+    free(wide);
+}
+
+static void a_sweep_takes_what_the_dead_left_and_nothing_else(void) {
+    char dead[1200], young[1200], other[1200], living[1200];
+    msalex_error error;
+    wchar_t *wide;
+    HANDLE writer;
+
+    (void)snprintf(dead, sizeof dead, "%s\\.msalex-00000000000000aa.tmp", directory);
+    (void)snprintf(young, sizeof young, "%s\\.msalex-00000000000000bb.tmp", directory);
+    (void)snprintf(other, sizeof other, "%s\\.msalex-notes.tmp", directory);
+    (void)snprintf(living, sizeof living, "%s\\.msalex-00000000000000cc.tmp", directory);
+    CHECK(msalex_file_touch(dead, &error) == MSALEX_OK);
+    CHECK(msalex_file_touch(young, &error) == MSALEX_OK);
+    CHECK(msalex_file_touch(other, &error) == MSALEX_OK);
+    CHECK(msalex_file_touch(living, &error) == MSALEX_OK);
+    make_old(dead, 61);
+    make_old(other, 61);
+    make_old(living, 61);
+    wide = msalex__wide_path(living, &error);
+    writer = CreateFileW(wide, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING, 0, NULL);
+    CHECK(msalex_file_sweep(path_of("file"), &error) == MSALEX_OK);
+    CHECK(!exists(dead) && exists(young) && exists(other) && exists(living));
+    msalex__close(writer);
+    fake_fail(FAKE_DISPOSITION, 0, 1, ERROR_INVALID_PARAMETER); /* before Windows 10: classic */
+    CHECK(msalex_file_sweep(path_of("file"), &error) == MSALEX_OK);
+    CHECK(!exists(living));
+    CHECK(msalex_file_delete(young, &error) == MSALEX_OK);
+    CHECK(msalex_file_delete(other, &error) == MSALEX_OK);
+    free(wide);
+}
+
+static void where_no_file_can_be_made_it_is_written_in_place(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+
+    CHECK(put(path, "a longer content", &error) == MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "short", &error) == MSALEX_OK && has(path, "short"));
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
+    CHECK(put(path, "x", &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    passes_on();
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_FLUSH, 0, 1, ERROR_WRITE_FAULT);
+    CHECK(put(path, "x", &error) == MSALEX_OS_ERROR && error.code == EIO);
+    passes_on();
+    fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "x", &error) == MSALEX_DENIED);
+    passes_on();
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
+static void without_a_list_to_copy_the_new_file_is_private(void) {
+    const char *path = path_of("file");
+    msalex_error error;
+
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    fake_fail(FAKE_SECURITY_INFO, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "new", &error) == MSALEX_OK && has(path, "new"));
+    fake_fail(FAKE_SECURITY_INFO, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_PROCESS_TOKEN, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK(put(path, "newer", &error) == MSALEX_DENIED && has(path, "new"));
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
+static void what_cannot_be_read_is_told(void) {
+    const char *path = path_of("file");
+    msalex_buffer content;
+    msalex_stamp stamp;
+    msalex_error error;
+
+    CHECK(put(path, "content", &error) == MSALEX_OK);
+    fake_fail(FAKE_READ_FILE, 0, 1, ERROR_CRC);
+    CHECK(msalex_file_read(path, &content, &stamp, &error) == MSALEX_OS_ERROR);
+    CHECK(content.data == NULL && stamp.size == 0 && error.code == EIO);
+    fake_fail(FAKE_IDENTIFY, 0, 1, ERROR_INVALID_FUNCTION);
+    CHECK(msalex_file_stat(path, &stamp, &error) == MSALEX_OS_ERROR);
+    CHECK(msalex_file_read("NUL", &content, &stamp, &error) == MSALEX_INVALID);
+    CHECK(msalex_file_read("\xff", &content, &stamp, &error) == MSALEX_INVALID);
+    CHECK(msalex_file_stat("\xff", &stamp, &error) == MSALEX_INVALID);
+    CHECK(msalex_file_touch("\xff", &error) == MSALEX_INVALID);
+    CHECK(msalex_file_delete("\xff", &error) == MSALEX_INVALID);
+    CHECK(msalex_file_sweep("\xff", &error) == MSALEX_INVALID);
+    CHECK(put("\xff", "", &error) == MSALEX_INVALID);
+    CHECK(msalex_lock_holder("\xff", &content, &error) == MSALEX_INVALID);
+    CHECK(msalex_lock_holder(path_of("none"), &content, &error) == MSALEX_NOT_FOUND);
+    fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
+    CHECK(msalex_file_touch(path, &error) == MSALEX_DENIED);
+    passes_on();
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
+static void a_path_that_is_not_unicode_makes_no_lock(void) {
+    msalex_lock *lock;
+    msalex_error error;
+    CHECK(msalex_lock_new("\xff", "seam", &lock, &error) == MSALEX_INVALID && lock == NULL);
+    msalex_lock_free(NULL);
+}
+
+static void server_paths_get_their_own_long_form(void) {
+    char path[600] = "\\\\server\\share\\";
+    msalex_error error;
+    wchar_t *wide;
+
+    for (int i = 0; i < 20; i++)
+        strcat(path, "directory of 20 char\\");
+    wide = msalex__wide_path(path, &error);
+    CHECK(wide != NULL && wcsncmp(wide, L"\\\\?\\UNC\\server\\share\\", 21) == 0);
+    free(wide);
+    wide = msalex__wide_path("C:\\short", &error);
+    CHECK(wide != NULL && wcscmp(wide, L"C:\\short") == 0);
+    free(wide);
+    CHECK(msalex__wide_path("", &error) == NULL);
+    memset(path, 'x', 300);
+    path[300] = '\0';
+    CHECK(msalex__wide_path(path, &error) == NULL && error.code == ENAMETOOLONG);
+}
+
+/* ---- encryption ---- */
+
+static void what_data_protection_says_arrives_as_it_was_said(void) {
+    const DWORD codes[] = {0x8009000B, 0x80090009, ERROR_INVALID_DATA, ERROR_FILE_NOT_FOUND,
+                           0x8007054F};
+    const unsigned char data[] = "secret";
+    msalex_buffer blob, clear;
+    msalex_error error;
+
+    CHECK(msalex_dpapi_protect(data, 6, data, 6, MSALEX_DPAPI_CURRENT_USER, &blob, &error) ==
+          MSALEX_OK);
+    for (int i = 0; i < 5; i++) {
+        fake_fail(FAKE_UNPROTECT, 0, 1, codes[i]);
+        CHECK(msalex_dpapi_unprotect(blob.data, blob.size, data, 6, &clear, &error) ==
+              MSALEX_OS_ERROR);
+        CHECK(error.code == (int32_t)codes[i] && clear.data == NULL);
+        CHECK(strstr(error.message, "secret") == NULL && error.message[0] != '\0');
+    }
+    fake_fail(FAKE_PROTECT, 0, 1, 0x8009000B);
+    CHECK(msalex_dpapi_protect(data, 6, NULL, 0, MSALEX_DPAPI_LOCAL_MACHINE, &clear, &error) ==
+          MSALEX_OS_ERROR);
+    CHECK(error.code == (int32_t)0x8009000B);
+    /* More than the API can take is refused, not cut. */
+    CHECK(msalex_dpapi_protect(data, (size_t)1 << 32, NULL, 0, 0, &clear, &error) ==
+          MSALEX_OS_ERROR);
+    CHECK(msalex_dpapi_unprotect(data, (size_t)1 << 32, NULL, 0, &clear, &error) ==
+          MSALEX_OS_ERROR);
+    CHECK(msalex_dpapi_unprotect(blob.data, blob.size, data, 6, &clear, &error) == MSALEX_OK);
+    CHECK(clear.size == 6 && memcmp(clear.data, data, 6) == 0);
+    msalex_buffer_free(&clear);
+    msalex_buffer_free(&blob);
+}
+
+#define PROPERTY(name) {#name, name}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} properties[] = {
+    PROPERTY(a_grant_wakes_the_waiter_and_its_request_stays_out_meanwhile),
+    PROPERTY(a_request_whose_thread_has_ended_is_made_again),
+    PROPERTY(a_grant_at_the_moment_of_leaving_is_not_lost),
+    PROPERTY(without_a_queue_it_asks_again_and_gives_up_in_time),
+    PROPERTY(a_name_that_is_being_deleted_is_waited_for),
+    PROPERTY(a_directory_that_denies_is_told_at_once),
+    PROPERTY(a_file_that_somebody_has_open_for_a_moment_is_waited_for),
+    PROPERTY(a_peer_that_catches_a_new_file_has_it),
+    PROPERTY(a_record_that_cannot_be_written_leaves_no_file),
+    PROPERTY(a_grant_is_not_ownership),
+    PROPERTY(who_leaves_the_queue_of_the_dead_tidies_up),
+    PROPERTY(a_peers_file_is_judged_by_its_process),
+    PROPERTY(what_passes_is_tried_again_and_what_stays_is_told),
+    PROPERTY(a_failure_on_the_way_leaves_the_old_content_and_no_litter),
+    PROPERTY(a_link_is_followed_and_one_that_leads_nowhere_is_refused),
+    PROPERTY(a_directory_is_no_file),
+    PROPERTY(a_read_only_file_is_not_replaced),
+    PROPERTY(a_sweep_takes_what_the_dead_left_and_nothing_else),
+    PROPERTY(where_no_file_can_be_made_it_is_written_in_place),
+    PROPERTY(without_a_list_to_copy_the_new_file_is_private),
+    PROPERTY(what_cannot_be_read_is_told),
+    PROPERTY(a_path_that_is_not_unicode_makes_no_lock),
+    PROPERTY(server_paths_get_their_own_long_form),
+    PROPERTY(what_data_protection_says_arrives_as_it_was_said),
+};
+
+int wmain(int count, wchar_t **arguments) {
+    int failed = 0;
+
+    if (count != 2)
+        return 2;
+    (void)WideCharToMultiByte(CP_UTF8, 0, arguments[1], -1, directory, sizeof directory, NULL,
+                              NULL);
+    for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++) {
+        failures = 0;
+        passes_on();
+        properties[i].run();
+        passes_on();
+        printf("%s %s\n", failures == 0 ? "ok    " : "FAILED", properties[i].name);
+        fflush(stdout);
+        failed += failures != 0;
+    }
+    printf("%d passed, %d failed\n", (int)(sizeof properties / sizeof properties[0]) - failed,
+           failed);
+    return failed != 0;
+}
