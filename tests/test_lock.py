@@ -97,6 +97,7 @@ def test_the_file_says_who_holds_it_and_is_gone_afterwards(
     assert not path.exists()
 
 
+@requires("fcntl")
 @pytest.mark.parametrize("program", ["", "/" + "long/" * 200, "line\nbreak\t\0nul", "käse"])
 def test_whatever_the_program_is_called_the_file_is_one_line_that_ours_know(
     path: Path, monkeypatch: pytest.MonkeyPatch, program: str
