@@ -7,12 +7,15 @@
  * exists (1.3.1 without portalocker, Node), the byte is locked (portalocker), and MSAL.NET, which
  * shares reading only, can neither open it beside us nor we beside it.  And nobody can delete it.
  *
+ * Byte 0 is locked as well, which is what Go asks for.  Locked bytes cannot be read by others, so
+ * they read the record from byte 1 on; the first digit of the pid is in it once more.
+ *
  * Two handles, because they share different things:
  *
  *   waiting  reads, shares everything: in nobody's way, so that anybody can have one at any time.
  *            It carries the locked byte, from the request in the queue until the release.
  *   holding  reads and writes, shares both but not deletion; opened once the byte is ours, and it
- *            must be the same file.  Would it share less, portalocker would fail to open the file,
+ *            must be the same file.  It carries byte 0, or could not write there.  Would it share less, portalocker would fail to open the file,
  *            with an exception that it does not catch; with more, anybody could delete it.
  *
  * The record in the file tells only whether the file is *ours* or a *peer's* (another library's);
@@ -68,14 +71,47 @@ enum outcome {
 
 /* ---- one lock file ---- */
 
-static size_t read_start(HANDLE file, char bytes[MSALEX__RECORD_SIZE]) {
-    OVERLAPPED where = {0};
+static size_t read_at(HANDLE file, DWORD offset, char *bytes, DWORD room) {
+    OVERLAPPED where = {.Offset = offset};
     DWORD size = 0;
 
-    if (!ReadFile(file, bytes, MSALEX__RECORD_SIZE, NULL, &where) &&
-        GetLastError() != ERROR_IO_PENDING)
+    if (!ReadFile(file, bytes, room, NULL, &where) && GetLastError() != ERROR_IO_PENDING)
         return 0;
     return GetOverlappedResult(file, &where, &size, TRUE) ? size : 0;
+}
+
+/* The start of the content; how many bytes there are of it.  Of a record whose first byte is
+ * locked that byte is found out: it fits in one way only. */
+static size_t read_start(HANDLE file, char bytes[MSALEX__RECORD_SIZE]) {
+    size_t size = read_at(file, 0, bytes, MSALEX__RECORD_SIZE);
+    struct msalex__record ignored;
+
+    if (size > 0 || read_at(file, 1, bytes + 1, MSALEX__RECORD_SIZE - 1) == 0)
+        return size;
+    for (bytes[0] = '1'; bytes[0] <= '9'; bytes[0]++) {
+        if (msalex__record_parse(bytes, MSALEX__RECORD_SIZE, &ignored))
+            return MSALEX__RECORD_SIZE;
+    }
+    return 0;
+}
+
+/* Byte 0 of `holding`: 0 when it is ours now, ERROR_LOCK_VIOLATION: somebody's (Go's), or why
+ * not.  Closing the handle unlocks it, but maybe later. */
+static DWORD lock_first_byte(const msalex_lock *lock) {
+    OVERLAPPED where = {0};
+    const DWORD flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+    return LockFileEx(lock->holding, flags, 0, 1, 0, &where) ? 0 : GetLastError();
+}
+
+static void close_holding(msalex_lock *lock) {
+    OVERLAPPED where = {0};
+    const DWORD code = GetLastError();
+
+    if (lock->holding != INVALID_HANDLE_VALUE)
+        (void)UnlockFileEx(lock->holding, 0, 1, 0, &where);
+    SetLastError(code);
+    msalex__close(lock->holding);
+    lock->holding = INVALID_HANDLE_VALUE;
 }
 
 static bool write_record(const msalex_lock *lock) {
@@ -128,11 +164,11 @@ static void delete_ours(const msalex_lock *lock) {
 /* ---- getting it ---- */
 
 static enum outcome drop(msalex_lock *lock, bool locked, enum outcome outcome) {
-    msalex__close(lock->holding);
+    close_holding(lock);
     if (lock->waiting != INVALID_HANDLE_VALUE)
         msalex__byte_free(&lock->byte, locked);
     msalex__close(lock->waiting);
-    lock->waiting = lock->holding = INVALID_HANDLE_VALUE;
+    lock->waiting = INVALID_HANDLE_VALUE;
     return outcome;
 }
 
@@ -187,11 +223,12 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     }
     if (!open_waiting(lock) || (code = msalex__byte_try(&lock->byte)) == ERROR_LOCK_VIOLATION)
         return drop(lock, false, PASSING); /* a peer caught it: theirs now */
+    if (code == 0 && (code = lock_first_byte(lock)) == ERROR_LOCK_VIOLATION)
+        return drop(lock, true, PASSING);
     if (code == 0 && write_record(lock))
         return HELD;
     code = code != 0 ? code : GetLastError();
-    msalex__close(lock->holding);
-    lock->holding = INVALID_HANDLE_VALUE;
+    close_holding(lock);
     delete_ours(lock);
     (void)msalex__fail_windows(error, code, "write lock file");
     return drop(lock, true, FAILED);
@@ -224,6 +261,8 @@ static enum outcome take_over(msalex_lock *lock, msalex_error *error) {
     }
     if (!is_same(lock, lock->holding))
         return drop(lock, true, CHANGED);
+    if ((code = lock_first_byte(lock)) != 0)
+        return drop(lock, true, failed(lock, code, "LockFileEx", error));
     if ((outcome = judge(lock->holding)) != QUEUED)
         return drop(lock, true, outcome);
     if (write_record(lock))
@@ -349,8 +388,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     if (lock->waiting != INVALID_HANDLE_VALUE) {
         /* Who leaves the queue behind a dead holder tidies up as well. */
         const bool locked = held || msalex__byte_leave(&lock->byte);
-        msalex__close(lock->holding); /* it would keep us from deleting, too */
-        lock->holding = INVALID_HANDLE_VALUE;
+        close_holding(lock); /* it would keep us from deleting, too */
         if (locked)
             delete_ours(lock);
         (void)drop(lock, locked, HELD);

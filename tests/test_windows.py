@@ -63,13 +63,13 @@ def test_every_c_file_compiles_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
-    dotnet = build.program(tmp_path / "dotnet_lock.exe", "dotnet_lock.c")
+    peer = build.program(tmp_path / "peer_lock.exe", "peer_lock.c")
     wine = toolchain.Wine("3.11", installed, toolchain.packages("3.11", "run", "test"))
     output = wine.run(
         *("-m", "pytest", "-q", "tests", "tests/windows"),
         f"--basetemp={toolchain.windows_path(tmp_path / 'temporary')}",
         seconds=SUITE_S,
-        MSALEX_DOTNET_LOCK=toolchain.windows_path(dotnet),
+        MSALEX_PEER_LOCK=toolchain.windows_path(peer),
         MSALEX_REFERENCE_PORTALOCKER=toolchain.windows_path(reference(portalocker=True)),
         MSALEX_REFERENCE_BARE=toolchain.windows_path(reference(portalocker=False)),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from msal_extensions import CrossPlatLock, LockError
+from msal_extensions import CrossPlatLock, LockError, _native
 from tests.support.capability import needs
 from tests.support.processes import crowd, python
 from tests.support.reference import reference_python
@@ -31,10 +31,16 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dotnet() -> list[str]:
-    """A program that takes the lock as MSAL.NET does: dotnet_lock.c."""
-    program = os.environ.get("MSALEX_DOTNET_LOCK")
-    needs(None if program else "MSALEX_DOTNET_LOCK names no program")
-    return [str(program)]
+    """A program that takes the lock as MSAL.NET does: peer_lock.c."""
+    program = os.environ.get("MSALEX_PEER_LOCK")
+    needs(None if program else "MSALEX_PEER_LOCK names no program")
+    return [str(program), "dotnet"]
+
+
+@pytest.fixture
+def golang(dotnet: list[str]) -> list[str]:
+    """The same, as MSAL Go does."""
+    return [dotnet[0], "go"]
 
 
 @contextlib.contextmanager
@@ -158,7 +164,7 @@ def test_ctrl_c_is_seen_within_100_ms(path: Path) -> None:
     assert took < 0.1
 
 
-def test_a_held_lock_file_cannot_be_deleted_and_can_be_read(path: Path) -> None:
+def test_a_held_lock_file_cannot_be_deleted_and_tells_its_holder(path: Path) -> None:
     with CrossPlatLock(path) as lock:
         with pytest.raises(PermissionError):
             path.unlink()
@@ -166,7 +172,7 @@ def test_a_held_lock_file_cannot_be_deleted_and_can_be_read(path: Path) -> None:
             path.rename(path.with_suffix(".moved"))
         with pytest.raises(FileExistsError):
             path.open("x")
-        assert path.read_text().split()[0] == str(os.getpid())
+        assert _native.lock_holder(str(path)) == f"{os.getpid()} {sys.argv[0]}"
         assert lock.still_held()
     assert not path.exists()
 
@@ -216,10 +222,14 @@ def test_we_wait_while_dotnet_holds_it(path: Path, dotnet: list[str]) -> None:
     assert not path.exists()
 
 
-def test_dotnet_and_ours_lose_no_increment(tmp_path: Path, dotnet: list[str]) -> None:
+@pytest.mark.parametrize("library", ["dotnet", "golang"])
+def test_the_others_and_ours_lose_no_increment(
+    library: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    program: list[str] = request.getfixturevalue(library)
     counter, path = tmp_path / "counter", tmp_path / "lockfile"
     counter.write_text("0")
-    count = [*dotnet, "count", str(path), str(counter), "20"]
+    count = [*program, "count", str(path), str(counter), "20"]
     others = [subprocess.Popen(count) for _ in range(2)]
     crowd(
         """
@@ -239,6 +249,37 @@ def test_dotnet_and_ours_lose_no_increment(tmp_path: Path, dotnet: list[str]) ->
     assert [other.wait(GENEROUS) for other in others] == [0, 0]
     print(f"{counter.read_text()} of 80 increments by two of each")
     assert counter.read_text() == "80"
+
+
+# ---- MSAL Go -----------------------------------------------------------------------------
+
+
+def test_go_is_kept_out_while_we_hold_it(path: Path, golang: list[str]) -> None:
+    with CrossPlatLock(path) as lock:
+        once = subprocess.run([*golang, "once", str(path)], capture_output=True, text=True)
+        assert once.stdout == "33\n"  # ERROR_LOCK_VIOLATION
+        assert lock.still_held()
+
+
+def test_we_wait_while_go_holds_it(path: Path, golang: list[str]) -> None:
+    with running([*golang, "hold", str(path)]) as process:
+        for timeout in (0, 0.5):
+            with pytest.raises(LockError):
+                CrossPlatLock(path, timeout=timeout).acquire()
+        threading.Timer(0.3, tell, (process,)).start()
+        with CrossPlatLock(path, timeout=GENEROUS):
+            assert process.wait(GENEROUS) == 0
+    assert not path.exists()
+
+
+def test_go_that_died_inside_does_not_block_us(path: Path, golang: list[str]) -> None:
+    with running([*golang, "hold", str(path)]) as process:
+        process.kill()
+        process.wait()
+        assert path.exists()
+        with CrossPlatLock(path, timeout=2):
+            pass
+    assert not path.exists()
 
 
 # ---- 1.3.1 -------------------------------------------------------------------------------
