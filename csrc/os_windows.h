@@ -13,6 +13,7 @@
 #include <windows.h>
 
 #include <stdbool.h>
+#include <wchar.h>
 
 #include "internal.h"
 
