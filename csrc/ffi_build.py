@@ -86,7 +86,7 @@ PLATFORMS = {
             "libsecret_none.c",
         ),
         libraries=("crypt32", "advapi32"),
-        # For MSVC; what is not marked for export stays inside anyway.
+        # Of MSVC.  There nothing is exported but what is marked, as PyInit__msalex is.
         compile_args=("/std:c11", "/D_CRT_SECURE_NO_WARNINGS"),
     ),
 }

@@ -15,8 +15,9 @@
  *   waiting  reads, shares everything: in nobody's way, so that anybody can have one at any time.
  *            It carries the locked byte, from the request in the queue until the release.
  *   holding  reads and writes, shares both but not deletion; opened once the byte is ours, and it
- *            must be the same file.  It carries byte 0, or could not write there.  Would it share less, portalocker would fail to open the file,
- *            with an exception that it does not catch; with more, anybody could delete it.
+ *            must be the same file.  It carries byte 0, as no other handle could write there.
+ *            Would it share less, portalocker would fail to open the file, with an exception that
+ *            it does not catch; with more, anybody could delete it.
  *
  * The record in the file tells only whether the file is *ours* or a *peer's* (another library's);
  * that is read before its byte is touched.  For ours the byte knows whether it is held, whatever

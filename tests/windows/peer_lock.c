@@ -29,8 +29,8 @@ static HANDLE try_go(const wchar_t *path) {
     OVERLAPPED where = {0};
     char text[64];
     DWORD code, size;
-    HANDLE file = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
-                              NULL, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    const DWORD access = GENERIC_READ | GENERIC_WRITE, sharing = FILE_SHARE_READ | FILE_SHARE_WRITE;
+    HANDLE file = CreateFileW(path, access, sharing, NULL, OPEN_ALWAYS, 0, NULL);
 
     if (file == INVALID_HANDLE_VALUE)
         return file;
