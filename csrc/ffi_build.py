@@ -78,6 +78,7 @@ PLATFORMS = {
             "lock_windows.c",
             "lock_wait_windows.c",
             "lock_peer_windows.c",
+            "watch_windows.c",
             "file_windows.c",
             "clock_windows.c",
             "os_windows.c",

@@ -42,19 +42,6 @@ static int64_t ticks_of(FILETIME time) {
     return (int64_t)time.dwHighDateTime << 32 | time.dwLowDateTime; /* 100 ns since 1601 */
 }
 
-static bool fill_stamp(HANDLE file, msalex_stamp *stamp) {
-    const int64_t ticks_until_1970 = 116444736000000000;
-    BY_HANDLE_FILE_INFORMATION found;
-
-    if (!GetFileInformationByHandle(file, &found))
-        return false;
-    stamp->device = found.dwVolumeSerialNumber;
-    stamp->inode = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
-    stamp->size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
-    stamp->mtime_ns = (ticks_of(found.ftLastWriteTime) - ticks_until_1970) * 100;
-    return true;
-}
-
 /* Is that error of a call on `path` one that passes?  Sleeps a little if so. */
 static bool may_pass(DWORD code, const wchar_t *path, int64_t deadline) {
     const DWORD attributes = GetFileAttributesW(path);
@@ -246,7 +233,7 @@ static void finish(HANDLE file, msalex_stamp *stamp) {
     FILETIME now;
     GetSystemTimeAsFileTime(&now);
     (void)SetFileTime(file, NULL, NULL, &now);
-    (void)fill_stamp(file, stamp);
+    (void)msalex__fill_stamp(file, stamp);
 }
 
 /* Where a file may be written, but its directory takes no new one.  Longer content first, then
@@ -369,7 +356,7 @@ int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error)
     if (wide == NULL)
         return msalex__status_of_errno((int)error->code);
     file = msalex__open_attributes(wide, 0);
-    if (file == INVALID_HANDLE_VALUE || !fill_stamp(file, stamp))
+    if (file == INVALID_HANDLE_VALUE || !msalex__fill_stamp(file, stamp))
         status = msalex__fail_windows(error, GetLastError(), "GetFileInformationByHandle");
     else
         status = msalex__ok(error);
@@ -421,7 +408,7 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
         status = fail_file(error, wide, GetLastError(), "CreateFileW");
     } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and their like */
         status = msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
-    } else if (!fill_stamp(file, stamp) ||
+    } else if (!msalex__fill_stamp(file, stamp) ||
                (code = read_all(file, (size_t)stamp->size, content)) != 0) {
         status = msalex__fail_windows(error, code != 0 ? code : GetLastError(), "ReadFile");
         msalex_buffer_free(content);

@@ -153,6 +153,22 @@ bool msalex__identify(HANDLE file, struct msalex__identity *identity) {
     return true;
 }
 
+bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp) {
+    const int64_t ticks_until_1970 = 116444736000000000;
+    BY_HANDLE_FILE_INFORMATION found;
+    int64_t ticks;
+
+    if (!GetFileInformationByHandle(file, &found))
+        return false;
+    stamp->device = found.dwVolumeSerialNumber;
+    stamp->inode = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
+    stamp->size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
+    ticks = (int64_t)found.ftLastWriteTime.dwHighDateTime << 32 |
+            found.ftLastWriteTime.dwLowDateTime; /* 100 ns since 1601 */
+    stamp->mtime_ns = (ticks - ticks_until_1970) * 100;
+    return true;
+}
+
 HANDLE msalex__open_attributes(const wchar_t *path, DWORD access) {
     return CreateFileW(path, FILE_READ_ATTRIBUTES | access, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
                        FILE_FLAG_BACKUP_SEMANTICS, NULL);

@@ -39,6 +39,9 @@ struct msalex__identity {
 };
 bool msalex__identify(HANDLE file, struct msalex__identity *identity);
 
+/* The stamp of an open file.  False with GetLastError. */
+bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp);
+
 /* The file at the path, as far as its attributes go: nobody's share mode is in the way of that,
  * and nobody is in ours.  INVALID_HANDLE_VALUE with GetLastError. */
 HANDLE msalex__open_attributes(const wchar_t *path, DWORD access);

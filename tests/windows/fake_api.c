@@ -177,6 +177,10 @@ HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR path, BOOL below, DWORD 
                                     : FindFirstChangeNotificationW(path, below, filter);
 }
 
+BOOL WINAPI fake_FindNextChangeNotification(HANDLE watch) {
+    return planned(FAKE_NEXT) == 0 && FindNextChangeNotification(watch);
+}
+
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES security, BOOL manual, BOOL set,
                                 LPCWSTR name) {
     return planned(FAKE_EVENT) != 0 ? NULL : CreateEventW(security, manual, set, name);

@@ -36,6 +36,7 @@ enum fake_call {
     FAKE_OPEN_PROCESS,
     FAKE_REMOTE,
     FAKE_WATCH,
+    FAKE_NEXT,
     FAKE_EVENT,
     FAKE_IDENTIFY,
     FAKE_LOCK,
@@ -70,6 +71,7 @@ HANDLE WINAPI fake_OpenProcess(DWORD, BOOL, DWORD);
 BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE, LPBY_HANDLE_FILE_INFORMATION);
 HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR, BOOL, DWORD);
+BOOL WINAPI fake_FindNextChangeNotification(HANDLE);
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
 DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
 DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE, LPWSTR, DWORD, DWORD);
@@ -93,6 +95,7 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 #define GetFileInformationByHandleEx fake_GetFileInformationByHandleEx
 #define GetFileInformationByHandle fake_GetFileInformationByHandle
 #define FindFirstChangeNotificationW fake_FindFirstChangeNotificationW
+#define FindNextChangeNotification fake_FindNextChangeNotification
 #define CreateEventW fake_CreateEventW
 #define GetFileAttributesW fake_GetFileAttributesW
 #define GetFinalPathNameByHandleW fake_GetFinalPathNameByHandleW

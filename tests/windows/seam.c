@@ -610,6 +610,76 @@ static void server_paths_get_their_own_long_form(void) {
     CHECK(msalex__wide_path(path, &error) == NULL && error.code == ENAMETOOLONG);
 }
 
+/* ---- watching ---- */
+
+static DWORD WINAPI put_soon(void *path) {
+    msalex_error error;
+    Sleep(60);
+    (void)put(path, "new", &error);
+    return 0;
+}
+
+static void a_change_is_told_with_a_watch_and_without(void) {
+    char path[1200];
+    msalex_watch *watch;
+    msalex_error error;
+
+    (void)snprintf(path, sizeof path, "%s\\file", directory);
+    for (int blind = 0; blind < 3; blind++) {
+        int64_t before;
+        HANDLE thread;
+
+        if (blind == 1) /* the system has no watch left */
+            fake_fail(FAKE_WATCH, 0, 1000, ERROR_NOT_ENOUGH_MEMORY);
+        CHECK(msalex_watch_new(path, &watch, &error) == MSALEX_OK);
+        if (blind == 2) /* or no longer: it looks, and tries again to watch */
+            fake_fail(FAKE_NEXT, 0, 1, ERROR_ACCESS_DENIED);
+        CHECK(msalex_watch_wait(watch, 50, &error) == MSALEX_TIMEOUT);
+        before = msalex__now_ms();
+        thread = CreateThread(NULL, 0, put_soon, path, 0, NULL);
+        CHECK(msalex_watch_wait(watch, 5000, &error) == MSALEX_OK);
+        CHECK(msalex__now_ms() - before < 300);
+        joined(thread);
+        while (msalex_watch_wait(watch, 100, &error) == MSALEX_OK)
+            continue; /* the save sets the time after the rename */
+        CHECK(put(path_of("another"), "x", &error) == MSALEX_OK);
+        CHECK(msalex_watch_wait(watch, 300, &error) == MSALEX_TIMEOUT);
+        CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+        CHECK(msalex_watch_wait(watch, -1, &error) == MSALEX_OK);
+        msalex_watch_free(watch);
+        passes_on();
+        CHECK(msalex_file_delete(path_of("another"), &error) == MSALEX_OK);
+    }
+    CHECK(msalex_watch_new("\xff", &watch, &error) == MSALEX_INVALID && watch == NULL);
+    msalex_watch_free(NULL);
+}
+
+static void a_directory_may_be_deleted_and_made_again_under_a_watch(void) {
+    char path[1200], parent[1200];
+    msalex_watch *watch;
+    msalex_error error;
+    wchar_t *wide;
+
+    (void)snprintf(parent, sizeof parent, "%s\\parent", directory);
+    (void)snprintf(path, sizeof path, "%s\\file", parent);
+    wide = msalex__wide_path(parent, &error);
+    CHECK(msalex_watch_new(path, &watch, &error) == MSALEX_OK); /* before there is one */
+    for (int round = 0; round < 2; round++) {
+        CHECK(CreateDirectoryW(wide, NULL));
+        CHECK(put(path, "content", &error) == MSALEX_OK);
+        CHECK(msalex_watch_wait(watch, 5000, &error) == MSALEX_OK);
+        CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+        CHECK(RemoveDirectoryW(wide));
+        /* As on Windows, where a directory that is being deleted cannot be opened. */
+        fake_fail(FAKE_CREATE_FILE, 0, 4, ERROR_ACCESS_DENIED);
+        CHECK(msalex_watch_wait(watch, 5000, &error) == MSALEX_OK);
+        (void)msalex_watch_wait(watch, 300, &error);
+        passes_on(); /* it has let go of the directory: the name is free */
+    }
+    msalex_watch_free(watch);
+    free(wide);
+}
+
 /* ---- encryption ---- */
 
 static void what_data_protection_says_arrives_as_it_was_said(void) {
@@ -672,6 +742,8 @@ static const struct {
     PROPERTY(what_cannot_be_read_is_told),
     PROPERTY(a_path_that_is_not_unicode_makes_no_lock),
     PROPERTY(server_paths_get_their_own_long_form),
+    PROPERTY(a_change_is_told_with_a_watch_and_without),
+    PROPERTY(a_directory_may_be_deleted_and_made_again_under_a_watch),
     PROPERTY(what_data_protection_says_arrives_as_it_was_said),
 };
 

@@ -1,0 +1,145 @@
+/*
+ * Tells when a file changes, comes or goes, Windows.  The promise is in msalex.h.  Twins:
+ * watch_linux.c, watch_macos.c.
+ *
+ * How it works.  The system signals a handle whenever anything changes in the *directory*; a
+ * look then compares what the file's attributes say with the time before, so that other names in
+ * it (lock files, temporary files) wake nobody.  That is all ReadDirectoryChangesW would give: it
+ * tells names as well, but has to be believed without one whenever its buffer was too small.
+ *
+ * The handle keeps nobody from deleting the directory, but its name is free again only once the
+ * handle is closed.  So each look, LOOK_MS later at the latest, asks whether the path still leads
+ * to the directory that is watched.  Where nothing can be watched (no directory yet, no
+ * permission to read it, a file server that does not tell) looking is all there is, every
+ * BLIND_MS, and each look tries again to watch.
+ */
+#include "os_windows.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BLIND_MS = 20, /* between two looks, where nothing can be watched */
+    LOOK_MS = 250  /* between two looks behind a watch */
+};
+
+struct msalex_watch {
+    HANDLE changes; /* or INVALID_HANDLE_VALUE: nothing could be watched */
+    struct msalex__identity directory; /* that is watched */
+    int64_t next_look;
+    msalex_stamp seen; /* all zero: there is no such file */
+    wchar_t *file, *parent;
+};
+
+/* ---- looking ---- */
+
+static bool identify_parent(const msalex_watch *watch, struct msalex__identity *identity) {
+    HANDLE parent = msalex__open_attributes(watch->parent, 0);
+    bool found = parent != INVALID_HANDLE_VALUE && msalex__identify(parent, identity);
+    msalex__close(parent);
+    return found;
+}
+
+static void stop(msalex_watch *watch) {
+    if (watch->changes != INVALID_HANDLE_VALUE)
+        (void)FindCloseChangeNotification(watch->changes);
+    watch->changes = INVALID_HANDLE_VALUE;
+}
+
+/* Watches the directory that the path leads to now. */
+static void rearm(msalex_watch *watch) {
+    const DWORD changing = FILE_NOTIFY_CHANGE_FILE_NAME | FILE_NOTIFY_CHANGE_LAST_WRITE |
+                           FILE_NOTIFY_CHANGE_SIZE | FILE_NOTIFY_CHANGE_ATTRIBUTES;
+    struct msalex__identity now;
+    const bool found = identify_parent(watch, &now);
+
+    if (watch->changes != INVALID_HANDLE_VALUE && found && now.device == watch->directory.device &&
+        now.index == watch->directory.index)
+        return;
+    stop(watch);
+    if (!found)
+        return;
+    watch->directory = now;
+    watch->changes = FindFirstChangeNotificationW(watch->parent, FALSE, changing);
+}
+
+/* True when the file is not what it was at the last look. */
+static bool look(msalex_watch *watch) {
+    msalex_stamp now = {0};
+    HANDLE file;
+    bool differs;
+
+    rearm(watch); /* first, or a change in between would be seen by neither */
+    file = msalex__open_attributes(watch->file, 0);
+    if (file == INVALID_HANDLE_VALUE || !msalex__fill_stamp(file, &now))
+        now = (msalex_stamp){0};
+    msalex__close(file);
+    differs = now.device != watch->seen.device || now.inode != watch->seen.inode ||
+              now.size != watch->seen.size || now.mtime_ns != watch->seen.mtime_ns;
+    watch->seen = now;
+    watch->next_look =
+        msalex__now_ms() + (watch->changes != INVALID_HANDLE_VALUE ? LOOK_MS : BLIND_MS);
+    return differs;
+}
+
+/* Something changed in the directory: look now.  Listening again comes first, or a change in
+ * between would be seen by neither. */
+static void told(msalex_watch *watch) {
+    if (!FindNextChangeNotification(watch->changes))
+        stop(watch);
+    watch->next_look = 0;
+}
+
+/* ---- the interface ---- */
+
+int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error) {
+    wchar_t *file = msalex__wide_path(path, error), *end;
+
+    *watch = NULL;
+    if (file == NULL)
+        return msalex__status_of_errno((int)error->code);
+    if ((*watch = calloc(1, sizeof **watch)) == NULL ||
+        ((*watch)->parent = _wcsdup(file)) == NULL) {
+        free(*watch);
+        free(file);
+        *watch = NULL;
+        return msalex__fail_errno(error, ENOMEM, "malloc");
+    }
+    /* With the backslash: "C:" alone would be a directory of the process's choice. */
+    end = wcsrchr((*watch)->parent, L'\\'); /* there is one: the path is absolute */
+    end[1] = L'\0';
+    (*watch)->file = file;
+    (*watch)->changes = INVALID_HANDLE_VALUE;
+    (void)look(*watch);
+    return msalex__ok(error);
+}
+
+int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error) {
+    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
+
+    for (;;) {
+        const int64_t now = msalex__now_ms();
+        int64_t left = (deadline < watch->next_look ? deadline : watch->next_look) - now;
+
+        left = left > 0 ? left : 0;
+        if (watch->changes == INVALID_HANDLE_VALUE)
+            Sleep((DWORD)left);
+        else if (WaitForSingleObject(watch->changes, (DWORD)left) == WAIT_OBJECT_0)
+            told(watch);
+        if (msalex__now_ms() >= watch->next_look && look(watch))
+            return msalex__ok(error);
+        if (msalex__now_ms() >= deadline)
+            return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "WaitForSingleObject",
+                                "nothing changed");
+    }
+}
+
+void msalex_watch_free(msalex_watch *watch) {
+    if (watch == NULL)
+        return;
+    stop(watch);
+    free(watch->file);
+    free(watch->parent);
+    free(watch);
+}
