@@ -277,6 +277,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
     HANDLE file, renamed = INVALID_HANDLE_VALUE;
     const char *call = "WriteFile";
+    struct msalex__identity identity;
     wchar_t *temp = NULL;
     DWORD code;
 
@@ -310,7 +311,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
      * nobody's way, as it can only do that. */
     call = "CreateFileW";
     renamed = msalex__open_attributes(temp, FILE_WRITE_ATTRIBUTES);
-    if (renamed == INVALID_HANDLE_VALUE) {
+    if (renamed == INVALID_HANDLE_VALUE || !msalex__identify(renamed, &identity)) {
         code = GetLastError();
         goto err;
     }
@@ -320,6 +321,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     if ((code = rename_patiently(temp, target)) != 0)
         goto err;
     finish(renamed, stamp);
+    stamp->device = identity.device; /* Wine forgets it of a handle whose file was renamed */
     msalex__close(renamed);
     free(temp);
     return msalex__ok(error);
