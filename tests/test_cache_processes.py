@@ -20,13 +20,15 @@ import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
 from samples.local_identity_provider import LocalIdentityProvider
-from tests.support.capability import needs
+from tests.support.capability import LOCK_QUEUE, needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.processes import PATIENCE, Member, crowd, together
 from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
 from tests.support.sign_in import sign_in_event
+
+pytestmark = requires(LOCK_QUEUE)  # more processes than a poll serves within 5 seconds
 
 REFRESH_TOKEN = PersistedTokenCache.CredentialType.REFRESH_TOKEN
 ROUNDS = 20

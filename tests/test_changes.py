@@ -28,7 +28,7 @@ from msal_extensions import FilePersistence, PersistedTokenCache, PersistenceNot
 from msal_extensions.changes import CacheChanges
 from msal_extensions.persistence import BasePersistence
 from tests.support import keyring
-from tests.support.capability import needs
+from tests.support.capability import needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.processes import python
@@ -542,6 +542,7 @@ def test_a_change_is_told_where_the_system_cannot_watch(
     assert_met(fault, logs)
 
 
+@requires("fcntl")
 def test_watches_beyond_what_the_kernel_allows_look_and_watch_as_soon_as_they_can(
     location: Path,
 ) -> None:
@@ -576,6 +577,7 @@ def test_watches_beyond_what_the_kernel_allows_look_and_watch_as_soon_as_they_ca
 # ---- waiting ----
 
 
+@requires("resource")
 def test_waiting_uses_no_processor_and_lets_other_threads_run(location: Path) -> None:
     cache_of(location)
     output = python(
@@ -614,6 +616,7 @@ def test_waiting_uses_no_processor_and_lets_other_threads_run(location: Path) ->
     assert turns > 20
 
 
+@requires("signal.SIGSTOP")
 def test_ctrl_c_ends_a_wait_within_100_ms(location: Path) -> None:
     cache_of(location)
     output = python(
@@ -645,6 +648,7 @@ def test_ctrl_c_ends_a_wait_within_100_ms(location: Path) -> None:
     assert max(ms) < 1000
 
 
+@requires("os.fork")
 def test_closing_ends_a_wait_in_another_thread_within_250_ms(cache: PersistedTokenCache) -> None:
     took = []
     before = len(os.listdir("/proc/self/fd"))
@@ -682,6 +686,7 @@ def test_a_wait_lasts_as_long_as_it_was_told_to(changes: CacheChanges) -> None:
     assert time.monotonic() - start < GENEROUS / 10
 
 
+@requires("os.fork")
 def test_a_child_made_by_fork_and_its_parent_are_both_told(
     location: Path, cache: PersistedTokenCache
 ) -> None:

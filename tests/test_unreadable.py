@@ -27,7 +27,7 @@ from msal_extensions import (
     _reloading,
 )
 from tests.support import keyring
-from tests.support.capability import needs
+from tests.support.capability import FILE_MODES, needs, requires
 from tests.support.processes import crowd, python
 from tests.support.reference import reference_python
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, token
@@ -120,6 +120,7 @@ def test_the_error_is_a_json_error_and_tells_no_token(location: Path, no_patienc
     assert SECRET not in str(error) + repr(error) + repr(vars(error))
 
 
+@requires(FILE_MODES)
 @damaged
 def test_quarantine_keeps_the_evidence_and_gives_a_working_cache(
     location: Path, content: bytes, no_patience: None, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,7 @@ Windows) is skipped as a whole, and says so.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import stat
@@ -62,14 +63,21 @@ def _removes_open_files(directory: Path) -> bool:
     return not (directory / "open").exists()
 
 
+def _queues_for_locks(_: Path) -> bool:
+    windll = getattr(ctypes, "WinDLL", None)
+    return windll is None or not hasattr(windll("ntdll"), "wine_get_version")
+
+
 #: What :func:`requires` can try out, by its sentence.
 FILE_MODES = "files have no modes here"
 SYMBOLIC_LINKS = "symbolic links cannot be made here"
+LOCK_QUEUE = "who waits for a lock asks again and again, and many starve (Wine)"
 REMOVABLE_OPEN_FILES = "a file that is open cannot be removed here"
 _TRIALS: dict[str, Callable[[Path], bool]] = {
     FILE_MODES: _has_file_modes,
     SYMBOLIC_LINKS: _makes_links,
     REMOVABLE_OPEN_FILES: _removes_open_files,
+    LOCK_QUEUE: _queues_for_locks,
 }
 
 
