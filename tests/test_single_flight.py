@@ -16,6 +16,7 @@ from msal_extensions import (
     LockOrderError,
     PersistedTokenCache,
 )
+from tests.support.capability import requires
 from tests.support.processes import crowd, python
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token
 
@@ -160,6 +161,7 @@ def test_waiting_for_a_flight_ends(cache: PersistedTokenCache, location: Path) -
     assert 0.3 <= waited[1] < 5
 
 
+@requires("os.fork")
 def test_a_flight_whose_process_dies_is_over(location: Path) -> None:
     output = python(
         """

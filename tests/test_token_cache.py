@@ -530,6 +530,7 @@ def test_changes_that_could_not_be_saved_take_no_more_room_than_the_entries(
     assert secrets_of(cache) == {"version99"}
 
 
+@requires("os.fork")
 def test_a_child_of_a_fork_does_not_inherit_another_threads_transaction(
     persistence: CountingPersistence,
 ) -> None:

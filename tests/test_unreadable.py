@@ -27,7 +27,7 @@ from msal_extensions import (
     _reloading,
 )
 from tests.support import keyring
-from tests.support.capability import FILE_MODES, needs, requires
+from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import crowd, python
 from tests.support.reference import reference_python
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, token
@@ -248,6 +248,7 @@ def forbidden(location: Path) -> None:
     [(directory, PersistenceIsADirectory), (forbidden, PermissionError)],
     ids=["a directory", "no permission"],
 )
+@requires("os.geteuid")
 def test_what_cannot_be_read_is_not_damage(
     location: Path, prepare: Callable[[Path], None], kind: type[Exception], no_patience: None
 ) -> None:
@@ -344,6 +345,7 @@ def test_evidence_that_cannot_be_kept_is_not_given_up(location: Path, no_patienc
     assert location.read_bytes() == b"[]"
 
 
+@requires(SYMBOLIC_LINKS)
 def test_a_link_stays_a_link(location: Path, tmp_path: Path, no_patience: None) -> None:
     target = tmp_path / "elsewhere"
     target.write_bytes(b"[]")
