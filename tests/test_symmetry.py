@@ -17,6 +17,8 @@ CONCERNS = ("lock", "file", "sync", "clock", "watch", "libsecret", "dpapi", "key
 SUFFIXES = ("linux", "macos", "windows", "posix", "none")
 #: What one of the twins has for another file of its own platform, declared in a header of theirs.
 OF_ONE_PLATFORM = {"watch_linux.c": {"msalex__watch_new_leaving"}}
+#: What file_posix.c alone calls: Windows flushes handles, which are no descriptors.
+NOT_ON = {"win32": {"msalex__sync"}}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # Our style has definitions, and nothing else with a parenthesis, begin in the first column.
 DEFINITION = re.compile(r"^(?!static\b)[a-z_][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
@@ -54,6 +56,7 @@ def test_every_function_of_the_headers_is_defined_once_on_each_platform(platform
     for header in ("msalex.h", "internal.h"):
         declared |= set(DECLARATION.findall(text_of(CSRC / header)))
     defined = Counter(name for source in sources(platform) for name in functions(ROOT / source))
+    declared -= NOT_ON.get(platform, set())
     assert len(declared) > 30
     assert {name: defined[name] for name in declared if defined[name] != 1} == {}
     assert {name: count for name, count in defined.items() if count != 1} == {}
