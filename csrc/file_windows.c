@@ -270,8 +270,20 @@ static DWORD rename_patiently(const wchar_t *from, const wchar_t *to) {
     return 0;
 }
 
+/* Is the lock, if there is one, still the caller's?  On Windows nobody can remove its file, but
+ * the caller may have given it back. */
+static bool is_held(msalex_lock *guard) {
+    msalex_error ignored;
+    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
+}
+
+static int fail_lost(msalex_error *error) {
+    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "GetFileInformationByHandle",
+                        "somebody removed the lock file");
+}
+
 static int replace(const wchar_t *target, const unsigned char *data, size_t size,
-                   msalex_stamp *stamp, msalex_error *error) {
+                   msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
     const DWORD old = GetFileAttributesW(target);
     const bool exists = old != INVALID_FILE_ATTRIBUTES;
     SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
@@ -296,7 +308,8 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     if (file == INVALID_HANDLE_VALUE) {
         free(temp);
         if (exists && (code == ERROR_ACCESS_DENIED || code == ERROR_WRITE_PROTECT))
-            return write_in_place(target, data, size, stamp, error);
+            return is_held(guard) ? write_in_place(target, data, size, stamp, error)
+                                  : fail_lost(error);
         return msalex__fail_windows(error, code, "CreateFileW");
     }
     if ((code = write_all(file, data, size)) != 0)
@@ -317,6 +330,12 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     }
     msalex__close(file);
     file = INVALID_HANDLE_VALUE;
+    if (!is_held(guard)) {
+        msalex__close(renamed);
+        (void)DeleteFileW(temp);
+        free(temp);
+        return fail_lost(error);
+    }
     call = "MoveFileExW";
     if ((code = rename_patiently(temp, target)) != 0)
         goto err;
@@ -335,14 +354,14 @@ err:
 }
 
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
-                        msalex_stamp *stamp, msalex_error *error) {
+                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
     wchar_t *target;
     int status;
 
     *stamp = (msalex_stamp){0};
     if ((status = resolve(path, &target, error)) != MSALEX_OK)
         return status;
-    status = replace(target, data, size, stamp, error);
+    status = replace(target, data, size, guard, stamp, error);
     free(target);
     return status;
 }

@@ -49,7 +49,8 @@ static bool exists(const char *path) {
 
 static int put(const char *path, const char *text, msalex_error *error) {
     msalex_stamp stamp;
-    return msalex_file_replace(path, (const unsigned char *)text, strlen(text), &stamp, error);
+    return msalex_file_replace(path, (const unsigned char *)text, strlen(text), NULL, &stamp,
+                               error);
 }
 
 static bool has(const char *path, const char *text) {
@@ -523,6 +524,29 @@ static void a_sweep_takes_what_the_dead_left_and_nothing_else(void) {
     free(wide);
 }
 
+static void a_save_whose_lock_was_lost_changes_nothing(void) {
+    char path[1200];
+    msalex_lock *lock = lock_for(path_of("lock"));
+    msalex_stamp stamp;
+    msalex_error error;
+
+    (void)snprintf(path, sizeof path, "%s\\file", directory);
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_file_replace(path, (const unsigned char *)"new", 3, lock, &stamp, &error) ==
+          MSALEX_OK);
+    CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    CHECK(msalex_file_replace(path, (const unsigned char *)"lost", 4, lock, &stamp, &error) ==
+          MSALEX_LOCK_LOST);
+    CHECK(has(path, "new") && entries() == 0);
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED); /* in place, too */
+    CHECK(msalex_file_replace(path, (const unsigned char *)"lost", 4, lock, &stamp, &error) ==
+          MSALEX_LOCK_LOST);
+    CHECK(has(path, "new"));
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
 static void where_no_file_can_be_made_it_is_written_in_place(void) {
     const char *path = path_of("file");
     msalex_error error;
@@ -737,6 +761,7 @@ static const struct {
     PROPERTY(a_directory_is_no_file),
     PROPERTY(a_read_only_file_is_not_replaced),
     PROPERTY(a_sweep_takes_what_the_dead_left_and_nothing_else),
+    PROPERTY(a_save_whose_lock_was_lost_changes_nothing),
     PROPERTY(where_no_file_can_be_made_it_is_written_in_place),
     PROPERTY(without_a_list_to_copy_the_new_file_is_private),
     PROPERTY(what_cannot_be_read_is_told),
