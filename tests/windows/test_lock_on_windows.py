@@ -109,7 +109,7 @@ def test_a_waiter_gives_up_at_its_deadline(timeout: float, path: Path) -> None:
             CrossPlatLock(path, timeout=timeout).acquire()
         late = time.monotonic() - before - timeout
     print(f"gave up {late * 1000:.1f} ms after its deadline of {timeout} s")
-    assert 0 <= late < LATE_S
+    assert -time.get_clock_info("monotonic").resolution <= late < LATE_S
 
 
 @pytest.mark.parametrize("end", ["release", "TerminateProcess"])
