@@ -29,7 +29,7 @@ enum {
     TEMP_DIGITS = 16,
     TEMP_NAME_SIZE = sizeof TEMP_PREFIX / 2 + TEMP_DIGITS + sizeof TEMP_SUFFIX / 2,
     TEMP_TRIES = 10,
-    RETRY_MS = 1000,
+    RETRY_MS = 2000,
     RETRY_PAUSE_MS = 5,
     DEAD_AFTER_S = 60, /* age of a temporary file that no living writer has open */
     KEPT_ATTRIBUTES = FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM | FILE_ATTRIBUTE_ENCRYPTED |
