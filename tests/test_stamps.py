@@ -53,9 +53,9 @@ def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
         data, stamp = read(location)
         return data, stamp_of(stamp, location)
 
-    def file_replace(location: str, data: bytes) -> _native.Stamp:
+    def file_replace(location: str, data: bytes, guard: _native.Lock | None) -> _native.Stamp:
         times.pop(location, None)
-        return stamp_of(replace(location, data), location)
+        return stamp_of(replace(location, data, guard), location)
 
     with (
         mock.patch.object(_native, "file_stat", file_stat),
