@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 #: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
 FLIGHT_TIMEOUT = 60.0
 
-#: How often a lock file that somebody deletes under us is taken again for one commit.
-_COMMIT_TRIES = 20
+#: Seconds for which a lock file that somebody deletes under us is taken again for one commit.
+_COMMIT_PATIENCE = 5.0
 
 _Entry = dict[str, Any]
 _SEARCH = msal.TokenCache.search
@@ -150,7 +150,8 @@ class PersistedTokenCache(ReloadingCache):
         have saved in between: then a reload makes the changes again on top of that."""
         if not self._modified:
             return
-        for _ in range(_COMMIT_TRIES):
+        deadline = time.monotonic() + _COMMIT_PATIENCE
+        while time.monotonic() < deadline:
             with contextlib.suppress(LockLost):
                 if lock.still_held():
                     self._save_if_different(lock)

@@ -72,7 +72,7 @@ def _queues_for_locks(_: Path) -> bool:
 FILE_MODES = "files have no modes here"
 SYMBOLIC_LINKS = "symbolic links cannot be made here"
 LOCK_QUEUE = "who waits for a lock asks again and again, and many starve (Wine)"
-REMOVABLE_OPEN_FILES = "a file that is open cannot be removed here"
+REMOVABLE_OPEN_FILES = "a file that is open cannot be removed or replaced here"
 _TRIALS: dict[str, Callable[[Path], bool]] = {
     FILE_MODES: _has_file_modes,
     SYMBOLIC_LINKS: _makes_links,
