@@ -2,7 +2,7 @@
  * One open lock file, Linux: what is in it, which name it has, how it comes to be and how it
  * goes.  The protocol that this serves is described at the top of lock_linux.c.
  */
-#define _GNU_SOURCE /* O_TMPFILE */
+#define _GNU_SOURCE /* O_TMPFILE, AT_EMPTY_PATH */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -78,10 +78,15 @@ static bool write_record(const struct msalex__lock_file *file, unsigned turn) {
     return written == (ssize_t)sizeof bytes;
 }
 
-/* "/proc/self/fd/N" is how a file without a name gets one; linkat with an empty path would
- * need a capability. */
+/* Gives a file without a name one.  Before Linux 6.10 an empty path needs a capability, and the
+ * way is "/proc/self/fd/N". */
 static int link_at_path(const struct msalex__lock_file *file) {
     char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+
+    if (linkat(file->fd, "", AT_FDCWD, file->path, AT_EMPTY_PATH) == 0)
+        return 0;
+    if (errno == EEXIST)
+        return -1;
     (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", file->fd);
     return linkat(AT_FDCWD, unnamed, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW);
 }

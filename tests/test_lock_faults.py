@@ -32,12 +32,14 @@ SLACK_S = 20
 
 NO_NAMELESS = "open_tmpfile=EOPNOTSUPP"
 NO_LINKS = "linkat=EPERM"
+NO_EMPTY_PATH = "empty_path=ENOENT"  # Linux before 6.10, without the capability
 #: What the system does -> what the lock must do: exclude, or that or raise a typed error.
 EXCLUDES, OR_SAYS_SO = True, False
 FAULTS = {
     NO_NAMELESS: EXCLUDES,
     "open_tmpfile=EINVAL": EXCLUDES,
     NO_LINKS: EXCLUDES,
+    NO_EMPTY_PATH: EXCLUDES,
     "pthread_create=EAGAIN": EXCLUDES,
     "eintr=3": EXCLUDES,
     f"eintr=7;{NO_NAMELESS}": EXCLUDES,

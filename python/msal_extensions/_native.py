@@ -246,6 +246,11 @@ _OK: int = lib.MSALEX_OK
 _NOT_YET = (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED)
 
 
+@functools.lru_cache(maxsize=4)
+def _program(name: str) -> bytes:
+    return name.replace("\0", "?").encode("utf-8", "replace")
+
+
 class Lock:
     """One attempt at a lock, and the lock once it is held."""
 
@@ -255,8 +260,7 @@ class Lock:
         self._error = _new(_ERROR)
         self._location = path
         handle = _new(_LOCK)
-        name = program.replace("\0", "?").encode("utf-8", "replace")
-        self._check(_lock_new(_path(path), name, handle, self._error))
+        self._check(_lock_new(_path(path), _program(program), handle, self._error))
         # Whatever happens to this object, the lock does not outlive it.
         self._lock = _gc(handle[0], _lock_free)
 

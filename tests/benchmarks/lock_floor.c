@@ -8,7 +8,7 @@
  * that they took together.  Whether the calls still are the same is checked with strace by
  * lock_calls.py whenever the report is made: getppid marks the beginning and the end.
  */
-#define _GNU_SOURCE /* O_TMPFILE, F_OFD_SETLK */
+#define _GNU_SOURCE /* O_TMPFILE, F_OFD_SETLK, AT_EMPTY_PATH */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -38,7 +38,6 @@ static bool nobody_waits(int fd) {
 /* NULL, or the call that failed. */
 static const char *cycle(const char *path, const char *directory) {
     static const char record[RECORD_SIZE];
-    char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
     struct stat status;
     int fd;
 
@@ -56,8 +55,7 @@ static const char *cycle(const char *path, const char *directory) {
     (void)getpid();
     if (pwrite(fd, record, sizeof record, 0) != sizeof record)
         return "pwrite";
-    (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", fd);
-    if (linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
+    if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) != 0)
         return "linkat";
 
     if (lstat(path, &status) != 0)

@@ -6,6 +6,7 @@
  * A rule is <what>=<how>; how is an errno's name, or one of these:
  *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
  *     inode=unstable    each look at a path sees another inode number (fstat never agrees)
+ *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
  *     fstatfs=nfs       every file system says to be NFS
  *     proc=<errno>      /proc cannot be read
@@ -200,6 +201,8 @@ int futimens(int fd, const struct timespec times[2]) {
 
 int linkat(int from, const char *old, int to, const char *new, int flags) {
     FAIL_AS_TOLD("linkat");
+    if ((flags & AT_EMPTY_PATH) != 0)
+        FAIL_AS_TOLD("empty_path");
     return REAL(linkat)(from, old, to, new, flags);
 }
 
