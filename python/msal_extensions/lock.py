@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import NamedTuple
 
 from . import _native
 from .errors import LockError, LockFileDenied, LockFileError
@@ -23,16 +22,9 @@ __all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
 DEFAULT_TIMEOUT = 5.0
 
 
-class _Holding(NamedTuple):
-    """Which thread of this process holds a path, by which object."""
-
-    thread: int
-    lock: CrossPlatLock
-
-
-#: Absolute path -> who holds it in this process.  Only for telling a thread that it would wait
-#: for itself; what excludes is the lock file.
-_holdings: dict[str, _Holding] = {}
+#: Absolute path -> which object holds it in this process.  Only for telling a thread that it would
+#: wait for itself; what excludes is the lock file.
+_holdings: dict[str, CrossPlatLock] = {}
 
 if hasattr(os, "register_at_fork"):
     # The child holds nothing: it must wait for its parent like anybody else.
@@ -41,8 +33,8 @@ if hasattr(os, "register_at_fork"):
 
 def held_by_this_thread(lockfile_path: str) -> bool:
     """Whether this thread is inside, by whatever object."""
-    holding = _holdings.get(os.path.abspath(lockfile_path))
-    return holding is not None and holding.thread == threading.get_ident()
+    holder = _holdings.get(os.path.abspath(lockfile_path))
+    return holder is not None and holder._thread == threading.get_ident()
 
 
 class CrossPlatLock:
@@ -74,7 +66,8 @@ class CrossPlatLock:
         self._timeout = timeout
         self._reentrant = reentrant
         self._native: _native.Lock | None = None
-        self._held_key = ""  # in _holdings
+        self._held_key = ""  # in _holdings, while this object holds the lock
+        self._thread = 0  # that does, by it
         self._within: list[CrossPlatLock] = []  # the holdings this object entered again
 
     @property
@@ -90,24 +83,24 @@ class CrossPlatLock:
         :raises LockFileError: (a LockError and an OSError) when the file cannot be made.
         """
         key = os.path.abspath(self._lockpath)
-        holding = _holdings.get(key)
-        if holding is not None and holding.thread == threading.get_ident():
-            if holding.lock._reentrant or self._reentrant:
-                self._within.append(holding.lock)
+        thread = threading.get_ident()
+        holder = _holdings.get(key)
+        if holder is not None and holder._thread == thread:
+            if holder._reentrant or self._reentrant:
+                self._within.append(holder)
                 return self
             raise LockError(f"This thread already holds the lock {self._lockpath}")
         path = self._lockpath
         if path != key:  # maybe a relative one, and the program may change its directory
             path = os.path.join(os.getcwd(), path)
         native = _native.Lock(path, sys.argv[0] if sys.argv else "")
-        holding = _Holding(threading.get_ident(), self)
         try:
             self._wait(native, self._timeout if timeout is None else timeout)
         except BaseException:  # Ctrl-C too must leave the queue
             native.release()
             raise
-        _holdings[key] = holding
-        self._native, self._held_key = native, key
+        self._native, self._held_key, self._thread = native, key, thread
+        _holdings[key] = self
         return self
 
     def _wait(self, native: _native.Lock, timeout: float) -> None:
