@@ -565,6 +565,48 @@ def test_a_child_of_a_fork_does_not_inherit_another_threads_transaction(
     assert output.stdout == "0\n['of the child', 'of the parent']\n"
 
 
+@requires("os.fork")
+def test_a_child_of_a_fork_is_not_held_up_by_what_another_thread_was_doing(
+    persistence: CountingPersistence,
+) -> None:
+    """Saving, or looking into memory."""
+    output = python(
+        """
+        import json, os, signal, sys, threading
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        saving, looking, go_on = (threading.Event() for _ in range(3))
+        class Slow(FilePersistence):
+            def save(self, content):
+                saving.set()
+                go_on.wait()
+                super().save(content)
+        cache = PersistedTokenCache(Slow(sys.argv[1]))
+        entry = {"home_account_id": "a", "environment": "e", "client_id": "c", "secret": "late"}
+        def save():
+            cache.modify("RefreshToken", entry, entry)
+        def look():
+            with cache._lock:
+                looking.set()
+                go_on.wait()
+        for work, begun in ((save, saving), (look, looking)):
+            threading.Thread(target=work).start()
+            begun.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            stored = {"RefreshToken": {"key": dict(entry, secret="stored")}}
+            FilePersistence(sys.argv[1]).save(json.dumps(stored))
+            secrets = {found["secret"] for found in cache.search("RefreshToken")}
+            os._exit(0 if "stored" in secrets else 1)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        print(status)
+        """,
+        persistence.get_location(),
+    )
+    assert output.stdout == "0\n"
+
+
 class DuckPersistence:
     """Only what 1.3.1 asked for."""
 

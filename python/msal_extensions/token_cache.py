@@ -323,6 +323,9 @@ def _after_fork_in_child() -> None:
         if cache._transaction_thread != threading.get_ident():
             cache._transaction_mutex = threading.RLock()
             cache._transaction, cache._transaction_thread = None, 0
+            cache._saving = False
+        if not cache._lock._is_owned():
+            cache._lock = threading.RLock()
         cache._doubters = set()
 
 
