@@ -35,6 +35,16 @@ static bool nobody_waits(int fd) {
     return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type == F_UNLCK;
 }
 
+/* Before Linux 6.10 the first way needs a capability. */
+static bool link_at(int fd, const char *path) {
+    char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+
+    if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) == 0)
+        return true;
+    (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+}
+
 /* NULL, or the call that failed. */
 static const char *cycle(const char *path, const char *directory) {
     static const char record[RECORD_SIZE];
@@ -55,7 +65,7 @@ static const char *cycle(const char *path, const char *directory) {
     (void)getpid();
     if (pwrite(fd, record, sizeof record, 0) != sizeof record)
         return "pwrite";
-    if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) != 0)
+    if (!link_at(fd, path))
         return "linkat";
 
     if (lstat(path, &status) != 0)
