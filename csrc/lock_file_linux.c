@@ -163,19 +163,29 @@ bool msalex__lock_file_publish(struct msalex__lock_file *file) {
     return create_at_path(file);
 }
 
-int msalex__lock_file_take_over(const struct msalex__lock_file *file) {
+/* Does the flock, which this process has, make the file ours?  0, ESTALE or EBUSY.  It takes
+ * the range of bytes that fcntl peers lock: they could lock it between a question and its use. */
+static int claim(const struct msalex__lock_file *file, struct msalex__record *record) {
     char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record;
 
     if (!msalex__lock_file_is_named(file))
         return ESTALE; /* somebody unlinked it */
-    /* Somebody with fcntl locks is inside, or (Go) was, wrote over the record, and has yet to
-     * remove the file that it unlocked: a peer's now, whoever made it. */
+    /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
+     * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of
+     * ours made it. */
     if (msalex__ofd_lock(file->fd, F_WRLCK, 0, MSALEX__ANNOUNCE_AT) == EAGAIN ||
-        !msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &record))
+        !msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), record))
         return EBUSY;
-    (void)write_record(file, record.turn + 1);
     return 0;
+}
+
+int msalex__lock_file_take_over(const struct msalex__lock_file *file) {
+    struct msalex__record record;
+    int code = claim(file, &record);
+
+    if (code == 0)
+        (void)write_record(file, record.turn + 1);
+    return code;
 }
 
 /* ---- how it goes ---- */
@@ -199,4 +209,13 @@ bool msalex__lock_file_give_back(struct msalex__lock_file *file) {
         (void)unlink(file->path);
     msalex__lock_file_close(file);
     return named;
+}
+
+void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
+    struct msalex__record record;
+
+    if (claim(file, &record) == 0)
+        (void)msalex__lock_file_give_back(file);
+    else
+        msalex__lock_file_close(file);
 }

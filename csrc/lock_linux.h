@@ -78,6 +78,11 @@ int msalex__lock_file_take_over(const struct msalex__lock_file *file);
  * and frees.  False when the file was no longer the one at its path. */
 bool msalex__lock_file_give_back(struct msalex__lock_file *file);
 
+/* The same for a flock that nobody took over, because its wait was given up.  The flock alone
+ * does not make the file ours: the questions of a take-over come first, and where the answer is
+ * not 0 the file is only closed. */
+void msalex__lock_file_turn_down(struct msalex__lock_file *file);
+
 /* Fills device and inode from the open file.  False with errno; EINVAL: not a regular file. */
 bool msalex__lock_file_identify(struct msalex__lock_file *file);
 

@@ -164,7 +164,7 @@ static void wait_in_flock(struct msalex__lock_file *file) {
             file->code = msalex__lock_file_take_over(file);
         (void)report(file, MSALEX__DONE);
     } else if (file->code == 0) {
-        (void)msalex__lock_file_give_back(file);
+        msalex__lock_file_turn_down(file);
     } else {
         msalex__lock_file_close(file);
     }
@@ -322,7 +322,7 @@ void msalex__queue_leave(struct msalex__lock_file *file) {
         wait_until_done(file);
     /* A holder that saw the announcement may have handed over to us. */
     if (file->fd >= 0 && flock(file->fd, LOCK_EX | LOCK_NB) == 0)
-        (void)msalex__lock_file_give_back(file);
+        msalex__lock_file_turn_down(file);
     else
         msalex__lock_file_close(file);
 }

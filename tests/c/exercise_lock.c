@@ -1,10 +1,12 @@
 /* The lock between processes and threads: see msalex.h for the promises. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -158,6 +160,47 @@ static void abandoned_wait_gives_back_what_it_gets(void) {
     }
 }
 
+/* Another program's open file of the lock: its flock queues ours, its OFD lock stands for the
+ * fcntl lock of a peer (the kernel lets the two exclude each other, fcntl(2)). */
+static int open_and_flock(const char *path) {
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    return fd;
+}
+
+/* The holder of a file of ours died, and a waiter of ours has given up: its thread is queued in
+ * flock still.  Meanwhile the file has become a peer's, which the flock does not tell. */
+static void leave_a_wait_for(bool has_fcntl_lock) {
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    msalex_lock *dead = held_lock(PATH), *waiter = new_lock(PATH);
+    char record[256];
+    int fd = open(PATH, O_RDWR | O_CLOEXEC), peer;
+
+    CHECK(fd >= 0 && pread(fd, record, sizeof record, 0) == sizeof record && close(fd) == 0);
+    CHECK_STATUS(msalex_lock_release(dead, &error), MSALEX_OK);
+    fd = open(PATH, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, record, sizeof record) == sizeof record && close(fd) == 0);
+    peer = open_and_flock(PATH);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5, &error), MSALEX_TIMEOUT);
+    msalex_lock_free(waiter);
+    if (has_fcntl_lock)
+        CHECK(fcntl(peer, F_OFD_SETLK, &range) == 0);
+    else
+        CHECK(pwrite(peer, "{1} {go}", 8, 0) == 8);
+    CHECK(flock(peer, LOCK_UN) == 0); /* the thread gets it now */
+    sleep_ms(20);
+    CHECK(file_exists(PATH));
+    CHECK(close(peer) == 0 && unlink(PATH) == 0);
+    msalex_lock_free(dead);
+}
+
+static void abandoned_wait_leaves_a_peers_file_alone(void) {
+    for (int i = 0; i < 5; i++) {
+        leave_a_wait_for(true);
+        leave_a_wait_for(false);
+    }
+}
+
 static void release_of_a_wait_that_was_granted_gives_it_back(void) {
     for (int i = 0; i < 20; i++) {
         msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
@@ -235,6 +278,8 @@ const struct property lock_properties[] = {
     {"A wait that was given up is taken over by the next one here", abandoned_wait_is_adopted},
     {"A wait that was given up gives the lock back when it gets it",
      abandoned_wait_gives_back_what_it_gets},
+    {"A wait that was given up leaves a file alone that has become a peer's meanwhile",
+     abandoned_wait_leaves_a_peers_file_alone},
     {"A waiter that releases instead of acquiring leaves a free lock",
      release_of_a_wait_that_was_granted_gives_it_back},
     {"A lock file that somebody removed or replaced is noticed, and left alone",
