@@ -201,7 +201,7 @@ int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_
     if (getpid() != call->process)
         return usable(error); /* which says what a fork does */
     if (call->deadline >= 0) {
-        if (begin >= call->deadline)
+        if (begin >= call->deadline && !atomic_load(&call->done))
             glib.g_cancellable_cancel(call->cancellable);
         int64_t end = call->deadline + (begin >= call->deadline ? GRACE_MS : 0);
         if (left < 0 || left > end - begin)
@@ -233,6 +233,10 @@ void msalex_libsecret_free(msalex_libsecret_call *call) {
         free(call);
         return;
     }
-    glib.g_cancellable_cancel(call->cancellable);
+    /* Not a call that is done: GDBus' worker may still have its handler connected to the
+     * cancellable.  That handler would attach a source to a main context that nobody runs any
+     * more, and the context's eventfd would stay open for ever. */
+    if (!atomic_load(&call->done))
+        glib.g_cancellable_cancel(call->cancellable);
     drop(call);
 }

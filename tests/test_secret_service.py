@@ -486,6 +486,31 @@ here.delete()
     assert int(lines[0]) < 3_000_000
 
 
+def test_loading_and_saving_over_and_over_leaves_no_descriptor_open(
+    service: keyring.Keyring, location: str
+) -> None:
+    """GLib ends the program when it can open no more."""
+    lines = run(
+        """
+here = make()
+def both():
+    here.save("x")
+    here.load()
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+both()
+before = descriptors()
+for turn in range(500): both()
+print(descriptors() - before)
+here.delete()
+""",
+        service.environment,
+        location,
+    )
+    # One call may still be on its way out of GLib's worker thread.
+    assert int(lines[0]) <= 2
+
+
 def test_no_secret_is_in_the_label_or_the_attributes(
     service: keyring.Keyring, location: str
 ) -> None:
