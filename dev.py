@@ -42,7 +42,8 @@ C_WARNINGS = (
 # What the tests use besides a compiler; without one of these some of them skip.
 TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
-    *("python3-gi", "gir1.2-secret-1", "inotify-tools", "pkg-config", "strace", "valgrind"),
+    *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
+    *("inotify-tools", "pkg-config", "strace", "valgrind"),
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
 # Commands that run a module in the environment of the tests.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sysconfig
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ LIBRARIES = {
     "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
     "/System/Library/Frameworks/Security.framework/Versions/A/Security",
 }
+#: The one that runs the tests, and Debian's own, whose headers are laid out in their own way.
+PYTHONS = [sys.executable, "/usr/bin/python3"]
 SOURCES = [macos.ROOT / name for name in sources("darwin")]
 
 
@@ -30,12 +32,16 @@ def test_the_library_links_for_macos_without_a_warning(architecture: str, tmp_pa
     print(f"\n{architecture}: {len(SOURCES)} files, {len(library.imported)} symbols imported")
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_extension_module_links_for_macos(architecture: str, tmp_path: Path) -> None:
+def test_the_extension_module_links_for_macos(
+    architecture: str, python: str, tmp_path: Path
+) -> None:
     module = macos.write_module(tmp_path)
     # cffi's C is not ours to warn of; Python's own symbols come with the interpreter.
     files = (module, *SOURCES)
-    options = ("-isystem", sysconfig.get_path("include"), "-undefined", "dynamic_lookup", "-w")
+    headers = str(macos.python_headers(python, tmp_path))
+    options = ("-isystem", headers, "-undefined", "dynamic_lookup", "-w")
     library = macos.link(architecture, files, tmp_path, options)
     assert library.cpu == ARCHITECTURES[architecture]
     assert library.libraries == LIBRARIES

@@ -68,6 +68,30 @@ def write_module(directory: Path) -> Path:
 # ---- for macOS ---------------------------------------------------------------------------
 
 
+def python_headers(python: str, directory: Path) -> Path:
+    """The headers of that Python, which needs not be the one that runs this.
+
+    Debian's pyconfig.h includes another one, chosen by Linux' macros. A compiler for macOS defines
+    none of them, so the other one takes its place here: every other header is the same.
+    """
+    where = (
+        "import sysconfig;"
+        "print(sysconfig.get_path('include'), sysconfig.get_config_var('MULTIARCH'))"
+    )
+    found, multiarch = run([python, "-c", where], directory).split()
+    include = Path(found)
+    needs(None if (include / "Python.h").exists() else f"{python} has no headers (python3-dev)")
+    headers = directory / "headers"
+    headers.mkdir()
+    for header in include.iterdir():
+        (headers / header.name).symlink_to(header)
+    real = include.parent / multiarch / include.name / "pyconfig.h"
+    if real.exists():
+        (headers / "pyconfig.h").unlink()
+        (headers / "pyconfig.h").symlink_to(real)
+    return headers
+
+
 def zig(arguments: Sequence[str | Path], architecture: str, directory: Path) -> str:
     """Compile or link for macOS, as the build table says."""
     needs(None if importlib.util.find_spec("ziglang") else "ziglang is not installed")
