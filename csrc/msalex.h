@@ -40,7 +40,9 @@ enum msalex_status {
     MSALEX_INVALID,     /* an argument the store cannot take */
     MSALEX_OS_ERROR,    /* anything else; error.code tells */
     MSALEX_INTERRUPTED, /* a signal came; handle it and call again */
-    MSALEX_LOCK_LOST    /* somebody removed the lock file: nothing was changed */
+    MSALEX_LOCK_LOST,   /* somebody removed the lock file: nothing was changed */
+    MSALEX_NOT_TRUSTED, /* another user's link or file is in the way; the message names the user */
+    MSALEX_TORN         /* a write in place failed half-way, and the old content is lost */
 };
 
 /* Why a call failed: native code, the operating system's call, its own words. */
@@ -150,11 +152,21 @@ void msalex_watch_free(msalex_watch *watch);
 
 /* ---- file_<platform>.c ---------------------------------------------------
  *
- * A reader of `path` finds the old content or the new one, whoever dies when:
- * content is written beside the file, sent to the disk, and renamed over it.
- * After a power cut it may be the version of some seconds ago, never a mixture.
- * These functions take no lock.
+ * A reader of `path` finds the old content or the new one, whatever dies when: content is
+ * written beside the file, sent to the disk, and renamed over it.  After a power cut it may be
+ * the version of some seconds ago, never a mixture.  These functions take no lock.
+ *
+ * Other users of the machine cannot redirect them (POSIX).  Each call resolves its path once, to
+ * a directory that it keeps open and a name in it.  Symbolic links are followed only where their
+ * owner gains nothing by that (the rules are in place_posix.h); else the answer is
+ * MSALEX_NOT_TRUSTED.  So it is for a save, touch or delete of a file that a third person, neither
+ * we nor the owner of the directory, has in a sticky directory that others may write to.
+ *
+ * Each can answer MSALEX_INTERRUPTED, on network file systems for example: call again.  What was
+ * stored before is still there then.
  */
+
+enum { MSALEX_FILE_SIZE_MAX = 268435456 }; /* bytes; 256 MiB */
 
 /* Which content a file has: two different stamps, two different contents.  (The
  * reverse is not promised: file systems reuse inode numbers, clocks tick.) */
@@ -165,25 +177,41 @@ typedef struct {
     int64_t mtime_ns; /* since 1970 */
 } msalex_stamp;
 
+/* Follows all links, because a stamp is only compared. */
 int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error);
 
-/* Reads all of it; the stamp is that of the bytes that were read. */
+/* Reads all of it; the stamp is that of the bytes that were read.  A file of over
+ * MSALEX_FILE_SIZE_MAX bytes is no token cache: MSALEX_INVALID with EFBIG. */
 int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,
                      msalex_error *error);
 
 /* Replaces the content; makes the file, readable by its owner only, when there is none.
+ *
  * `guard` is the lock that the caller holds meanwhile, or NULL: it is looked at when all is
- * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.
- * Follows symbolic links; keeps the mode and the owner of what it replaces.  Where a file
- * cannot be renamed over (it is a mount point, or the directory is read-only) it is written
- * in place, and then the promise above does not hold. */
+ * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.  Of all who
+ * replace a file under a guard, one at a time looks and renames.
+ *
+ * Keeps the owner, the group, the access list, and of the mode what owner and group may read and
+ * write (POSIX: 0660).  What cannot be kept is taken from the group, never given to it.  The owner
+ * is not kept where others may write to the directory and the file is a third person's.
+ *
+ * Where a file cannot be renamed over (it is a mount point, or the directory is read-only) it is
+ * written in place: a reader meanwhile can find a mixture, and so can everybody after a crash.
+ * Room is reserved first, and the old content is restored when a write fails; if even that
+ * fails the answer is MSALEX_TORN. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
+
+/* Makes a new file with that content, readable by its owner only.  MSALEX_OS_ERROR with EEXIST
+ * when there is one, or a link, with that name: nothing is ever replaced. */
+int msalex_file_create(const char *path, const unsigned char *data, size_t size,
+                       msalex_error *error);
 
 /* Sets the modification time to now; makes an empty file when there is none. */
 int msalex_file_touch(const char *path, msalex_error *error);
 
-/* Removes it; MSALEX_NOT_FOUND when it was not there. */
+/* Removes it, a link that leads to it, and what writers that died left in its directory.
+ * MSALEX_NOT_FOUND when it was not there. */
 int msalex_file_delete(const char *path, msalex_error *error);
 
 /* Removes what writers that died left in the directory of `path`. */

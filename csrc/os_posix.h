@@ -1,0 +1,84 @@
+/*
+ * What Linux and macOS do differently, behind one set of functions: os_linux.c, os_macos.c.
+ * The POSIX files above them (place, temp, file, lock) ask for no platform.
+ *
+ * Functions that return an int return 0 or an errno value, unless their comment says otherwise.
+ */
+#ifndef MSALEX_OS_POSIX_H
+#define MSALEX_OS_POSIX_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+/* ---- directories and links ---- */
+
+/* Opens the directory `name` in the directory `at`, for looking up names in it: a descriptor, or
+ * -1 with errno.  Search permission is enough.  ENOTDIR or ELOOP: it may be a symbolic link. */
+int msalex__open_directory(int at, const char *name);
+
+/* Opens the directory that a whole path names, if no part of the path is a symbolic link: a
+ * descriptor, or -1 with errno.  ELOOP: a part is a link, or this kernel cannot tell in one call;
+ * walk the path part by part. */
+int msalex__open_directory_without_links(const char *path);
+
+/* Reads a symbolic link: its text, and the status of that same link.  EINVAL: not a link. */
+int msalex__read_link(int directory, const char *name, struct stat *link, char text[PATH_MAX]);
+
+/* Do the links in this directory lead elsewhere than they read (/proc/<pid>/fd and the like)? */
+bool msalex__has_magic_links(int directory);
+
+/* Does this number stand for all users that our user namespace cannot tell apart, root included? */
+bool msalex__is_unmapped(uid_t owner);
+
+/* Does the file belong to another host, or to a program (FUSE)?  There kernel locks, inode
+ * numbers and pids prove less.  True also when it cannot be found out. */
+bool msalex__is_remote(int fd);
+
+/* ---- what a file carries beside its content ---- */
+
+int64_t msalex__mtime_ns(const struct stat *file);
+
+/* Removes the access list that a new file inherited from its directory.  0 too where there is
+ * none, or where the file system has no lists. */
+int msalex__remove_access_list(int fd);
+
+/* Gives `to` the access list of `from`.  0 too when `from` has none.  Any errno: the list could
+ * not be copied, and the mode's group bits may mean the list's mask. */
+int msalex__copy_access_list(int from, int to);
+
+/* ---- writing ---- */
+
+/* Sends the file's content to the disk: 0, or -1 with errno. */
+int msalex__sync(int fd);
+
+/* Reserves room for `size` bytes without a change that a reader sees.  EOPNOTSUPP: the file
+ * system cannot promise that. */
+int msalex__reserve(int fd, off_t size);
+
+/* Renames within a directory; EEXIST, and no change, when there is a `to` already.  EINVAL: the
+ * file system has no such rename. */
+int msalex__rename_new(int directory, const char *from, const char *to);
+
+/* ---- locks on data files ----
+ *
+ * Both are invisible to other libraries, which lock data files with flock (.NET), and end with
+ * the process.  On Linux they are an OFD write lock on a byte far behind any content.  macOS
+ * keeps all kinds of locks in one list, so there the first is a flock that is as short as can be,
+ * and the second the flock of the directory. */
+
+/* Shows that the writer of a temporary file lives: until the descriptor is closed. */
+void msalex__show_life(int fd);
+bool msalex__shows_life(int fd);
+
+/* Tries to take the turn among all who replace this file under a lock: 0; EAGAIN: somebody else
+ * has it.  `*holder` is what msalex__end_turn wants.  Another errno: this file system has no
+ * turns; `*holder` is -1 then. */
+int msalex__try_turn(int directory, int file, int *holder);
+
+/* Ends a turn; -1 is fine. */
+void msalex__end_turn(int file, int holder);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * Where a path leads: place_posix.c, Linux and macOS.
+ *
+ * A path is a question that others may answer anew each time it is asked: between two system
+ * calls a directory on it can be exchanged for a link.  So every function of this library that
+ * takes a path asks once, here.  The answer is a directory, pinned by a descriptor, and a name in
+ * it.  All further steps use these two (openat, renameat, unlinkat ...) and no path.  Use:
+ *
+ *     struct msalex__place place;
+ *     if ((status = msalex__place_find(path, &place, error)) != MSALEX_OK)
+ *         return status;                      ...nothing is open...
+ *     ...openat(place.directory, place.name, ... | O_NOFOLLOW)...
+ *     msalex__place_leave(&place);
+ *
+ * Symbolic links are followed on these conditions, of which the first that fits decides:
+ *
+ *     the link is ours or root's                                              follow
+ *     it is in a sticky directory that others may write to, and its owner
+ *         is not the directory's (the kernel's rule, fs.protected_symlinks)   refuse
+ *     its owner also owns what the path finally leads to: the file, or, if
+ *         there is none, the directory                                        follow
+ *     its owner cannot be told from root in this user namespace, and no
+ *         directory above it is writable by group or others                   follow
+ *     any other link, and a link of /proc that leads elsewhere than it reads  refuse
+ *
+ * "Ours" is the effective user id.  The third condition is systemd's (CHASE_SAFE, "unsafe
+ * transition"): a user who owns the target as well gains nothing by the link.
+ *
+ * Not promised: that the path still leads to the place later, nor that the directory still has
+ * any name.  A place does not outlive the call that found it, except in a lock that is held.
+ */
+#ifndef MSALEX_PLACE_POSIX_H
+#define MSALEX_PLACE_POSIX_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "msalex.h"
+
+struct msalex__place {
+    int directory;       /* search permission is all that is known of it */
+    char name[PATH_MAX]; /* in the directory; no slash */
+    bool exists;         /* something had that name, and was no link: its status is... */
+    struct stat file;
+    int link_directory; /* -1, or: the path's last part is a link, in this directory... */
+    char link_name[PATH_MAX];
+};
+
+/* Finds it.  MSALEX_OK also when there is no such file (`exists` is false), as long as there is
+ * its directory.  MSALEX_NOT_FOUND: a directory is missing; MSALEX_NOT_TRUSTED: a link was refused,
+ * and the message names the link and its owner; MSALEX_INVALID: the path names no file. */
+int msalex__place_find(const char *path, struct msalex__place *place, msalex_error *error);
+
+/* The same for a lock file, whose last part is not looked at: `exists` is false, and no link is
+ * followed there.  (Lock files come and go; they are opened with O_NOFOLLOW.) */
+int msalex__place_find_name(const char *path, struct msalex__place *place, msalex_error *error);
+
+/* MSALEX_OK, or MSALEX_NOT_TRUSTED: the file must not be written, touched or removed, because a
+ * third person put it into a sticky directory that others may write to. */
+int msalex__place_judge(const struct msalex__place *place, msalex_error *error);
+
+/* Closes what it pins; harmless a second time. */
+void msalex__place_leave(struct msalex__place *place);
+
+#endif
