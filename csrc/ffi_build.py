@@ -35,7 +35,9 @@ PLATFORMS = {
             "lock_peer_linux.c",
             "watch_linux.c",
             "file_posix.c",
-            "sync_linux.c",
+            "temp_posix.c",
+            "place_posix.c",
+            "os_linux.c",
             "clock_posix.c",
             "libsecret_linux.c",
             "libsecret_service_linux.c",
@@ -54,7 +56,9 @@ PLATFORMS = {
             "lock_peer_macos.c",
             "watch_macos.c",
             "file_posix.c",
-            "sync_macos.c",
+            "temp_posix.c",
+            "place_posix.c",
+            "os_macos.c",
             "clock_posix.c",
             "libsecret_none.c",
             "dpapi_none.c",
@@ -65,8 +69,6 @@ PLATFORMS = {
             "-fvisibility=hidden",
             # Whatever the interpreter was built for: keychain_macos.c needs 10.15.
             "-mmacosx-version-min=11.0",
-            # Darwin's name for a field that POSIX calls otherwise.
-            "-Dst_mtim=st_mtimespec",
         ),
         link_args=(
             "-mmacosx-version-min=11.0",

@@ -1,38 +1,37 @@
 /*
- * Files whose readers never see half of a content, POSIX. The promise is in msalex.h.
- * Twin: file_windows.c.
+ * Files whose readers never see half of a content, and that nobody else can redirect, POSIX.
+ * The promise is in msalex.h.  Twin: file_windows.c.
+ *
+ * Every function finds its place first (place_posix.h), and then uses its directory and name.
+ *
+ * How a save goes.  begin() opens the old file: its owner, mode and access list are those of the
+ * descriptor.  prepare() writes a temporary file and sends it to the disk.  Of all who save under
+ * a lock one at a time, in its turn, looks at the lock and puts the new content in place: between
+ * the look and the rename another program may remove the lock file, and another of ours enter,
+ * save and leave.  It would be renamed over.
  */
-#define _XOPEN_SOURCE 700 /* realpath, O_NOFOLLOW, futimens */
-#define _DEFAULT_SOURCE   /* flock */
-#define _DARWIN_C_SOURCE  /* flock, st_mtimespec */
-#include <dirent.h>
+#define _XOPEN_SOURCE 700 /* openat, futimens */
+#define _DARWIN_C_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
-
-/* A temporary file is ".msalex-" and 16 hexadecimal digits and ".tmp"; its name does not hold
- * that of the target, which may use up all 255 bytes itself. */
-static const char TEMP_PREFIX[] = ".msalex-";
-static const char TEMP_SUFFIX[] = ".tmp";
+#include "os_posix.h"
+#include "place_posix.h"
+#include "temp_posix.h"
 
 enum {
-    TEMP_DIGITS = 16,
-    TEMP_NAME_SIZE = sizeof TEMP_PREFIX + TEMP_DIGITS + sizeof TEMP_SUFFIX,
-    TEMP_TRIES = 10,
-    TOUCH_TRIES = 100,
-    TURN_TRIES = 50, /* milliseconds */
-    LOST = -1,       /* no errno */
-    DEAD_AFTER_S = 60 /* age of a temporary file that no living writer has locked */
+    OPEN_TRIES = 100, /* times that one call starts over because others replace the file */
+    TURN_TRIES = 50,  /* milliseconds; a process that has the turn for longer was stopped */
+    /* O_NONBLOCK: should it have become a fifo, fail rather than hang. */
+    OPEN_FLAGS = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
 };
 
 /* ---- small parts ---- */
@@ -41,7 +40,7 @@ static void fill_stamp(const struct stat *file, msalex_stamp *stamp) {
     stamp->device = (uint64_t)file->st_dev;
     stamp->inode = (uint64_t)file->st_ino;
     stamp->size = (uint64_t)file->st_size;
-    stamp->mtime_ns = (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec;
+    stamp->mtime_ns = msalex__mtime_ns(file);
 }
 
 static int fail_not_regular(msalex_error *error, const struct stat *file, const char *call) {
@@ -50,135 +49,40 @@ static int fail_not_regular(msalex_error *error, const struct stat *file, const 
     return msalex__fail(error, MSALEX_INVALID, EINVAL, call, "not a regular file");
 }
 
-/* 0 or errno. */
-static int write_all(int fd, const unsigned char *data, size_t size) {
+/* Nobody knows whether the target of such a link is meant to come back. */
+static int fail_dangling(msalex_error *error) {
+    return msalex__fail(error, MSALEX_INVALID, ENOENT, "readlink",
+                        "a symbolic link that leads nowhere");
+}
+
+static int fail_too_large(msalex_error *error, const char *call) {
+    return msalex__fail(error, MSALEX_INVALID, EFBIG, call,
+                        "larger than 256 MiB, which no token cache is");
+}
+
+static int fail_lost(msalex_error *error) {
+    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
+                        "somebody removed the lock file");
+}
+
+/* Writes at `offset`: 0 or errno. */
+static int write_at(int fd, const unsigned char *data, size_t size, off_t offset) {
     while (size > 0) {
-        ssize_t written = write(fd, data, size);
+        ssize_t written = pwrite(fd, data, size, offset);
         if (written < 0 && errno != EINTR)
             return errno;
         if (written > 0) {
             data += written;
             size -= (size_t)written;
+            offset += written;
         }
     }
     return 0;
-}
-
-/* Copies the part of a path that names its directory, with the slash; "" for none. */
-static int directory_of(const char *path, char directory[PATH_MAX]) {
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash + 1 - path);
-
-    if (length >= PATH_MAX)
-        return ENAMETOOLONG;
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    return 0;
-}
-
-/* Follows symbolic links, so that a rename replaces the file and not the link.  A link that
- * leads nowhere is an error: nobody knows whether its target is meant to come back. */
-static int resolve(const char *path, char resolved[PATH_MAX], msalex_error *error) {
-    struct stat link;
-    int code;
-
-    if (lstat(path, &link) == 0 && S_ISLNK(link.st_mode)) {
-        if (realpath(path, resolved) != NULL)
-            return msalex__ok(error);
-        if ((code = errno) == ENOENT)
-            return msalex__fail(error, MSALEX_INVALID, code, "realpath",
-                                "a symbolic link that leads nowhere");
-        return msalex__fail_errno(error, code, "realpath");
-    }
-    if (strlen(path) >= PATH_MAX)
-        return msalex__fail_errno(error, ENAMETOOLONG, "open");
-    strcpy(resolved, path);
-    return msalex__ok(error);
-}
-
-uint64_t msalex__nonce(void) {
-    struct timespec now;
-    uint64_t mixed;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    mixed = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-    mixed ^= (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)&now; /* the stack: which thread */
-    /* The finalizer of splitmix64 (Steele, Lea, Flood 2014), so that all digits differ. */
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
-    return mixed ^ mixed >> 31;
-}
-
-/* ---- temporary files ---- */
-
-/* Opens a new one in the directory of `path`, locked to show that its writer lives.  The
- * descriptor, or -1 with errno. */
-static int open_temp(const char *path, char temp[PATH_MAX]) {
-    int code, fd;
-    size_t length;
-
-    if ((code = directory_of(path, temp)) != 0) {
-        errno = code;
-        return -1;
-    }
-    length = strlen(temp);
-    if (length + TEMP_NAME_SIZE > PATH_MAX) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    for (int tries = 0; tries < TEMP_TRIES; tries++) {
-        (void)snprintf(temp + length, PATH_MAX - length, "%s%016llx%s", TEMP_PREFIX,
-                       (unsigned long long)msalex__nonce(), TEMP_SUFFIX);
-        /* O_EXCL is what keeps a planted file or link from being used, not the name. */
-        fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd >= 0) {
-            (void)flock(fd, LOCK_EX | LOCK_NB);
-            return fd;
-        }
-        if (errno != EEXIST)
-            return -1;
-    }
-    return -1;
-}
-
-static bool is_temp_name(const char *name) {
-    const size_t prefix = sizeof TEMP_PREFIX - 1;
-    return strncmp(name, TEMP_PREFIX, prefix) == 0 &&
-           strspn(name + prefix, "0123456789abcdef") == TEMP_DIGITS &&
-           strcmp(name + prefix + TEMP_DIGITS, TEMP_SUFFIX) == 0;
-}
-
-/* Its writer is dead when the file is old and nobody holds its lock: a writer may have been
- * stopped, or the machine suspended, for any time. */
-static bool is_dead_temp(int fd) {
-    struct stat file;
-    return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) &&
-           time(NULL) - file.st_mtime >= DEAD_AFTER_S && flock(fd, LOCK_EX | LOCK_NB) == 0;
-}
-
-/* ---- replacing ---- */
-
-/* Gives the new file the owner and mode of the old one.  Who may not give files away keeps
- * the group; who may not even do that takes away what the group could do. */
-static int copy_owner_and_mode(int fd, const struct stat *old) {
-    struct stat new;
-    mode_t mode = old->st_mode & 07777;
-
-    if (fstat(fd, &new) != 0)
-        return errno;
-    if (new.st_uid != old->st_uid || new.st_gid != old->st_gid) {
-        if (fchown(fd, old->st_uid, old->st_gid) != 0 &&
-            fchown(fd, (uid_t)-1, old->st_gid) != 0)
-            mode &= (mode_t)~07070;
-    }
-    if ((new.st_mode & 07777) == mode && mode == 0600)
-        return 0;
-    return fchmod(fd, mode) == 0 ? 0 : errno;
 }
 
 /* Sets the times to now.  To the clock's now: the kernel's, before Linux 6.13, is that of its last
  * tick, and 1.3.1, which reloads what is younger than its own last save, would miss us and then
- * write its old copy back.  But who is not the owner may only ask for the kernel's. */
+ * write its old copy back.  But a user who is not the owner may only ask for the kernel's. */
 static int set_times(int fd) {
     struct timespec now[2];
     if (clock_gettime(CLOCK_REALTIME, &now[0]) == 0) {
@@ -198,151 +102,79 @@ static void finish(int fd, msalex_stamp *stamp) {
         fill_stamp(&file, stamp);
 }
 
-/* Where a rename cannot be.  Longer content first, then the end: a reader in between finds a
- * mixture, which is why this is the last resort. */
-static int write_in_place(const char *path, const unsigned char *data, size_t size,
-                          msalex_stamp *stamp, msalex_error *error) {
-    int code = 0, fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+/* ---- opening ---- */
 
-    if (fd < 0)
-        return msalex__fail_errno(error, errno, "open");
-    if ((code = write_all(fd, data, size)) != 0)
-        (void)msalex__fail_errno(error, code, "write");
-    else if (ftruncate(fd, (off_t)size) != 0)
-        (void)msalex__fail_errno(error, code = errno, "ftruncate");
-    else if (msalex__sync(fd) != 0)
-        (void)msalex__fail_errno(error, code = errno, "fdatasync");
-    else
-        finish(fd, stamp);
-    (void)close(fd);
-    return code != 0 ? msalex__status_of_errno(code) : msalex__ok(error);
+/* Has the path led to something that is there and no file?  Asked before it is opened: opening a
+ * device can do things. */
+static int check_regular(const struct msalex__place *place, msalex_error *error) {
+    return place->exists && !S_ISREG(place->file.st_mode)
+               ? fail_not_regular(error, &place->file, "open")
+               : msalex__ok(error);
 }
 
-static bool is_held(msalex_lock *guard) {
-    msalex_error ignored;
-    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
-}
+/* Opens the file at a place: 0 or errno.  `place->file` is the status of the open file then. */
+static int open_at(struct msalex__place *place, int flags, int *fd) {
+    int code;
 
-static int fail_lost(msalex_error *error) {
-    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
-                        "somebody removed the lock file");
-}
-
-/* Locks the directory for the moment of a rename: a descriptor, or -1.  Those who have it there
- * for longer were stopped, and network file systems may have no such lock: then go on without. */
-static int take_turn(const char *target) {
-    const struct timespec pause = {.tv_nsec = 1000000};
-    char directory[PATH_MAX];
-    int fd = directory_of(target, directory) != 0
-                 ? -1
-                 : open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
-        if (errno != EWOULDBLOCK || tries == TURN_TRIES) {
-            (void)close(fd);
-            return -1;
-        }
-        (void)nanosleep(&pause, NULL);
-    }
-    return fd;
-}
-
-/* Puts the new content in place: 0, LOST, or errno.  Between the look at the lock and the rename
- * a peer may remove the lock file, and another of ours enter, save and leave; it would be
- * renamed over.  So of those who save under a lock one at a time looks and renames: the other
- * comes after, and who was robbed notices and makes its change again. */
-static int rename_guarded(const char *temp, const char *target, msalex_lock *guard) {
-    int code = 0, turn = guard == NULL ? -1 : take_turn(target);
-
-    if (!is_held(guard))
-        code = LOST;
-    else if (rename(temp, target) != 0)
-        code = errno;
-    if (turn >= 0) {
-        (void)flock(turn, LOCK_UN); /* explicitly: a child forked just now shares it */
-        (void)close(turn);
-    }
+    if ((*fd = openat(place->directory, place->name, flags | OPEN_FLAGS)) < 0)
+        return errno;
+    if (fstat(*fd, &place->file) == 0)
+        return 0;
+    code = errno;
+    (void)close(*fd);
+    *fd = -1;
     return code;
 }
 
-int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
-                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
-    char target[PATH_MAX], temp[PATH_MAX];
-    struct stat old;
-    bool exists;
-    int code, fd, status;
+/* Finds the file and opens it.  MSALEX_OK with *fd -1: there is none.  For writing (`flags` is
+ * O_RDWR or O_WRONLY) a link that leads nowhere and a third person's file are refused. */
+static int find_and_open(const char *path, int flags, struct msalex__place *place, int *fd,
+                         msalex_error *error) {
+    int code = ELOOP, status;
 
-    *stamp = (msalex_stamp){0};
-    if ((status = resolve(path, target, error)) != MSALEX_OK)
+    *fd = -1;
+    place->directory = place->link_directory = -1;
+    /* Between the look and the opening others may exchange the file for a link. */
+    for (int tries = 0; code == ELOOP && tries < OPEN_TRIES; tries++) {
+        msalex__place_leave(place);
+        if ((status = msalex__place_find(path, place, error)) != MSALEX_OK ||
+            (status = check_regular(place, error)) != MSALEX_OK)
+            goto failed;
+        code = place->exists ? open_at(place, flags, fd) : ENOENT;
+        if (code == EACCES && flags == O_RDWR) /* one that we may write, and not read */
+            code = open_at(place, O_WRONLY, fd);
+    }
+    place->exists = code == 0;
+    if (code != 0 && code != ENOENT) {
+        status = msalex__fail_errno(error, code, "open");
+        goto failed;
+    }
+    if ((status = check_regular(place, error)) != MSALEX_OK)
+        goto failed;
+    if (flags != O_RDONLY && code == ENOENT && place->link_directory >= 0)
+        status = fail_dangling(error);
+    else if (flags != O_RDONLY)
+        status = msalex__place_judge(place, error);
+    if (status == MSALEX_OK)
         return status;
-    exists = stat(target, &old) == 0;
-    if (!exists && errno != ENOENT)
-        return msalex__fail_errno(error, errno, "stat");
-    if (exists && !S_ISREG(old.st_mode))
-        return fail_not_regular(error, &old, "open");
-    /* A rename would replace a file that its owner made read-only. */
-    if (exists && faccessat(AT_FDCWD, target, W_OK, AT_EACCESS) != 0)
-        return msalex__fail_errno(error, errno, "open");
-
-    if ((fd = open_temp(target, temp)) < 0) {
-        code = errno;
-        if (exists && (code == EACCES || code == EPERM || code == EROFS))
-            return is_held(guard) ? write_in_place(target, data, size, stamp, error)
-                                  : fail_lost(error);
-        return msalex__fail_errno(error, code, "open");
-    }
-    if ((code = write_all(fd, data, size)) != 0) {
-        (void)msalex__fail_errno(error, code, "write");
-        goto err;
-    }
-    if (exists && (code = copy_owner_and_mode(fd, &old)) != 0) {
-        (void)msalex__fail_errno(error, code, "fchmod");
-        goto err;
-    }
-    /* Before the rename, or a power cut could leave the new name on an empty file. */
-    if (msalex__sync(fd) != 0) {
-        (void)msalex__fail_errno(error, code = errno, "fdatasync");
-        goto err;
-    }
-    (void)flock(fd, LOCK_UN); /* .NET locks the data file while it reads */
-    if ((code = rename_guarded(temp, target, guard)) != 0) {
-        (void)msalex__fail_errno(error, code, "rename");
-        goto err;
-    }
-    finish(fd, stamp);
-    (void)close(fd);
-    return msalex__ok(error);
-
-err:
-    (void)unlink(temp);
-    (void)close(fd);
-    if (code == LOST)
-        return fail_lost(error);
-    if (exists && (code == EBUSY || code == EPERM || code == EXDEV))
-        return write_in_place(target, data, size, stamp, error);
-    return msalex__status_of_errno(code);
+failed:
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+    msalex__place_leave(place);
+    return status;
 }
 
-/* ---- the rest of the interface ---- */
+/* ---- reading ---- */
 
-int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error) {
-    struct stat file;
-
-    *stamp = (msalex_stamp){0};
-    if (stat(path, &file) != 0)
-        return msalex__fail_errno(error, errno, "stat");
-    fill_stamp(&file, stamp);
-    return msalex__ok(error);
-}
-
-/* Reads to the end, whatever fstat said: a writer in place may be at work. */
+/* Reads to the end, whatever fstat said: a writer in place may be at work.  0 or errno. */
 static int read_all(int fd, size_t expected, msalex_buffer *content) {
     size_t room = expected + 1; /* one more, so that the end shows in the first read */
     ssize_t count;
 
     if ((content->data = malloc(room)) == NULL)
         return ENOMEM;
-    for (;;) {
+    while (content->size <= MSALEX_FILE_SIZE_MAX) {
         if (content->size == room) {
             msalex_buffer larger = {.data = malloc(room * 2), .size = content->size};
             if (larger.data == NULL)
@@ -360,87 +192,387 @@ static int read_all(int fd, size_t expected, msalex_buffer *content) {
         else if (errno != EINTR)
             return errno;
     }
+    return EFBIG;
+}
+
+/* The same for an open file; on failure `content` is empty. */
+static int read_file(int fd, const struct stat *file, msalex_buffer *content) {
+    int code = file->st_size > MSALEX_FILE_SIZE_MAX
+                   ? EFBIG
+                   : read_all(fd, (size_t)file->st_size, content);
+
+    if (code != 0)
+        msalex_buffer_free(content);
+    return code;
+}
+
+/* ---- preparing a save ---- */
+
+struct save {
+    const unsigned char *data;
+    size_t size;
+    msalex_lock *guard; /* or NULL */
+    struct msalex__place place;
+    int old;  /* the file that is to be replaced, or -1 */
+    int temp; /* its successor, or -1 */
+    char temp_name[MSALEX__TEMP_NAME_SIZE]; /* "" once that has another name */
+    int status; /* of what FAILED */
+};
+
+/* How far a save has come. */
+enum outcome {
+    DONE,     /* the new content is there */
+    PREPARED, /* it is in the temporary file */
+    IN_PLACE, /* there can be no temporary file, or it cannot be renamed: write into the old one */
+    FAILED    /* the error says why */
+};
+
+static enum outcome fail_save(struct save *save, int code, const char *call,
+                              msalex_error *error) {
+    save->status = msalex__fail_errno(error, code, call);
+    return FAILED;
+}
+
+/* Gives the temporary file owner, group, access list and mode of the old one, as far as that
+ * gives nobody more.  Group and list belong together: without the group there is no list.  0 or
+ * errno. */
+static int take_after(const struct save *save) {
+    const struct stat *old = &save->place.file;
+    mode_t mode = old->st_mode & 0660;
+    bool has_group = true;
+    struct stat new;
+
+    if (save->old < 0 || !save->place.keeps_owner)
+        return 0; /* ours, 0600 */
+    if (fstat(save->temp, &new) != 0)
+        return errno;
+    if (new.st_uid != old->st_uid || new.st_gid != old->st_gid)
+        has_group = fchown(save->temp, old->st_uid, old->st_gid) == 0 ||
+                    fchown(save->temp, (uid_t)-1, old->st_gid) == 0;
+    /* With an access list the mode's group bits are the list's mask, and no right of the group. */
+    if (!has_group || msalex__copy_access_list(save->old, save->temp) != 0)
+        mode &= 0600;
+    if (mode == 0600 && (old->st_mode & 07777) == 0600)
+        return 0;
+    if (fchmod(save->temp, mode) == 0 || (new.st_mode & 0777) != 0600)
+        return 0; /* a file system with modes of its own: what was made with 0600 shows others */
+    return errno;
+}
+
+/* Writes the new content beside the old file. */
+static enum outcome prepare(struct save *save, msalex_error *error) {
+    int code;
+
+    save->temp = msalex__temp_open(save->place.directory, save->temp_name);
+    if (save->temp < 0) {
+        code = errno;
+        if (save->old >= 0 && (code == EACCES || code == EPERM || code == EROFS))
+            return IN_PLACE;
+        return fail_save(save, code, "open", error);
+    }
+    if ((code = write_at(save->temp, save->data, save->size, 0)) != 0)
+        return fail_save(save, code, "write", error);
+    if ((code = take_after(save)) != 0)
+        return fail_save(save, code, "fchmod", error);
+    /* Before the rename, or a power cut could leave the new name on an empty file. */
+    if (msalex__sync(save->temp) != 0)
+        return fail_save(save, errno, "fdatasync", error);
+    return PREPARED;
+}
+
+/* Closes everything, and removes the temporary file unless it has the name now. */
+static void end(struct save *save) {
+    if (save->temp >= 0) {
+        if (save->temp_name[0] != '\0')
+            msalex__temp_remove(save->place.directory, save->temp_name);
+        msalex__end_life(save->temp);
+        (void)close(save->temp);
+    }
+    if (save->old >= 0)
+        (void)close(save->old);
+    msalex__place_leave(&save->place);
+}
+
+/* ---- writing in place ---- */
+
+/* Makes sure that there is room, before anything changes that a reader sees: 0 or errno. */
+static int make_room(const struct save *save, size_t old_size) {
+    int code = msalex__reserve(save->old, (off_t)save->size);
+
+    /* Where nothing can be reserved, what is longer than the old content goes first. */
+    if (code == EOPNOTSUPP && save->size > old_size)
+        code = write_at(save->old, save->data + old_size, save->size - old_size, (off_t)old_size);
+    else if (code == EOPNOTSUPP)
+        code = 0;
+    if (code != 0)
+        (void)ftruncate(save->old, (off_t)old_size);
+    return code;
+}
+
+/* 0 or errno. */
+static int overwrite(int fd, const unsigned char *data, size_t size) {
+    int code = write_at(fd, data, size, 0);
+
+    if (code == 0 && ftruncate(fd, (off_t)size) != 0)
+        code = errno;
+    if (code == 0 && msalex__sync(fd) != 0)
+        code = errno;
+    return code;
+}
+
+/* Where there can be no rename.  A reader in between finds a mixture, which is why this is the
+ * last resort. */
+static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
+                                   msalex_error *error) {
+    const char *call = "write in place";
+    msalex_buffer content = {0};
+    bool has_content;
+    int code;
+
+    if (!save->place.keeps_owner) { /* never the tokens into somebody else's file */
+        save->status = msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, call,
+                                    "The file belongs to another user, and others may write to"
+                                    " its directory: it was not used");
+        return FAILED;
+    }
+    if (fstat(save->old, &save->place.file) != 0)
+        return fail_save(save, errno, call, error);
+    has_content = read_file(save->old, &save->place.file, &content) == 0;
+    if ((code = make_room(save, (size_t)save->place.file.st_size)) != 0) {
+        (void)fail_save(save, code, call, error);
+    } else if ((code = overwrite(save->old, save->data, save->size)) != 0) {
+        if (has_content && overwrite(save->old, content.data, content.size) == 0)
+            (void)fail_save(save, code, call, error);
+        else
+            save->status = msalex__fail(error, MSALEX_TORN, code, call, strerror(code));
+    }
+    msalex_buffer_free(&content);
+    if (code != 0)
+        return FAILED;
+    finish(save->old, stamp);
+    return DONE;
+}
+
+/* ---- putting the new content in place ---- */
+
+static bool is_held(msalex_lock *guard) {
+    msalex_error ignored;
+    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
+}
+
+/* Is the open old file still the one with the name?  If not, opens that one, if there is one. */
+static bool is_named(struct save *save) {
+    struct stat named;
+    int fd;
+
+    if (fstatat(save->place.directory, save->place.name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+        named.st_dev == save->place.file.st_dev && named.st_ino == save->place.file.st_ino)
+        return true;
+    if (open_at(&save->place, O_RDWR, &fd) == 0) {
+        (void)close(save->old);
+        save->old = fd;
+    }
+    return false;
+}
+
+/* Waits for the turn, but not for long, and then goes on without: what msalex__end_turn wants. */
+static int take_turn(struct save *save) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    int code, holder;
+
+    for (int tries = 0; save->guard != NULL && tries < TURN_TRIES; tries++) {
+        code = msalex__try_turn(save->place.directory, save->old, &holder);
+        /* A turn on a file that has lost its name excludes nobody. */
+        if (code == 0 && (holder != save->old || is_named(save)))
+            return holder;
+        if (code == EAGAIN)
+            (void)nanosleep(&pause, NULL);
+        else if (code != 0)
+            break;
+    }
+    return -1;
+}
+
+/* Gives the temporary file the name. */
+static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *error) {
+    const int directory = save->place.directory;
+    int code = EINVAL;
+
+    /* EEXIST: one of ours was inside, and saved, although we had the lock. */
+    if (save->old < 0 && save->guard != NULL)
+        code = msalex__rename_new(directory, save->temp_name, save->place.name);
+    if (code == EINVAL)
+        code = renameat(directory, save->temp_name, directory, save->place.name) == 0 ? 0 : errno;
+    if (code == 0) {
+        save->temp_name[0] = '\0';
+        finish(save->temp, stamp);
+        return DONE;
+    }
+    if (save->old >= 0 && (code == EBUSY || code == EPERM || code == EXDEV))
+        return IN_PLACE;
+    if (code != EEXIST)
+        return fail_save(save, code, "rename", error);
+    save->status = fail_lost(error);
+    return FAILED;
+}
+
+/* Of all who save under a lock, one at a time. */
+static enum outcome put_in_turn(struct save *save, enum outcome outcome, msalex_stamp *stamp,
+                                msalex_error *error) {
+    const int turn = take_turn(save);
+
+    if (!is_held(save->guard)) {
+        save->status = fail_lost(error);
+        outcome = FAILED;
+    }
+    if (outcome == PREPARED)
+        outcome = put(save, stamp, error);
+    if (outcome == IN_PLACE)
+        outcome = write_in_place(save, stamp, error);
+    msalex__end_turn(save->old, turn);
+    return outcome;
+}
+
+int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
+                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
+    struct save save = {.data = data, .size = size, .guard = guard, .old = -1, .temp = -1};
+    enum outcome outcome;
+    int status;
+
+    *stamp = (msalex_stamp){0};
+    if (size > MSALEX_FILE_SIZE_MAX)
+        return fail_too_large(error, "write");
+    if ((status = find_and_open(path, O_RDWR, &save.place, &save.old, error)) != MSALEX_OK)
+        return status;
+    outcome = prepare(&save, error);
+    if (outcome != FAILED)
+        outcome = put_in_turn(&save, outcome, stamp, error);
+    end(&save);
+    return outcome == DONE ? msalex__ok(error) : save.status;
+}
+
+int msalex_file_create(const char *path, const unsigned char *data, size_t size,
+                       msalex_error *error) {
+    struct save save = {.data = data, .size = size, .old = -1, .temp = -1};
+    const int *directory = &save.place.directory;
+    enum outcome outcome;
+    int code, status;
+
+    if (size > MSALEX_FILE_SIZE_MAX)
+        return fail_too_large(error, "write");
+    if ((status = msalex__place_find(path, &save.place, error)) != MSALEX_OK)
+        return status;
+    if (save.place.exists || save.place.link_directory >= 0)
+        outcome = fail_save(&save, EEXIST, "open", error);
+    else
+        outcome = prepare(&save, error);
+    if (outcome == PREPARED) {
+        code = msalex__rename_new(*directory, save.temp_name, save.place.name);
+        if (code == 0)
+            save.temp_name[0] = '\0';
+        else if (code == EINVAL && linkat(*directory, save.temp_name, *directory,
+                                          save.place.name, 0) != 0)
+            code = errno;
+        outcome = code == 0 || code == EINVAL ? DONE : fail_save(&save, code, "rename", error);
+    }
+    end(&save);
+    return outcome == DONE ? msalex__ok(error) : save.status;
+}
+
+/* ---- the rest of the interface ---- */
+
+int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error) {
+    struct stat file;
+
+    *stamp = (msalex_stamp){0};
+    if (stat(path, &file) != 0)
+        return msalex__fail_errno(error, errno, "stat");
+    fill_stamp(&file, stamp);
+    return msalex__ok(error);
 }
 
 int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,
                      msalex_error *error) {
-    struct stat file;
-    int code, fd;
+    struct msalex__place place;
+    int code, fd, status;
 
     *content = (msalex_buffer){0};
     *stamp = (msalex_stamp){0};
-    /* O_NONBLOCK: opening a fifo would wait for a writer. */
-    if ((fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) < 0)
-        return msalex__fail_errno(error, errno, "open");
-    if (fstat(fd, &file) != 0) {
-        code = msalex__fail_errno(error, errno, "fstat");
-    } else if (!S_ISREG(file.st_mode)) {
-        code = fail_not_regular(error, &file, "open");
-    } else if ((code = read_all(fd, (size_t)file.st_size, content)) != 0) {
-        msalex_buffer_free(content);
-        code = msalex__fail_errno(error, code, "read");
+    if ((status = find_and_open(path, O_RDONLY, &place, &fd, error)) != MSALEX_OK)
+        return status;
+    if (fd < 0) {
+        status = msalex__fail_errno(error, ENOENT, "open");
+    } else if ((code = read_file(fd, &place.file, content)) == EFBIG) {
+        status = fail_too_large(error, "read");
+    } else if (code != 0) {
+        status = msalex__fail_errno(error, code, "read");
     } else {
-        fill_stamp(&file, stamp);
-        code = msalex__ok(error);
+        fill_stamp(&place.file, stamp);
+        status = msalex__ok(error);
     }
-    (void)close(fd);
-    return code;
+    if (fd >= 0)
+        (void)close(fd);
+    msalex__place_leave(&place);
+    return status;
+}
+
+/* Makes an empty file: a descriptor, or -1 with errno. */
+static int make_empty(const struct msalex__place *place) {
+    int fd = openat(place->directory, place->name, O_WRONLY | O_CREAT | O_EXCL | OPEN_FLAGS, 0600);
+    if (fd >= 0)
+        (void)msalex__remove_access_list(fd);
+    return fd;
 }
 
 int msalex_file_touch(const char *path, msalex_error *error) {
-    const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    int code = 0, fd = -1;
+    int code = EEXIST, fd = -1, status;
+    struct msalex__place place;
 
-    /* Others may make and remove it in between.  O_EXCL: a link that dangles stays so. */
-    for (int tries = 0; fd < 0 && tries < TOUCH_TRIES; tries++) {
-        if ((fd = open(path, flags)) < 0 && errno == ENOENT)
-            fd = open(path, flags | O_CREAT | O_EXCL, 0600);
-        if (fd < 0 && errno != EEXIST && errno != ENOENT)
-            break;
+    /* Others may make and remove it in between. */
+    for (int tries = 0; code == EEXIST && tries < OPEN_TRIES; tries++) {
+        if ((status = find_and_open(path, O_WRONLY, &place, &fd, error)) != MSALEX_OK)
+            return status;
+        if (fd < 0)
+            fd = make_empty(&place);
+        code = fd < 0 ? errno : 0;
+        msalex__place_leave(&place);
     }
     if (fd < 0)
-        return msalex__fail_errno(error, errno, "open");
+        return msalex__fail_errno(error, code, "open");
     if (set_times(fd) != 0)
         code = errno;
     (void)close(fd);
     return code != 0 ? msalex__fail_errno(error, code, "futimens") : msalex__ok(error);
 }
 
-/* Removes what a link leads to as well as the link: the secret is what must be gone. */
+/* The secret is what must be gone: so what a link leads to, as well as the link, and what killed
+ * saves left. */
 int msalex_file_delete(const char *path, msalex_error *error) {
-    char target[PATH_MAX];
+    struct msalex__place place;
+    int status;
 
-    if (resolve(path, target, error) == MSALEX_OK && strcmp(target, path) != 0 &&
-        unlink(target) != 0)
-        return msalex__fail_errno(error, errno, "unlink");
-    if (unlink(path) != 0)
-        return msalex__fail_errno(error, errno, "unlink");
-    return msalex__ok(error);
+    if ((status = msalex__place_find(path, &place, error)) != MSALEX_OK)
+        return status;
+    if ((status = msalex__place_judge(&place, error)) == MSALEX_OK) {
+        const bool is_there = place.exists || place.link_directory >= 0;
+        if ((place.exists && unlinkat(place.directory, place.name, 0) != 0) ||
+            (place.link_directory >= 0 &&
+             unlinkat(place.link_directory, place.link_name, 0) != 0) ||
+            !is_there)
+            status = msalex__fail_errno(error, is_there ? errno : ENOENT, "unlink");
+        (void)msalex__temp_sweep(place.directory, MSALEX__TEMP_DEAD_SOON_S);
+    }
+    msalex__place_leave(&place);
+    return status;
 }
 
 int msalex_file_sweep(const char *path, msalex_error *error) {
-    char target[PATH_MAX], directory[PATH_MAX];
-    const struct dirent *entry;
-    DIR *entries;
-    int code, fd, status;
+    struct msalex__place place;
+    int code, status;
 
-    if ((status = resolve(path, target, error)) != MSALEX_OK)
+    if ((status = msalex__place_find(path, &place, error)) != MSALEX_OK)
         return status;
-    if ((code = directory_of(target, directory)) != 0)
-        return msalex__fail_errno(error, code, "opendir");
-    if ((entries = opendir(directory[0] == '\0' ? "." : directory)) == NULL)
-        return msalex__fail_errno(error, errno, "opendir");
-    while ((entry = readdir(entries)) != NULL) {
-        if (!is_temp_name(entry->d_name))
-            continue;
-        fd = openat(dirfd(entries), entry->d_name,
-                    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0)
-            continue;
-        if (is_dead_temp(fd))
-            (void)unlinkat(dirfd(entries), entry->d_name, 0);
-        (void)close(fd);
-    }
-    (void)closedir(entries);
-    return msalex__ok(error);
+    code = msalex__temp_sweep(place.directory, MSALEX__TEMP_DEAD_S);
+    msalex__place_leave(&place);
+    return code != 0 ? msalex__fail_errno(error, code, "opendir") : msalex__ok(error);
 }

@@ -30,7 +30,7 @@ void msalex__wipe(void *memory, size_t size);
 int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
                         msalex_error *error);
 
-/* ---- file_<platform>.c ---- */
+/* ---- temp_posix.c, file_windows.c ---- */
 
 /* A number that no other call on this machine returns: unique, but no secret. */
 uint64_t msalex__nonce(void);
@@ -39,10 +39,5 @@ uint64_t msalex__nonce(void);
 
 /* Milliseconds on a clock that never jumps. */
 int64_t msalex__now_ms(void);
-
-/* ---- sync_<platform>.c ---- */
-
-/* Sends the file's content to the disk: 0, or -1 with errno. */
-int msalex__sync(int fd);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "lock_record.h"
 #include "msalex.h"
+#include "os_linux.h"
 
 /* ---- lock_queue_linux.c ---- */
 
@@ -55,12 +56,6 @@ int msalex__queue_wait(struct msalex__lock_file *file, int64_t timeout_ms);
  * NULL is fine. */
 void msalex__queue_leave(struct msalex__lock_file *file);
 
-/* Sets (F_RDLCK, F_WRLCK) or withdraws (F_UNLCK) an OFD lock: 0 or errno. */
-int msalex__ofd_lock(int fd, short type, off_t start, off_t length);
-
-/* Does another open file hold an OFD or fcntl lock that excludes this one? */
-bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length);
-
 /* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT. */
 #define MSALEX__ANNOUNCE_AT ((off_t)1 << 62)
 
@@ -100,9 +95,6 @@ bool msalex__is_unsupported(int code);
 /* Has the peer that made this file died without removing it?  `content` is its start. */
 bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *content,
                           size_t size);
-
-/* Is it on a file system of another host, or of a program? */
-bool msalex__is_network_file(int fd);
 
 /* ---- watch_linux.c ---- */
 

@@ -12,12 +12,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 #include "lock_linux.h"
+#include "os_posix.h"
 
 enum {
     STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
@@ -67,28 +67,6 @@ static bool is_alive(int64_t pid, time_t written) {
     return pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
 }
 
-bool msalex__is_network_file(int fd) {
-    static const long MAGIC[] = {
-        0x6969,     /* NFS */
-        0x517b,     /* SMB */
-        0xff534d42, /* CIFS */
-        0xfe534d42, /* SMB2 */
-        0x65735546, /* FUSE: sshfs and others */
-        0x01021997, /* 9p */
-        0x00c36400, /* Ceph */
-        0x5346414f, /* AFS */
-    };
-    struct statfs system;
-
-    if (fstatfs(fd, &system) != 0)
-        return true; /* what is not known is not trusted */
-    for (size_t i = 0; i < sizeof MAGIC / sizeof MAGIC[0]; i++) {
-        if ((long)system.f_type == MAGIC[i])
-            return true;
-    }
-    return false;
-}
-
 /* Do pids in a file there mean processes that we can see?  Not in a container, whose
  * directories may be shared with the outside, and not on another host's file system. */
 static bool pids_are_ours(int fd) {
@@ -96,7 +74,7 @@ static bool pids_are_ours(int fd) {
     char name[sizeof INITIAL_NAMESPACE] = "";
 
     return readlink("/proc/self/ns/pid", name, sizeof name) == sizeof name - 1 &&
-           memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) == 0 && !msalex__is_network_file(fd);
+           memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) == 0 && !msalex__is_remote(fd);
 }
 
 static bool holds_a_lock(const struct msalex__lock_file *file) {

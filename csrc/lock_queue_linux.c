@@ -19,6 +19,7 @@
 
 #include "internal.h"
 #include "lock_linux.h"
+#include "os_posix.h"
 
 enum {
     THREAD_STACK = 128 * 1024, /* bytes; it makes a few system calls only */
@@ -110,20 +111,6 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
         (void)close(fd);
     }
     free(file);
-}
-
-/* ---- OFD locks ---- */
-
-int msalex__ofd_lock(int fd, short type, off_t start, off_t length) {
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
-                          .l_len = length};
-    return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
-}
-
-bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length) {
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
-                          .l_len = length};
-    return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
 
 /* ---- the queue ---- */
@@ -256,7 +243,7 @@ void msalex__queue_join(struct msalex__lock_file **file) {
         *file = adopted;
     }
     /* NFS makes a flock out of a lock on all bytes, which our announcement would hold up. */
-    if (!msalex__is_network_file((*file)->fd))
+    if (!msalex__is_remote((*file)->fd))
         (void)msalex__ofd_lock((*file)->fd, F_RDLCK, MSALEX__ANNOUNCE_AT, 1);
     if (adopted == NULL && !use_idle_helper(*file) && !start_thread(*file)) {
         (*file)->queue = QUEUE_NONE;

@@ -69,9 +69,10 @@ int msalex__rename_new(int directory, const char *from, const char *to);
  * keeps all kinds of locks in one list, so there the first is a flock that is as short as can be,
  * and the second the flock of the directory. */
 
-/* Shows that the writer of a temporary file lives: until the descriptor is closed. */
+/* Shows that the writer of a temporary file lives, until it says that this is over, or dies. */
 void msalex__show_life(int fd);
 bool msalex__shows_life(int fd);
+void msalex__end_life(int fd);
 
 /* Tries to take the turn among all who replace this file under a lock: 0; EAGAIN: somebody else
  * has it.  `*holder` is what msalex__end_turn wants.  Another errno: this file system has no

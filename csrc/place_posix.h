@@ -43,22 +43,26 @@ struct msalex__place {
     char name[PATH_MAX]; /* in the directory; no slash */
     bool exists;         /* something had that name, and was no link: its status is... */
     struct stat file;
+    bool keeps_owner; /* set by msalex__place_judge: new content belongs to the file's owner */
     int link_directory; /* -1, or: the path's last part is a link, in this directory... */
     char link_name[PATH_MAX];
 };
 
 /* Finds it.  MSALEX_OK also when there is no such file (`exists` is false), as long as there is
- * its directory.  MSALEX_NOT_FOUND: a directory is missing; MSALEX_NOT_TRUSTED: a link was refused,
- * and the message names the link and its owner; MSALEX_INVALID: the path names no file. */
+ * its directory.  A link that leads nowhere is such a file too, with `link_directory` >= 0: the
+ * directory and the name mean nothing then.  MSALEX_NOT_FOUND: a directory is missing;
+ * MSALEX_NOT_TRUSTED: a link was refused, and the message names the link and its owner;
+ * MSALEX_INVALID: the path names no file. */
 int msalex__place_find(const char *path, struct msalex__place *place, msalex_error *error);
 
 /* The same for a lock file, whose last part is not looked at: `exists` is false, and no link is
  * followed there.  (Lock files come and go; they are opened with O_NOFOLLOW.) */
 int msalex__place_find_name(const char *path, struct msalex__place *place, msalex_error *error);
 
-/* MSALEX_OK, or MSALEX_NOT_TRUSTED: the file must not be written, touched or removed, because a
- * third person put it into a sticky directory that others may write to. */
-int msalex__place_judge(const struct msalex__place *place, msalex_error *error);
+/* May the file be written, touched or removed?  A third person's, neither ours nor the owner's of
+ * the directory, where others may write to the directory: not if that is sticky
+ * (MSALEX_NOT_TRUSTED); else yes, but `keeps_owner` is false. */
+int msalex__place_judge(struct msalex__place *place, msalex_error *error);
 
 /* Closes what it pins; harmless a second time. */
 void msalex__place_leave(struct msalex__place *place);
