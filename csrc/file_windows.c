@@ -32,6 +32,7 @@ enum {
     RETRY_MS = 2000,
     RETRY_PAUSE_MS = 5,
     DEAD_AFTER_S = 60, /* age of a temporary file that no living writer has open */
+    DEAD_SOON_S = 2,   /* the same, where its content must not stay */
     KEPT_ATTRIBUTES = FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM | FILE_ATTRIBUTE_ENCRYPTED |
                       FILE_ATTRIBUTE_NOT_CONTENT_INDEXED
 };
@@ -219,10 +220,10 @@ static bool is_temp_name(const wchar_t *name) {
 
 /* Its writer is dead when the file is old and nobody has it open; that is found out by opening
  * it in a way that its writer does not share. */
-static bool is_old(const WIN32_FIND_DATAW *found) {
+static bool is_old(const WIN32_FIND_DATAW *found, int dead_after_s) {
     FILETIME now;
     GetSystemTimeAsFileTime(&now);
-    return (ticks_of(now) - ticks_of(found->ftLastWriteTime)) / 10000000 >= DEAD_AFTER_S;
+    return (ticks_of(now) - ticks_of(found->ftLastWriteTime)) / 10000000 >= dead_after_s;
 }
 
 /* ---- replacing ---- */
@@ -258,11 +259,11 @@ static int write_in_place(const wchar_t *path, const unsigned char *data, size_t
 }
 
 /* MoveFileExW, again and again while it may pass: 0 or GetLastError. */
-static DWORD rename_patiently(const wchar_t *from, const wchar_t *to) {
+static DWORD rename_patiently(const wchar_t *from, const wchar_t *to, DWORD flags) {
     const int64_t deadline = msalex__now_ms() + RETRY_MS;
     DWORD code = 0;
 
-    while (!MoveFileExW(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) {
+    while (!MoveFileExW(from, to, flags | MOVEFILE_WRITE_THROUGH)) {
         code = GetLastError();
         if (!may_pass(code, to, deadline))
             return code;
@@ -282,7 +283,13 @@ static int fail_lost(msalex_error *error) {
                         "somebody removed the lock file");
 }
 
-static int replace(const wchar_t *target, const unsigned char *data, size_t size,
+static int fail_too_large(msalex_error *error, const char *call) {
+    return msalex__fail(error, MSALEX_INVALID, EFBIG, call,
+                        "larger than 256 MiB, which no token cache is");
+}
+
+/* `flags`: MOVEFILE_REPLACE_EXISTING, or 0: there must be no such file. */
+static int replace(const wchar_t *target, const unsigned char *data, size_t size, DWORD flags,
                    msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
     const DWORD old = GetFileAttributesW(target);
     const bool exists = old != INVALID_FILE_ATTRIBUTES;
@@ -296,6 +303,8 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     /* A rename would fail on the first, and on Wine replace the second. */
     if (exists && (old & FILE_ATTRIBUTE_DIRECTORY) != 0)
         return msalex__fail_errno(error, EISDIR, "CreateFileW");
+    if (exists && flags == 0)
+        return msalex__fail_errno(error, EEXIST, "CreateFileW");
     if (exists && (old & FILE_ATTRIBUTE_READONLY) != 0)
         return msalex__fail(error, MSALEX_DENIED, EACCES, "CreateFileW", "the file is read-only");
 
@@ -337,7 +346,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
         return fail_lost(error);
     }
     call = "MoveFileExW";
-    if ((code = rename_patiently(temp, target)) != 0)
+    if ((code = rename_patiently(temp, target, flags)) != 0)
         goto err;
     finish(renamed, stamp);
     stamp->device = identity.device; /* Wine forgets it of a handle whose file was renamed */
@@ -359,9 +368,25 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
     int status;
 
     *stamp = (msalex_stamp){0};
+    if (size > MSALEX_FILE_SIZE_MAX)
+        return fail_too_large(error, "WriteFile");
     if ((status = resolve(path, &target, error)) != MSALEX_OK)
         return status;
-    status = replace(target, data, size, guard, stamp, error);
+    status = replace(target, data, size, MOVEFILE_REPLACE_EXISTING, guard, stamp, error);
+    free(target);
+    return status;
+}
+
+int msalex_file_create(const char *path, const unsigned char *data, size_t size,
+                       msalex_error *error) {
+    wchar_t *target = msalex__wide_path(path, error); /* a link is no new name: not resolved */
+    msalex_stamp ignored;
+    int status;
+
+    if (target == NULL)
+        return msalex__status_of_errno((int)error->code);
+    status = size > MSALEX_FILE_SIZE_MAX ? fail_too_large(error, "WriteFile")
+                                         : replace(target, data, size, 0, NULL, &ignored, error);
     free(target);
     return status;
 }
@@ -429,6 +454,9 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
         status = fail_file(error, wide, GetLastError(), "CreateFileW");
     } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and their like */
         status = msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
+    } else if (msalex__fill_stamp(file, stamp) && stamp->size > MSALEX_FILE_SIZE_MAX) {
+        status = fail_too_large(error, "ReadFile");
+        *stamp = (msalex_stamp){0};
     } else if (!msalex__fill_stamp(file, stamp) ||
                (code = read_all(file, (size_t)stamp->size, content)) != 0) {
         status = msalex__fail_windows(error, code != 0 ? code : GetLastError(), "ReadFile");
@@ -477,23 +505,7 @@ static int delete_patiently(const wchar_t *path, msalex_error *error) {
     return msalex__ok(error);
 }
 
-/* Removes what a link leads to as well as the link: the secret is what must be gone. */
-int msalex_file_delete(const char *path, msalex_error *error) {
-    wchar_t *given = msalex__wide_path(path, error), *target = NULL;
-    int status = MSALEX_OK;
-
-    if (given == NULL)
-        return msalex__status_of_errno((int)error->code);
-    if (resolve(path, &target, error) == MSALEX_OK && wcscmp(target, given) != 0)
-        status = delete_patiently(target, error);
-    if (status == MSALEX_OK)
-        status = delete_patiently(given, error);
-    free(target);
-    free(given);
-    return status;
-}
-
-static void sweep(const wchar_t *target, wchar_t *path) {
+static void sweep_into(const wchar_t *target, int dead_after_s, wchar_t *path) {
     const size_t length = directory_length(target);
     WIN32_FIND_DATAW found;
     HANDLE entries, file;
@@ -503,7 +515,7 @@ static void sweep(const wchar_t *target, wchar_t *path) {
     if ((entries = FindFirstFileW(path, &found)) == INVALID_HANDLE_VALUE)
         return;
     do {
-        if (!is_temp_name(found.cFileName) || !is_old(&found))
+        if (!is_temp_name(found.cFileName) || !is_old(&found, dead_after_s))
             continue;
         (void)swprintf(path + length, MAX_PATH, L"%ls", found.cFileName);
         file = CreateFileW(path, DELETE, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
@@ -515,17 +527,42 @@ static void sweep(const wchar_t *target, wchar_t *path) {
     (void)FindClose(entries);
 }
 
+/* Removes what writers that died left in the directory of `target`: 0 or errno. */
+static int sweep(const wchar_t *target, int dead_after_s) {
+    wchar_t *room = malloc((directory_length(target) + MAX_PATH) * sizeof *room);
+
+    if (room == NULL)
+        return ENOMEM;
+    sweep_into(target, dead_after_s, room);
+    free(room);
+    return 0;
+}
+
+/* The secret is what must be gone: so what a link leads to, as well as the link, and what killed
+ * saves left. */
+int msalex_file_delete(const char *path, msalex_error *error) {
+    wchar_t *given = msalex__wide_path(path, error), *target = NULL;
+    int status = MSALEX_OK;
+
+    if (given == NULL)
+        return msalex__status_of_errno((int)error->code);
+    if (resolve(path, &target, error) == MSALEX_OK && wcscmp(target, given) != 0)
+        status = delete_patiently(target, error);
+    if (status == MSALEX_OK)
+        status = delete_patiently(given, error);
+    (void)sweep(target != NULL ? target : given, DEAD_SOON_S);
+    free(target);
+    free(given);
+    return status;
+}
+
 int msalex_file_sweep(const char *path, msalex_error *error) {
-    wchar_t *target, *room;
-    int status;
+    wchar_t *target;
+    int code, status;
 
     if ((status = resolve(path, &target, error)) != MSALEX_OK)
         return status;
-    if ((room = malloc((directory_length(target) + MAX_PATH) * sizeof *room)) == NULL)
-        status = msalex__fail_errno(error, ENOMEM, "malloc");
-    else
-        sweep(target, room);
-    free(room);
+    code = sweep(target, DEAD_AFTER_S);
     free(target);
-    return status;
+    return code != 0 ? msalex__fail_errno(error, code, "malloc") : msalex__ok(error);
 }

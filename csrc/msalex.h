@@ -196,8 +196,8 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
  * is not kept where others may write to the directory and the file is a third person's.
  *
  * Where a file cannot be renamed over (it is a mount point, or the directory is read-only) it is
- * written in place: a reader meanwhile can find a mixture, and so can everybody after a crash.
- * Room is reserved first, and the old content is restored when a write fails; if even that
+ * written in place: a reader meanwhile can find a mixture, and so can everybody after a crash.  On
+ * POSIX room is reserved first, and the old content is restored when a write fails; if even that
  * fails the answer is MSALEX_TORN. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
