@@ -130,20 +130,24 @@ static int open_at(struct msalex__place *place, int flags, int *fd) {
  * O_RDWR or O_WRONLY) a link that leads nowhere and a third person's file are refused. */
 static int find_and_open(const char *path, int flags, struct msalex__place *place, int *fd,
                          msalex_error *error) {
-    int code = ELOOP, status;
+    int code, status;
 
     *fd = -1;
-    place->directory = place->link_directory = -1;
-    /* Between the look and the opening others may exchange the file for a link. */
-    for (int tries = 0; code == ELOOP && tries < OPEN_TRIES; tries++) {
-        msalex__place_leave(place);
-        if ((status = msalex__place_find(path, place, error)) != MSALEX_OK ||
-            (status = check_regular(place, error)) != MSALEX_OK)
+    status = msalex__place_find_to_open(path, place, error);
+    for (int tries = 0; status == MSALEX_OK; tries++) {
+        if ((status = check_regular(place, error)) != MSALEX_OK)
             goto failed;
-        code = place->exists ? open_at(place, flags, fd) : ENOENT;
+        code = open_at(place, flags, fd);
         if (code == EACCES && flags == O_RDWR) /* one that we may write, and not read */
             code = open_at(place, O_WRONLY, fd);
+        if (code != ELOOP || tries == OPEN_TRIES)
+            break;
+        /* A link.  Or others exchanged the file for one since it was looked at. */
+        msalex__place_leave(place);
+        status = msalex__place_find(path, place, error);
     }
+    if (status != MSALEX_OK)
+        return status;
     place->exists = code == 0;
     if (code != 0 && code != ENOENT) {
         status = msalex__fail_errno(error, code, "open");
@@ -151,7 +155,7 @@ static int find_and_open(const char *path, int flags, struct msalex__place *plac
     }
     if ((status = check_regular(place, error)) != MSALEX_OK)
         goto failed;
-    if (flags != O_RDONLY && code == ENOENT && place->link_directory >= 0)
+    if (flags != O_RDONLY && code == ENOENT && place->is_link)
         status = fail_dangling(error);
     else if (flags != O_RDONLY)
         status = msalex__place_judge(place, error);
@@ -167,7 +171,8 @@ failed:
 
 /* ---- reading ---- */
 
-/* Reads to the end, whatever fstat said: a writer in place may be at work.  0 or errno. */
+/* Reads to the end: 0 or errno.  A writer in place may be at work, so the end may be elsewhere
+ * than fstat said; where it is just there, that was it. */
 static int read_all(int fd, size_t expected, msalex_buffer *content) {
     size_t room = expected + 1; /* one more, so that the end shows in the first read */
     ssize_t count;
@@ -185,12 +190,12 @@ static int read_all(int fd, size_t expected, msalex_buffer *content) {
             room *= 2;
         }
         count = read(fd, content->data + content->size, room - content->size);
-        if (count == 0)
-            return 0;
+        if (count < 0 && errno != EINTR)
+            return errno;
         if (count > 0)
             content->size += (size_t)count;
-        else if (errno != EINTR)
-            return errno;
+        if (count == 0 || content->size == expected)
+            return 0;
     }
     return EFBIG;
 }
@@ -462,7 +467,7 @@ int msalex_file_create(const char *path, const unsigned char *data, size_t size,
         return fail_too_large(error, "write");
     if ((status = msalex__place_find(path, &save.place, error)) != MSALEX_OK)
         return status;
-    if (save.place.exists || save.place.link_directory >= 0)
+    if (save.place.exists || save.place.is_link)
         outcome = fail_save(&save, EEXIST, "open", error);
     else
         outcome = prepare(&save, error);
@@ -551,12 +556,12 @@ int msalex_file_delete(const char *path, msalex_error *error) {
     struct msalex__place place;
     int status;
 
-    if ((status = msalex__place_find(path, &place, error)) != MSALEX_OK)
+    if ((status = msalex__place_find_both(path, &place, error)) != MSALEX_OK)
         return status;
     if ((status = msalex__place_judge(&place, error)) == MSALEX_OK) {
-        const bool is_there = place.exists || place.link_directory >= 0;
+        const bool is_there = place.exists || place.is_link;
         if ((place.exists && unlinkat(place.directory, place.name, 0) != 0) ||
-            (place.link_directory >= 0 &&
+            (place.is_link &&
              unlinkat(place.link_directory, place.link_name, 0) != 0) ||
             !is_there)
             status = msalex__fail_errno(error, is_there ? errno : ENOENT, "unlink");

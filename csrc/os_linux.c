@@ -29,7 +29,7 @@ struct how {
 };
 enum { SYS_OPENAT2 = 437, NO_SYMLINKS = 0x04 /* RESOLVE_NO_SYMLINKS */ };
 
-int msalex__open_directory_without_links(const char *path) {
+int msalex__open_directory_without_links(int at, const char *path) {
     const struct how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = NO_SYMLINKS};
     static _Atomic bool refused; /* ENOSYS: an older kernel, gVisor; EPERM: an older seccomp */
     long fd;
@@ -38,7 +38,7 @@ int msalex__open_directory_without_links(const char *path) {
         errno = ELOOP;
         return -1;
     }
-    fd = syscall(SYS_OPENAT2, AT_FDCWD, path, &how, sizeof how);
+    fd = syscall(SYS_OPENAT2, at >= 0 ? at : AT_FDCWD, path, &how, sizeof how);
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) {
         refused = true;
         errno = ELOOP;

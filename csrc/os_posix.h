@@ -19,10 +19,10 @@
  * -1 with errno.  Search permission is enough.  ENOTDIR or ELOOP: it may be a symbolic link. */
 int msalex__open_directory(int at, const char *name);
 
-/* Opens the directory that a whole path names, if no part of the path is a symbolic link: a
- * descriptor, or -1 with errno.  ELOOP: a part is a link, or this kernel cannot tell in one call;
- * walk the path part by part. */
-int msalex__open_directory_without_links(const char *path);
+/* Opens the directory that a path of several parts names, from the directory `at` (-1: the
+ * working directory) if it is relative: a descriptor, or -1 with errno.  ELOOP: a part of it is a
+ * symbolic link, or this kernel cannot tell in one call; walk the path part by part. */
+int msalex__open_directory_without_links(int at, const char *path);
 
 /* Reads a symbolic link: its text, and the status of that same link.  EINVAL: not a link. */
 int msalex__read_link(int directory, const char *name, struct stat *link, char text[PATH_MAX]);

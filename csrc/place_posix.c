@@ -1,10 +1,9 @@
 /*
  * Where a path leads.  The promise, and the rules for links, are in place_posix.h.
  *
- * The fast way is one call of the system: it opens the directory if no part of its path is a
- * link.  Where one is, or the system has no such call, the path is walked part by part, and each
- * link is judged before it is followed.  The walk asks nothing of a path but its next part, and
- * holds the directory reached so far open, so nobody can exchange what is behind it.
+ * The path is walked part by part, and each link is judged before it is followed.  All parts up
+ * to the last are taken in one call where the system offers that, and none of them is a link.
+ * The directory reached so far is open all the time, so nobody can exchange what is behind it.
  */
 #define _XOPEN_SOURCE 700 /* openat, fstatat, S_ISVTX */
 #define _DARWIN_C_SOURCE
@@ -24,9 +23,15 @@ enum {
     DEPTH_MAX = PATH_MAX /* directories above another one */
 };
 
+/* When is the last part looked at?  Opening it with O_NOFOLLOW tells the same, in one call less,
+ * but does something to a device: so not at the end of links. */
+enum look { NEVER, AFTER_LINKS, ALWAYS };
+
 struct walk {
-    struct msalex__place *place; /* `directory` is the one reached so far */
-    char rest[PATH_MAX];         /* of the path */
+    struct msalex__place *place; /* `directory` is the one reached so far; -1: none yet */
+    enum look look;
+    bool keep_link; /* is the link wanted that the path ends with? */
+    char rest[PATH_MAX]; /* of the path */
     int links;
     bool owes; /* a link was followed on condition that its owner owns the end of the path, */
     uid_t owner;
@@ -132,9 +137,18 @@ static int enter(struct walk *walk, int directory, msalex_error *error) {
     return MSALEX_OK;
 }
 
+/* Opens a directory below the one reached so far, or the first one. */
+static int open_below(const struct walk *walk, const char *name) {
+    const int at = walk->place->directory;
+    return msalex__open_directory(at >= 0 ? at : AT_FDCWD, name);
+}
+
 /* Remembers the link that the path itself ends with. */
-static int remember_link(struct msalex__place *place, const char *name, msalex_error *error) {
-    if (place->link_directory >= 0)
+static int remember_link(struct walk *walk, const char *name, msalex_error *error) {
+    struct msalex__place *place = walk->place;
+
+    place->is_link = true;
+    if (!walk->keep_link || place->link_directory >= 0)
         return MSALEX_OK;
     if ((place->link_directory = msalex__open_directory(place->directory, ".")) < 0)
         return msalex__fail_errno(error, errno, "open directory");
@@ -154,8 +168,7 @@ static int follow(struct walk *walk, const char *name, const char *tail, msalex_
         return msalex__fail_errno(error, code == EINVAL ? ENOTDIR : code, "readlink");
     if ((status = judge_link(walk, &link, name, error)) != MSALEX_OK)
         return status;
-    if (tail[0] == '\0' &&
-        (status = remember_link(walk->place, name, error)) != MSALEX_OK)
+    if (tail[0] == '\0' && (status = remember_link(walk, name, error)) != MSALEX_OK)
         return status;
     if (snprintf(rest, sizeof rest, "%s%s", text, tail) >= (int)sizeof rest)
         return msalex__fail_errno(error, ENAMETOOLONG, "readlink");
@@ -164,13 +177,16 @@ static int follow(struct walk *walk, const char *name, const char *tail, msalex_
                           : MSALEX_OK;
 }
 
-/* Goes on to a part that is not the last. */
-static int descend(struct walk *walk, const char *name, const char *tail, msalex_error *error) {
-    int directory = msalex__open_directory(walk->place->directory, name);
+/* Goes on to the next part, which is not the last. */
+static int descend(struct walk *walk, const char *part, size_t length, msalex_error *error) {
+    char name[PATH_MAX];
+    int directory;
 
-    if (directory < 0 && (errno == ENOTDIR || errno == ELOOP))
-        return follow(walk, name, tail, error);
-    memmove(walk->rest, tail, strlen(tail) + 1);
+    memcpy(name, part, length);
+    name[length] = '\0';
+    if ((directory = open_below(walk, name)) < 0 && (errno == ENOTDIR || errno == ELOOP))
+        return follow(walk, name, part + length, error);
+    memmove(walk->rest, part + length, strlen(part + length) + 1);
     return enter(walk, directory, error);
 }
 
@@ -184,44 +200,73 @@ static int look_at_last(struct msalex__place *place) {
     return 0;
 }
 
-/* The same, if the last part is a name at all, and if the caller wants it looked at. */
-static int arrive(struct msalex__place *place, bool look) {
-    if (place->name[0] == '\0')
-        return EISDIR; /* the path ends with a slash */
-    return look ? look_at_last(place) : 0;
-}
+/* All directories are open: takes the name. */
+static int arrive(struct walk *walk, const char *name, bool *done, msalex_error *error) {
+    struct msalex__place *place = walk->place;
+    int code = 0;
 
-/* One step.  `*done` tells that it was the last one. */
-static int step(struct walk *walk, bool look, bool *done, msalex_error *error) {
-    const char *part = walk->rest + strspn(walk->rest, "/");
-    const size_t length = strcspn(part, "/");
-    char *name = walk->place->name;
-    int code;
-
-    memcpy(name, part, length);
-    name[length] = '\0';
-    if (part[length] != '\0')
-        return descend(walk, name, part + length, error);
-    if ((code = arrive(walk->place, look)) == ELOOP)
-        return follow(walk, name, "", error);
+    memmove(place->name, name, strlen(name) + 1);
+    if (name[0] == '\0')
+        code = EISDIR; /* the path ends with a slash */
+    else if (walk->look == ALWAYS || (walk->look == AFTER_LINKS && walk->links > 0))
+        code = look_at_last(place);
+    if (code == ELOOP)
+        return follow(walk, place->name, "", error);
     *done = true;
     return code == 0 ? MSALEX_OK : msalex__fail_errno(error, code, "stat");
 }
 
-static int find_by_walking(const char *path, bool look, struct msalex__place *place,
-                           msalex_error *error) {
-    struct walk walk = {.place = place};
-    const char *start = path[0] == '/' ? "/" : ".";
-    bool done = false;
-    int status;
+/* One step: all directories at once, or the next one. */
+static int step(struct walk *walk, bool *done, msalex_error *error) {
+    char *slash = strrchr(walk->rest, '/'), *part, first;
+    int directory, status;
 
+    if (slash == NULL) {
+        if (walk->place->directory < 0 &&
+            (status = enter(walk, open_below(walk, "."), error)) != MSALEX_OK)
+            return status;
+        return arrive(walk, walk->rest, done, error);
+    }
+    first = slash[1]; /* cut behind the slash, for a moment */
+    slash[1] = '\0';
+    directory = msalex__open_directory_without_links(walk->place->directory, walk->rest);
+    slash[1] = first;
+    if (directory >= 0) {
+        (void)enter(walk, directory, error);
+        return arrive(walk, slash + 1, done, error);
+    }
+    if (errno != ELOOP)
+        return msalex__fail_errno(error, errno, "open directory");
+    if (walk->place->directory < 0 &&
+        (status = enter(walk, open_below(walk, walk->rest[0] == '/' ? "/" : "."), error)) !=
+            MSALEX_OK)
+        return status;
+    part = walk->rest + strspn(walk->rest, "/");
+    if (strchr(part, '/') == NULL) /* only slashes were left before it */
+        return arrive(walk, part, done, error);
+    return descend(walk, part, strcspn(part, "/"), error);
+}
+
+static int find(const char *path, enum look look, bool keep_link, struct msalex__place *place,
+                msalex_error *error) {
+    struct walk walk = {.place = place, .look = look, .keep_link = keep_link};
+    bool done = false;
+    int status = MSALEX_OK;
+
+    place->directory = place->link_directory = -1;
+    place->exists = place->is_link = false;
+    if (path[0] == '\0')
+        return msalex__fail_errno(error, ENOENT, "open");
+    if (strlen(path) >= PATH_MAX)
+        return msalex__fail_errno(error, ENAMETOOLONG, "open");
     strcpy(walk.rest, path);
-    status = enter(&walk, msalex__open_directory(AT_FDCWD, start), error);
     while (status == MSALEX_OK && !done)
-        status = step(&walk, look, &done, error);
+        status = step(&walk, &done, error);
     /* A link that leads into a directory which is missing leads nowhere. */
-    if (status == MSALEX_NOT_FOUND && place->link_directory >= 0)
+    if (status == MSALEX_NOT_FOUND && place->is_link) {
+        place->name[0] = '\0';
         status = MSALEX_OK;
+    }
     if (status == MSALEX_OK)
         status = settle(&walk, error);
     if (status != MSALEX_OK)
@@ -229,48 +274,25 @@ static int find_by_walking(const char *path, bool look, struct msalex__place *pl
     return status;
 }
 
-/* ---- the fast way ---- */
-
-/* 0; ELOOP: walk; or another errno. */
-static int find_at_once(const char *path, bool look, struct msalex__place *place) {
-    const char *slash = strrchr(path, '/');
-    const size_t length = slash == NULL ? 0 : (size_t)(slash + 1 - path);
-    char directory[PATH_MAX] = ".";
-
-    if (length > 0) {
-        memcpy(directory, path, length);
-        directory[length] = '\0';
-    }
-    strcpy(place->name, path + length);
-    place->directory = msalex__open_directory_without_links(directory);
-    return place->directory < 0 ? errno : arrive(place, look);
-}
-
-static int find(const char *path, bool look, struct msalex__place *place, msalex_error *error) {
-    int code;
-
-    place->directory = place->link_directory = -1;
-    place->exists = false;
-    if (path[0] == '\0')
-        return msalex__fail_errno(error, ENOENT, "open");
-    if (strlen(path) >= PATH_MAX)
-        return msalex__fail_errno(error, ENAMETOOLONG, "open");
-    if ((code = find_at_once(path, look, place)) == 0)
-        return msalex__ok(error);
-    msalex__place_leave(place);
-    return code == ELOOP ? find_by_walking(path, look, place, error)
-                         : msalex__fail_errno(error, code, "open");
-}
-
 /* ---- the interface ---- */
 
 int msalex__place_find(const char *path, struct msalex__place *place, msalex_error *error) {
-    return find(path, true, place, error);
+    return find(path, ALWAYS, false, place, error);
+}
+
+int msalex__place_find_both(const char *path, struct msalex__place *place,
+                            msalex_error *error) {
+    return find(path, ALWAYS, true, place, error);
+}
+
+int msalex__place_find_to_open(const char *path, struct msalex__place *place,
+                               msalex_error *error) {
+    return find(path, AFTER_LINKS, false, place, error);
 }
 
 int msalex__place_find_name(const char *path, struct msalex__place *place,
                             msalex_error *error) {
-    return find(path, false, place, error);
+    return find(path, NEVER, false, place, error);
 }
 
 int msalex__place_judge(struct msalex__place *place, msalex_error *error) {

@@ -40,20 +40,30 @@
 
 struct msalex__place {
     int directory;       /* search permission is all that is known of it */
-    char name[PATH_MAX]; /* in the directory; no slash */
+    char name[PATH_MAX]; /* in the directory; no slash; "": see msalex__place_find */
     bool exists;         /* something had that name, and was no link: its status is... */
     struct stat file;
     bool keeps_owner; /* set by msalex__place_judge: new content belongs to the file's owner */
-    int link_directory; /* -1, or: the path's last part is a link, in this directory... */
+    bool is_link; /* the path's last part is a link, which led here */
+    int link_directory; /* where that link is, if it was asked for; else -1 */
     char link_name[PATH_MAX];
 };
 
 /* Finds it.  MSALEX_OK also when there is no such file (`exists` is false), as long as there is
- * its directory.  A link that leads nowhere is such a file too, with `link_directory` >= 0: the
- * directory and the name mean nothing then.  MSALEX_NOT_FOUND: a directory is missing;
+ * its directory.  A link that leads nowhere is such a file too, with `is_link`; where it leads
+ * into a directory that is missing, the name is empty.  MSALEX_NOT_FOUND: a directory is missing;
  * MSALEX_NOT_TRUSTED: a link was refused, and the message names the link and its owner;
  * MSALEX_INVALID: the path names no file. */
 int msalex__place_find(const char *path, struct msalex__place *place, msalex_error *error);
+
+/* The same, and finds the link too that the path ends with: for removing both. */
+int msalex__place_find_both(const char *path, struct msalex__place *place, msalex_error *error);
+
+/* The same for a file that is opened next, with O_NOFOLLOW, which tells as much in one call less:
+ * at the end of a path without links `exists` is false.  ELOOP, when it is opened, means: find it
+ * again, by msalex__place_find. */
+int msalex__place_find_to_open(const char *path, struct msalex__place *place,
+                               msalex_error *error);
 
 /* The same for a lock file, whose last part is not looked at: `exists` is false, and no link is
  * followed there.  (Lock files come and go; they are opened with O_NOFOLLOW.) */
