@@ -179,6 +179,7 @@ static int follow(struct walk *walk, const char *name, const char *tail, msalex_
 
 /* Goes on to the next part, which is not the last. */
 static int descend(struct walk *walk, const char *part, size_t length, msalex_error *error) {
+    const char *tail = part + length + strspn(part + length, "/"); /* relative to that one */
     char name[PATH_MAX];
     int directory;
 
@@ -186,7 +187,7 @@ static int descend(struct walk *walk, const char *part, size_t length, msalex_er
     name[length] = '\0';
     if ((directory = open_below(walk, name)) < 0 && (errno == ENOTDIR || errno == ELOOP))
         return follow(walk, name, part + length, error);
-    memmove(walk->rest, part + length, strlen(part + length) + 1);
+    memmove(walk->rest, tail, strlen(tail) + 1);
     return enter(walk, directory, error);
 }
 
