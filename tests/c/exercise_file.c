@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -92,6 +93,60 @@ static void links_are_followed(void) {
     CHECK_STATUS(replace("loop", "x"), MSALEX_INVALID);
     CHECK_STATUS(msalex_file_delete("link", &error), MSALEX_OK);
     CHECK(!file_exists("link") && !file_exists("real/cache"));
+}
+
+static void links_in_the_middle_of_a_path_are_followed(void) {
+    char here[4096], path[4200];
+
+    CHECK(mkdir("a", 0700) == 0 && mkdir("a/b", 0700) == 0 && mkdir("a/b/c", 0700) == 0);
+    CHECK(symlink("b", "a/relative") == 0 && getcwd(here, sizeof here) != NULL);
+    (void)snprintf(path, sizeof path, "%s/a", here);
+    CHECK(symlink(path, "absolute") == 0 && symlink("../b/c", "a/b/up") == 0);
+    CHECK_STATUS(replace("a/relative/c/first", "1"), MSALEX_OK);
+    CHECK(has_text("a/b/c/first", "1"));
+    CHECK_STATUS(replace("absolute//relative/./up/second", "2"), MSALEX_OK);
+    CHECK(has_text("a/b/c/second", "2") && reads_as("absolute/b/c/../c/second", "2"));
+    (void)snprintf(path, sizeof path, "%s/absolute/relative/c/third", here);
+    CHECK_STATUS(replace(path, "3"), MSALEX_OK);
+    CHECK(has_text("a/b/c/third", "3"));
+    CHECK_STATUS(msalex_file_touch("absolute/relative/c/fourth", &error), MSALEX_OK);
+    CHECK_STATUS(msalex_file_delete("absolute/relative/c/third", &error), MSALEX_OK);
+    CHECK(file_exists("a/b/c/fourth") && !file_exists("a/b/c/third"));
+    CHECK_STATUS(replace("absolute/relative/", "x"), MSALEX_INVALID);
+    CHECK_STATUS(replace("absolute/relative/c/first/x", "x"), MSALEX_INVALID);
+    CHECK_STATUS(replace("absolute/relative/missing/x", "x"), MSALEX_NOT_FOUND);
+    CHECK(count_entries("a/b/c") == 3);
+}
+
+static void a_link_that_leads_nowhere_is_refused_and_removed(void) {
+    const char *links[] = {"to file", "to directory"};
+    msalex_buffer content;
+
+    CHECK(symlink("missing", links[0]) == 0 && symlink("missing/file", links[1]) == 0);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_STATUS(replace(links[i], "x"), MSALEX_INVALID);
+        CHECK_STATUS(msalex_file_touch(links[i], &error), MSALEX_INVALID);
+        CHECK_STATUS(msalex_file_read(links[i], &content, &stamp, &error), MSALEX_NOT_FOUND);
+        CHECK_STATUS(msalex_file_create(links[i], (const unsigned char *)"x", 1, &error),
+                     MSALEX_OS_ERROR);
+        CHECK_STATUS(msalex_file_delete(links[i], &error), MSALEX_OK);
+    }
+    CHECK(count_entries(".") == 0);
+}
+
+static void what_is_created_replaces_nothing(void) {
+    const unsigned char new[] = "new";
+
+    CHECK_STATUS(msalex_file_create(PATH, new, 3, &error), MSALEX_OK);
+    CHECK(has_text(PATH, "new") && mode_of(PATH) == 0600);
+    write_text(PATH, "old");
+    CHECK(symlink(PATH, "link") == 0);
+    CHECK_STATUS(msalex_file_create(PATH, new, 3, &error), MSALEX_OS_ERROR);
+    CHECK(error.code == EEXIST);
+    CHECK_STATUS(msalex_file_create("link", new, 3, &error), MSALEX_OS_ERROR);
+    CHECK(error.code == EEXIST && has_text(PATH, "old"));
+    CHECK_STATUS(msalex_file_create("missing/file", new, 3, &error), MSALEX_NOT_FOUND);
+    CHECK(count_entries(".") == 2);
 }
 
 static void what_is_no_file_is_refused(void) {
@@ -213,6 +268,12 @@ const struct property file_properties[] = {
     {"What is written is read, whatever its size, and the stamps agree", what_is_written_is_read},
     {"The mode of the file that is replaced is kept", mode_of_the_old_file_is_kept},
     {"Symbolic links are followed, and refused where they lead nowhere", links_are_followed},
+    {"Links in the middle of a path are followed, wherever they begin",
+     links_in_the_middle_of_a_path_are_followed},
+    {"A link that leads nowhere is refused by all, and removed by a deletion",
+     a_link_that_leads_nowhere_is_refused_and_removed},
+    {"A file that is created replaces nothing, not even a link",
+     what_is_created_replaces_nothing},
     {"What is no file is refused, and nothing is left behind", what_is_no_file_is_refused},
     {"Touching makes a file or sets its time; deleting removes it", touch_and_delete},
     {"Sweeping removes what dead writers left, and nothing else",
