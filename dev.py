@@ -6,6 +6,7 @@
     python3 dev.py lint               the checks that run no test
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
+    python3 dev.py versus COMMIT      files and locks beside an earlier commit, in one run
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else: as root on
 Debian or Ubuntu it installs the system packages that are missing, otherwise it names them. Virtual
@@ -47,7 +48,11 @@ TEST_PACKAGES = (
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
 # Commands that run a module in the environment of the tests.
-BENCHMARKS = {"bench": "tests.benchmarks.report", "compare": "tests.benchmarks.compare"}
+BENCHMARKS = {
+    "bench": "tests.benchmarks.report",
+    "compare": "tests.benchmarks.compare",
+    "versus": "tests.benchmarks.versus",
+}
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 
 

@@ -581,3 +581,15 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
     msalex__place_leave(&place);
     return code != 0 ? msalex__fail_errno(error, code, "opendir") : msalex__ok(error);
 }
+
+int msalex_directory_make(const char *path, msalex_error *error) {
+    struct msalex__place place;
+    int status;
+
+    if ((status = msalex__place_find_name(path, &place, error)) != MSALEX_OK)
+        return status;
+    if (mkdirat(place.directory, place.name, 0700) != 0)
+        status = msalex__fail_errno(error, errno, "mkdir");
+    msalex__place_leave(&place);
+    return status;
+}

@@ -566,3 +566,15 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
     free(target);
     return code != 0 ? msalex__fail_errno(error, code, "malloc") : msalex__ok(error);
 }
+
+int msalex_directory_make(const char *path, msalex_error *error) {
+    wchar_t *wide = msalex__wide_path(path, error);
+    int status = MSALEX_OK;
+
+    if (wide == NULL)
+        return msalex__status_of_errno((int)error->code);
+    if (!CreateDirectoryW(wide, NULL))
+        status = msalex__fail_windows(error, GetLastError(), "CreateDirectoryW");
+    free(wide);
+    return status;
+}

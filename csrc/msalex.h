@@ -217,6 +217,10 @@ int msalex_file_delete(const char *path, msalex_error *error);
 /* Removes what writers that died left in the directory of `path`. */
 int msalex_file_sweep(const char *path, msalex_error *error);
 
+/* Makes one directory, in one that exists, for its owner only (Windows: with the access list that
+ * it inherits).  MSALEX_OS_ERROR with EEXIST when something has that name. */
+int msalex_directory_make(const char *path, msalex_error *error);
+
 /* ---- libsecret_<platform>.c ----------------------------------------------
  *
  * One item of the Secret Service (https://specifications.freedesktop.org/secret-service/).

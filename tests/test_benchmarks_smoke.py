@@ -8,7 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks import cache_measure, cache_report, lock_calls, lock_measure, lock_report
+from tests.benchmarks import (
+    cache_measure,
+    cache_report,
+    lock_calls,
+    lock_measure,
+    lock_report,
+    versus,
+)
 from tests.benchmarks.cache_measure import TOKENS
 from tests.benchmarks.harness import Library, Row
 from tests.benchmarks.lock_harness import Entry, merge
@@ -95,3 +102,11 @@ def test_an_overlap_is_seen_by_its_times_alone() -> None:
     assert apart.handovers == [5e-9]  # from 20 to 25; at 35 nobody waited
     assert merge([log((0, 10, 20)), log((5, 15, 25))]).overlaps == 1
     assert Entry(1, 2, 0, 0) < Entry(2, 3, 0, 0)
+
+
+def test_files_are_measured_beside_an_earlier_commit(tmp_path: Path) -> None:
+    # Ours in place of the earlier one, which is not built for a mere test.
+    earlier, now = Library("earlier", "earlier"), Library("now", "now")
+    figures = versus.measure(earlier, now, tmp_path, rounds=2, count=2)
+    assert all(len(pairs) == 2 for pairs in figures.values())
+    assert "| load through a link |" in versus.report(figures, "earlier")

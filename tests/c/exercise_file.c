@@ -147,6 +147,13 @@ static void what_is_created_replaces_nothing(void) {
     CHECK(error.code == EEXIST && has_text(PATH, "old"));
     CHECK_STATUS(msalex_file_create("missing/file", new, 3, &error), MSALEX_NOT_FOUND);
     CHECK(count_entries(".") == 2);
+    CHECK_STATUS(msalex_directory_make("directory", &error), MSALEX_OK);
+    CHECK_STATUS(msalex_directory_make("directory/below", &error), MSALEX_OK);
+    CHECK(mode_of("directory/below") == 0700);
+    CHECK_STATUS(msalex_directory_make("link", &error), MSALEX_OS_ERROR);
+    CHECK(error.code == EEXIST && has_text(PATH, "old"));
+    CHECK_STATUS(msalex_directory_make("missing/directory", &error), MSALEX_NOT_FOUND);
+    CHECK(rmdir("directory/below") == 0 && rmdir("directory") == 0);
 }
 
 static void what_is_no_file_is_refused(void) {
