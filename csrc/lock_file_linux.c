@@ -5,7 +5,6 @@
 #define _GNU_SOURCE /* O_TMPFILE, AT_EMPTY_PATH */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,16 +18,15 @@ enum { TURNS_MAX = 64 }; /* hand-overs in a row before the file is unlinked all 
 
 /* ---- what is in it, and which name it has ---- */
 
-bool msalex__lock_file_identify(struct msalex__lock_file *file) {
-    struct stat opened;
-    if (fstat(file->fd, &opened) != 0)
+bool msalex__lock_file_identify(struct msalex__lock_file *file, struct stat *opened) {
+    if (fstat(file->fd, opened) != 0)
         return false;
-    if (!S_ISREG(opened.st_mode)) {
+    if (!S_ISREG(opened->st_mode)) {
         errno = EINVAL;
         return false;
     }
-    file->device = opened.st_dev;
-    file->inode = opened.st_ino;
+    file->device = opened->st_dev;
+    file->inode = opened->st_ino;
     return true;
 }
 
@@ -37,15 +35,15 @@ size_t msalex__lock_file_read(int fd, char bytes[MSALEX__RECORD_SIZE]) {
     return size < 0 ? 0 : (size_t)size;
 }
 
-/* The record of the file at the path has the nonce of the open file's. */
-static bool has_same_nonce(const struct msalex__lock_file *file) {
+/* The record of the file with that name, in that directory, has the nonce of the open file's. */
+static bool has_same_nonce(const struct msalex__lock_file *file, int directory) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record opened, named;
     size_t size;
     int fd;
 
     if (!msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &opened) ||
-        (fd = open(file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
+        (fd = openat(directory, file->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
         return false;
     size = msalex__lock_file_read(fd, bytes);
     (void)close(fd);
@@ -54,9 +52,23 @@ static bool has_same_nonce(const struct msalex__lock_file *file) {
 
 bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
     struct stat named;
-    if (file->fd < 0 || lstat(file->path, &named) != 0)
+    if (file->fd < 0 || fstatat(file->directory, file->name, &named, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
-    return (named.st_dev == file->device && named.st_ino == file->inode) || has_same_nonce(file);
+    return (named.st_dev == file->device && named.st_ino == file->inode) ||
+           has_same_nonce(file, file->directory);
+}
+
+bool msalex__lock_file_is_in(const struct msalex__lock_file *file,
+                             const struct msalex__place *place) {
+    struct stat kept, found;
+    if (fstat(file->directory, &kept) != 0 || fstat(place->directory, &found) != 0)
+        return false;
+    return (kept.st_dev == found.st_dev && kept.st_ino == found.st_ino) ||
+           has_same_nonce(file, place->directory);
+}
+
+int msalex__lock_file_unlink(const struct msalex__lock_file *file) {
+    return unlinkat(file->directory, file->name, 0) == 0 ? 0 : errno;
 }
 
 /* ---- how it comes to be ours ---- */
@@ -80,31 +92,33 @@ static bool write_record(const struct msalex__lock_file *file, unsigned turn) {
 
 /* Gives a file without a name one.  Before Linux 6.10 an empty path needs a capability, and the
  * way is "/proc/self/fd/N". */
-static int link_at_path(const struct msalex__lock_file *file) {
+static int give_name(const struct msalex__lock_file *file) {
     char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
 
-    if (linkat(file->fd, "", AT_FDCWD, file->path, AT_EMPTY_PATH) == 0)
+    if (linkat(file->fd, "", file->directory, file->name, AT_EMPTY_PATH) == 0)
         return 0;
     if (errno == EEXIST)
         return -1;
     (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", file->fd);
-    return linkat(AT_FDCWD, unnamed, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW);
+    return linkat(AT_FDCWD, unnamed, file->directory, file->name, AT_SYMLINK_FOLLOW);
 }
 
-/* Opens a file without a name in the directory of `path`. */
-static int open_unnamed(const char *path) {
-    char directory[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash - path);
+/* Lets those remove it, should we die, who may remove other files in its directory: the owner, when
+ * we are root, and the group.  It holds no secret.  In a sticky directory each file is its owner's
+ * affair.  What the system refuses stays as it is. */
+static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
+    struct stat directory;
+    uid_t owner;
+    gid_t group;
 
-    if (length >= sizeof directory) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    return open(slash == NULL ? "." : length == 0 ? "/" : directory,
-                O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fstat(file->directory, &directory) != 0 || (directory.st_mode & S_ISVTX) != 0)
+        return;
+    owner = made->st_uid == 0 ? directory.st_uid : made->st_uid;
+    group = (directory.st_mode & S_IWGRP) != 0 ? directory.st_gid : made->st_gid;
+    if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)
+        return;
+    if ((directory.st_mode & S_IWGRP) != 0)
+        (void)fchmod(file->fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP);
 }
 
 bool msalex__is_unsupported(int code) {
@@ -125,33 +139,42 @@ static bool lock_new_file(struct msalex__lock_file *file) {
     return code == 0 || msalex__is_unsupported(code);
 }
 
+/* Locks and fills a new file.  False with errno. */
+static bool fill(struct msalex__lock_file *file) {
+    struct stat made;
+
+    if (!msalex__lock_file_identify(file, &made) || !lock_new_file(file) || !write_record(file, 0))
+        return false;
+    share_with_directory(file, &made);
+    return true;
+}
+
 /* Where files without a name, or links, do not exist: create, then lock, then write.  Ours
  * never touch a young file without a record.  A peer may, and then the file is the peer's. */
-static bool create_at_path(struct msalex__lock_file *file) {
+static bool create_with_name(struct msalex__lock_file *file) {
     int code;
 
-    file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    file->fd = openat(file->directory, file->name,
+                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file->fd < 0)
         return false;
-    if (msalex__lock_file_identify(file) && lock_new_file(file) &&
-        write_record(file, 0) && msalex__lock_file_is_named(file))
+    if (fill(file) && msalex__lock_file_is_named(file))
         return true;
     code = errno;
     if (!msalex__lock_file_is_named(file) || code == EWOULDBLOCK)
         code = EEXIST; /* a peer caught it */
     else
-        (void)unlink(file->path);
+        (void)msalex__lock_file_unlink(file);
     errno = code;
     return false;
 }
 
 bool msalex__lock_file_publish(struct msalex__lock_file *file) {
-    file->fd = open_unnamed(file->path);
+    file->fd = openat(file->directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (file->fd >= 0) {
-        if (!msalex__lock_file_identify(file) || !lock_new_file(file) ||
-            !write_record(file, 0))
+        if (!fill(file))
             return false;
-        if (link_at_path(file) == 0)
+        if (give_name(file) == 0)
             return true;
         if (errno == EEXIST)
             return false;
@@ -160,7 +183,7 @@ bool msalex__lock_file_publish(struct msalex__lock_file *file) {
     } else if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT) {
         return false;
     }
-    return create_at_path(file);
+    return create_with_name(file);
 }
 
 /* Does the flock, which this process has, make the file ours?  0, ESTALE or EBUSY.  It takes
@@ -206,7 +229,7 @@ bool msalex__lock_file_give_back(struct msalex__lock_file *file) {
     bool named = msalex__lock_file_is_named(file);
 
     if (named && !(file->handed_over = hand_over(file)))
-        (void)unlink(file->path);
+        (void)msalex__lock_file_unlink(file);
     msalex__lock_file_close(file);
     return named;
 }

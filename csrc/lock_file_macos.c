@@ -2,10 +2,9 @@
  * One open lock file, macOS: how it comes to be, what is in it, which name it has, and who
  * tells when it changes.  The protocol that this serves is described at the top of lock_macos.c.
  */
-#define _DARWIN_C_SOURCE /* flock, renamex_np, kqueue */
+#define _DARWIN_C_SOURCE /* flock, kqueue */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +17,8 @@
 
 #include "internal.h"
 #include "lock_macos.h"
+#include "os_posix.h"
+#include "temp_posix.h"
 
 /* ---- the registry ---- */
 
@@ -39,7 +40,9 @@ static void after_fork_in_child(void) {
     for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
         if (file->fd >= 0)
             (void)close(file->fd);
-        file->fd = -1;
+        if (file->directory >= 0)
+            (void)close(file->directory);
+        file->fd = file->directory = -1;
         file->queue = -1;
     }
     (void)pthread_mutex_unlock(&registry_mutex);
@@ -49,8 +52,8 @@ static void install_fork_handlers(void) {
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-void msalex__lock_file_register(struct msalex__lock_file *file, const char *path) {
-    *file = (struct msalex__lock_file){.path = path, .fd = -1, .queue = -1};
+void msalex__lock_file_register(struct msalex__lock_file *file) {
+    file->fd = file->queue = file->directory = -1;
     (void)pthread_once(&fork_handlers, install_fork_handlers);
     (void)pthread_mutex_lock(&registry_mutex);
     file->next = registry;
@@ -68,19 +71,25 @@ void msalex__lock_file_forget(struct msalex__lock_file *file) {
     (void)pthread_mutex_unlock(&registry_mutex);
 }
 
+void msalex__lock_file_place(struct msalex__lock_file *file, struct msalex__place *place) {
+    strcpy(file->name, place->name);
+    (void)pthread_mutex_lock(&registry_mutex);
+    file->directory = place->directory;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    place->directory = -1;
+}
+
 /* ---- what is in it, and which name it has ---- */
 
-static bool identify(struct msalex__lock_file *file) {
-    struct stat opened;
-
-    if (fstat(file->fd, &opened) != 0)
+static bool identify(struct msalex__lock_file *file, struct stat *opened) {
+    if (fstat(file->fd, opened) != 0)
         return false;
-    if (!S_ISREG(opened.st_mode)) {
+    if (!S_ISREG(opened->st_mode)) {
         errno = EINVAL;
         return false;
     }
-    file->device = opened.st_dev;
-    file->inode = opened.st_ino;
+    file->device = opened->st_dev;
+    file->inode = opened->st_ino;
     file->exists = false;
     return true;
 }
@@ -104,16 +113,16 @@ bool msalex__lock_file_write_held(const struct msalex__lock_file *file, const ch
     return written == (ssize_t)sizeof bytes;
 }
 
-/* The record of the file at the path has the nonce of the open file's.  Where inode numbers
- * change from one look to the next (macFUSE) this tells whose file a path names. */
-static bool has_same_nonce(const struct msalex__lock_file *file) {
+/* The record of the file with that name, in that directory, has the nonce of the open file's.
+ * Where inode numbers change from one look to the next (macFUSE) this tells whose file has it. */
+static bool has_same_nonce(const struct msalex__lock_file *file, int directory) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record opened, named;
     size_t size;
     int fd;
 
     if (!msalex__record_parse(bytes, msalex__lock_file_read(file->fd, bytes), &opened) ||
-        (fd = open(file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
+        (fd = openat(directory, file->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
         return false;
     size = msalex__lock_file_read(fd, bytes);
     (void)close(fd);
@@ -123,17 +132,53 @@ static bool has_same_nonce(const struct msalex__lock_file *file) {
 bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
     struct stat named;
 
-    if (file->fd < 0 || lstat(file->path, &named) != 0)
+    if (file->fd < 0 || fstatat(file->directory, file->name, &named, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
-    return (named.st_dev == file->device && named.st_ino == file->inode) || has_same_nonce(file);
+    return (named.st_dev == file->device && named.st_ino == file->inode) ||
+           has_same_nonce(file, file->directory);
+}
+
+bool msalex__lock_file_is_in(const struct msalex__lock_file *file,
+                             const struct msalex__place *place) {
+    struct stat kept, found;
+
+    if (fstat(file->directory, &kept) != 0 || fstat(place->directory, &found) != 0)
+        return false;
+    return (kept.st_dev == found.st_dev && kept.st_ino == found.st_ino) ||
+           has_same_nonce(file, place->directory);
+}
+
+int msalex__lock_file_unlink(const struct msalex__lock_file *file) {
+    return unlinkat(file->directory, file->name, 0) == 0 ? 0 : errno;
 }
 
 /* ---- how it comes to be, and goes ---- */
 
+/* Closes the file alone; its place stays. */
+static void close_file(struct msalex__lock_file *file) {
+    int fd, queue;
+
+    (void)pthread_mutex_lock(&registry_mutex); /* a fork may be closing them as well */
+    fd = file->fd;
+    queue = file->queue;
+    file->fd = -1;
+    file->queue = -1;
+    (void)pthread_mutex_unlock(&registry_mutex);
+    if (queue >= 0)
+        (void)close(queue);
+    if (fd < 0)
+        return;
+    /* Explicitly, because a child forked at the wrong moment may share the open file. */
+    (void)flock(fd, LOCK_UN);
+    (void)close(fd);
+}
+
 bool msalex__lock_file_open(struct msalex__lock_file *file) {
+    struct stat opened;
+
     /* O_NONBLOCK: should it be a fifo, fail rather than hang. */
-    file->fd = open(file->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    return file->fd >= 0 && identify(file);
+    file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    return file->fd >= 0 && identify(file, &opened);
 }
 
 bool msalex__is_unsupported(int code) {
@@ -144,31 +189,54 @@ int msalex__lock_file_try(const struct msalex__lock_file *file) {
     return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
 }
 
-static bool create(struct msalex__lock_file *file, const char *path) {
-    file->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+static bool create(struct msalex__lock_file *file, const char *name) {
+    file->fd = openat(file->directory, name,
+                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     return file->fd >= 0;
+}
+
+/* Lets those remove it, should we die, who may remove other files in its directory: the owner, when
+ * we are root, and the group.  It holds no secret.  In a sticky directory each file is its owner's
+ * affair.  What the system refuses stays as it is. */
+static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
+    struct stat directory;
+    uid_t owner;
+    gid_t group;
+
+    if (fstat(file->directory, &directory) != 0 || (directory.st_mode & S_ISVTX) != 0)
+        return;
+    owner = made->st_uid == 0 ? directory.st_uid : made->st_uid;
+    group = (directory.st_mode & S_IWGRP) != 0 ? directory.st_gid : made->st_gid;
+    if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)
+        return;
+    if ((directory.st_mode & S_IWGRP) != 0)
+        (void)fchmod(file->fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP);
 }
 
 /* Locks and fills a new file. */
 static bool fill(struct msalex__lock_file *file, const char *program) {
+    struct stat made;
     int code;
 
-    if (!identify(file))
+    if (!identify(file, &made))
         return false;
     if ((code = msalex__lock_file_try(file)) != 0 && !msalex__is_unsupported(code)) {
         errno = code;
         return false;
     }
     file->exists = code != 0;
-    return msalex__lock_file_write_held(file, program);
+    if (!msalex__lock_file_write_held(file, program))
+        return false;
+    share_with_directory(file, &made);
+    return true;
 }
 
 /* Where a rename cannot refuse to replace: create, then lock, then write.  Ours never touch a
  * young file without a record.  A peer may, and then the file is the peer's. */
-static bool create_at_path(struct msalex__lock_file *file, const char *program) {
+static bool create_with_name(struct msalex__lock_file *file, const char *program) {
     int code;
 
-    if (!create(file, file->path))
+    if (!create(file, file->name))
         return false;
     if (fill(file, program) && msalex__lock_file_is_named(file))
         return true;
@@ -176,35 +244,28 @@ static bool create_at_path(struct msalex__lock_file *file, const char *program) 
     if (code == EWOULDBLOCK || !msalex__lock_file_is_named(file))
         code = EEXIST; /* a peer caught it */
     else
-        (void)unlink(file->path);
+        (void)msalex__lock_file_unlink(file);
     errno = code;
     return false;
 }
 
 bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *program) {
-    const char *slash = strrchr(file->path, '/');
-    int directory = slash == NULL ? 0 : (int)(slash + 1 - file->path);
-    char temp[PATH_MAX];
+    char temp[MSALEX__TEMP_NAME_SIZE];
     int code;
 
     /* A name that msalex_file_sweep knows, and removes should we die before the rename. */
-    if (directory >= PATH_MAX ||
-        snprintf(temp, sizeof temp, "%.*s.msalex-%016llx.tmp", directory, file->path,
-                 (unsigned long long)msalex__nonce()) >= (int)sizeof temp) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
+    (void)snprintf(temp, sizeof temp, ".msalex-%016llx.tmp", (unsigned long long)msalex__nonce());
     if (!create(file, temp))
         return false;
-    if (fill(file, program) && renamex_np(temp, file->path, RENAME_EXCL) == 0)
+    code = fill(file, program) ? msalex__rename_new(file->directory, temp, file->name) : errno;
+    if (code == 0)
         return true;
-    code = errno;
-    (void)unlink(temp);
+    (void)unlinkat(file->directory, temp, 0);
     errno = code;
     if (!msalex__is_unsupported(code))
         return false;
-    msalex__lock_file_close(file);
-    return create_at_path(file, program);
+    close_file(file);
+    return create_with_name(file, program);
 }
 
 void msalex__lock_file_watch(struct msalex__lock_file *file) {
@@ -223,19 +284,13 @@ void msalex__lock_file_watch(struct msalex__lock_file *file) {
 }
 
 void msalex__lock_file_close(struct msalex__lock_file *file) {
-    int fd, queue;
+    int directory;
 
-    (void)pthread_mutex_lock(&registry_mutex); /* a fork may be closing them as well */
-    fd = file->fd;
-    queue = file->queue;
-    file->fd = -1;
-    file->queue = -1;
+    close_file(file);
+    (void)pthread_mutex_lock(&registry_mutex);
+    directory = file->directory;
+    file->directory = -1;
     (void)pthread_mutex_unlock(&registry_mutex);
-    if (queue >= 0)
-        (void)close(queue);
-    if (fd < 0)
-        return;
-    /* Explicitly, because a child forked at the wrong moment may share the open file. */
-    (void)flock(fd, LOCK_UN);
-    (void)close(fd);
+    if (directory >= 0)
+        (void)close(directory);
 }

@@ -26,12 +26,17 @@
  * Where inode numbers change from one look to the next (FUSE) the nonce in the record tells
  * whose file a path names.
  *
+ * Each look resolves the path once, to a directory that it keeps open and a name in it
+ * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the
+ * lock was made, whatever the path leads to by then.  A check resolves the path again: where it
+ * leads to another directory others may be inside, and the lock counts as lost.
+ *
  * flock knows no deadline.  So a thread blocks in it while the caller waits on a futex.  Who
  * gives up first leaves the thread behind: it gives the lock back once it has it, and the next
  * one here to want the same file adopts it.  (Cancelling a thread needs libgcc_s, which
  * slim images lack; interrupting it needs a signal, and signals are the program's own.)
  */
-#define _GNU_SOURCE /* AT_EACCESS, F_OFD_SETLK */
+#define _GNU_SOURCE /* O_NOFOLLOW, F_OFD_SETLK */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -44,6 +49,7 @@
 
 #include "internal.h"
 #include "lock_linux.h"
+#include "place_posix.h"
 
 enum {
     TRIES_MAX = 100,   /* times that one call starts over because files come and go */
@@ -76,13 +82,40 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
     return outcome;
 }
 
+/* Resolves the path, once for all that a look does: a lock file in that place, not yet open. */
+static int arrive(msalex_lock *lock, msalex_error *error) {
+    struct msalex__place place;
+    int status;
+
+    if ((status = msalex__place_find_name(lock->path, &place, error)) != MSALEX_OK)
+        return status;
+    if ((lock->file = msalex__lock_file_new(&place, lock->program)) == NULL)
+        status = msalex__fail_errno(error, ENOMEM, "malloc");
+    msalex__place_leave(&place);
+    return status;
+}
+
+/* Does the path still lead to the directory of the lock file?  Else others exclude each other
+ * elsewhere. */
+static bool leads_there(const msalex_lock *lock) {
+    struct msalex__place place;
+    msalex_error ignored;
+    int status;
+    bool same;
+
+    do
+        status = msalex__place_find_name(lock->path, &place, &ignored);
+    while (status == MSALEX_INTERRUPTED);
+    if (status != MSALEX_OK)
+        return false;
+    same = msalex__lock_file_is_in(lock->file, &place);
+    msalex__place_leave(&place);
+    return same;
+}
+
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     int code;
 
-    if ((lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
-        (void)msalex__fail_errno(error, ENOMEM, "malloc");
-        return FAILED;
-    }
     if (msalex__lock_file_publish(lock->file))
         return HELD;
     if ((code = errno) == EEXIST)
@@ -99,37 +132,50 @@ static enum outcome after_take_over(msalex_lock *lock, int code) {
                             : QUEUED;
 }
 
-/* Without flock another file keeps others from removing the stale one meanwhile. */
-static void remove_guarded(const struct msalex__lock_file *file) {
+/* Without flock another file keeps others from removing the stale one meanwhile: 0 or errno. */
+static int remove_guarded(const struct msalex__lock_file *file) {
     char guard[PATH_MAX];
-    int fd, size = snprintf(guard, sizeof guard, "%s.stale", file->path);
+    int code = 0, fd, size = snprintf(guard, sizeof guard, "%s.stale", file->name);
 
-    if (size >= (int)sizeof guard ||
-        (fd = open(guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
-        return;
+    if (size >= (int)sizeof guard)
+        return ENAMETOOLONG;
+    if ((fd = openat(file->directory, guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                     0600)) < 0)
+        return errno;
     if (msalex__lock_file_is_named(file))
-        (void)unlink(file->path);
-    (void)unlink(guard);
+        code = msalex__lock_file_unlink(file);
+    (void)unlinkat(file->directory, guard, 0);
     (void)close(fd);
+    return code;
 }
 
-/* The file of a peer that died: unlink it, unless somebody else was faster. */
+/* The file of a peer that died: unlink it, unless somebody else was faster.  What cannot be
+ * unlinked, another user's in a sticky directory for example, is waited for like a living peer's:
+ * trying again at once would keep a processor busy. */
 static enum outcome remove_stale(msalex_lock *lock) {
+    int code = 0;
+
     if (flock(lock->file->fd, LOCK_EX | LOCK_NB) != 0) {
         if (msalex__is_unsupported(errno))
-            remove_guarded(lock->file);
+            code = remove_guarded(lock->file);
     } else if (msalex__lock_file_is_named(lock->file)) {
-        (void)unlink(lock->path);
+        code = msalex__lock_file_unlink(lock->file);
     }
-    return drop(lock, CHANGED);
+    return drop(lock, code == 0 || code == ENOENT ? CHANGED : PEER);
+}
+
+/* Is there something with the name? */
+static bool exists(const struct msalex__lock_file *file) {
+    struct stat found;
+    return fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error) {
-    (void)drop(lock, FAILED);
     if (code == ENOENT)
         return publish(lock, error);
-    if (code == EACCES && faccessat(AT_FDCWD, lock->path, F_OK, AT_EACCESS) == 0)
-        return PEER; /* another user's: wait until it goes away */
+    if (code == EACCES && exists(lock->file))
+        return drop(lock, PEER); /* another user's: wait until it goes away */
+    (void)drop(lock, FAILED);
     (void)msalex__fail_errno(error, code, "open lock file");
     if (code == ELOOP || code == EINVAL)
         (void)msalex__fail(error, MSALEX_INVALID, code, "open lock file",
@@ -139,20 +185,15 @@ static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error
 }
 
 static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
+    struct msalex__lock_file *const file = lock->file;
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
-    struct msalex__lock_file *file;
+    struct stat opened;
     size_t size;
 
-    if ((file = lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
-        (void)msalex__fail_errno(error, ENOMEM, "malloc");
-        return FAILED;
-    }
     /* O_NONBLOCK: should it be a fifo, fail rather than hang. */
-    file->fd = open(lock->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (file->fd < 0)
-        return open_failed(lock, errno, error);
-    if (!msalex__lock_file_identify(file))
+    file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (file->fd < 0 || !msalex__lock_file_identify(file, &opened))
         return open_failed(lock, errno, error);
     size = msalex__lock_file_read(file->fd, bytes);
     if (msalex__record_parse(bytes, size, &record) && record.state != MSALEX__EXISTS) {
@@ -204,6 +245,20 @@ static void stop_watching(msalex_lock *lock) {
     lock->watch = NULL;
 }
 
+/* Waits in the queue.  The path may lead elsewhere when the wait is over. */
+static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, int *code) {
+    enum outcome outcome;
+
+    *code = msalex__queue_wait(lock->file, timeout_ms);
+    outcome = after_take_over(lock, *code);
+    if (outcome == HELD && !leads_there(lock)) {
+        (void)msalex__lock_file_give_back(lock->file);
+        lock->file = NULL;
+        outcome = CHANGED;
+    }
+    return outcome;
+}
+
 static int64_t time_left(int64_t deadline) {
     int64_t left = deadline - msalex__now_ms();
     return deadline == INT64_MAX ? -1 : left > 0 ? left : 0;
@@ -212,16 +267,19 @@ static int64_t time_left(int64_t deadline) {
 int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
     const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
     const bool once = timeout_ms == 0 && lock->file == NULL;
-    int code = 0;
+    int code = 0, status;
 
     if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
     for (int tries = 0; tries < TRIES_MAX || (!once && time_left(deadline) != 0); tries++) {
-        enum outcome outcome = lock->file != NULL ? QUEUED : look(lock, once, error);
-        if (outcome == QUEUED) {
-            code = msalex__queue_wait(lock->file, time_left(deadline));
-            outcome = after_take_over(lock, code);
+        enum outcome outcome = QUEUED;
+        if (lock->file == NULL) {
+            if ((status = arrive(lock, error)) != MSALEX_OK)
+                return status;
+            outcome = look(lock, once, error);
         }
+        if (outcome == QUEUED)
+            outcome = wait_in_queue(lock, time_left(deadline), &code);
         if (outcome == PEER && !once)
             code = wait_for_peer(lock, time_left(deadline));
 
@@ -248,9 +306,9 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
 }
 
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
-    if (lock->held && msalex__lock_file_is_named(lock->file))
+    if (lock->held && leads_there(lock) && msalex__lock_file_is_named(lock->file))
         return msalex__ok(error);
-    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "lstat", "the lock file is not ours");
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat", "the lock file is not ours");
 }
 
 int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
@@ -267,7 +325,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     stop_watching(lock);
     if (in_place)
         return msalex__ok(error);
-    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "lstat",
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat",
                         "somebody removed the lock file");
 }
 
@@ -282,13 +340,19 @@ void msalex_lock_free(msalex_lock *lock) {
 
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__place place;
+    int code, fd, status;
     size_t size;
-    int fd;
 
     *text = (msalex_buffer){0};
-    if ((fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
-        return msalex__fail_errno(error, errno, "open lock file");
+    if ((status = msalex__place_find_name(path, &place, error)) != MSALEX_OK)
+        return status;
+    fd = openat(place.directory, place.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    code = errno;
+    msalex__place_leave(&place);
+    if (fd < 0)
+        return msalex__fail_errno(error, code, "open lock file");
     size = msalex__lock_file_read(fd, bytes);
     (void)close(fd);
-    return msalex__buffer_copy(text, bytes, msalex__record_text_size(bytes, size), error);
+    return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
 }

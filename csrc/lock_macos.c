@@ -26,8 +26,13 @@
  *
  * Where a file system has no flock, the file's existence is the lock: its record says so
  * (EXISTS), and everybody treats it like a peer's.
+ *
+ * Each look resolves the path once, to a directory that it keeps open and a name in it
+ * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the
+ * lock was made, whatever the path leads to by then.  A check resolves the path again: where it
+ * leads to another directory others may be inside, and the lock counts as lost.
  */
-#define _DARWIN_C_SOURCE /* AT_EACCESS, kqueue */
+#define _DARWIN_C_SOURCE /* O_NOFOLLOW, kqueue */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -37,12 +42,14 @@
 #include <string.h>
 #include <sys/event.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 #include "lock_macos.h"
+#include "place_posix.h"
 
 enum {
     SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss what others do */
@@ -67,6 +74,36 @@ enum outcome {
 
 /* ---- getting it ---- */
 
+/* Resolves the path, once for all that a look does. */
+static int arrive(msalex_lock *lock, msalex_error *error) {
+    struct msalex__place place;
+    int status;
+
+    if ((status = msalex__place_find_name(lock->path, &place, error)) != MSALEX_OK)
+        return status;
+    msalex__lock_file_place(&lock->file, &place);
+    msalex__place_leave(&place);
+    return status;
+}
+
+/* Does the path still lead to the directory of the lock file?  Else others exclude each other
+ * elsewhere. */
+static bool leads_there(const msalex_lock *lock) {
+    struct msalex__place place;
+    msalex_error ignored;
+    int status;
+    bool same;
+
+    do
+        status = msalex__place_find_name(lock->path, &place, &ignored);
+    while (status == MSALEX_INTERRUPTED);
+    if (status != MSALEX_OK)
+        return false;
+    same = msalex__lock_file_is_in(&lock->file, &place);
+    msalex__place_leave(&place);
+    return same;
+}
+
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     int code;
 
@@ -80,12 +117,21 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return FAILED;
 }
 
+/* Is there something with the name? */
+static bool exists(const struct msalex__lock_file *file) {
+    struct stat found;
+    return fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error) {
-    msalex__lock_file_close(&lock->file);
+    bool is_anothers;
+
     if (code == ENOENT)
         return publish(lock, error);
-    if (code == EACCES && faccessat(AT_FDCWD, lock->path, F_OK, AT_EACCESS) == 0)
-        return BUSY; /* another user's: wait until it goes away */
+    is_anothers = code == EACCES && exists(&lock->file);
+    msalex__lock_file_close(&lock->file);
+    if (is_anothers)
+        return BUSY; /* wait until it goes away */
     (void)msalex__fail_errno(error, code, "open lock file");
     if (code == ELOOP || code == EINVAL)
         (void)msalex__fail(error, MSALEX_INVALID, code, "open lock file",
@@ -94,27 +140,34 @@ static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error
     return FAILED;
 }
 
-/* Without flock another file keeps others from removing the stale one meanwhile. */
-static void remove_guarded(const struct msalex__lock_file *file) {
+/* Without flock another file keeps others from removing the stale one meanwhile: 0 or errno. */
+static int remove_guarded(const struct msalex__lock_file *file) {
     char guard[PATH_MAX];
-    int fd, size = snprintf(guard, sizeof guard, "%s.stale", file->path);
+    int code = 0, fd, size = snprintf(guard, sizeof guard, "%s.stale", file->name);
 
-    if (size >= (int)sizeof guard ||
-        (fd = open(guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
-        return;
+    if (size >= (int)sizeof guard)
+        return ENAMETOOLONG;
+    if ((fd = openat(file->directory, guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                     0600)) < 0)
+        return errno;
     if (msalex__lock_file_is_named(file))
-        (void)unlink(file->path);
-    (void)unlink(guard);
+        code = msalex__lock_file_unlink(file);
+    (void)unlinkat(file->directory, guard, 0);
     (void)close(fd);
+    return code;
 }
 
-/* The file of a peer that died.  Its flock is ours, so nobody else removes it meanwhile. */
+/* The file of a peer that died.  Its flock is ours, so nobody else removes it meanwhile.  What
+ * cannot be unlinked, another user's in a sticky directory for example, is waited for like a
+ * living peer's: trying again at once would keep a processor busy. */
 static enum outcome remove_stale(msalex_lock *lock) {
+    int code = 0;
+
     if (msalex__lock_file_try(&lock->file) != 0)
-        remove_guarded(&lock->file);
+        code = remove_guarded(&lock->file);
     else if (msalex__lock_file_is_named(&lock->file))
-        (void)unlink(lock->path);
-    return CHANGED;
+        code = msalex__lock_file_unlink(&lock->file);
+    return code == 0 || code == ENOENT ? CHANGED : BUSY;
 }
 
 /* The flock of one of ours is granted: whoever held it died, or gave it back just now. */
@@ -154,7 +207,9 @@ static enum outcome look(msalex_lock *lock, msalex_error *error) {
 static enum outcome attempt(msalex_lock *lock, msalex_error *error) {
     enum outcome outcome;
 
-    if (lock->file.fd < 0 && !msalex__lock_file_open(&lock->file)) {
+    if (lock->file.fd >= 0 && !leads_there(lock)) {
+        outcome = CHANGED; /* while we waited */
+    } else if (lock->file.fd < 0 && !msalex__lock_file_open(&lock->file)) {
         outcome = open_failed(lock, errno, error);
     } else if ((outcome = look(lock, error)) == BUSY && lock->file.queue < 0) {
         msalex__lock_file_watch(&lock->file);
@@ -177,7 +232,7 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
     memcpy((*lock)->path, path, path_size);
     (*lock)->program = (*lock)->path + path_size;
     memcpy((*lock)->program, program, program_size);
-    msalex__lock_file_register(&(*lock)->file, (*lock)->path);
+    msalex__lock_file_register(&(*lock)->file);
     return msalex__ok(error);
 }
 
@@ -205,11 +260,15 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
     const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
     const bool once = timeout_ms == 0 && lock->file.fd < 0;
     int64_t left;
+    int status;
 
     if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
     for (int tries = 1;; tries++) {
-        enum outcome outcome = attempt(lock, error);
+        enum outcome outcome;
+        if (lock->file.directory < 0 && (status = arrive(lock, error)) != MSALEX_OK)
+            return status;
+        outcome = attempt(lock, error);
         if (outcome == HELD) {
             lock->held = true;
             return msalex__ok(error);
@@ -230,21 +289,21 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *err
 }
 
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
-    if (lock->held && msalex__lock_file_is_named(&lock->file))
+    if (lock->held && leads_there(lock) && msalex__lock_file_is_named(&lock->file))
         return msalex__ok(error);
-    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "lstat", "the lock file is not ours");
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat", "the lock file is not ours");
 }
 
 int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     bool in_place = true;
 
     if (lock->held && (in_place = msalex__lock_file_is_named(&lock->file)))
-        (void)unlink(lock->path);
+        (void)msalex__lock_file_unlink(&lock->file);
     lock->held = false;
     msalex__lock_file_close(&lock->file);
     if (in_place)
         return msalex__ok(error);
-    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "lstat",
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat",
                         "somebody removed the lock file");
 }
 
@@ -260,13 +319,19 @@ void msalex_lock_free(msalex_lock *lock) {
 
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__place place;
+    int code, fd, status;
     size_t size;
-    int fd;
 
     *text = (msalex_buffer){0};
-    if ((fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)) < 0)
-        return msalex__fail_errno(error, errno, "open lock file");
+    if ((status = msalex__place_find_name(path, &place, error)) != MSALEX_OK)
+        return status;
+    fd = openat(place.directory, place.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    code = errno;
+    msalex__place_leave(&place);
+    if (fd < 0)
+        return msalex__fail_errno(error, code, "open lock file");
     size = msalex__lock_file_read(fd, bytes);
     (void)close(fd);
-    return msalex__buffer_copy(text, bytes, msalex__record_text_size(bytes, size), error);
+    return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
 }

@@ -5,32 +5,39 @@
 #ifndef MSALEX_LOCK_MACOS_H
 #define MSALEX_LOCK_MACOS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
 #include "lock_record.h"
+#include "place_posix.h"
 
 /* ---- lock_file_macos.c ---- */
 
-/* The lock file that one msalex_lock has open.  All of them are in a registry, because a child
- * made by fork must close them: it would otherwise keep the lock of a parent that was killed. */
+/* The lock file that one msalex_lock has open, and its place: the directory in which it has its
+ * name.  All of them are in a registry, because a child made by fork must close them: it would
+ * otherwise keep the lock of a parent that was killed. */
 struct msalex__lock_file {
     struct msalex__lock_file *next;
-    const char *path; /* the msalex_lock's */
-    int fd;           /* -1: not open, or inherited by fork */
-    int queue;        /* the kqueue that tells of changes of it, or -1 */
+    int fd;        /* -1: not open, or inherited by fork */
+    int queue;     /* the kqueue that tells of changes of it, or -1 */
+    int directory; /* every step uses this and the name, and no path; -1: no place yet */
     dev_t device;
     ino_t inode;
     bool exists; /* flock does not work there: its existence is the lock */
+    char name[PATH_MAX];
 };
 
-void msalex__lock_file_register(struct msalex__lock_file *file, const char *path);
+void msalex__lock_file_register(struct msalex__lock_file *file);
 void msalex__lock_file_forget(struct msalex__lock_file *file);
 
-/* Opens what is at the path.  False with errno; EINVAL: not a regular file. */
+/* Takes the directory of `place` over, whose `directory` is -1 then. */
+void msalex__lock_file_place(struct msalex__lock_file *file, struct msalex__place *place);
+
+/* Opens what has the name.  False with errno; EINVAL: not a regular file. */
 bool msalex__lock_file_open(struct msalex__lock_file *file);
 
-/* Makes the file at the path, already locked and filled.  False with errno; EEXIST: there is
+/* Makes the file with its name, already locked and filled.  False with errno; EEXIST: there is
  * one.  Where that cannot be done in one step, or locks do not exist, it does what it can. */
 bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *program);
 
@@ -38,11 +45,18 @@ bool msalex__lock_file_publish(struct msalex__lock_file *file, const char *progr
  * `queue` stays -1. */
 void msalex__lock_file_watch(struct msalex__lock_file *file);
 
-/* Unlocks and closes; fine when nothing is open. */
+/* Unlocks, closes and leaves the place; fine when nothing is open. */
 void msalex__lock_file_close(struct msalex__lock_file *file);
 
-/* Is the file still the one at its path? */
+/* Does the open file still have its name in its directory? */
 bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
+
+/* Does its path, which led to this place just now, still lead to its directory? */
+bool msalex__lock_file_is_in(const struct msalex__lock_file *file,
+                             const struct msalex__place *place);
+
+/* Removes the name, which is this file's: 0 or errno. */
+int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 
 /* The start of the content; how many bytes there are of it. */
 size_t msalex__lock_file_read(int fd, char bytes[MSALEX__RECORD_SIZE]);

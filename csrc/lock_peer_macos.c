@@ -2,12 +2,11 @@
  * Lock files of other libraries, macOS: has their holder died?
  * Who they are and what they write: CONTRIBUTING.md.
  */
-#define _DARWIN_C_SOURCE /* sysctl, statfs */
+#define _DARWIN_C_SOURCE /* sysctl */
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/param.h>
-#include <sys/mount.h>
 #include <sys/proc.h>
 #include <sys/stat.h>
 #include <sys/sysctl.h>
@@ -16,6 +15,7 @@
 
 #include "internal.h"
 #include "lock_macos.h"
+#include "os_posix.h"
 
 enum {
     STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
@@ -35,12 +35,6 @@ static bool is_alive(int64_t pid, time_t written) {
            process.kp_proc.p_starttime.tv_sec <= written + START_SLACK_S;
 }
 
-/* Do pids in a file there mean processes of this machine? */
-static bool is_local(int fd) {
-    struct statfs system;
-    return fstatfs(fd, &system) == 0 && (system.f_flags & MNT_LOCAL) != 0;
-}
-
 bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *content,
                           size_t size) {
     int64_t pid = msalex__record_pid(content, size);
@@ -55,8 +49,8 @@ bool msalex__peer_is_gone(const struct msalex__lock_file *file, const char *cont
         if (age < STALE_WITHOUT_PID_S)
             return false;
     } else if (is_alive(pid, written.st_mtime) ||
-               (age < STALE_ELSEWHERE_S && !is_local(file->fd))) {
-        return false;
+               (age < STALE_ELSEWHERE_S && msalex__is_remote(file->fd))) {
+        return false; /* on another host's file system pids are not this machine's */
     }
     /* Last, because trying a peer's lock can make its own try fail.  A flock meets fcntl locks
      * too here (xnu keeps all kinds in one list). */

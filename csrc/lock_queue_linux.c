@@ -56,7 +56,9 @@ static void after_fork_in_child(void) {
     for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
         if (file->fd >= 0)
             (void)close(file->fd);
-        file->fd = -1;
+        if (file->directory >= 0)
+            (void)close(file->directory);
+        file->fd = file->directory = -1;
         file->queue = QUEUE_NONE; /* its thread stayed in the parent */
     }
     idle = NULL;
@@ -67,17 +69,19 @@ static void install_fork_handlers(void) {
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-struct msalex__lock_file *msalex__lock_file_new(const char *path, const char *program) {
-    size_t size = strlen(path) + 1;
+struct msalex__lock_file *msalex__lock_file_new(struct msalex__place *place, const char *program) {
+    size_t size = strlen(place->name) + 1;
     struct msalex__lock_file *file = calloc(1, sizeof *file + size);
 
     if (file == NULL)
         return NULL;
     file->fd = -1;
     file->program = program;
-    memcpy(file->path, path, size);
+    memcpy(file->name, place->name, size);
     (void)pthread_once(&fork_handlers, install_fork_handlers);
     (void)pthread_mutex_lock(&registry_mutex);
+    file->directory = place->directory;
+    place->directory = -1;
     file->next = registry;
     registry = file;
     (void)pthread_mutex_unlock(&registry_mutex);
@@ -92,13 +96,14 @@ static void forget(struct msalex__lock_file *file) {
 }
 
 void msalex__lock_file_close(struct msalex__lock_file *file) {
-    int fd;
+    int fd, directory;
 
     if (file == NULL)
         return;
     (void)pthread_mutex_lock(&registry_mutex);
     forget(file);
     fd = file->fd;
+    directory = file->directory;
     (void)pthread_mutex_unlock(&registry_mutex);
     if (fd >= 0) {
         /* Explicitly, because a child forked at the wrong moment may share the open file, and
@@ -110,6 +115,8 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
             (void)sched_yield();
         (void)close(fd);
     }
+    if (directory >= 0)
+        (void)close(directory);
     free(file);
 }
 
@@ -220,7 +227,7 @@ static bool start_thread(struct msalex__lock_file *file) {
 static struct msalex__lock_file *find_abandoned(const struct msalex__lock_file *like) {
     for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
         if (file->queue == QUEUE_ABANDONED && file->device == like->device &&
-            file->inode == like->inode)
+            file->inode == like->inode && strcmp(file->name, like->name) == 0)
             return file;
     }
     return NULL;
@@ -231,8 +238,11 @@ void msalex__queue_join(struct msalex__lock_file **file) {
 
     (void)pthread_mutex_lock(&registry_mutex);
     if ((adopted = find_abandoned(*file)) != NULL) {
+        const int directory = adopted->directory;
         adopted->queue = QUEUE_WAITING;
         adopted->program = (*file)->program;
+        adopted->directory = (*file)->directory; /* where the path leads now */
+        (*file)->directory = directory;
     } else {
         (*file)->queue = QUEUE_WAITING;
     }

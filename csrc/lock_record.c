@@ -97,11 +97,45 @@ int64_t msalex__record_pid(const char *bytes, size_t size) {
     return pid <= INT32_MAX ? pid : 0; /* no system has larger ones */
 }
 
-size_t msalex__record_text_size(const char *bytes, size_t size) {
+/* The length of the printable character at the start of `bytes`, or 0.  UTF-8 (RFC 3629) without
+ * its control characters, and without what breaks a line or turns its direction (U+2028 to U+202E,
+ * U+2066 to U+2069). */
+static size_t printable(const unsigned char *bytes, size_t size) {
+    const unsigned char lead = bytes[0];
+    const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    unsigned code = lead & (0x7fU >> length);
+
+    if (length <= 1)
+        return lead >= 0x20 && lead < 0x7f ? 1 : 0;
+    if (lead > 0xf4 || size < length)
+        return 0;
+    for (size_t i = 1; i < length; i++) {
+        if ((bytes[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (bytes[i] & 0x3fU);
+    }
+    if (code < 0xa0 || (length == 3 && code < 0x800) || (length == 4 && code < 0x10000) ||
+        code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ||
+        (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069))
+        return 0;
+    return length;
+}
+
+size_t msalex__record_text(char *bytes, size_t size) {
     struct msalex__record record;
+    const char *newline;
+
     if (msalex__record_parse(bytes, size, &record))
         size = TEXT_SIZE;
+    if ((newline = memchr(bytes, '\n', size)) != NULL)
+        size = (size_t)(newline - bytes);
     while (size > 0 && isspace((unsigned char)bytes[size - 1]))
         size--;
+    for (size_t at = 0, length; at < size; at += length) {
+        if ((length = printable((const unsigned char *)bytes + at, size - at)) == 0) {
+            bytes[at] = '?';
+            length = 1;
+        }
+    }
     return size;
 }

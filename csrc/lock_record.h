@@ -45,7 +45,8 @@ bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record 
  * of them behind a byte order mark (.NET). */
 int64_t msalex__record_pid(const char *bytes, size_t size);
 
-/* The length of the part for people, "<pid> <program>", without the padding. */
-size_t msalex__record_text_size(const char *bytes, size_t size);
+/* Makes of `bytes` the part for people, "<pid> <program>", which anybody may have written: one line
+ * of UTF-8, with '?' for each byte that a terminal would not print but obey.  Its length. */
+size_t msalex__record_text(char *bytes, size_t size);
 
 #endif

@@ -426,5 +426,5 @@ int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *erro
         return msalex__fail_windows(error, GetLastError(), "open lock file");
     size = read_start(file, bytes);
     msalex__close(file);
-    return msalex__buffer_copy(text, bytes, msalex__record_text_size(bytes, size), error);
+    return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
 }
