@@ -33,6 +33,7 @@ SLACK_S = 20
 NO_NAMELESS = "open_tmpfile=EOPNOTSUPP"
 NO_LINKS = "linkat=EPERM"
 NO_EMPTY_PATH = "empty_path=ENOENT"  # Linux before 6.10, without the capability
+NO_OPENAT2 = "openat2=ENOSYS"  # Linux before 5.6, gVisor
 #: What the system does -> what the lock must do: exclude, or that or raise a typed error.
 EXCLUDES, OR_SAYS_SO = True, False
 FAULTS = {
@@ -40,6 +41,8 @@ FAULTS = {
     "open_tmpfile=EINVAL": EXCLUDES,
     NO_LINKS: EXCLUDES,
     NO_EMPTY_PATH: EXCLUDES,
+    NO_OPENAT2: EXCLUDES,
+    "openat2=EPERM;eintr=7": EXCLUDES,  # a filter of system calls that does not know it
     "pthread_create=EAGAIN": EXCLUDES,
     "eintr=3": EXCLUDES,
     f"eintr=7;{NO_NAMELESS}": EXCLUDES,

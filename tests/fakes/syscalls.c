@@ -5,7 +5,8 @@
  *
  * A rule is <what>=<how>; how is an errno's name, or one of these:
  *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
- *     inode=unstable    each look at a path sees another inode number (fstat never agrees)
+ *     inode=unstable    each look at a name sees another inode number (fstat never agrees)
+ *     openat2=<errno>   there is no openat2
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
  *     fstatfs=nfs       every file system says to be NFS
@@ -30,6 +31,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -163,26 +165,57 @@ int fcntl(int fd, int command, ...) {
     return REAL(fcntl)(fd, command, argument);
 }
 
-int open(const char *path, int flags, ...) {
-    va_list arguments;
-    mode_t mode;
-    int made;
+static int open_for(void *caller, int directory, const char *path, int flags, mode_t mode) {
+    const char *what = strncmp(path, "/proc/", 6) == 0         ? "proc"
+                       : (flags & O_TMPFILE) == O_TMPFILE ? "open_tmpfile"
+                                                          : NULL;
+    int told = what != NULL ? failure(what, caller) : 0, made;
 
-    va_start(arguments, flags);
-    mode = va_arg(arguments, mode_t);
-    va_end(arguments);
-    if (strncmp(path, "/proc/", 6) == 0)
-        FAIL_AS_TOLD("proc");
-    if ((flags & O_TMPFILE) == O_TMPFILE)
-        FAIL_AS_TOLD("open_tmpfile");
-    FAIL_IF(interrupted(CALLER), EINTR);
-    made = REAL(open)(path, flags, mode);
-    if (made >= 0 && (flags & O_EXCL) != 0 && is(rule("create", CALLER), "slow")) {
+    FAIL_IF(told != 0, told);
+    FAIL_IF(interrupted(caller), EINTR);
+    made = REAL(openat)(directory, path, flags, mode);
+    if (made >= 0 && (flags & O_EXCL) != 0 && is(rule("create", caller), "slow")) {
         const struct timespec pause = {.tv_nsec = 50000000};
         met("create");
         (void)REAL(nanosleep)(&pause, NULL);
     }
     return made;
+}
+
+int open(const char *path, int flags, ...) {
+    va_list arguments;
+    mode_t mode;
+
+    va_start(arguments, flags);
+    mode = va_arg(arguments, mode_t);
+    va_end(arguments);
+    return open_for(CALLER, AT_FDCWD, path, flags, mode);
+}
+
+int openat(int directory, const char *path, int flags, ...) {
+    va_list arguments;
+    mode_t mode;
+
+    va_start(arguments, flags);
+    mode = va_arg(arguments, mode_t);
+    va_end(arguments);
+    return open_for(CALLER, directory, path, flags, mode);
+}
+
+/* The library makes the calls that have no function of their own by it. */
+long syscall(long number, ...) {
+    va_list arguments;
+    long given[6];
+
+    va_start(arguments, number);
+    for (size_t i = 0; i < 6; i++)
+        given[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if (number == SYS_openat2) {
+        FAIL_AS_TOLD("openat2");
+        FAIL_IF(interrupted(CALLER), EINTR);
+    }
+    return REAL(syscall)(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 
 int futimens(int fd, const struct timespec times[2]) {
@@ -206,9 +239,9 @@ int linkat(int from, const char *old, int to, const char *new, int flags) {
     return REAL(linkat)(from, old, to, new, flags);
 }
 
-int lstat(const char *path, struct stat *found) {
+int fstatat(int directory, const char *name, struct stat *found, int flags) {
     static ino_t number;
-    int code = REAL(lstat)(path, found);
+    int code = REAL(fstatat)(directory, name, found, flags);
     if (code == 0 && is(rule("inode", CALLER), "unstable")) {
         met("inode");
         found->st_ino = ((ino_t)1 << 40) + __atomic_add_fetch(&number, 1, __ATOMIC_SEQ_CST);
@@ -269,7 +302,7 @@ int nanosleep(const struct timespec *wanted, struct timespec *left) {
     return REAL(nanosleep)(wanted, left);
 }
 
-int unlink(const char *path) {
-    FAIL_AS_TOLD("unlink");
-    return REAL(unlink)(path);
+int unlinkat(int directory, const char *name, int flags) {
+    FAIL_AS_TOLD("unlinkat");
+    return REAL(unlinkat)(directory, name, flags);
 }
