@@ -50,14 +50,14 @@ def _traced(command: list[str], path: Path, given: str) -> list[str]:
 
 
 def _general(line: str, path: Path) -> str:
-    """openat(AT_FDCWD, LOCK, ...) = -1 ENOENT: no paths, no pids, no numbers of inodes."""
-    line = line.replace(f'"{path}"', "LOCK").replace(f'"{path.parent}"', "DIRECTORY")
+    """openat(FD, LOCK, ...) = -1 ENOENT: no paths, no pids, no numbers of inodes."""
+    line = line.replace(f'"{path.name}"', "LOCK").replace(f'"{path.parent}/"', "DIRECTORY")
     line = re.sub(r'"/proc/self/fd/\d+"', "/proc/self/fd/FD", line)
     line = re.sub(r'^pwrite64\(\d+, ".*"(\.\.\.)?, ', "pwrite64(FD, RECORD, ", line)
     line = re.sub(r"\{st_mode=[^}]*\}", "STAT", line)
     line = re.sub(r"^(\w+)\(\d+, ", r"\1(FD, ", line)
     line = re.sub(r"^getpid\(\) += \d+", "getpid()", line)
-    line = re.sub(r"^(openat\(.*O_TMPFILE.*\)) += \d+", r"\1", line)
+    line = re.sub(r"^(openat2?\(.*\)) += \d+", r"\1", line)
     line = re.sub(r"^close\(\d+\)", "close(FD)", line)
     line = re.sub(r" \(No such file or directory\)| += 0$| += 256$", "", line)
     return re.sub(r"\) += ", ") = ", line)

@@ -11,13 +11,14 @@
 #define _GNU_SOURCE /* O_TMPFILE, F_OFD_SETLK, AT_EMPTY_PATH */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,26 +36,35 @@ static bool nobody_waits(int fd) {
     return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type == F_UNLCK;
 }
 
+static int pin(const char *directory) {
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                           .resolve = RESOLVE_NO_SYMLINKS};
+    return (int)syscall(SYS_openat2, AT_FDCWD, directory, &how, sizeof how);
+}
+
 /* Before Linux 6.10 the first way needs a capability. */
-static bool link_at(int fd, const char *path) {
+static bool link_at(int fd, int directory, const char *name) {
     char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
 
-    if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) == 0)
+    if (linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0)
         return true;
     (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", fd);
-    return linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+    return linkat(AT_FDCWD, unnamed, directory, name, AT_SYMLINK_FOLLOW) == 0;
 }
 
 /* NULL, or the call that failed. */
-static const char *cycle(const char *path, const char *directory) {
+static const char *cycle(const char *path, const char *name) {
     static const char record[RECORD_SIZE];
     struct stat status;
-    int fd;
+    int directory, fd;
 
-    if (open(path, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) >= 0 || errno != ENOENT)
-        return "open";
-    if ((fd = open(directory, O_RDWR | O_CLOEXEC | O_TMPFILE, 0600)) < 0)
-        return "open O_TMPFILE";
+    if ((directory = pin(path)) < 0)
+        return "openat2";
+    if (openat(directory, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) >= 0 ||
+        errno != ENOENT)
+        return "openat";
+    if ((fd = openat(directory, ".", O_RDWR | O_CLOEXEC | O_TMPFILE, 0600)) < 0)
+        return "openat O_TMPFILE";
     if (fstat(fd, &status) != 0)
         return "fstat";
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
@@ -65,20 +75,22 @@ static const char *cycle(const char *path, const char *directory) {
     (void)getpid();
     if (pwrite(fd, record, sizeof record, 0) != sizeof record)
         return "pwrite";
-    if (!link_at(fd, path))
+    if (fstat(directory, &status) != 0)
+        return "fstat";
+    if (!link_at(fd, directory, name))
         return "linkat";
 
-    if (lstat(path, &status) != 0)
-        return "lstat";
+    if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return "fstatat";
     if (!nobody_waits(fd))
         return "fcntl F_OFD_GETLK";
-    if (unlink(path) != 0)
-        return "unlink";
+    if (unlinkat(directory, name, 0) != 0)
+        return "unlinkat";
     if (!set_ofd_lock(fd, F_UNLCK, 0))
         return "fcntl F_OFD_SETLK";
     if (flock(fd, LOCK_UN) != 0)
         return "flock";
-    return close(fd) == 0 ? NULL : "close";
+    return close(fd) == 0 && close(directory) == 0 ? NULL : "close";
 }
 
 static long long now_ns(void) {
@@ -88,21 +100,20 @@ static long long now_ns(void) {
 }
 
 int main(int argc, char **argv) {
-    char path[PATH_MAX];
-    const char *directory;
+    char directory[PATH_MAX], *name;
     long count;
 
-    if (argc != 2 || strlen(argv[1]) >= sizeof path)
+    if (argc != 2 || strlen(argv[1]) >= sizeof directory || (name = strrchr(argv[1], '/')) == NULL)
         return 2;
-    (void)strcpy(path, argv[1]);
-    directory = dirname(path);
+    (void)strcpy(directory, argv[1]);
+    directory[++name - argv[1]] = '\0'; /* with the slash, as the library does */
     while (scanf("%ld", &count) == 1) {
         const char *failed = NULL;
         long long before, taken;
         (void)getppid();
         before = now_ns();
         for (long i = 0; i < count && failed == NULL; i++)
-            failed = cycle(argv[1], directory);
+            failed = cycle(directory, name);
         taken = now_ns() - before;
         (void)getppid();
         printf("%lld\n", taken);

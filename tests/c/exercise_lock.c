@@ -232,6 +232,83 @@ static void removed_file_is_noticed_and_another_s_is_left_alone(void) {
     msalex_lock_free(lock);
 }
 
+static const char PLACE[] = "directory/lockfile";
+
+static void exchange_directory(void) {
+    CHECK(rename("directory", "gone") == 0 && mkdir("directory", 0700) == 0);
+}
+
+static void lock_is_lost_where_its_path_leads_elsewhere(void) {
+    msalex_lock *lock;
+
+    CHECK(mkdir("directory", 0700) == 0);
+    lock = held_lock(PLACE);
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_OK);
+    exchange_directory();
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
+    write_text(PLACE, "1 somebody else");
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    CHECK(has_text(PLACE, "1 somebody else") && !file_exists("gone/lockfile"));
+    CHECK(unlink(PLACE) == 0 && rmdir("gone") == 0 && symlink("directory", "gone") == 0);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(try_once("gone/lockfile"), MSALEX_TIMEOUT);
+    CHECK(unlink("gone") == 0 && rename("directory", "gone") == 0);
+    CHECK(symlink("gone", "directory") == 0);
+    CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_OK); /* the same directory */
+    msalex_lock_free(lock);
+    CHECK(unlink("directory") == 0 && rmdir("gone") == 0);
+}
+
+static void waiter_gets_the_lock_where_its_path_leads(void) {
+    for (int i = 0; i < 4; i++) {
+        msalex_lock *first, *second = new_lock(PLACE), *third = new_lock(PLACE);
+        CHECK(mkdir("directory", 0700) == 0);
+        first = held_lock(PLACE);
+        CHECK_STATUS(msalex_lock_acquire(second, 20, &error), MSALEX_TIMEOUT);
+        if (i % 2 == 0) /* and another one leaves a wait there for the next */
+            CHECK_STATUS(msalex_lock_acquire(third, 20, &error), MSALEX_TIMEOUT);
+        exchange_directory();
+        CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
+        if (i < 2)
+            CHECK_STATUS(msalex_lock_acquire(third, 1000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(second, 5000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_check(second, &error), MSALEX_OK);
+        CHECK(file_exists(PLACE));
+        msalex_lock_free(first);
+        msalex_lock_free(second);
+        msalex_lock_free(third);
+        CHECK(vanishes(PLACE) && vanishes("gone/lockfile"));
+        CHECK(rmdir("directory") == 0 && rmdir("gone") == 0);
+    }
+}
+
+static void text_of_a_lock_file_is_one_line_of_printable_characters(void) {
+    static const struct {
+        const char *written, *shown;
+    } texts[] = {
+        {"1 az  \n", "1 az"},
+        {"1 \033[2J\r\007az\nforged", "1 ?[2J??az"},
+        {"1 k\xc3\xa4se \xe6\x97\xa5 \xf0\x9f\x98\x80 ",
+         "1 k\xc3\xa4se \xe6\x97\xa5 \xf0\x9f\x98\x80"},
+        {"1 \xc2\x9b \xe2\x80\xae \xe2\x81\xa6", "1 ?? ??? ???"},
+        {"1 \xff \xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe6\x97", "1 ? ?? ??? ???? ??"},
+        {"\n1 az", ""},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        msalex_buffer holder = {0};
+        write_text(PATH, texts[i].written);
+        CHECK_STATUS(msalex_lock_holder(PATH, &holder, &error), MSALEX_OK);
+        CHECK(holder.size == strlen(texts[i].shown));
+        CHECK(holder.size == 0 || memcmp(holder.data, texts[i].shown, holder.size) == 0);
+        msalex_buffer_free(&holder);
+    }
+    CHECK(unlink(PATH) == 0);
+}
+
 static void impossible_paths_fail_at_once(void) {
     char name[300];
 
@@ -284,6 +361,12 @@ const struct property lock_properties[] = {
      release_of_a_wait_that_was_granted_gives_it_back},
     {"A lock file that somebody removed or replaced is noticed, and left alone",
      removed_file_is_noticed_and_another_s_is_left_alone},
+    {"A lock whose path leads to another directory is lost; its release removes its own file only",
+     lock_is_lost_where_its_path_leads_elsewhere},
+    {"A waiter gets the lock where its path leads when the wait is over",
+     waiter_gets_the_lock_where_its_path_leads},
+    {"What a lock file says of its holder is shown as one line of printable characters",
+     text_of_a_lock_file_is_one_line_of_printable_characters},
     {"A path that can be no lock file fails at once and is left as it is",
      impossible_paths_fail_at_once},
     {"A signal interrupts a wait, which keeps its place",
