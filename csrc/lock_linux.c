@@ -134,11 +134,10 @@ static enum outcome after_take_over(msalex_lock *lock, int code) {
 
 /* Without flock another file keeps others from removing the stale one meanwhile: 0 or errno. */
 static int remove_guarded(const struct msalex__lock_file *file) {
-    char guard[PATH_MAX];
-    int code = 0, fd, size = snprintf(guard, sizeof guard, "%s.stale", file->name);
+    char guard[PATH_MAX + sizeof ".stale"];
+    int code = 0, fd;
 
-    if (size >= (int)sizeof guard)
-        return ENAMETOOLONG;
+    (void)snprintf(guard, sizeof guard, "%s.stale", file->name);
     if ((fd = openat(file->directory, guard, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                      0600)) < 0)
         return errno;
