@@ -174,7 +174,7 @@ int msalex__reserve(int fd, off_t size) {
 }
 
 int msalex__rename_new(int directory, const char *from, const char *to) {
-    const unsigned int no_replace = 1; /* RENAME_NOREPLACE of linux/fs.h, which renames MS_RDONLY */
+    const unsigned int no_replace = 1; /* RENAME_NOREPLACE of linux/fs.h */
 
     if (syscall(SYS_renameat2, directory, from, directory, to, no_replace) == 0)
         return 0;
