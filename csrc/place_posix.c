@@ -49,13 +49,16 @@ static void describe(const char *name, char text[64]) {
     text[length] = '\0';
 }
 
-static int fail_not_trusted(const char *link, uid_t owner, msalex_error *error) {
+static const char IN_SHARED_DIRECTORY[] = "is in a directory that others may write to";
+static const char LEADS_ELSEWHERE[] = "leads to what that user does not own";
+
+static int fail_not_trusted(const char *link, uid_t owner, const char *reason,
+                            msalex_error *error) {
     char message[256];
 
     (void)snprintf(message, sizeof message,
-                   "The symbolic link \"%s\" belongs to user %lu and leads to what that user does"
-                   " not own: it was not followed",
-                   link, (unsigned long)owner);
+                   "The symbolic link \"%s\" belongs to user %lu and %s: it was not followed",
+                   link, (unsigned long)owner, reason);
     return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, "readlink", message);
 }
 
@@ -100,11 +103,11 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
         return msalex__fail_errno(error, errno, "fstat");
     if ((parent.st_mode & S_ISVTX) != 0 && (parent.st_mode & S_IWOTH) != 0 &&
         link->st_uid != parent.st_uid)
-        return fail_not_trusted(text, link->st_uid, error);
+        return fail_not_trusted(text, link->st_uid, IN_SHARED_DIRECTORY, error);
     if (msalex__is_unmapped(link->st_uid) && is_private(directory))
         return MSALEX_OK;
     if (walk->owes && walk->owner != link->st_uid)
-        return fail_not_trusted(text, link->st_uid, error);
+        return fail_not_trusted(text, link->st_uid, LEADS_ELSEWHERE, error);
     walk->owes = true;
     walk->owner = link->st_uid;
     strcpy(walk->link, text);
@@ -121,7 +124,7 @@ static int settle(const struct walk *walk, msalex_error *error) {
     if (!place->exists && fstat(place->directory, &parent) != 0)
         return msalex__fail_errno(error, errno, "fstat");
     if ((place->exists ? place->file.st_uid : parent.st_uid) != walk->owner)
-        return fail_not_trusted(walk->link, walk->owner, error);
+        return fail_not_trusted(walk->link, walk->owner, LEADS_ELSEWHERE, error);
     return msalex__ok(error);
 }
 
