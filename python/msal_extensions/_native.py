@@ -1,7 +1,8 @@
 """The door to the C library: the only file that sees ``ffi`` and ``lib``.
 
 Python types go in and come out.  A status that is not OK becomes an exception here, by the
-one table :data:`_EXCEPTIONS`.  What each function does and promises stands in csrc/msalex.h.
+one table :data:`_EXCEPTIONS`, or by that of the errno where the status says no more than the
+errno does.  What each function does and promises stands in csrc/msalex.h.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ._msalex import ffi, lib
 from .errors import (
+    BY_ERRNO,
     KeychainDenied,
     KeychainError,
     KeychainUnavailable,
@@ -30,10 +32,16 @@ from .errors import (
     PersistenceDenied,
     PersistenceEncryptionError,
     PersistenceError,
-    PersistenceIsADirectory,
+    PersistenceInterrupted,
     PersistenceNotFound,
+    PersistenceNotTrusted,
+    PersistenceTorn,
     PersistenceUnavailable,
 )
+
+#: How often a call is made that signals interrupt.  Network file systems break off by a signal
+#: that comes now and then; one that comes each time would keep the program here for ever.
+_INTERRUPTS_MAX = 100
 
 #: C calls that wait return at least this often (milliseconds), because Python runs its signal
 #: handlers, Ctrl-C among them, only between calls.
@@ -41,12 +49,12 @@ SLICE_MS = 50
 
 _EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_NOT_FOUND: PersistenceNotFound,
-    lib.MSALEX_TIMEOUT: PersistenceError,
     lib.MSALEX_UNAVAILABLE: PersistenceUnavailable,
     lib.MSALEX_DENIED: PersistenceDenied,
     lib.MSALEX_CORRUPT: PersistenceDamaged,
-    lib.MSALEX_INVALID: PersistenceError,
-    lib.MSALEX_OS_ERROR: PersistenceError,
+    lib.MSALEX_INTERRUPTED: PersistenceInterrupted,
+    lib.MSALEX_NOT_TRUSTED: PersistenceNotTrusted,
+    lib.MSALEX_TORN: PersistenceTorn,
 }
 #: Where the Secret Service differs.
 _LIBSECRET_EXCEPTIONS: dict[int, type[PersistenceError]] = {
@@ -70,14 +78,34 @@ _FILE_REMEDIES = {
     errno.EACCES: "Check the permissions of the file and of its directory.",
     errno.EPERM: "Check the permissions and attributes of the file and of its directory.",
     errno.EROFS: "Choose a location on a file system that can be written to.",
-    errno.ENOSPC: "Free some space on that disk; what was stored before is still there.",
-    errno.EDQUOT: "Your disk quota is used up; what was stored before is still there.",
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.EDQUOT: "Your disk quota is used up: remove some of your files, or ask for more.",
+    errno.EFBIG: "No token cache is that large: remove the file, or give the path of another.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
     errno.EISDIR: "Give the path of a file, not of a directory.",
     errno.ENOTDIR: "A part of the path that should be a directory is a file.",
     errno.ENOENT: "Make sure that its directory exists.",
+    errno.EEXIST: "Remove what has that name, or choose another location.",
     errno.ELOOP: "Remove the symbolic link, or give the path of the file itself.",
     errno.EMFILE: "The program has too many files open.",
+    errno.EINTR: "Signals kept coming: try again.",
+    errno.ETIMEDOUT: "See whether the server of that file system answers; then try again.",
+}
+#: Where the status tells more than the errno.
+_STATUS_REMEDIES = {
+    lib.MSALEX_NOT_TRUSTED: "It was neither followed nor used. Remove it, or choose a location in"
+    " a directory that only you may write to.",
+    lib.MSALEX_TORN: "What was stored before is damaged now. Mend the cause, then save again; or"
+    " delete the file, and sign in again.",
+}
+#: Of a failed save, for all that can come half-way.  On Windows a file that is written in place is
+#: not restored yet.
+_KEPT = "" if sys.platform == "win32" else " What was stored before is still there."
+_SAVE_REMEDIES = {
+    errno.ENOSPC: _FILE_REMEDIES[errno.ENOSPC] + _KEPT,
+    errno.EDQUOT: _FILE_REMEDIES[errno.EDQUOT] + _KEPT,
+    errno.EFBIG: "This process may not write such a large file (`ulimit -f`)." + _KEPT,
+    errno.EIO: "See whether that disk is healthy." + _KEPT,
 }
 _LIBSECRET_REMEDIES = {
     lib.MSALEX_UNAVAILABLE: "Install and start a Secret Service (gnome-keyring or KWallet) in"
@@ -148,11 +176,30 @@ def _describe(error: Any, remedy: str) -> str:
     return f"{words} ({call}). {remedy}".rstrip()
 
 
-def _check_file(status: int, error: Any, location: str) -> None:
-    if status != lib.MSALEX_OK:
-        code = int(error.code)
-        kind = PersistenceIsADirectory if code == errno.EISDIR else _EXCEPTIONS[status]
-        raise kind(code, _describe(error, _FILE_REMEDIES.get(code, "")), location)
+def _remedy(status: int, code: int, better: Mapping[int, str] = {}) -> str:
+    return _STATUS_REMEDIES.get(status) or better.get(code) or _FILE_REMEDIES.get(code, "")
+
+
+def _check_file(
+    status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
+) -> None:
+    """:param better_remedies: By errno, where the caller knows better than the common ones."""
+    if status == lib.MSALEX_OK:
+        return
+    code = int(error.code)
+    kind = _EXCEPTIONS.get(status) or BY_ERRNO.get(code, (PersistenceError,))[0]
+    remedy = _remedy(status, code, better_remedies)
+    raise kind(code or None, _describe(error, remedy), location)
+
+
+def _again(call: Callable[..., int], *arguments: Any) -> int:
+    """Calls, and calls again when a signal interrupted it: between two calls Python runs the
+    handlers of signals (see PEP 475), and what they raise ends this."""
+    for _ in range(_INTERRUPTS_MAX):
+        status = call(*arguments)
+        if status != lib.MSALEX_INTERRUPTED:
+            break
+    return status
 
 
 def _take(buffer: Any) -> bytes:
@@ -185,6 +232,8 @@ def file_stat(location: str) -> Stamp:
     stamp, error = _scratch.both
     status = lib.msalex_file_stat(_path(location), stamp, error)
     if status:
+        if status == lib.MSALEX_INTERRUPTED:
+            status = _again(lib.msalex_file_stat, _path(location), stamp, error)
         _check_file(status, error, location)
     # Half the time of Stamp(...), which is written in Python.
     return tuple.__new__(Stamp, (stamp.device, stamp.inode, stamp.size, stamp.mtime_ns))
@@ -194,30 +243,43 @@ def file_read(location: str) -> tuple[bytes, Stamp]:
     """The content, and the stamp of just that content."""
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
     content = ffi.new("msalex_buffer *")
-    _check_file(lib.msalex_file_read(_path(location), content, stamp, error), error, location)
+    status = _again(lib.msalex_file_read, _path(location), content, stamp, error)
+    _check_file(status, error, location)
     return _take(content), _stamp(stamp)
 
 
-def file_replace(location: str, data: bytes, guard: Lock | None = None) -> Stamp:
+def file_replace(location: str, secret: bytes, guard: Lock | None = None) -> Stamp:
     """Puts new content in the place of the old, all at once.
 
     Raises LockLost, and changes nothing, when the guard turns out not to be held any more.
+    Raises PersistenceTorn when the old content is lost; else it is still there after an error.
     """
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
     lock = ffi.NULL if guard is None else guard._lock
-    status = lib.msalex_file_replace(_path(location), data, len(data), lock, stamp, error)
+    status = _again(
+        lib.msalex_file_replace, _path(location), secret, len(secret), lock, stamp, error
+    )
     if status == lib.MSALEX_LOCK_LOST:
         raise LockLost(_describe(error, ""))
     if status == lib.MSALEX_NOT_FOUND:  # the directory: a save never finds "nothing stored"
         status = lib.MSALEX_OS_ERROR
-    _check_file(status, error, location)
+    _check_file(status, error, location, _SAVE_REMEDIES)
     return _stamp(stamp)
+
+
+def file_create(location: str, secret: bytes) -> None:
+    """Makes a new file, readable by its owner only; PersistenceFileExists when there is one."""
+    error = ffi.new("msalex_error *")
+    status = _again(lib.msalex_file_create, _path(location), secret, len(secret), error)
+    if status == lib.MSALEX_NOT_FOUND:
+        status = lib.MSALEX_OS_ERROR
+    _check_file(status, error, location)
 
 
 def file_touch(location: str) -> None:
     """Sets the modification time to now; makes an empty file when there is none."""
     error = ffi.new("msalex_error *")
-    status = lib.msalex_file_touch(_path(location), error)
+    status = _again(lib.msalex_file_touch, _path(location), error)
     if status == lib.MSALEX_NOT_FOUND:
         status = lib.MSALEX_OS_ERROR
     _check_file(status, error, location)
@@ -226,12 +288,12 @@ def file_touch(location: str) -> None:
 def file_delete(location: str) -> None:
     """Raises PersistenceNotFound when there is no such file."""
     error = ffi.new("msalex_error *")
-    _check_file(lib.msalex_file_delete(_path(location), error), error, location)
+    _check_file(_again(lib.msalex_file_delete, _path(location), error), error, location)
 
 
 def file_sweep(location: str) -> None:
     """Removes what dead writers left; that it cannot is no reason to fail."""
-    lib.msalex_file_sweep(_path(location), ffi.new("msalex_error *"))
+    _again(lib.msalex_file_sweep, _path(location), ffi.new("msalex_error *"))
 
 
 # ---- the lock ----
@@ -285,9 +347,11 @@ class Lock:
         if status == _OK:
             return
         code = int(self._error.code)
-        kind = LockFileDenied if status == lib.MSALEX_DENIED else LockFileError
-        remedy = _FILE_REMEDIES.get(code, "")
-        raise kind(code or None, _describe(self._error, remedy), self._location)
+        kind = BY_ERRNO.get(code, (None, LockFileError))[1]
+        if status in (lib.MSALEX_DENIED, lib.MSALEX_NOT_TRUSTED):
+            kind = LockFileDenied
+        words = _describe(self._error, _remedy(status, code))
+        raise kind(code or None, words, self._location)
 
 
 def lock_holder(path: str) -> str:
@@ -387,7 +451,8 @@ def _libsecret(operation: int, item: LibsecretItem, secret: bytes, timeout: floa
         code = errno.ETIMEDOUT if status == lib.MSALEX_TIMEOUT else None
         remedy = _LIBSECRET_REMEDIES.get(status, "")
         where = f"Secret Service: {item.schema}"
-        raise _LIBSECRET_EXCEPTIONS[status](code, _describe(error, remedy), where)
+        kind = _LIBSECRET_EXCEPTIONS.get(status, KeyringError)
+        raise kind(code, _describe(error, remedy), where)
     return _take(result)
 
 
@@ -403,24 +468,27 @@ def dpapi_require() -> None:
     _check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
 
 
-def dpapi_protect(data: bytes, entropy: bytes, scope: int) -> bytes:
+def dpapi_protect(secret: bytes, entropy: bytes, scope: int) -> bytes:
     """Encrypts for this user or this machine."""
     error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
-    status = lib.msalex_dpapi_protect(data, len(data), entropy, len(entropy), scope, blob, error)
+    status = lib.msalex_dpapi_protect(
+        secret, len(secret), entropy, len(entropy), scope, blob, error
+    )
     if status != lib.MSALEX_OK:
         remedy = "Is the profile of this user loaded, and its disk not full?"
         raise PersistenceEncryptionError(int(error.code), _describe(error, remedy), "DPAPI")
     return _take(blob)
 
 
-def dpapi_unprotect(blob: bytes, entropy: bytes) -> bytes:
+def dpapi_unprotect(secret: bytes, entropy: bytes) -> bytes:
     """Decrypts what dpapi_protect made with the same entropy."""
+    # A secret even before that: the file of a program without encryption is plain text.
     error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
-    status = lib.msalex_dpapi_unprotect(blob, len(blob), entropy, len(entropy), data, error)
+    status = lib.msalex_dpapi_unprotect(secret, len(secret), entropy, len(entropy), data, error)
     if status != lib.MSALEX_OK:
         code = int(error.code)
         remedy = _DPAPI_REMEDIES.get(code, _DPAPI_REMEDY)
-        if blob.lstrip().startswith((b"{", b"[")):
+        if secret.lstrip().startswith((b"{", b"[")):
             remedy = _DPAPI_PLAINTEXT
         raise PersistenceDecryptionError(code, _describe(error, remedy), "DPAPI")
     return _take(data)
@@ -479,4 +547,5 @@ def _check_keychain(status: int, error: Any, service: str, account: str) -> None
 
 def _check_store(status: int, error: Any, location: str) -> None:
     if status != lib.MSALEX_OK:
-        raise _EXCEPTIONS[status](int(error.code) or None, _describe(error, ""), location)
+        kind = _EXCEPTIONS.get(status, PersistenceError)
+        raise kind(int(error.code) or None, _describe(error, ""), location)

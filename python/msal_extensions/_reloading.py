@@ -124,11 +124,12 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """False when another thread reloaded or saved meanwhile: what was read may be older."""
         generation, forced = self._generation, not self._last_sync
         read_at = time.monotonic()
-        content, stamp = self._load()
-        same = not forced and stamp is not None and content == self._content
+        secret: Any  # the content; later also what it was parsed to
+        secret, stamp = self._load()
+        same = not forced and stamp is not None and secret == self._content
         # Parsed while other threads may go on; not if a subclass wants to parse for itself.
         own = type(self).deserialize is not _DESERIALIZE
-        parsed = None if same or own else self._parse(content)
+        secret = secret, None if same or own else self._parse(secret)
         with self._lock:
             if self._saving:
                 return True  # memory has what is being saved; what was read may be half of it
@@ -136,21 +137,22 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
                 return False
             if not same:
                 if own:
-                    self.deserialize(self._text(content))
+                    self.deserialize(self._text(secret[0]))
                 else:
-                    self._cache, self.has_state_changed = parsed, False
+                    self._cache, self.has_state_changed = secret[1], False
                 self._apply_pending()
-            self._remember(stamp, content, read_at)
+                self._forget_removed()
+            self._remember(stamp, secret[0], read_at)
         return True
 
     def _apply_pending(self) -> None:
-        for (kind, key), entry in self._pending.items():
-            if entry is None:
+        for (kind, key), secret in self._pending.items():
+            if secret is None:
                 self._cache.get(kind, {}).pop(key, None)
             else:
-                self._cache.setdefault(kind, {})[key] = entry
+                self._cache.setdefault(kind, {})[key] = secret
 
-    def _remember(self, stamp: Stamp | None, content: str | bytes, read_at: float | None) -> None:
+    def _remember(self, stamp: Stamp | None, secret: str | bytes, read_at: float | None) -> None:
         """Memory is now what the persistence has.  Under ``_lock``.
 
         :param read_at: When reading it began, in monotonic time; None when it was written.
@@ -160,7 +162,7 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
             self._loaded_stamp = stamp
         if read_at is None or stamp != self._stamp:
             self._first_seen = time.monotonic()  # not earlier than the stamp was looked at
-        self._stamp, self._content = stamp, content
+        self._stamp, self._content = stamp, secret
         age = -1 if read_at is None else read_at - self._first_seen
         again = (self._first_seen + tick for tick in _TICKS if age < tick)
         self._read_again_at = next(again, math.inf)
@@ -191,11 +193,11 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         empties it first.
         """
         for delay in _REREAD_AFTER:
-            content, stamp = self._load_once()
-            if content or content == self._content:
-                return content, stamp
+            secret, stamp = self._load_once()
+            if secret or secret == self._content:
+                return secret, stamp
             if delay not in _REREAD_EMPTY_AFTER and not self._others_may_write():
-                return content, stamp
+                return secret, stamp
             time.sleep(delay)
         return self._load_once()
 
@@ -206,16 +208,20 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         stamp = self._current_stamp()  # before the content: a change in between shows
         return self._persistence.load(), stamp
 
-    def _parse(self, content: str | bytes) -> Any:
+    def _parse(self, secret: str | bytes) -> Any:
         parse = parse_leniently if self._on_unreadable == "raise" else parse_strictly
-        return parse(self._text(content), self._persistence.get_location())
+        return parse(self._text(secret), self._persistence.get_location())
 
-    def _text(self, content: str | bytes) -> str:
-        if isinstance(content, bytes):
-            return _decode(content, self._persistence.get_location())
-        return content
+    def _text(self, secret: str | bytes) -> str:
+        if isinstance(secret, bytes):
+            return _decode(secret, self._persistence.get_location())
+        return secret
 
-    # ---- what needs the lock; see PersistedTokenCache ----
+    # ---- what needs the lock, or the serializer; see PersistedTokenCache ----
+
+    def _forget_removed(self) -> None:
+        """Drops copies of what is not in memory any more.  Under ``_lock``."""
+        raise NotImplementedError
 
     def _others_may_write(self) -> bool:
         """Whether somebody else holds the lock."""

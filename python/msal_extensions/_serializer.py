@@ -26,8 +26,28 @@ class Serializer:
     def __init__(self) -> None:
         self._kinds: dict[str, _Memory] = {}
 
-    def encode(self, cache: Any) -> bytes:
-        """What ``json.dumps(cache, separators=(",", ":"))`` returns, in ASCII."""
+    def encode(self, secret: Any) -> bytes:
+        """What ``json.dumps(secret, separators=(",", ":"))`` returns, in ASCII, or raises."""
+        try:
+            return self._encode(secret)
+        except Exception as error:
+            failure = error
+        # The frames below have tokens in their locals, and so have those of its context.
+        failure.__context__ = None
+        raise failure.with_traceback(None)
+
+    def retain(self, cache: Any) -> None:
+        """Forgets the entries that the cache has no more, or has with other values."""
+        for kind, memory in self._kinds.items():
+            entries = cache.get(kind) if isinstance(cache, dict) else None
+            if not isinstance(entries, dict):
+                entries = {}
+            gone = [key for key, known in memory.items() if entries.get(key) != known[0]]
+            for key in gone:
+                del memory[key]
+
+    def _encode(self, cache: Any) -> bytes:
+        known, self._kinds = self._kinds, {}  # an error too leaves nothing of what was removed
         if not isinstance(cache, dict) or not all(type(kind) is str for kind in cache):
             return _dumps(cache).encode("ascii")
         kinds: dict[str, _Memory] = {}
@@ -39,7 +59,7 @@ class Serializer:
                 continue
             memory = kinds[kind] = {}
             first = len(pieces)
-            pieces += _encode_entries(entries, self._kinds.get(kind, {}), memory)
+            pieces += _encode_entries(entries, known.get(kind, {}), memory)
             pieces[first] = name + b"{" + pieces[first]
             pieces[-1] += b"}"
         self._kinds = kinds  # without what was removed

@@ -102,12 +102,54 @@ class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
         )
 
 
+class PersistenceTorn(PersistenceDamaged):
+    """A save failed half-way, and destroyed what was stored before.
+
+    Only where a file has to be written in place (it is a mount point, or its directory is
+    read-only) and could not even be restored.  ``errno`` says why the save failed.
+    """
+
+
 class PersistenceDenied(PersistenceError, PermissionError):
     """Permissions, a read-only file system, a locked keyring, or the user said no."""
 
 
+class PersistenceNotTrusted(PersistenceDenied):
+    """Another user's link or file is in the way; it was neither followed nor used.
+
+    ``errno`` is EACCES, and the message names the user.
+    """
+
+
+class PersistenceDirectoryNotFound(PersistenceError, FileNotFoundError):
+    """The directory of the location is missing, or its drive.
+
+    That nothing was saved yet is something else: :class:`PersistenceNotFound`.
+    """
+
+
+class PersistenceFileExists(PersistenceError, FileExistsError):
+    """Something else is where a directory or a new file should be made."""
+
+
 class PersistenceIsADirectory(PersistenceError, IsADirectoryError):
     """The location is a directory."""
+
+
+class PersistenceNotADirectory(PersistenceError, NotADirectoryError):
+    """A part of the location that should be a directory is a file."""
+
+
+class PersistenceTooLarge(PersistenceError):
+    """A file is larger than any token cache, or than this process may make it."""
+
+
+class PersistenceInterrupted(PersistenceError, InterruptedError):
+    """Signals interrupted an operation each time that it was tried."""
+
+
+class PersistenceTimeout(PersistenceError, TimeoutError):
+    """The file system, one on the network, did not answer in time."""
 
 
 class PersistenceUnavailable(PersistenceError, RuntimeError):
@@ -172,4 +214,45 @@ class LockFileError(OSError, LockError):
 
 
 class LockFileDenied(LockFileError, PermissionError):
-    """No permission to make or open the lock file."""
+    """No permission to make or open the lock file, or another user's link or file is there."""
+
+
+class LockFileDirectoryNotFound(LockFileError, FileNotFoundError):
+    """The directory of the lock file is missing."""
+
+
+class LockFileExists(LockFileError, FileExistsError):
+    """Something that is no lock file has its name."""
+
+
+class LockFileIsADirectory(LockFileError, IsADirectoryError):
+    """A directory has the name of the lock file."""
+
+
+class LockFileNotADirectory(LockFileError, NotADirectoryError):
+    """A part of the path of the lock file that should be a directory is a file."""
+
+
+class LockFileInterrupted(LockFileError, InterruptedError):
+    """Signals interrupted an operation each time that it was tried."""
+
+
+class LockFileTimeout(LockFileError, TimeoutError):
+    """The file system, one on the network, did not answer in time."""
+
+
+#: What an errno of a file call becomes: for a persistence, and for a lock file.  ``open()``, and
+#: so 1.3.1, raises the second base of the class for the same errno (and for EROFS only OSError).
+#: Any other errno is a PersistenceError or a LockFileError.
+BY_ERRNO: dict[int, tuple[type[PersistenceError], type[LockFileError]]] = {
+    errno.EACCES: (PersistenceDenied, LockFileDenied),
+    errno.EPERM: (PersistenceDenied, LockFileDenied),
+    errno.EROFS: (PersistenceDenied, LockFileDenied),
+    errno.ENOENT: (PersistenceDirectoryNotFound, LockFileDirectoryNotFound),
+    errno.EEXIST: (PersistenceFileExists, LockFileExists),
+    errno.EISDIR: (PersistenceIsADirectory, LockFileIsADirectory),
+    errno.ENOTDIR: (PersistenceNotADirectory, LockFileNotADirectory),
+    errno.EFBIG: (PersistenceTooLarge, LockFileError),
+    errno.EINTR: (PersistenceInterrupted, LockFileInterrupted),
+    errno.ETIMEDOUT: (PersistenceTimeout, LockFileTimeout),
+}

@@ -67,7 +67,8 @@ class LibSecretAgent:
 
     def save(self, data: str) -> bool:
         """Stores the text.  True: it is stored; what prevents it is raised."""
-        _native.libsecret_save(self.item, _encode(data), self.timeout)
+        secret, data = data, ""
+        _native.libsecret_save(self.item, _encode(secret), self.timeout)
         return True
 
     def load(self) -> str | None:
@@ -76,10 +77,10 @@ class LibSecretAgent:
         :raises KeyringLocked: when the keyring is locked and stays so.
         """
         try:
-            data = _native.libsecret_load(self.item, self.timeout)
+            secret = _native.libsecret_load(self.item, self.timeout)
         except PersistenceNotFound:
             return None
-        return _decode(data, f"Secret Service: {self.item.schema}")
+        return _decode(secret, f"Secret Service: {self.item.schema}")
 
     def copy_aside(self, suffix: str) -> str:
         """Keeps a copy of what is stored in an item of its own; returns what that is called.
@@ -87,17 +88,17 @@ class LibSecretAgent:
         None of the attributes is the original's: peers that look for those, whatever the
         schema, must not find the copy.
         """
-        data = _native.libsecret_load(self.item, self.timeout)
+        secret = _native.libsecret_load(self.item, self.timeout)
         with contextlib.suppress(UnicodeDecodeError):
-            if "\0" not in data.decode("utf-8"):
-                return self._store_aside(suffix, data, "")
-        return self._store_aside(suffix, base64.b64encode(data), " in Base64")
+            if "\0" not in secret.decode("utf-8"):
+                return self._store_aside(suffix, secret, "")
+        return self._store_aside(suffix, base64.b64encode(secret), " in Base64")
 
-    def _store_aside(self, suffix: str, data: bytes, encoding: str) -> str:
+    def _store_aside(self, suffix: str, secret: bytes, encoding: str) -> str:
         schema = self.item.schema + suffix
         label = (self.item.label or self.item.schema) + suffix + encoding
         copy = _native.LibsecretItem(schema, {"copy": suffix}, label, {}, self.item.collection)
-        _native.libsecret_save(copy, data, self.timeout)
+        _native.libsecret_save(copy, secret, self.timeout)
         return f"Secret Service: {label}"
 
     def clear(self) -> bool:

@@ -45,7 +45,8 @@ class Keychain:
 
     def set_generic_password(self, service: str, account_name: str, value: str) -> None:
         """Stores a password for that service and account."""
-        _native.keychain_save(service, account_name, _encode(value))
+        secret, value = value, ""
+        _native.keychain_save(service, account_name, _encode(secret))
 
     def get_internet_password(self, service: str, username: str) -> str:
         """Not implemented, as in 1.3.1."""

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from . import _native
-from .errors import PersistenceDamaged, PersistenceDenied
+from .errors import (
+    BY_ERRNO,
+    PersistenceDamaged,
+    PersistenceDenied,
+    PersistenceDirectoryNotFound,
+    PersistenceFileExists,
+)
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
@@ -29,17 +37,27 @@ Stamp = _native.Stamp | float
 _NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
 
+#: The owner only.  Not on Windows: there Python, since 3.12.4, makes of 0700 an access list that
+#: keeps out what the directory above would hand down.
+_DIRECTORY_MODE = 0o777 if os.name == "nt" else 0o700
+
+
 def _mkdir_p(path: str) -> None:
     """Creates a directory and its parents, for the owner only where it does not exist yet."""
     if not path or os.path.isdir(path):
         return
-    try:
-        # Not makedirs(mode=0o700): since Python 3.7 that leaves the parents to the umask.
-        _mkdir_p(os.path.dirname(path))
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):  # else another process was faster
-            raise
+    missing = [path]
+    while (parent := os.path.dirname(missing[-1])) and not os.path.exists(parent):
+        if parent == missing[-1]:  # Windows: a drive, or the share of a server
+            raise FileNotFoundError(errno.ENOENT, "There is no such drive or share", parent)
+        missing.append(parent)
+    # Not makedirs(mode=0o700): since Python 3.7 that leaves the parents to the umask.
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, _DIRECTORY_MODE)
+        except FileExistsError:  # another process was faster; or a link that leads nowhere
+            if directory == path and not os.path.isdir(path):
+                raise
 
 
 def _auto_hash(input_string: str) -> str:
@@ -53,28 +71,63 @@ def _location(location: str | os.PathLike[str]) -> str:
     path = os.fsdecode(location)  # TypeError when it is no path
     if "\0" in path:
         raise ValueError("A file path must not contain a null byte")
+    _expand(path)
     return path
 
 
-def _encode(content: str) -> bytes:
-    """UTF-8, whatever the locale.  The errors of str.encode() would carry the content along."""
-    if not isinstance(content, str):
-        raise TypeError(f"content must be str, not {type(content).__name__}")
+def _expand(path: str) -> str:
+    """Puts the home directory in the place of ``~``.
+
+    :raises PersistenceDirectoryNotFound: when there is none: a directory named "~" in whatever
+        directory the program runs is no place for tokens.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = expanded[1:].replace(os.sep, "/").partition("/")[0]
+        words = "This user has no home directory. Set the environment variable HOME (on Windows"
+        words += " USERPROFILE), or give a path without ~."
+        if user:
+            words = f"There is no user named {user} with a home directory. Give a path without ~;"
+            words += f" ./{expanded} if a file of that name is meant."
+        raise PersistenceDirectoryNotFound(errno.ENOENT, words, path)
+    return expanded
+
+
+def _make_directory_of(path: str) -> None:
+    """:raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like."""
     try:
-        return content.encode("utf-8")
+        _mkdir_p(os.path.dirname(path))
+    except OSError as error:
+        kind = BY_ERRNO.get(error.errno or 0, (PersistenceError,))[0]
+        remedy = "Choose a location in a directory that exists or can be made."
+        if kind is PersistenceDenied:
+            remedy = "Choose a location in a directory that you may write to."
+        raise kind(error.errno, f"{error.strerror}. {remedy}", error.filename) from None
+
+
+# Locals that hold what is stored are named `secret` wherever an error can pass: tools that print
+# the locals of a traceback (Sentry is one) leave out that name.
+
+
+def _encode(secret: str) -> bytes:
+    """UTF-8, whatever the locale.  The errors of str.encode() would carry the content along."""
+    if not isinstance(secret, str):
+        raise TypeError(f"content must be str, not {type(secret).__name__}")
+    try:
+        return secret.encode("utf-8")
     except UnicodeEncodeError as error:
         position = error.start
     raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
 
 
-def _decode(data: bytes, location: str) -> str:
+def _decode(secret: bytes, location: str) -> str:
     try:
-        return data.decode("utf-8")
+        return secret.decode("utf-8")
     except UnicodeDecodeError as error:
         position = error.start
     raise PersistenceDamaged(
         None,
-        f"The content is not UTF-8 text (byte {position} of {len(data)}). Another program wrote"
+        f"The content is not UTF-8 text (byte {position} of {len(secret)}). Another program wrote"
         " it, or it is damaged; delete() it and sign in again.",
         location,
     )
@@ -139,19 +192,32 @@ class BasePersistence(ABC):
 
         :raises PersistenceError: with what to do about it.
         """
-        probe = self._probe()
+        probe = self._probe(f".verify-{secrets.token_hex(8)}")
         text = secrets.token_hex(16)
         try:
+            probe._occupy()
             probe.save(text)
             if probe.load() != text:
                 raise PersistenceDamaged(
                     None, "The store returned something else than was saved.", self.get_location()
                 )
-        finally:
-            probe.delete()
+        except PersistenceFileExists:  # somebody else's, so it stays
+            raise
+        except BaseException:
+            with contextlib.suppress(PersistenceError):  # the first error tells more
+                probe.delete()
+            raise
+        probe.delete()
 
-    def _probe(self) -> BasePersistence:
-        """A persistence of the same kind in another place."""
+    def _probe(self, suffix: str) -> BasePersistence:
+        """A persistence of the same kind in another place, named by the suffix."""
+        raise NotImplementedError(f"{type(self).__name__} cannot verify")
+
+    def _occupy(self) -> None:
+        """Makes the file of a probe, with nothing in it.
+
+        :raises PersistenceFileExists: when there is one: another user may have put it there.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot verify")
 
     def _stamp(self) -> Stamp:
@@ -160,7 +226,8 @@ class BasePersistence(ABC):
     def _copy_aside(self, suffix: str) -> str:
         """Keeps a copy of what is stored, readable or not, as evidence; returns its place.
 
-        A copy, because the original may be a link, or a mount that cannot be renamed.
+        A copy, because the original may be a link, or a mount that cannot be renamed.  It never
+        replaces anything: the suffix has random digits, and a file of that name is an error.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot keep a copy")
 
@@ -182,18 +249,19 @@ class FilePersistence(BasePersistence):
     A reader always finds a whole version, the old one or the new one.
 
     :param location: The file; ``~`` is expanded, missing directories are made (0700).
+    :raises PersistenceError: when there is no home directory for ``~``, or a directory cannot be
+        made: also a FileNotFoundError, PermissionError, FileExistsError or NotADirectoryError.
     """
 
+    _swept = False  # a subclass need not call __init__(), nor a pickle of 1.3.1 have it
+
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        self._location = os.path.expanduser(_location(location))
-        self._swept = False
-        try:
-            _mkdir_p(os.path.dirname(self._location))
-        except OSError as error:
-            raise _directory_error(error) from None
+        self._location = _expand(_location(location))
+        _make_directory_of(self._location)
 
     def save(self, content: str) -> None:
-        self._replace(_encode(content))
+        secret, content = content, ""
+        self._replace(_encode(secret))
 
     def load(self) -> str:
         return _decode(self._read(), self._location)
@@ -215,8 +283,11 @@ class FilePersistence(BasePersistence):
         with contextlib.suppress(PersistenceNotFound):
             _native.file_delete(self._location)
 
-    def _probe(self) -> BasePersistence:
-        return FilePersistence(self._location + ".verify")
+    def _probe(self, suffix: str) -> BasePersistence:
+        return FilePersistence(self._location + suffix)
+
+    def _occupy(self) -> None:
+        _native.file_create(self._location, b"")
 
     def _stamp(self) -> Stamp:
         if not self._is_original("time_last_modified"):
@@ -242,11 +313,11 @@ class FilePersistence(BasePersistence):
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def _copy_aside(self, suffix: str) -> str:
-        _native.file_replace(self._location + suffix, self._read())  # makes it 0600
+        _native.file_create(self._location + suffix, self._read())
         return self._location + suffix
 
-    def _replace(self, data: bytes, guard: _native.Lock | None = None) -> _native.Stamp:
-        stamp = _native.file_replace(self._location, data, guard)
+    def _replace(self, secret: bytes, guard: _native.Lock | None = None) -> _native.Stamp:
+        stamp = _native.file_replace(self._location, secret, guard)
         if not self._swept:
             self._swept = True
             _native.file_sweep(self._location)
@@ -260,15 +331,6 @@ class FilePersistence(BasePersistence):
 _ORIGINAL = {
     name: getattr(FilePersistence, name) for name in ("save", "load", "time_last_modified")
 }
-
-
-def _directory_error(error: OSError) -> PersistenceError:
-    """The same error, as a PersistenceError that is still what 1.3.1 raised."""
-    kind: type[PersistenceError] = PersistenceError
-    remedy = "Choose a location in a directory that exists or can be made."
-    if isinstance(error, PermissionError):
-        kind, remedy = PersistenceDenied, "Choose a location in a directory that you may write to."
-    return kind(error.errno, f"{error.strerror}. {remedy}", error.filename)
 
 
 class DataProtectionScope(enum.Enum):
@@ -302,29 +364,30 @@ class FilePersistenceWithDataProtection(FilePersistence):
         super().__init__(location)
 
     def save(self, content: str) -> None:
-        self._replace(self._protect(content))
+        secret, content = content, ""
+        self._replace(self._protect(secret))
 
     def load(self) -> str:
-        data = self._read()
-        if not data:  # Node creates an empty file; .NET, Java and Go read one as "no data"
+        secret = self._read()  # maybe in plain text, of a program without encryption
+        if not secret:  # Node creates an empty file; .NET, Java and Go read one as "no data"
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
         try:
-            return self._dp_agent.unprotect(data)
+            return self._dp_agent.unprotect(secret)
         except PersistenceDecryptionError as error:
             raise PersistenceDecryptionError(
                 error.winerror, f"Decryption failed: {error.strerror}", self._location
             ) from error
 
-    def _protect(self, content: str) -> bytes:
+    def _protect(self, secret: str) -> bytes:
         try:
-            return self._dp_agent.protect(content)
+            return self._dp_agent.protect(secret)
         except PersistenceEncryptionError as error:
             raise PersistenceEncryptionError(
                 error.winerror, f"Encryption failed: {error.strerror}", self._location
             ) from error
 
-    def _probe(self) -> BasePersistence:
-        return FilePersistenceWithDataProtection(self._location + ".verify")
+    def _probe(self, suffix: str) -> BasePersistence:
+        return FilePersistenceWithDataProtection(self._location + suffix)
 
 
 class _SignalFilePersistence(BasePersistence):
@@ -338,6 +401,34 @@ class _SignalFilePersistence(BasePersistence):
 
     def get_location(self) -> str:
         return self._file_persistence.get_location()
+
+    def _occupy(self) -> None:
+        self._file_persistence._occupy()
+
+    def _check_signal(self) -> None:
+        """Raises what touch() after a save would raise; before it, so that nothing is half done.
+
+        The time must move after the save, or others would read too early.  It moves here as well
+        only where the file may turn out to be none that touch() accepts.
+        """
+        location = self.get_location()
+        try:
+            found = os.stat(location)
+        except FileNotFoundError:  # can it be made?
+            probe = f"{location}.verify-{secrets.token_hex(8)}"
+            try:
+                _native.file_create(probe, b"")
+            finally:
+                with contextlib.suppress(PersistenceError):
+                    _native.file_delete(probe)
+        except OSError:
+            self._file_persistence.touch()
+        else:
+            ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            direct = os.path.realpath(location) == os.path.abspath(location)
+            plain = stat.S_ISREG(found.st_mode) and os.access(location, os.W_OK)
+            if not (ours and direct and plain):
+                self._file_persistence.touch()
 
 
 class KeychainPersistence(_SignalFilePersistence):
@@ -366,7 +457,9 @@ class KeychainPersistence(_SignalFilePersistence):
         self._account_name = account_name or _auto_hash(location)
 
     def save(self, content: str) -> None:
-        _native.keychain_save(self._service_name, self._account_name, _encode(content))
+        secret, content = content, ""
+        self._check_signal()
+        _native.keychain_save(self._service_name, self._account_name, _encode(secret))
         self._file_persistence.touch()
 
     def load(self) -> str:
@@ -386,13 +479,13 @@ class KeychainPersistence(_SignalFilePersistence):
         self._file_persistence.delete()
 
     def _copy_aside(self, suffix: str) -> str:
-        data = _native.keychain_load(self._service_name, self._account_name)
-        _native.keychain_save(self._service_name, self._account_name + suffix, data)
+        secret = _native.keychain_load(self._service_name, self._account_name)
+        _native.keychain_save(self._service_name, self._account_name + suffix, secret)
         return f"Service:{self._service_name} Account:{self._account_name}{suffix}"
 
-    def _probe(self) -> BasePersistence:
+    def _probe(self, suffix: str) -> BasePersistence:
         return KeychainPersistence(
-            self.get_location() + ".verify", self._service_name, self._account_name + ".verify"
+            self.get_location() + suffix, self._service_name, self._account_name + suffix
         )
 
 
@@ -429,18 +522,20 @@ class LibsecretPersistence(_SignalFilePersistence):
         self._file_persistence = FilePersistence(location)
 
     def save(self, content: str) -> None:
-        if self._agent.save(content):
+        secret, content = content, ""
+        self._check_signal()
+        if self._agent.save(secret):
             self._file_persistence.touch()
 
     def load(self) -> str:
-        data = self._agent.load()
-        if data is None:
+        secret = self._agent.load()
+        if secret is None:
             raise PersistenceNotFound(
                 None,
                 "Keyring persistence not initialized. You can recover by call a save() first.",
                 self.get_location(),
             )
-        return data
+        return secret
 
     def delete(self) -> None:
         self._agent.clear()
@@ -449,11 +544,11 @@ class LibsecretPersistence(_SignalFilePersistence):
     def _copy_aside(self, suffix: str) -> str:
         return self._agent.copy_aside(suffix)
 
-    def _probe(self) -> BasePersistence:
+    def _probe(self, suffix: str) -> BasePersistence:
         item = self._agent.item
         return LibsecretPersistence(
-            self.get_location() + ".verify",
-            item.schema + ".verify",
+            self.get_location() + suffix,
+            item.schema + suffix,
             item.attributes,
             label=item.label,
             attribute_types=item.types,

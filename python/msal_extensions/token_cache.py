@@ -27,7 +27,7 @@ from ._snapshot import Snapshot
 from .changes import CacheChanges
 from .errors import LockError, LockLost, LockOrderError, PersistenceDamaged, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock, held_by_this_thread
-from .persistence import BasePersistence, Stamp, _encode, _mkdir_p
+from .persistence import BasePersistence, Stamp, _encode, _expand, _make_directory_of
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
 
@@ -55,6 +55,8 @@ class PersistedTokenCache(ReloadingCache):
         "raise", as 1.3.1 did, or "quarantine": keep it beside, as ``<location>.damaged-<time>``
         (a keyring's in the keyring), log a warning, and start empty.  A content that cannot be
         read, or not be decrypted, may be fine: that is raised either way.
+    :raises PersistenceError: when there is no home directory for a ``~`` in ``lock_location``, or
+        the directory of the lock file cannot be made.
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class PersistedTokenCache(ReloadingCache):
     ) -> None:
         super().__init__(persistence, on_unreadable)
         self._lock_location = (
-            os.path.expanduser(os.fspath(lock_location))
+            _expand(os.fspath(lock_location))
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
-        _mkdir_p(os.path.dirname(self._lock_location))
+        _make_directory_of(self._lock_location)
         self.is_encrypted = persistence.is_encrypted
         self._serializer = Serializer()
         self._transaction_mutex = threading.RLock()
@@ -167,42 +169,40 @@ class PersistedTokenCache(ReloadingCache):
 
     def _save_if_different(self, lock: CrossPlatLock) -> None:
         ours = type(self).serialize is _SERIALIZE
-        data = self._encoded() if ours else _encode(self.serialize())
-        if self._has_stored(data):
+        secret = self._encoded() if ours else _encode(self.serialize())
+        if self._has_stored(secret):
             return
         self._saving = True
         try:
-            self._save(data, lock)
+            self._save(secret, lock)
         finally:
             self._saving = False
 
-    def _save(self, data: bytes, lock: CrossPlatLock) -> None:
+    def _save(self, secret: bytes, lock: CrossPlatLock) -> None:
         plain = self._plain_file()
-        content: str | bytes = data
         stamp: Stamp | None
         if plain is not None:
-            stamp = plain._replace(data, lock._held())
+            stamp = plain._replace(secret, lock._held())
         else:
-            content = data.decode()
-            self._persistence.save(content)
+            self._persistence.save(secret.decode())
             stamp = self._current_stamp()
         with self._lock:
-            self._remember(stamp, content, None)
+            self._remember(stamp, secret if plain is not None else secret.decode(), None)
 
-    def _has_stored(self, data: bytes) -> bool:
-        """Whether memory, encoded as ``data``, is what is stored already.
+    def _has_stored(self, secret: bytes) -> bool:
+        """Whether memory, encoded as that, is what is stored already.
 
         It is looked at, because modify() cannot tell: a program may have changed the entry in
         place before.
         """
         if self._content is None:
             return False
-        if self._content == (data.decode() if isinstance(self._content, str) else data):
+        if self._content == (secret.decode() if isinstance(self._content, str) else secret):
             return True
         if self._pending or type(self).serialize is not _SERIALIZE:
             return False
         # In another layout?  Without a change that we know of, that is worth parsing.
-        return bool(self._parse(self._content) == json.loads(data))
+        return bool(self._parse(self._content) == json.loads(secret))
 
     def _encoded(self) -> bytes:
         with self._lock:
@@ -219,16 +219,22 @@ class PersistedTokenCache(ReloadingCache):
         old_entry: _Entry,
         new_key_value_pairs: _Entry | None = None,
     ) -> None:
-        """Changes one entry, or removes it when there are no new values; saves."""
+        """Changes one entry, or removes it when there are no new values; saves.
+
+        :raises LockError: when the lock could not be had in 5 seconds.
+        :raises PersistenceError: when it could not be saved.
+        """
+        secret: dict[str, Any] = {"old": old_entry, "new": new_key_value_pairs}
+        del old_entry, new_key_value_pairs  # see persistence.py for the names of secrets
         with self.transaction():
-            key = self.key_makers[credential_type](**old_entry)
+            key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
-                before = self._entry(credential_type, key)
-                super().modify(credential_type, old_entry, new_key_value_pairs)
-                after = self._entry(credential_type, key)
+                secret["before"] = self._entry(credential_type, key)
+                super().modify(credential_type, secret["old"], secret["new"])
+                secret["after"] = self._entry(credential_type, key)
                 self._modified = True
-                if after != before:
-                    self._pending[credential_type, key] = after
+                if secret["after"] != secret["before"]:
+                    self._pending[credential_type, key] = secret["after"]
 
     def _entry(self, kind: str, key: str) -> _Entry | None:
         """None too where MSAL would stumble over a damaged cache, which is left to MSAL."""
@@ -236,10 +242,16 @@ class PersistedTokenCache(ReloadingCache):
         return entries.get(key) if isinstance(entries, dict) else None
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
-        """Stores all that a sign-in returned, in one transaction."""
+        """Stores all that a sign-in returned, in one transaction.
+
+        :raises LockError: when the lock could not be had in 5 seconds.
+        :raises PersistenceError: when it could not be saved.
+        """
+        secret = event
+        del event
         # Before MSAL takes its own lock and calls modify().
         with self.transaction():
-            super().add(event, **kwargs)
+            super().add(secret, **kwargs)
 
     # ---- looking up ----
 
@@ -255,19 +267,22 @@ class PersistedTokenCache(ReloadingCache):
         found: Iterator[_Entry] = _SEARCH(snapshot, credential_type, target, query, **kwargs)
         return found
 
-    def _purge(self, expired: list[_Entry]) -> None:
+    def _purge(self, secret: list[_Entry]) -> None:
         """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
         if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
             return
-        kind = self.CredentialType.ACCESS_TOKEN
         try:
             with self.transaction(timeout=0):
-                for entry in expired:
-                    # Somebody may have renewed it meanwhile.
-                    if self._entry(kind, self.key_makers[kind](**entry)) == entry:
-                        self.modify(kind, entry)
+                while secret:
+                    self._purge_entry(secret.pop())
         except (LockError, OSError) as error:
             logger.debug("Expired tokens are left to a later search: %s", type(error).__name__)
+
+    def _purge_entry(self, secret: _Entry) -> None:
+        kind = self.CredentialType.ACCESS_TOKEN
+        # Somebody may have renewed it meanwhile.
+        if self._entry(kind, self.key_makers[kind](**secret)) == secret:
+            self.modify(kind, secret)
 
     # ---- being told ----
 
@@ -280,7 +295,10 @@ class PersistedTokenCache(ReloadingCache):
         """
         return CacheChanges(self)
 
-    # ---- what reloading needs of the lock ----
+    # ---- what reloading needs of the lock, and of the serializer ----
+
+    def _forget_removed(self) -> None:
+        self._serializer.retain(self._cache)
 
     def _others_may_write(self) -> bool:
         mine = held_by_this_thread(self._lock_location)
@@ -302,7 +320,7 @@ class PersistedTokenCache(ReloadingCache):
             raise damage
         when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         try:
-            where = copy_aside(f".damaged-{when}-{secrets.token_hex(2)}")
+            where = copy_aside(f".damaged-{when}-{secrets.token_hex(8)}")
         except NotImplementedError:  # a persistence of one's own
             raise damage from None
         self._persistence.save("{}")

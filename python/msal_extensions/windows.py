@@ -30,11 +30,13 @@ class WindowsDataProtectionAgent:
 
         :raises PersistenceEncryptionError: with the ``winerror``.
         """
-        return _native.dpapi_protect(_encode(message), self._entropy, self._scope.value)
+        secret, message = message, ""
+        return _native.dpapi_protect(_encode(secret), self._entropy, self._scope.value)
 
     def unprotect(self, cipher_text: bytes) -> str:
         """Decrypts what protect() returned, in whichever scope.
 
         :raises PersistenceDecryptionError: with the ``winerror``, and what to do about it.
         """
-        return _decode(_native.dpapi_unprotect(cipher_text, self._entropy), "DPAPI")
+        secret, cipher_text = cipher_text, b""  # maybe it is plain text
+        return _decode(_native.dpapi_unprotect(secret, self._entropy), "DPAPI")
