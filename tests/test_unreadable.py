@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -42,6 +43,11 @@ UNPARSABLE = {
     "binary": bytes(range(128, 256)),
     "huge": WHOLE * 20000,
     "too deep": b"[" * 200000,
+    "too deep an object": b'{"a":' * 200000 + b"1" + b"}" * 200000,
+    "too deep for no object": b"[" * 3000 + b"]" * 3000,
+    "too deep and truncated": b'{"a":' * 3000 + b"1",
+    "too deep with other brackets": b'{"a":' * 3000 + b"1" + b"]" * 3000,
+    "too deep with an open string": b'{"a":' * 3000 + b'"' + b"}" * 3000,
 }
 WRONG_TYPES = {
     "a list": b"[]",
@@ -53,12 +59,20 @@ WRONG_TYPES = {
     "a text for a token": b'{"AccessToken": {"key": "text"}}',
     "a null for an account": b'{"Account": {"key": null}}',
     "no expiry": b'{"AccessToken": {"key": {"secret": "x"}}}',
+    "an endless expiry": b'{"AccessToken": {"key": {"expires_on": Infinity}}}',
+    "an expiry of 1e999": b'{"AccessToken": {"key": {"expires_on": 1e999}}}',
+    "an expiry of no number": b'{"AccessToken": {"key": {"expires_on": NaN}}}',
 }
+if hasattr(sys, "get_int_max_str_digits"):  # a Python with a limit
+    WRONG_TYPES["5,000 digits"] = b'{"AccessToken": {"key": {"expires_on": %s}}}' % (b"9" * 5000)
+    WRONG_TYPES["5,000 digits in a string"] = (
+        WRONG_TYPES["5,000 digits"].replace(b": 9", b': "9').replace(b"9}", b'9"}')
+    )
 DAMAGED = UNPARSABLE | WRONG_TYPES
 damaged = pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 
 TRY_ALL = """
-import sys, time
+import json, sys, time
 from msal_extensions import FilePersistence, PersistedTokenCache
 time.sleep = lambda seconds: None
 ENTRY = {"home_account_id": "a", "environment": "e", "client_id": "c"}
@@ -66,7 +80,8 @@ def attempt(work):
     try:
         work(PersistedTokenCache(FilePersistence(sys.argv[1])))
     except Exception as error:
-        known = (ValueError, AttributeError, TypeError, KeyError, RecursionError)
+        known = (ValueError, AttributeError, TypeError, KeyError, RecursionError, OverflowError,
+                 json.JSONDecodeError)
         return [kind.__name__ for kind in known if isinstance(error, kind)]
     return "fine"
 print(attempt(lambda cache: list(cache.search("AccessToken"))))
@@ -231,6 +246,61 @@ def test_what_was_repaired_before_the_lock_was_held_is_not_quarantined(location:
 
     with mock.patch.object(CrossPlatLock, "acquire", repair):
         assert secrets_of(cache) == {SECRET}
+    assert evidence(location) == []
+
+
+def nested(levels: int) -> bytes:
+    """A healthy cache with a field of somebody's own, that many levels deeper than MSAL's."""
+    field: Any = "x"
+    for level in range(levels):
+        field = {"in": field} if level % 2 else [field]
+    return json.dumps({"AccessToken": {"key": token(1, SECRET) | {"field": field}}}).encode()
+
+
+def at_depth(depth: int, work: Callable[[], object]) -> object:
+    return at_depth(depth - 1, work) if depth else work()
+
+
+@pytest.mark.parametrize("levels", [0, 10, 60])
+def test_a_healthy_cache_is_kept_however_little_is_left_of_the_stack(
+    location: Path, levels: int, no_patience: None
+) -> None:
+    content = nested(levels)
+    location.write_bytes(content)
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    outcomes = set()
+    for depth in range(room - levels - 60, room, 1):
+        cache = quarantining(location)
+        try:
+            at_depth(depth, lambda cache=cache: cache.search(ACCESS_TOKEN))  # type: ignore[misc]
+            outcomes.add("fine")
+        except RecursionError:
+            outcomes.add("too deep")
+        assert location.read_bytes() == content
+    assert outcomes == {"fine", "too deep"}
+    assert evidence(location) == []
+
+
+def test_a_healthy_cache_that_this_python_cannot_parse_is_kept(
+    location: Path, no_patience: None
+) -> None:
+    content = nested(400).replace(b'"x"', b'"]}\\"[{"')  # brackets in a string do not count
+    location.write_bytes(content)
+    output = python(
+        """
+        import sys
+        from msal_extensions import FilePersistence, PersistedTokenCache
+        cache = PersistedTokenCache(FilePersistence(sys.argv[1]), on_unreadable="quarantine")
+        sys.setrecursionlimit(300)
+        try:
+            print(len(list(cache.search("AccessToken"))))
+        except RecursionError as error:
+            print(1)
+        """,
+        str(location),
+    )
+    assert output.stdout == "1\n"
+    assert location.read_bytes() == content
     assert evidence(location) == []
 
 

@@ -1,0 +1,235 @@
+"""Each error is of the class that callers of 1.3.1 catch, and its words are true."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import msal_extensions
+from msal_extensions import (
+    CrossPlatLock,
+    FilePersistence,
+    LockFileDenied,
+    LockFileError,
+    PersistenceError,
+    _native,
+    errors,
+)
+from tests.support.processes import python
+from tests.support.reference import reference_python
+
+lib: Any = vars(_native)["lib"]
+NAMES = (
+    "NOT_FOUND",
+    "TIMEOUT",
+    "UNAVAILABLE",
+    "DENIED",
+    "CORRUPT",
+    "INVALID",
+    "OS_ERROR",
+    "INTERRUPTED",
+    "NOT_TRUSTED",
+    "TORN",
+)
+STATUSES = {name: getattr(lib, f"MSALEX_{name}") for name in NAMES}
+STATUSES["of a later release"] = 99
+
+CALLS: dict[str, Callable[[str], object]] = {
+    "stat": _native.file_stat,
+    "read": _native.file_read,
+    "replace": lambda path: _native.file_replace(path, b"content"),
+    "create": lambda path: _native.file_create(path, b"content"),
+    "touch": _native.file_touch,
+    "delete": _native.file_delete,
+}
+
+
+class Answers:
+    """The C library, except that some of its functions answer what a test wants."""
+
+    def __init__(self, status: int | list[int], code: int, *names: str) -> None:
+        self.statuses = status if isinstance(status, list) else [status]
+        self.code, self.names = code, names
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return self._answer if name in self.names else getattr(lib, name)
+
+    def _answer(self, *arguments: Any) -> int:
+        status = self.statuses[min(self.calls, len(self.statuses) - 1)]
+        self.calls += 1
+        arguments[-1].code = self.code if status else 0
+        arguments[-1].message = b"the words of the system" if status else b""
+        return status
+
+
+def error_of(call: str, status: int | list[int], code: int) -> PersistenceError:
+    answers = Answers(status, code, f"msalex_file_{call}")
+    with mock.patch.object(_native, "lib", answers), pytest.raises(PersistenceError) as caught:
+        CALLS[call]("where")
+    assert caught.value.location == "where"
+    return caught.value
+
+
+def lock_error_of(status: int, code: int) -> LockFileError:
+    with (
+        mock.patch.object(_native, "_lock_acquire", Answers(status, code)._answer),
+        pytest.raises(LockFileError) as caught,
+    ):
+        CrossPlatLock("where").acquire(0)
+    return caught.value
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("status", STATUSES.values(), ids=STATUSES.keys())
+def test_whatever_the_library_answers_is_a_typed_error(call: str, status: int) -> None:
+    for code in (0, errno.EINTR, errno.EIO, 12345):
+        error = error_of(call, status, code)
+        assert "the words of the system" in str(error)
+        if not isinstance(error, msal_extensions.PersistenceNotFound):
+            assert error.errno == (code or None)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupted_call_is_made_again(call: str) -> None:
+    answers = Answers([lib.MSALEX_INTERRUPTED] * 3 + [lib.MSALEX_OK], errno.EINTR)
+    answers.names = (f"msalex_file_{call}",)
+    with mock.patch.object(_native, "lib", answers):
+        CALLS[call]("where")
+    assert answers.calls == 4
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_is_always_interrupted_ends_as_an_interrupted_error(call: str) -> None:
+    error = error_of(call, lib.MSALEX_INTERRUPTED, errno.EINTR)
+    assert isinstance(error, InterruptedError)
+    assert error.errno == errno.EINTR
+
+
+@pytest.mark.parametrize("call", ["read", "replace", "create", "touch", "delete"])
+def test_another_users_link_or_file_is_a_permission_error_of_its_own(call: str) -> None:
+    error = error_of(call, lib.MSALEX_NOT_TRUSTED, errno.EACCES)
+    assert isinstance(error, errors.PersistenceNotTrusted)
+    assert isinstance(error, PermissionError)
+    assert "neither followed nor used" in str(error)
+    lock = lock_error_of(lib.MSALEX_NOT_TRUSTED, errno.EACCES)
+    assert isinstance(lock, LockFileDenied)
+    assert "neither followed nor used" in str(lock)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
+def test_an_error_says_truly_whether_the_old_content_is_there(code: int) -> None:
+    kept = error_of("replace", lib.MSALEX_OS_ERROR, code)
+    assert ("still there" in str(kept)) == (os.name != "nt")
+    torn = error_of("replace", lib.MSALEX_TORN, code)
+    assert isinstance(torn, errors.PersistenceTorn)
+    assert isinstance(torn, msal_extensions.PersistenceDamaged)
+    assert torn.errno == code
+    assert "is damaged now" in str(torn)
+    assert "still there" not in str(torn)
+    for call in ("create", "touch", "read"):
+        assert "still there" not in str(error_of(call, lib.MSALEX_OS_ERROR, code))
+    assert "still there" not in str(lock_error_of(lib.MSALEX_OS_ERROR, code))
+
+
+def test_a_file_that_no_token_cache_can_be_is_a_typed_error() -> None:
+    error = error_of("read", lib.MSALEX_INVALID, errno.EFBIG)
+    assert isinstance(error, errors.PersistenceTooLarge)
+    assert not isinstance(error, ValueError)  # quarantine would copy it
+    assert "No token cache is that large" in str(error)
+
+
+def test_the_library_refuses_to_read_what_is_larger_than_any_token_cache(tmp_path: Path) -> None:
+    location = tmp_path / "large"
+    with location.open("wb") as file:
+        file.truncate(lib.MSALEX_FILE_SIZE_MAX + 1)  # a hole: it takes no room
+    with pytest.raises(errors.PersistenceTooLarge) as caught:
+        FilePersistence(location).load()
+    assert caught.value.errno == errno.EFBIG
+
+
+SITUATIONS = """
+import os, shutil, sys
+from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
+os.chdir(sys.argv[1])
+KNOWN = (FileNotFoundError, NotADirectoryError, FileExistsError, IsADirectoryError)
+def attempt(name, work):
+    try:
+        work()
+    except Exception as error:
+        kinds = [kind.__name__ for kind in KNOWN if isinstance(error, kind)]
+        print(name, error.errno if isinstance(error, OSError) else "no OSError", *kinds)
+    else:
+        print(name, "fine")
+def change(cache):
+    cache.modify("RefreshToken", {"home_account_id": "a", "environment": "e", "client_id": "c"},
+                 {"secret": "s"})
+open("file", "w").close()
+attempt("constructor, a file is the directory", lambda: FilePersistence("file/cache"))
+attempt("constructor, a file is above it", lambda: FilePersistence("file/x/cache"))
+attempt("cache, a file is the lock's directory",
+        lambda: PersistedTokenCache(FilePersistence("a"), "file/lock"))
+attempt("cache, a file is above that",
+        lambda: PersistedTokenCache(FilePersistence("a"), "file/x/lock"))
+gone = FilePersistence("gone/cache")
+cache = PersistedTokenCache(FilePersistence("gone/cache"))
+elsewhere = PersistedTokenCache(FilePersistence("gone/cache"), "lock")
+shutil.rmtree("gone")
+attempt("no directory, save", lambda: gone.save("x"))
+attempt("no directory, touch", gone.touch)
+attempt("no directory, load", gone.load)
+attempt("no directory, time", gone.time_last_modified)
+attempt("no directory, change, lock elsewhere", lambda: change(elsewhere))
+attempt("no directory, search", lambda: list(cache.search("RefreshToken")))
+if sys.argv[2] == "locks":
+    attempt("no directory, change", lambda: change(cache))
+    attempt("no directory, lock", CrossPlatLock("gone/lock").__enter__)
+    attempt("a file is the directory, lock", CrossPlatLock("file/lock").__enter__)
+open("gone", "w").close()
+attempt("a file is the directory, save", lambda: gone.save("x"))
+attempt("a file is the directory, touch", gone.touch)
+attempt("a file is the directory, load", gone.load)
+os.mkdir("directory")
+attempt("a directory, save", lambda: FilePersistence("directory").save("x"))
+attempt("a directory, load", FilePersistence("directory").load)
+"""
+
+
+@pytest.mark.parametrize("part", ["files", "locks"])
+def test_what_open_raised_in_1_3_1_is_raised_as_that_class_too(tmp_path: Path, part: str) -> None:
+    """Of locks with portalocker, without which 1.3.1 says only that it had no lock."""
+    command, environment = reference_python(portalocker=part == "locks")
+    outputs = []
+    for name, how in (
+        ("ours", {}),
+        ("theirs", {"command": command, "environment": environment}),
+    ):
+        (tmp_path / name).mkdir()
+        done = python(SITUATIONS, str(tmp_path / name), part, **how)  # type: ignore[arg-type]
+        outputs.append(done.stdout.splitlines())
+    assert outputs[0] == outputs[1]
+
+
+def test_every_class_is_exported_and_survives_pickling() -> None:
+    for name, kind in vars(errors).items():
+        if not name.startswith(("Persistence", "LockFile")):
+            continue
+        assert getattr(msal_extensions, name) is kind
+        assert name in msal_extensions.__all__
+        copy = pickle.loads(pickle.dumps(kind(errno.EIO, "words", "where")))
+        assert type(copy) is kind
+        assert (copy.strerror, copy.filename) == ("words", "where")
+
+
+def test_the_second_base_is_what_open_raises_for_that_errno() -> None:
+    for code, kinds in errors.BY_ERRNO.items():
+        natural = type(OSError(code, "words"))
+        for kind in kinds:
+            assert issubclass(kind, natural), (errno.errorcode[code], kind)
