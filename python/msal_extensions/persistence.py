@@ -37,11 +37,6 @@ Stamp = _native.Stamp | float
 _NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
 
-#: The owner only.  Not on Windows: there Python, since 3.12.4, makes of 0700 an access list that
-#: keeps out what the directory above would hand down.
-_DIRECTORY_MODE = 0o777 if os.name == "nt" else 0o700
-
-
 def _mkdir_p(path: str) -> None:
     """Creates a directory and its parents, for the owner only where it does not exist yet."""
     if not path or os.path.isdir(path):
@@ -51,10 +46,13 @@ def _mkdir_p(path: str) -> None:
         if parent == missing[-1]:  # Windows: a drive, or the share of a server
             raise FileNotFoundError(errno.ENOENT, "There is no such drive or share", parent)
         missing.append(parent)
-    # Not makedirs(mode=0o700): since Python 3.7 that leaves the parents to the umask.
+    # Not on Windows: of 0700 Python, since 3.12.4, makes an access list in the place of the one
+    # that the directory above hands down.  And not makedirs(mode=0o700): since Python 3.7 that
+    # leaves the parents to the umask.
+    mode = 0o777 if os.name == "nt" else 0o700
     for directory in reversed(missing):
         try:
-            os.mkdir(directory, _DIRECTORY_MODE)
+            os.mkdir(directory, mode)
         except FileExistsError:  # another process was faster; or a link that leads nowhere
             if directory == path and not os.path.isdir(path):
                 raise
@@ -360,8 +358,9 @@ class FilePersistenceWithDataProtection(FilePersistence):
     ) -> None:
         from .windows import WindowsDataProtectionAgent
 
+        path = _location(location)
         self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, scope=scope)
-        super().__init__(location)
+        super().__init__(path)
 
     def save(self, content: str) -> None:
         secret, content = content, ""
