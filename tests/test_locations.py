@@ -7,6 +7,7 @@ import ntpath
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -24,7 +25,7 @@ from msal_extensions import (
     libsecret,
     persistence,
 )
-from tests.support.capability import FILE_MODES, needs, requires
+from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import crowd, python
 
 STORES = [
@@ -125,24 +126,9 @@ def test_a_drive_that_is_not_there_is_an_error_and_no_endless_recursion(director
         pytest.raises(FileNotFoundError) as caught,
     ):
         persistence._mkdir_p(directory)
-    assert caught.value.errno == errno.ENOENT
-    with (
-        mock.patch.object(persistence, "_mkdir_p", side_effect=caught.value),
-        pytest.raises(PersistenceError) as told,
-    ):
-        FilePersistence("cache")
-    assert isinstance(told.value, errors.PersistenceDirectoryNotFound)
-    assert "no such drive or share" in str(told.value)
-    assert "Choose a location" in str(told.value)
-
-
-@pytest.mark.parametrize(("system", "mode"), [("nt", 0o777), ("posix", 0o700)])
-def test_only_on_windows_the_directory_above_decides_who_may_use_a_new_one(
-    system: str, mode: int
-) -> None:
-    with mock.patch.object(os, "name", system), mock.patch.object(os, "mkdir") as mkdir:
-        persistence._mkdir_p("not-there")
-    assert mkdir.mock_calls == [mock.call("not-there", mode)]
+    assert isinstance(caught.value, errors.PersistenceDirectoryNotFound)
+    assert "no such drive or share" in str(caught.value)
+    assert "Choose a location" in str(caught.value)
 
 
 def test_directories_are_made_however_many(here: Path) -> None:
@@ -176,19 +162,38 @@ def test_processes_that_make_the_same_directories_all_get_them(tmp_path: Path) -
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_directory_that_may_not_be_made_is_denied(code: int, here: Path) -> None:
     """As a save on a read-only file system is."""
-    denied = OSError(code, os.strerror(code), "new")
+    library = vars(_native)["lib"]
+
+    def deny(_: bytes, error: Any) -> int:
+        error.code = code
+        return int(library.MSALEX_DENIED)
+
+    denying = mock.Mock(wraps=library, msalex_directory_make=deny)
+    for name in ("MSALEX_OK", "MSALEX_INTERRUPTED", "MSALEX_NOT_FOUND"):
+        setattr(denying, name, getattr(library, name))
+    stored = FilePersistence("cache")
     for build in (
         lambda: FilePersistence("new/cache"),
-        lambda: PersistedTokenCache(FilePersistence("cache"), "new/lock"),
+        lambda: PersistedTokenCache(stored, "new/lock"),
     ):
-        with (
-            mock.patch.object(os, "mkdir", side_effect=denied),
-            pytest.raises(PersistenceDenied) as caught,
-        ):
+        with mock.patch.object(_native, "lib", denying), pytest.raises(PersistenceDenied) as caught:
             build()
         assert isinstance(caught.value, PermissionError)
         assert caught.value.errno == code
         assert "may write to" in str(caught.value)
+
+
+@requires(SYMBOLIC_LINKS)
+def test_a_path_through_what_is_made_on_the_way_and_through_links_is_made(here: Path) -> None:
+    (here / "real").mkdir()
+    (here / "link").symlink_to("real")
+    for directory in ("new/../other/./x", "link/a/b", str(here / "new" / "..") + "//y/"):
+        persistence._mkdir_p(directory)
+        assert os.path.isdir(directory)
+    (here / "nowhere").symlink_to("missing")
+    with pytest.raises(PersistenceError) as caught:
+        persistence._mkdir_p("nowhere")
+    assert isinstance(caught.value, FileExistsError)
 
 
 # ---- objects that were not made by our constructor ----

@@ -107,6 +107,17 @@ _SAVE_REMEDIES = {
     errno.EFBIG: "This process may not write such a large file (`ulimit -f`)." + _KEPT,
     errno.EIO: "See whether that disk is healthy." + _KEPT,
 }
+_DIRECTORY_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "Choose a location in a directory that you may write to.",
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOENT, errno.ENOTDIR),
+        "Choose a location in a directory that exists or can be made.",
+    ),
+    errno.ENAMETOOLONG: "Choose a location with a shorter path.",
+}
 _LIBSECRET_REMEDIES = {
     lib.MSALEX_UNAVAILABLE: "Install and start a Secret Service (gnome-keyring or KWallet) in"
     " a desktop session, or choose another persistence.",
@@ -294,6 +305,15 @@ def file_delete(location: str) -> None:
 def file_sweep(location: str) -> None:
     """Removes what dead writers left; that it cannot is no reason to fail."""
     _again(lib.msalex_file_sweep, _path(location), ffi.new("msalex_error *"))
+
+
+def directory_make(location: str) -> None:
+    """Makes one directory, in one that exists; on POSIX for its owner only."""
+    error = ffi.new("msalex_error *")
+    status = _again(lib.msalex_directory_make, _path(location), error)
+    if status == lib.MSALEX_NOT_FOUND:
+        status = lib.MSALEX_OS_ERROR
+    _check_file(status, error, location, _DIRECTORY_REMEDIES)
 
 
 # ---- the lock ----

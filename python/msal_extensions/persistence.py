@@ -19,13 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _native
-from .errors import (
-    BY_ERRNO,
-    PersistenceDamaged,
-    PersistenceDenied,
-    PersistenceDirectoryNotFound,
-    PersistenceFileExists,
-)
+from .errors import PersistenceDamaged, PersistenceDirectoryNotFound, PersistenceFileExists
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
@@ -38,22 +32,24 @@ _NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a sa
 
 
 def _mkdir_p(path: str) -> None:
-    """Creates a directory and its parents, for the owner only where it does not exist yet."""
+    """Creates a directory and its parents, for the owner only where it does not exist yet.
+
+    :raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like.
+    """
     if not path or os.path.isdir(path):
         return
     missing = [path]
     while (parent := os.path.dirname(missing[-1])) and not os.path.exists(parent):
         if parent == missing[-1]:  # Windows: a drive, or the share of a server
-            raise FileNotFoundError(errno.ENOENT, "There is no such drive or share", parent)
+            words = "There is no such drive or share. Choose a location on one that is there."
+            raise PersistenceDirectoryNotFound(errno.ENOENT, words, parent)
         missing.append(parent)
-    # Not on Windows: of 0700 Python, since 3.12.4, makes an access list in the place of the one
-    # that the directory above hands down.  And not makedirs(mode=0o700): since Python 3.7 that
-    # leaves the parents to the umask.
-    mode = 0o777 if os.name == "nt" else 0o700
     for directory in reversed(missing):
+        if os.path.isdir(directory):  # "new/..", once "new" is there
+            continue
         try:
-            os.mkdir(directory, mode)
-        except FileExistsError:  # another process was faster; or a link that leads nowhere
+            _native.directory_make(directory)
+        except PersistenceFileExists:  # another process was faster; or a link that leads nowhere
             if directory == path and not os.path.isdir(path):
                 raise
 
@@ -89,18 +85,6 @@ def _expand(path: str) -> str:
             words += f" ./{expanded} if a file of that name is meant."
         raise PersistenceDirectoryNotFound(errno.ENOENT, words, path)
     return expanded
-
-
-def _make_directory_of(path: str) -> None:
-    """:raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like."""
-    try:
-        _mkdir_p(os.path.dirname(path))
-    except OSError as error:
-        kind = BY_ERRNO.get(error.errno or 0, (PersistenceError,))[0]
-        remedy = "Choose a location in a directory that exists or can be made."
-        if kind is PersistenceDenied:
-            remedy = "Choose a location in a directory that you may write to."
-        raise kind(error.errno, f"{error.strerror}. {remedy}", error.filename) from None
 
 
 # Locals that hold what is stored are named `secret` wherever an error can pass: tools that print
@@ -255,7 +239,7 @@ class FilePersistence(BasePersistence):
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         self._location = _expand(_location(location))
-        _make_directory_of(self._location)
+        _mkdir_p(os.path.dirname(self._location))
 
     def save(self, content: str) -> None:
         secret, content = content, ""

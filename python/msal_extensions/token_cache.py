@@ -27,7 +27,7 @@ from ._snapshot import Snapshot
 from .changes import CacheChanges
 from .errors import LockError, LockLost, LockOrderError, PersistenceDamaged, PersistenceNotFound
 from .lock import DEFAULT_TIMEOUT, CrossPlatLock, held_by_this_thread
-from .persistence import BasePersistence, Stamp, _encode, _expand, _make_directory_of
+from .persistence import BasePersistence, Stamp, _encode, _expand, _mkdir_p
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
 
@@ -72,7 +72,7 @@ class PersistedTokenCache(ReloadingCache):
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
-        _make_directory_of(self._lock_location)
+        _mkdir_p(os.path.dirname(self._lock_location))
         self.is_encrypted = persistence.is_encrypted
         self._serializer = Serializer()
         self._transaction_mutex = threading.RLock()
