@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msal
 import pytest
 
 import msal_extensions
@@ -139,7 +140,6 @@ def test_a_removed_token_is_in_no_cache_object_that_noticed(
 
 
 def test_msals_sign_out_leaves_no_copy(tmp_path: Path) -> None:
-    msal = pytest.importorskip("msal")
     ours, theirs = caches(tmp_path / "cache", 2)
     event = sign_in(1)
     event["response"]["refresh_token"] = CANARY

@@ -141,7 +141,10 @@ class BasePersistence(ABC):
 
     @abstractmethod
     def save(self, content: str) -> None:
-        """Stores the text, replacing what was stored before; takes no lock."""
+        """Stores the text, replacing what was stored before; takes no lock.
+
+        :raises PersistenceError: when it could not be stored, or others not be told of it.
+        """
         raise NotImplementedError
 
     @abstractmethod
@@ -149,6 +152,7 @@ class BasePersistence(ABC):
         """The text that was stored last.
 
         :raises PersistenceNotFound: when there is none.
+        :raises PersistenceError: when it cannot be read.
         """
         raise NotImplementedError
 
@@ -166,7 +170,10 @@ class BasePersistence(ABC):
         raise NotImplementedError
 
     def delete(self) -> None:
-        """Removes what is stored; that there is nothing is fine."""
+        """Removes what is stored; that there is nothing is fine.
+
+        :raises PersistenceError: when it cannot be removed.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot delete")
 
     def verify(self) -> None:
@@ -255,7 +262,10 @@ class FilePersistence(BasePersistence):
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
     def touch(self) -> None:
-        """Sets the time of the last modification to now, without content."""
+        """Sets the time of the last modification to now; makes an empty file when there is none.
+
+        :raises PersistenceError: when it cannot.
+        """
         _native.file_touch(self._location)
 
     def get_location(self) -> str:
@@ -409,8 +419,9 @@ class _SignalFilePersistence(BasePersistence):
         else:
             ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
             direct = os.path.realpath(location) == os.path.abspath(location)
-            plain = stat.S_ISREG(found.st_mode) and os.access(location, os.W_OK)
-            if not (ours and direct and plain):
+            effective = os.access in os.supports_effective_ids
+            writable = os.access(location, os.W_OK, effective_ids=effective)
+            if not (ours and direct and writable and stat.S_ISREG(found.st_mode)):
                 self._file_persistence.touch()
 
 
