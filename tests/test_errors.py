@@ -7,7 +7,6 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -22,10 +21,10 @@ from msal_extensions import (
     _native,
     errors,
 )
+from tests.support.library import WORDS, Answers, lib, library_that_answers
 from tests.support.processes import python
 from tests.support.reference import reference_python
 
-lib: Any = vars(_native)["lib"]
 NAMES = (
     "NOT_FOUND",
     "TIMEOUT",
@@ -52,28 +51,11 @@ CALLS: dict[str, Callable[[str], object]] = {
 }
 
 
-class Answers:
-    """The C library, except that some of its functions answer what a test wants."""
-
-    def __init__(self, status: int | list[int], code: int, *names: str) -> None:
-        self.statuses = status if isinstance(status, list) else [status]
-        self.code, self.names = code, names
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return self._answer if name in self.names else getattr(lib, name)
-
-    def _answer(self, *arguments: Any) -> int:
-        status = self.statuses[min(self.calls, len(self.statuses) - 1)]
-        self.calls += 1
-        arguments[-1].code = self.code if status else 0
-        arguments[-1].message = b"the words of the system" if status else b""
-        return status
-
-
 def error_of(call: str, status: int | list[int], code: int) -> PersistenceError:
-    answers = Answers(status, code, f"msalex_{call}")
-    with mock.patch.object(_native, "lib", answers), pytest.raises(PersistenceError) as caught:
+    with (
+        library_that_answers(status, code, f"msalex_{call}"),
+        pytest.raises(PersistenceError) as caught,
+    ):
         CALLS[call]("where")
     assert caught.value.location == "where"
     return caught.value
@@ -81,7 +63,7 @@ def error_of(call: str, status: int | list[int], code: int) -> PersistenceError:
 
 def lock_error_of(status: int, code: int) -> LockFileError:
     with (
-        mock.patch.object(_native, "_lock_acquire", Answers(status, code)._answer),
+        mock.patch.object(_native, "_lock_acquire", Answers([status], code, ()).answer),
         pytest.raises(LockFileError) as caught,
     ):
         CrossPlatLock("where").acquire(0)
@@ -93,16 +75,15 @@ def lock_error_of(status: int, code: int) -> LockFileError:
 def test_whatever_the_library_answers_is_a_typed_error(call: str, status: int) -> None:
     for code in (0, errno.EINTR, errno.EIO, 12345):
         error = error_of(call, status, code)
-        assert "the words of the system" in str(error)
+        assert WORDS in str(error)
         if not isinstance(error, msal_extensions.PersistenceNotFound):
             assert error.errno == code or code == 0
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_interrupted_call_is_made_again(call: str) -> None:
-    answers = Answers([lib.MSALEX_INTERRUPTED] * 3 + [lib.MSALEX_OK], errno.EINTR)
-    answers.names = (f"msalex_{call}",)
-    with mock.patch.object(_native, "lib", answers):
+    statuses = [lib.MSALEX_INTERRUPTED] * 3 + [lib.MSALEX_OK]
+    with library_that_answers(statuses, errno.EINTR, f"msalex_{call}") as answers:
         CALLS[call]("where")
     assert answers.calls == 4
 
@@ -121,10 +102,10 @@ def test_another_users_link_or_file_is_a_permission_error_of_its_own(call: str) 
     error = error_of(call, lib.MSALEX_NOT_TRUSTED, errno.EACCES)
     assert isinstance(error, errors.PersistenceNotTrusted)
     assert isinstance(error, PermissionError)
-    assert "neither followed nor used" in str(error)
+    assert "that only you may write to" in str(error)
     lock = lock_error_of(lib.MSALEX_NOT_TRUSTED, errno.EACCES)
     assert isinstance(lock, LockFileDenied)
-    assert "neither followed nor used" in str(lock)
+    assert "that only you may write to" in str(lock)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])

@@ -7,7 +7,6 @@ import ntpath
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -26,6 +25,7 @@ from msal_extensions import (
     persistence,
 )
 from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
+from tests.support.library import lib, library_that_answers
 from tests.support.processes import crowd, python
 
 STORES = [
@@ -162,21 +162,15 @@ def test_processes_that_make_the_same_directories_all_get_them(tmp_path: Path) -
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_directory_that_may_not_be_made_is_denied(code: int, here: Path) -> None:
     """As a save on a read-only file system is."""
-    library = vars(_native)["lib"]
-
-    def deny(_: bytes, error: Any) -> int:
-        error.code = code
-        return int(library.MSALEX_DENIED)
-
-    denying = mock.Mock(wraps=library, msalex_directory_make=deny)
-    for name in ("MSALEX_OK", "MSALEX_INTERRUPTED", "MSALEX_NOT_FOUND"):
-        setattr(denying, name, getattr(library, name))
     stored = FilePersistence("cache")
     for build in (
         lambda: FilePersistence("new/cache"),
         lambda: PersistedTokenCache(stored, "new/lock"),
     ):
-        with mock.patch.object(_native, "lib", denying), pytest.raises(PersistenceDenied) as caught:
+        with (
+            library_that_answers(lib.MSALEX_DENIED, code, "msalex_directory_make"),
+            pytest.raises(PersistenceDenied) as caught,
+        ):
             build()
         assert isinstance(caught.value, PermissionError)
         assert caught.value.errno == code

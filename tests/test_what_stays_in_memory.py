@@ -28,6 +28,7 @@ from msal_extensions import (
 )
 from msal_extensions._damage import parse_strictly
 from msal_extensions._serializer import Serializer
+from tests.support.library import lib, library_that_answers
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
 #: In no name of a file, test or field.
@@ -318,7 +319,8 @@ def no_directory(location: Path) -> None:
 
 
 def keyring(_: Path) -> object:
-    return libsecret.LibSecretAgent("schema", {"a": "b"}, timeout=5).save(CANARY)
+    with library_that_answers(lib.MSALEX_DENIED, 0, "msalex_libsecret_start"):
+        return libsecret.LibSecretAgent("schema", {"a": "b"}, timeout=5).save(CANARY)
 
 
 FAILURES: dict[str, Callable[[Path], object]] = {
@@ -342,7 +344,7 @@ FAILURES: dict[str, Callable[[Path], object]] = {
     "a purge": purging,
     "DPAPI protects": dpapi("protect", CANARY),
     "DPAPI unprotects plain text": dpapi("unprotect", WHOLE.encode()),
-    "a keyring that is not there": keyring,
+    "a locked keyring": keyring,
 }
 
 

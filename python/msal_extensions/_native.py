@@ -93,8 +93,8 @@ _FILE_REMEDIES = {
 }
 #: Where the status tells more than the errno.
 _STATUS_REMEDIES = {
-    lib.MSALEX_NOT_TRUSTED: "It was neither followed nor used. Remove it, or choose a location in"
-    " a directory that only you may write to.",
+    lib.MSALEX_NOT_TRUSTED: "Remove it, or choose a location in a directory that only you may"
+    " write to.",
     lib.MSALEX_TORN: "What was stored before is damaged now. Mend the cause, then save again; or"
     " delete the file, and sign in again.",
 }
