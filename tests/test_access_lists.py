@@ -71,7 +71,7 @@ def set_list(path: Path, entries: str, *options: str) -> None:
 
 
 def list_of(path: Path) -> list[str]:
-    command = ["getfacl", "--omit-header", "--numeric", "--absolute-names", path]
+    command = ["getfacl", "--omit-header", "--numeric", "--absolute-names", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.split("\n")
 

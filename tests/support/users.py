@@ -179,6 +179,8 @@ def as_user(user: int, work: Callable[[], T], groups: Sequence[int] = ()) -> T:
         finally:
             os._exit(0)
     os.close(writable)
+    done: bool
+    result: Any
     try:
         with os.fdopen(readable, "rb") as answer:
             ended = select.select([answer], [], [], PATIENCE)[0]
@@ -188,7 +190,8 @@ def as_user(user: int, work: Callable[[], T], groups: Sequence[int] = ()) -> T:
         os.waitpid(pid, 0)
     if not done:
         raise result
-    return result  # type: ignore[no-any-return]
+    returned: T = result
+    return returned
 
 
 def _outcome(user: int, work: Callable[[], Any], groups: Sequence[int]) -> bytes:
