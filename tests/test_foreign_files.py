@@ -164,8 +164,13 @@ def test_a_save_leaves_the_file_with_the_right_owner_group_and_mode(shared: Path
     assert os.listdir(location.parent) == ["cache.bin"]
 
 
-#: Where the lock file can be made.
-LOCKABLE = {name: row for name, row in SAVED.items() if (row.us, row.directory) != (US, THEIRS)}
+#: Where we may make a lock file, and read what is there.
+LOCKABLE = {
+    name: row
+    for name, row in SAVED.items()
+    if (row.us, row.directory) != (US, THEIRS)
+    and (row.us, row.file) != (US, Rights(THEM, THEM, 0o622))
+}
 
 
 @pytest.mark.parametrize("row", LOCKABLE.values(), ids=LOCKABLE.keys())

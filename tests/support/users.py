@@ -13,6 +13,7 @@ temporary directories are root's alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -55,7 +56,9 @@ def _is_reachable(path: Path) -> bool:
     return all(part.stat().st_mode & 0o001 for part in (path, *path.resolve().parents))
 
 
-def _new_directory(parent: str) -> Iterator[Path]:
+@contextlib.contextmanager
+def new_directory(parent: str) -> Iterator[Path]:
+    """A directory of root's that all users can go through, for a while."""
     needs(None if hasattr(os, "geteuid") and os.geteuid() == 0 else "only root can become others")
     needs(None if _is_reachable(Path(parent)) else f"other users cannot reach {parent}")
     made = Path(tempfile.mkdtemp(prefix="msalex-users-", dir=parent))
@@ -69,19 +72,23 @@ def _new_directory(parent: str) -> Iterator[Path]:
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A directory of root's that all users can go through."""
-    yield from _new_directory(tempfile.gettempdir())
+    with new_directory(tempfile.gettempdir()) as made:
+        yield made
 
 
 @pytest.fixture
 def firm() -> Iterator[Path]:
     """The same, and nobody but root can change a name on the way to it."""
-    yield from _new_directory("/run")
+    with new_directory("/run") as made:
+        yield made
 
 
 @pytest.fixture
 def fast() -> Iterator[Path]:
     """The same in memory, where thousands of saves take seconds."""
-    yield from _new_directory("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
+    parent = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+    with new_directory(parent) as made:
+        yield made
 
 
 def directory(path: Path, owner: int, mode: int, group: int | None = None) -> Path:
