@@ -28,6 +28,7 @@ from tests.support.users import (
     GROUP,
     ROOT,
     THEM,
+    THIRD,
     US,
     Reference,
     as_user,
@@ -92,6 +93,9 @@ SAVED: dict[str, Row] = {
     ),
     "root, an app's file in a volume of root's": Row(
         ROOT, shared_by_group(0o770), Rights(APP, APP, 0o600), Rights(APP, APP, 0o600)
+    ),
+    "root, a third person's file where others cannot write": Row(
+        ROOT, THEIRS, Rights(THIRD, THIRD, 0o600), Rights(THIRD, THIRD, 0o600)
     ),
     **{
         f"{planted:04o} planted in an open directory, {who}": Row(

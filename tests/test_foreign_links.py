@@ -192,6 +192,12 @@ def to_our_file_from_a_sticky_directory(top: Path, us: int) -> Way:
     return Way(link(sticky / "cache.bin", target, THEM), target)
 
 
+def to_our_file_from_their_own_sticky_directory(top: Path, us: int) -> Way:
+    sticky = directory(top / "theirs", THEM, 0o1777)
+    target = precious(top, us)
+    return Way(link(sticky / "cache.bin", target, THEM), target)
+
+
 def to_their_file_from_a_sticky_directory(top: Path, us: int) -> Way:
     sticky = directory(top / "tmp", ROOT, 0o1777)
     theirs = directory(top / "theirs", THEM, 0o755)
@@ -226,6 +232,7 @@ REFUSED: list[Layout] = [
     to_a_new_file_in_our_directory,
     to_nothing_in_our_directory,
     to_our_file_from_a_sticky_directory,
+    to_our_file_from_their_own_sticky_directory,
     to_their_file_from_a_sticky_directory,
     to_our_file_from_an_open_directory,
     to_a_third_ones_file,
@@ -321,6 +328,22 @@ def test_a_link_whose_owner_gains_nothing_is_followed_and_stays(
     after = tree(shared)
     assert {name: after[name] for name in links} == links
     assert after.keys() == names
+
+
+@anybody
+@followed
+def test_what_was_saved_through_a_link_is_loaded_and_saved_again(
+    shared: Path, layout: Layout, us: int
+) -> None:
+    """Whoever owns the file after the first save."""
+    way = layout(shared, us)
+
+    def save_twice() -> str:
+        FilePersistence(way.location).save("first")
+        FilePersistence(way.location).save("second")
+        return FilePersistence(way.location).load()
+
+    assert as_user(us, save_twice) == "second"
 
 
 @anybody

@@ -1,0 +1,234 @@
+"""What others do between two steps of a save: nothing that was saved is lost by it.
+
+A writer stands still at one system call (tests/fakes/pause.c).  Meanwhile somebody deletes its
+lock file, or moves its directory away, and another program saves.  MSALEX_ROBBED_SAVES is how
+often each is done (default 20).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msal_extensions import FilePersistence, PersistedTokenCache
+from tests.support.capability import needs
+from tests.support.processes import PATIENCE
+
+pytest.importorskip("fcntl")
+
+TIMES = int(os.environ.get("MSALEX_ROBBED_SAVES", "20"))
+PROGRAM = Path(__file__).parent / "fakes" / "pause.c"
+#: A save that the other one waits for, and how long it would: csrc/file_posix.c, TURN_TRIES.
+DELAY_MS, TURN_MS = 15, 50
+
+CHANGE = """
+def change(location, name):
+    entry = {"home_account_id": name, "environment": "login.example", "client_id": "client"}
+    cache = PersistedTokenCache(FilePersistence(location))
+    cache.modify(cache.CredentialType.REFRESH_TOKEN, entry, entry)
+"""
+WRITER = f"""
+import os, sys
+from msal_extensions import FilePersistence, PersistedTokenCache
+{CHANGE}
+for line in sys.stdin:
+    directory, location, name, call = line.split()
+    os.chdir(directory)
+    os.environ["PAUSE"] = call
+    if name == "-":
+        FilePersistence(location).save("of the writer that stood still")
+    else:
+        change(location, name)
+    os.environ.pop("PAUSE")
+    print("saved", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def pause(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    needs(None if compiler else "cc is not installed")
+    library = tmp_path_factory.mktemp("pause") / "pause.so"
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    command = [str(compiler), *flags, "-o", str(library), str(PROGRAM), "-ldl"]
+    subprocess.run(command, check=True, timeout=120)
+    return library
+
+
+class Writer:
+    """A process that saves when it is told to, and stands still at a call."""
+
+    def __init__(self, pause: Path, delay_ms: int | None = None) -> None:
+        self._stopped, tell = os.pipe()
+        wait, self._go = os.pipe()
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": str(pause),
+            "PAUSE_TELL": str(tell),
+            "PAUSE_WAIT": str(wait),
+            **({} if delay_ms is None else {"PAUSE_MS": str(delay_ms)}),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[tell, wait],
+            text=True,
+        )
+        os.close(tell)
+        os.close(wait)
+
+    def start(self, directory: Path, location: str | Path, name: str, call: str) -> None:
+        """Returns when it stands still at the call."""
+        assert self.process.stdin is not None
+        print(directory, location, name, call, file=self.process.stdin, flush=True)
+        assert select.select([self._stopped], [], [], PATIENCE)[0], "it never came to the call"
+        assert os.read(self._stopped, 1) == b"!"
+
+    def go_on(self) -> None:
+        os.write(self._go, b"!")
+
+    def assert_saved(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "saved\n"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=PATIENCE)
+        os.close(self._stopped)
+        os.close(self._go)
+
+
+@pytest.fixture
+def writer(pause: Path) -> Iterator[Writer]:
+    running = Writer(pause)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def delayed_writer(pause: Path) -> Iterator[Writer]:
+    running = Writer(pause, DELAY_MS)
+    yield running
+    running.close()
+
+
+def change(location: Path, name: str) -> None:
+    namespace: dict[str, Any] = {
+        "FilePersistence": FilePersistence,
+        "PersistedTokenCache": PersistedTokenCache,
+    }
+    exec(CHANGE, namespace)
+    namespace["change"](location, name)
+
+
+def accounts(location: Path) -> set[str]:
+    cache = PersistedTokenCache(FilePersistence(location))
+    return {entry["home_account_id"] for entry in cache.search(cache.CredentialType.REFRESH_TOKEN)}
+
+
+@pytest.mark.parametrize("call", ["sync", "rename"])
+def test_a_directory_that_is_moved_away_and_made_anew_costs_no_change(
+    tmp_path: Path, writer: Writer, call: str
+) -> None:
+    """mv ~/.azure ~/.azure.bak; mkdir ~/.azure"""
+    lost = []
+    for number in range(TIMES):
+        home = tmp_path / str(number)
+        home.mkdir()
+        location, moved = home / "cache.bin", home.with_suffix(".bak")
+        change(location, "before")
+        writer.start(tmp_path, location, "first", call)
+        home.rename(moved)
+        home.mkdir()
+        change(location, "second")
+        writer.go_on()
+        writer.assert_saved()
+        if not {"first", "second"} <= accounts(location):
+            lost.append(number)
+        # At the rename nobody looks again whether the directory is still the same.
+        assert "before" in accounts(moved / "cache.bin")
+        assert ("first" in accounts(moved / "cache.bin")) == (call == "rename")
+        assert os.listdir(home) == ["cache.bin"]
+    print(f"{TIMES} directories moved away: {len(lost)} changes lost")
+    assert lost == []
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["", "first save"])
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
+def test_a_lock_file_that_is_deleted_during_a_slow_rename_costs_no_change(
+    tmp_path: Path, delayed_writer: Writer, kind: str, first: bool
+) -> None:
+    """The second writer waits for the first one's turn, but not for ever: what took longer than
+    that, on a busy machine, says nothing."""
+    robbed, lost, tries = 0, 0, 0
+    expected = {"first", "second"} | (set() if first else {"before"})
+    while robbed < TIMES and tries < 20 * TIMES:
+        tries += 1
+        home = tmp_path / str(tries)
+        home.mkdir()
+        location = home / "cache.bin"
+        if not first:
+            change(location, "before")
+        delayed_writer.start(
+            home, "cache.bin" if kind == "relative" else location, "first", "rename"
+        )
+        began = time.monotonic()
+        (home / "cache.bin.lockfile").unlink(missing_ok=True)
+        change(location, "second")
+        delayed_writer.assert_saved()
+        if time.monotonic() - began < TURN_MS / 1000:
+            robbed += 1
+            lost += accounts(location) != expected
+    print(f"{robbed} lock files deleted, {kind} location: {lost} changes lost")
+    assert robbed > 0
+    assert lost == 0
+
+
+@pytest.mark.parametrize("call", ["sync", "rename"])
+def test_a_writer_that_stands_still_keeps_its_temporary_file(
+    tmp_path: Path, writer: Writer, call: str
+) -> None:
+    """However old it is, whatever others save or delete there."""
+    location = tmp_path / "cache.bin"
+    FilePersistence(location).save("old")
+    writer.start(tmp_path, location, "-", call)
+    os.kill(writer.process.pid, signal.SIGSTOP)
+    [temporary] = tmp_path.glob(".msalex-*.tmp")
+    os.utime(temporary, (time.time() - 3600, time.time() - 3600))
+    for name in ("cache.bin", "other.bin"):
+        FilePersistence(tmp_path / name).save("of another program")  # sweeps
+        FilePersistence(tmp_path / name).delete()
+    assert temporary.exists()
+    os.kill(writer.process.pid, signal.SIGCONT)
+    writer.go_on()
+    writer.assert_saved()
+    assert os.listdir(tmp_path) == ["cache.bin"]
+    assert location.read_text() == "of the writer that stood still"
+
+
+@pytest.mark.parametrize("call", ["sync", "rename"])
+def test_a_delete_removes_what_a_killed_writer_left(
+    tmp_path: Path, writer: Writer, call: str
+) -> None:
+    location = tmp_path / "cache.bin"
+    FilePersistence(location).save("old")
+    writer.start(tmp_path, location, "-", call)
+    writer.process.kill()
+    writer.process.wait(PATIENCE)
+    [temporary] = tmp_path.glob(".msalex-*.tmp")
+    os.utime(temporary, (time.time() - 3, time.time() - 3))  # what 3 s would do
+    FilePersistence(location).delete()
+    assert os.listdir(tmp_path) == []
