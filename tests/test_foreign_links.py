@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -240,17 +239,17 @@ REFUSED: list[Layout] = [
 ]
 
 
-def add(location: Path) -> None:
-    lock = f"{tempfile.gettempdir()}/msalex-users-{os.getpid()}.lockfile"  # all may make it there
+def add(location: Path, lock: Path) -> None:
     cache = PersistedTokenCache(FilePersistence(location), lock)
     cache.modify(cache.CredentialType.REFRESH_TOKEN, ENTRY, ENTRY)
 
 
-OPERATIONS: dict[str, Callable[[Path], object]] = {
-    "save": lambda location: FilePersistence(location).save("tokens"),
-    "load": lambda location: FilePersistence(location).load(),
-    "touch": lambda location: FilePersistence(location).touch(),
-    "delete": lambda location: FilePersistence(location).delete(),
+#: Of a location and a lock file.
+OPERATIONS: dict[str, Callable[[Path, Path], object]] = {
+    "save": lambda location, _: FilePersistence(location).save("tokens"),
+    "load": lambda location, _: FilePersistence(location).load(),
+    "touch": lambda location, _: FilePersistence(location).touch(),
+    "delete": lambda location, _: FilePersistence(location).delete(),
     "add": add,
 }
 
@@ -271,10 +270,11 @@ def test_what_another_users_link_leads_to_is_neither_changed_nor_read(
     shared: Path, layout: Layout, us: int, operation: str
 ) -> None:
     way = layout(shared, us)
+    lock = directory(shared / "locks", us, 0o700) / "lock"
     before = tree(shared)
     error = None
     try:
-        as_user(us, lambda: OPERATIONS[operation](way.location))
+        as_user(us, lambda: OPERATIONS[operation](way.location, lock))
     except OSError as caught:
         error = caught
     assert tree(shared) == before

@@ -42,10 +42,11 @@ PROGRAM = Path(__file__).parent / "c" / "swap_attack.c"
 
 
 class Trap(NamedTuple):
-    """Where we save, the two names that the attacker exchanges, and where the link leads."""
+    """Where we save; the two names that the attacker exchanges, where the link of these leads,
+    and his file."""
 
     location: Path
-    names: tuple[Path, Path, Path]
+    names: tuple[Path, Path, Path, Path]
 
 
 def by_a_link(top: Path, home: Path, mode: int = 0o755, owner: int = THEM) -> Trap:
@@ -67,7 +68,7 @@ def by_a_path(top: Path, home: Path, name: str = "passwd") -> Trap:
     """d/passwd itself."""
     theirs = directory(top / "theirs", THEM, 0o755)
     location = file(directory(theirs / "d", THEM, 0o777) / name, "{}", THEM, 0o666)
-    return Trap(location, (theirs / "d", link(theirs / "e", home, THEM), home))
+    return Trap(location, (theirs / "d", link(theirs / "e", home, THEM), home, location))
 
 
 def by_a_new_file(top: Path, home: Path) -> Trap:
@@ -80,7 +81,7 @@ def by_a_file_that_is_a_link_now_and_then(top: Path, home: Path) -> Trap:
     theirs = directory(top / "theirs", THEM, 0o777)
     location = file(theirs / "cache.bin", "{}", THEM, 0o666)
     target = home / "passwd"
-    return Trap(location, (location, link(theirs / "other", target, THEM), target))
+    return Trap(location, (location, link(theirs / "other", target, THEM), target, location))
 
 
 def save_and_delete(persistence: FilePersistence) -> None:

