@@ -337,13 +337,24 @@ def test_what_was_saved_through_a_link_is_loaded_and_saved_again(
 ) -> None:
     """Whoever owns the file after the first save."""
     way = layout(shared, us)
+    assert as_user(us, lambda: save_twice(way.location)) == "second"
 
-    def save_twice() -> str:
-        FilePersistence(way.location).save("first")
-        FilePersistence(way.location).save("second")
-        return FilePersistence(way.location).load()
 
-    assert as_user(us, save_twice) == "second"
+@anybody
+@pytest.mark.parametrize("layout", LINKED_DIRECTORIES, ids=named)
+def test_what_was_first_saved_through_a_linked_directory_is_loaded_and_saved_again(
+    shared: Path, layout: Layout, us: int
+) -> None:
+    """Such as two times `sudo az login` where ~/.azure is a link of the user's."""
+    way = layout(shared, us)
+    way.target.unlink()
+    assert as_user(us, lambda: save_twice(way.location)) == "second"
+
+
+def save_twice(location: Path) -> str:
+    FilePersistence(location).save("first")
+    FilePersistence(location).save("second")
+    return FilePersistence(location).load()
 
 
 @anybody
