@@ -16,7 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from msal_extensions import (
+    CrossPlatLock,
     FilePersistence,
+    LockError,
     PersistedTokenCache,
     PersistenceDenied,
     PersistenceError,
@@ -457,6 +459,41 @@ def test_evidence_of_a_damaged_cache_replaces_no_planted_name(
     for path in open_to_all.iterdir():
         if path.stat().st_uid == THEM or path.stat().st_mode & 0o077:
             assert "password" not in path.read_text()
+
+
+@anybody
+@pytest.mark.parametrize(
+    "layout",
+    [to_our_directory, to_our_directory_in_two_steps, to_a_new_file_in_our_directory],
+    ids=named,
+)
+def test_no_lock_file_is_made_where_another_users_link_leads(
+    shared: Path, layout: Layout, us: int
+) -> None:
+    location = layout(shared, us).location.with_name("cache.bin.lockfile")
+    before = tree(shared)
+    with pytest.raises((LockError, OSError)):
+        as_user(us, lambda: hold(location))
+    assert tree(shared) == before
+
+
+@anybody
+@pytest.mark.parametrize("mode", [0o1777, 0o777], ids=oct)
+def test_a_lock_file_that_is_another_users_link_is_not_followed(
+    shared: Path, us: int, mode: int
+) -> None:
+    target = precious(shared, us)
+    open_to_all = directory(shared / "open", ROOT, mode)
+    location = link(open_to_all / "cache.bin.lockfile", target, THEM)
+    before = state(target)
+    with contextlib.suppress(LockError, OSError):
+        as_user(us, lambda: hold(location))
+    assert state(target) == before
+
+
+def hold(location: Path) -> None:
+    with CrossPlatLock(location, timeout=0.2):
+        pass
 
 
 def search_and_quarantine(location: Path) -> None:
