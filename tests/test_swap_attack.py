@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from msal_extensions import FilePersistence, PersistenceError
+from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistenceError
 from tests.support.capability import needs
 from tests.support.processes import PATIENCE
 from tests.support.users import (
@@ -90,10 +90,16 @@ def save_and_delete(persistence: FilePersistence) -> None:
     persistence.delete()
 
 
+def lock(persistence: FilePersistence) -> None:
+    with CrossPlatLock(persistence.get_location() + ".lockfile", timeout=0):
+        pass
+
+
 OPERATIONS: dict[str, Callable[[FilePersistence], object]] = {
     "save": lambda persistence: persistence.save("tokens"),
     "touch": lambda persistence: persistence.touch(),
     "delete": save_and_delete,
+    "lock": lock,
 }
 ATTACKS: list[tuple[str, Callable[[Path, Path], Trap]]] = [
     ("save", by_a_link),
@@ -106,6 +112,7 @@ ATTACKS: list[tuple[str, Callable[[Path, Path], Trap]]] = [
     ("touch", by_a_path),
     ("touch", by_a_file_that_is_a_link_now_and_then),
     ("delete", by_a_path),
+    ("lock", by_a_path),
 ]
 
 
@@ -161,7 +168,7 @@ def play(us: int, location: Path, home: Path, operation: str) -> Score:
             try:
                 OPERATIONS[operation](persistence)
                 score = score._replace(done=score.done + 1)
-            except PersistenceError:
+            except (PersistenceError, LockError):
                 score = score._replace(refused=score.refused + 1)
             if look(home) != before and score.changed_after is None:
                 score = score._replace(changed_after=number)
