@@ -1,0 +1,292 @@
+"""A file survives each fault at each system call: it has the old content or the new one.
+
+tests/support/seccomp.py makes the faults, so no system call of the library is left out.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from msal_extensions import (
+    CrossPlatLock,
+    FilePersistence,
+    LockError,
+    PersistedTokenCache,
+    PersistenceError,
+)
+from tests.support.capability import SYMBOLIC_LINKS, requires
+from tests.support.seccomp import GO_ON, KILL, Run, supervised
+
+ERRNOS = (
+    *(errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    *(errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENOMEM, errno.EINTR),
+)
+OLD, NEW = "old content " * 400, "newer content " * 400
+#: Seconds: older than any time after which a writer that shows no life counts as dead.
+LONG_AGO_S = 3600
+
+pytestmark = requires("os.fork", SYMBOLIC_LINKS)
+
+
+def event(client: str) -> dict[str, object]:
+    return {
+        "client_id": client,
+        "token_endpoint": "https://login.example/token",
+        "response": {"access_token": "secret", "expires_in": 3600},
+    }
+
+
+class Site:
+    """A directory with a cache, and the objects that use it."""
+
+    target: Path  #: where the content is
+    location: Path  #: how the library is told
+    persistence: FilePersistence
+    cache: PersistedTokenCache
+
+    def __init__(self, directory: Path, linked: bool) -> None:
+        self.linked = linked
+        self.real = directory / "real"
+        self.real.mkdir()
+        (directory / "link").symlink_to("real")
+
+    def prepare(self, content: str | None) -> None:
+        for name in os.listdir(self.real):
+            (self.real / name).unlink()
+        self.target = self.real / "cache.bin"
+        self.location = self.real.parent / "link" / "cache.bin" if self.linked else self.target
+        if content is not None:
+            self.target.write_text(content)
+            if self.linked:
+                self.location = self.location.with_name("link.bin")
+                self.location.symlink_to("cache.bin")
+        self.persistence = FilePersistence(self.location)
+        self.cache = PersistedTokenCache(self.persistence)
+
+    def state(self) -> str | None:
+        """What the file holds: nothing, a text, or tokens of these clients."""
+        try:
+            text = self.target.read_text()
+        except FileNotFoundError:
+            return None
+        if not text.startswith("{"):
+            return text
+        tokens = json.loads(text)["AccessToken"].values()
+        return "tokens of " + " ".join(sorted(token["client_id"] for token in tokens))
+
+    def litter(self) -> list[str]:
+        return sorted(set(os.listdir(self.real)) - {"cache.bin", "link.bin"})
+
+    def what_stays(self, delete: bool) -> list[str]:
+        """The litter that is there although it is old now, and the file was used since."""
+        for name in self.litter():
+            if name.startswith(".msalex-"):
+                long_ago = time.time() - LONG_AGO_S
+                os.utime(self.real / name, (long_ago, long_ago))
+        with CrossPlatLock(f"{self.location}.lockfile"):
+            self.persistence.delete() if delete else self.persistence.save("after")
+        if delete:
+            return sorted(os.listdir(self.real))
+        assert self.state() == "after"
+        return self.litter()
+
+
+class Operation(NamedTuple):
+    """What is tried, on which content, and what that becomes."""
+
+    before: str | None
+    after: str | None
+    work: Callable[[Site], Any]
+    returns: Any = None
+
+
+#: A cache with a token of client c.
+CACHE = json.dumps(
+    {
+        "AccessToken": {
+            "-login.example-accesstoken-c--": {
+                "client_id": "c",
+                "credential_type": "AccessToken",
+                "environment": "login.example",
+                "secret": "secret",
+                "expires_on": "32503680000",
+            }
+        }
+    }
+)
+OPERATIONS = {
+    "save a new file": Operation(None, NEW, lambda site: site.persistence.save(NEW)),
+    "save over an old one": Operation(OLD, NEW, lambda site: site.persistence.save(NEW)),
+    "load": Operation(OLD, OLD, lambda site: site.persistence.load(), OLD),
+    "delete": Operation(OLD, None, lambda site: site.persistence.delete()),
+    "touch a new file": Operation(None, "", lambda site: site.persistence.touch()),
+    "touch an old one": Operation(OLD, OLD, lambda site: site.persistence.touch()),
+    "verify": Operation(OLD, OLD, lambda site: site.persistence.verify()),
+    "the first change in a cache": Operation(
+        None, "tokens of d", lambda site: site.cache.add(event("d"))
+    ),
+    "a change in a cache": Operation(
+        CACHE, "tokens of c d", lambda site: site.cache.add(event("d"))
+    ),
+}
+
+
+class Outcome(NamedTuple):
+    """How one try ended."""
+
+    what: str  #: "done", "typed", "untyped" or "killed"
+    error: str
+    returned: Any
+    state: str | None
+    litter: list[str]
+    leaked: int
+    again: str  #: how the same went once more, in the same process
+
+
+def attempt(work: Callable[[], Any]) -> tuple[str, str, Any]:
+    try:
+        return "done", "", work()
+    except (PersistenceError, LockError) as error:
+        return "typed", repr(error), None
+    except Exception as error:
+        return "untyped", repr(error), None
+
+
+def tried(
+    site: Site, operation: Operation, answer: Callable[[int, str], int]
+) -> tuple[Run, Outcome]:
+    """Does the operation once, in a process of its own."""
+    site.prepare(operation.before)
+
+    def work() -> tuple[str, str, Any]:
+        return attempt(lambda: operation.work(site))
+
+    run = supervised(work, answer, lambda: (site.state(), site.litter(), work()[:2]))
+    if run.result is None:
+        return run, Outcome("killed", "", None, site.state(), site.litter(), 0, "done")
+    state, litter, again = run.afterwards
+    return run, Outcome(*run.result, state, litter, run.leaked, " ".join(again).strip())
+
+
+def each_call(site: Site, operation: Operation, code: int) -> Iterator[tuple[int, str, Outcome]]:
+    """The operation again and again, with the fault at its first call, its second, and so on."""
+    for place in itertools.count():
+        run, outcome = tried(
+            site, operation, lambda number, _, place=place: code if number == place else GO_ON
+        )
+        if len(run.calls) <= place:
+            assert outcome.what == "done"
+            return
+        yield place, run.calls[place], outcome
+
+
+def wrong(operation: Operation, code: int, call: str, outcome: Outcome) -> Iterator[str]:
+    """What is not as it should be."""
+    states = {before_as_state(operation), operation.after}
+    if outcome.what == "done":
+        states = {operation.after}
+        if outcome.returned != operation.returns:
+            yield "it returned something else"
+    if code == errno.ENOENT and call != "close":
+        # A kernel says so of what is not there, and then a load or a delete has nothing to do,
+        # and a cache starts anew.
+        states |= {before_as_state(operation), "tokens of d"}
+    if outcome.state not in states:
+        yield f"it left {outcome.state!r:.60}"
+    if outcome.what == "untyped":
+        yield "its error has no type"
+    if code == errno.EINTR and outcome.what != "done":
+        yield "it was not done again"
+    # A close that did not happen leaves its descriptor; see tests/support/seccomp.py.
+    if outcome.leaked > (call == "close"):
+        yield f"it left {outcome.leaked} descriptors open"
+    if outcome.again != "done":
+        yield f"it does not work any more: {outcome.again}"
+    if code != KILL and outcome.litter and not call.startswith("unlink"):
+        yield f"it left {outcome.litter}"
+
+
+def before_as_state(operation: Operation) -> str | None:
+    return "tokens of c" if operation.before == CACHE else operation.before
+
+
+def sweep(site: Site, operation: Operation, codes: Sequence[int]) -> tuple[Counter[str], list[str]]:
+    """All these faults, at all calls: how the tries ended, and what went wrong."""
+    ends: Counter[str] = Counter()
+    complaints = []
+    for code in codes:
+        for place, call, outcome in each_call(site, operation, code):
+            ends[outcome.what] += 1
+            found = list(wrong(operation, code, call, outcome))
+            stays = site.what_stays(delete=place % 2 == 0 or operation.after is None)
+            if stays:
+                found.append(f"{stays} stays for ever")
+            name = "SIGKILL" if code == KILL else errno.errorcode[code]
+            complaints += [f"{name} at {place}, {call}: {text}; {outcome.error}" for text in found]
+    return ends, complaints
+
+
+@pytest.fixture(params=["plain", "linked"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+    """Where no link is on the path, and where the directory is one and the file is another."""
+    return Site(tmp_path, request.param == "linked")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_kill_at_any_system_call_leaves_the_old_content_or_the_new_one(
+    name: str, site: Site
+) -> None:
+    ends, complaints = sweep(site, OPERATIONS[name], [KILL])
+    print(f"{name}: {ends['killed']} kills")
+    assert ends["killed"]
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_error_at_any_system_call_is_harmless_or_typed(name: str, site: Site) -> None:
+    ends, complaints = sweep(site, OPERATIONS[name], ERRNOS)
+    print(
+        f"{name}: {ends.total()} errors at {ends.total() // len(ERRNOS)} calls,"
+        f" {ends['done']} harmless, {ends['typed']} typed, {ends['untyped']} others"
+    )
+    assert ends["done"]
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM], ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_without_openat2_all_works_as_with_it(name: str, code: int, site: Site) -> None:
+    """Linux before 5.6 and gVisor say ENOSYS, and older seccomp filters of containers EPERM."""
+    operation = OPERATIONS[name]
+    run, outcome = tried(site, operation, lambda _, call: code if call == "openat2" else GO_ON)
+    assert "openat2" in run.calls
+    assert not list(wrong(operation, GO_ON, "", outcome)), outcome
+    assert outcome.what == "done", outcome.error
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if "new" not in name])
+def test_at_each_system_call_a_reader_finds_a_whole_version(name: str, site: Site) -> None:
+    operation = OPERATIONS[name]
+    seen: list[str | None] = []
+
+    def read(number: int, call: str) -> int:
+        state = site.state()
+        if not seen or seen[-1] != state:
+            seen.append(state)
+        return GO_ON
+
+    run, outcome = tried(site, operation, read)
+    print(f"{name}: {len(run.calls)} looks, {len(seen)} versions")
+    assert outcome.what == "done", outcome.error
+    assert [before_as_state(operation)] == seen[:1]
+    assert seen[1:] in ([], [operation.after])
