@@ -31,6 +31,9 @@ ERRNOS = (
     *(errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENOMEM, errno.EINTR),
 )
+#: Where a walk makes many calls more: one error that ends it, one that makes it go another way, one
+#: that means "there is none", and one after which the call is made again.
+ERRNOS_OF_LONG_WALKS = (errno.EIO, errno.EACCES, errno.ENOENT, errno.EINTR)
 OLD, NEW = "old content " * 400, "newer content " * 400
 #: Seconds: older than any time after which a writer that shows no life counts as dead.
 LONG_AGO_S = 3600
@@ -96,8 +99,9 @@ class Site:
         with CrossPlatLock(f"{self.location}.lockfile"):
             self.persistence.delete() if delete else self.persistence.save("after")
         if delete:
-            return sorted(os.listdir(self.real))
-        assert self.state() == "after"
+            assert not os.path.lexists(self.location)
+        else:
+            assert self.state() == "after"
         return self.litter()
 
 
@@ -174,16 +178,20 @@ def tried(
     run = supervised(work, answer, lambda: (site.state(), site.litter(), work()[:2]))
     if run.result is None:
         return run, Outcome("killed", "", None, site.state(), site.litter(), 0, "done")
+    what, error, returned = run.result
     state, litter, again = run.afterwards
-    return run, Outcome(*run.result, state, litter, run.leaked, " ".join(again).strip())
+    again = " ".join(again).strip()
+    return run, Outcome(what, error, returned, state, litter, run.leaked, again)
+
+
+def fault_at(place: int, code: int) -> Callable[[int, str], int]:
+    return lambda number, _: code if number == place else GO_ON
 
 
 def each_call(site: Site, operation: Operation, code: int) -> Iterator[tuple[int, str, Outcome]]:
     """The operation again and again, with the fault at its first call, its second, and so on."""
     for place in itertools.count():
-        run, outcome = tried(
-            site, operation, lambda number, _, place=place: code if number == place else GO_ON
-        )
+        run, outcome = tried(site, operation, fault_at(place, code))
         if len(run.calls) <= place:
             assert outcome.what == "done"
             return
@@ -212,8 +220,10 @@ def wrong(operation: Operation, code: int, call: str, outcome: Outcome) -> Itera
         yield f"it left {outcome.leaked} descriptors open"
     if outcome.again != "done":
         yield f"it does not work any more: {outcome.again}"
-    if code != KILL and outcome.litter and not call.startswith("unlink"):
-        yield f"it left {outcome.litter}"
+    # A lock file that stays is nobody's, and goes when the next one lets go of the lock.
+    litter = [name for name in outcome.litter if not name.endswith(".lockfile")]
+    if code != KILL and litter and not call.startswith("unlink"):
+        yield f"it left {litter}"
 
 
 def before_as_state(operation: Operation) -> str | None:
@@ -254,9 +264,15 @@ def test_a_kill_at_any_system_call_leaves_the_old_content_or_the_new_one(
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_error_at_any_system_call_is_harmless_or_typed(name: str, site: Site) -> None:
-    ends, complaints = sweep(site, OPERATIONS[name], ERRNOS)
+    is_long = site.linked and name in (
+        "verify",
+        "the first change in a cache",
+        "a change in a cache",
+    )
+    codes = ERRNOS_OF_LONG_WALKS if is_long else ERRNOS
+    ends, complaints = sweep(site, OPERATIONS[name], codes)
     print(
-        f"{name}: {ends.total()} errors at {ends.total() // len(ERRNOS)} calls,"
+        f"{name}: {ends.total()} errors at {ends.total() // len(codes)} calls,"
         f" {ends['done']} harmless, {ends['typed']} typed, {ends['untyped']} others"
     )
     assert ends["done"]
