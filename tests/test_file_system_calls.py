@@ -42,8 +42,8 @@ OPERATIONS = {
     ),
 }
 NUMBERED = re.compile(r"/proc/self/fd/\d+")
-#: Calls whose answer nobody acts on: equal stamps mean equal content, and "is there a lock file?"
-#: is a hint.  They follow every link.
+#: Calls that follow every link, but open nothing and change nothing: equal stamps mean equal
+#: content, and "is there a lock file?" is a hint.  verify() asks whether its directory is there.
 STAMPS = ("stat", "lstat", "newfstatat", "statx")
 
 
@@ -54,7 +54,7 @@ def is_allowed(call: Call, path: str, location: Path) -> bool:
     if call.name in ("open", "openat", "openat2"):
         return "O_PATH" in call.arguments and "O_DIRECTORY" in call.arguments
     if call.name in STAMPS:
-        return path in (str(location), f"{location}.lockfile")
+        return path in (str(location), f"{location}.lockfile", str(location.parent))
     return call.name == "inotify_add_watch"
 
 
