@@ -9,6 +9,7 @@ import errno
 import itertools
 import json
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from msal_extensions import (
     PersistedTokenCache,
     PersistenceError,
 )
-from tests.support.capability import SYMBOLIC_LINKS, requires
+from tests.support.capability import SYMBOLIC_LINKS, needs, requires
 from tests.support.seccomp import GO_ON, KILL, Run, supervised
 
 ERRNOS = (
@@ -311,3 +312,99 @@ def test_at_each_system_call_a_reader_finds_a_whole_version(name: str, site: Sit
     assert outcome.what == "done", outcome.error
     assert [before_as_state(operation)] == seen[:1]
     assert seen[1:] in ([], [operation.after])
+
+
+# ---- who may read it meanwhile -------------------------------------------------------------
+
+# acl(5), and linux/posix_acl_xattr.h
+LIST, DEFAULT_LIST = "system.posix_acl_access", "system.posix_acl_default"
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+READ, WRITE, NOBODY = 4, 2, 0xFFFFFFFF
+OWNER, ITS_GROUP, LISTED, INHERITING = 12001, 12002, 12003, 12004
+
+
+def access_list(user: int, group_may: int) -> bytes:
+    """One user may read, and the owning group what is said."""
+    entries = [
+        *((USER_OBJ, READ | WRITE, NOBODY), (USER, READ, user), (GROUP_OBJ, group_may, NOBODY)),
+        *((MASK, READ, NOBODY), (OTHER, 0, NOBODY)),
+    ]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def readers(path: Path) -> set[str]:
+    """Everybody whom mode and access list let read it."""
+    status = path.stat()
+    entries = [(GROUP_OBJ, status.st_mode >> 3 & 7, NOBODY)]
+    if LIST in os.listxattr(path):
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, LIST)[4:]))
+    mask = {tag: may for tag, may, _ in entries}.get(MASK, 7)
+    found = {f"user {status.st_uid}"}
+    found |= {"others"} if status.st_mode & 0o004 else set()
+    for tag, may, who in entries:
+        if may & mask & READ and tag in (USER, GROUP_OBJ, GROUP):
+            number = status.st_gid if tag == GROUP_OBJ else who
+            found.add(f"{'user' if tag == USER else 'group'} {number}")
+    return found
+
+
+def a_listed_file(path: Path) -> set[str]:
+    path.write_text(OLD)
+    os.chown(path, OWNER, ITS_GROUP)
+    os.setxattr(path, LIST, access_list(LISTED, 0))
+    return {f"user {OWNER}", f"user {LISTED}"}
+
+
+def a_shared_file(path: Path) -> set[str]:
+    path.write_text(OLD)
+    os.removexattr(path, LIST)
+    os.chown(path, OWNER, ITS_GROUP)
+    path.chmod(0o660)
+    return {f"user {OWNER}", f"group {ITS_GROUP}"}
+
+
+def no_file(path: Path) -> set[str]:
+    return set()
+
+
+class Witness:
+    """Answers system calls as told, and notes before each who may read what is in a directory."""
+
+    def __init__(self, directory: Path, answer: Callable[[int, str], int]) -> None:
+        self.directory, self.answer = directory, answer
+        self.found: set[str] = set()
+
+    def look(self) -> None:
+        for path in self.directory.iterdir():
+            self.found |= readers(path)
+
+    def __call__(self, number: int, name: str) -> int:
+        self.look()
+        return self.answer(number, name)
+
+
+@pytest.mark.parametrize("before", [a_listed_file, a_shared_file, no_file])
+def test_no_error_at_any_call_of_a_save_lets_anybody_else_read(
+    before: Callable[[Path], set[str]], tmp_path: Path
+) -> None:
+    """Neither the file nor what is beside it, before or after any call."""
+    needs(None if os.geteuid() == 0 else "only root can give files away")
+    site = Site(tmp_path, linked=False)
+    try:
+        os.setxattr(site.real, DEFAULT_LIST, access_list(INHERITING, READ))
+    except OSError as error:
+        needs(f"the file system has no access lists: {error}")
+    looks, saves = 0, 0
+    for code in ERRNOS:
+        for place in itertools.count():
+            site.prepare(None)
+            allowed = before(site.target) | {"user 0"}
+            witness = Witness(site.real, fault_at(place, code))
+            run = supervised(lambda: attempt(lambda: site.persistence.save(NEW)), witness)
+            witness.look()
+            assert witness.found <= allowed, (code, run.calls[place:][:1], witness.found - allowed)
+            looks, saves = looks + len(run.calls), saves + 1
+            if len(run.calls) <= place:
+                assert run.result[0] == "done"
+                break
+    print(f"{saves} saves with an error, looked at {looks} times")
