@@ -300,18 +300,16 @@ static void end(struct save *save) {
 
 /* ---- writing in place ---- */
 
-/* Makes sure that there is room, before anything changes that a reader sees: 0 or errno. */
+/* Makes sure that there is room, before the old content changes: 0 or errno. */
 static int make_room(const struct save *save, size_t old_size) {
     int code = msalex__reserve(save->old, (off_t)save->size);
 
+    if (code != EOPNOTSUPP)
+        return code;
     /* Where nothing can be reserved, what is longer than the old content goes first. */
-    if (code == EOPNOTSUPP && save->size > old_size)
-        code = write_at(save->old, save->data + old_size, save->size - old_size, (off_t)old_size);
-    else if (code == EOPNOTSUPP)
-        code = 0;
-    if (code != 0)
-        (void)ftruncate(save->old, (off_t)old_size);
-    return code;
+    return save->size <= old_size ? 0
+                                  : write_at(save->old, save->data + old_size,
+                                             save->size - old_size, (off_t)old_size);
 }
 
 /* 0 or errno. */
@@ -325,37 +323,60 @@ static int overwrite(int fd, const unsigned char *data, size_t size) {
     return code;
 }
 
+/* Cuts off what make_room() may have added: is the file as long as before? */
+static bool cut_off(int fd, off_t size) {
+    struct stat file;
+    return ftruncate(fd, size) == 0 || (fstat(fd, &file) == 0 && file.st_size == size);
+}
+
+/* Not into a file of another user where others may write, and not into a file of ours that another
+ * user's link led to: that user chose which one (place_posix.h). */
+static bool may_write_in_place(const struct msalex__place *place) {
+    return place->keeps_owner &&
+           (!place->by_others_link || place->file.st_uid == place->link_owner);
+}
+
+static int fail_others_file(const struct stat *file, const char *call, msalex_error *error) {
+    char message[200];
+
+    (void)snprintf(message, sizeof message,
+                   "The file belongs to user %lu, and another user decides which file it is: it was"
+                   " not used",
+                   (unsigned long)file->st_uid);
+    return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, call, message);
+}
+
 /* Where there can be no rename.  A reader in between finds a mixture, which is why this is the
  * last resort. */
 static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
                                    msalex_error *error) {
+    const struct stat *old = &save->place.file;
     const char *call = "write in place";
     msalex_buffer content = {0};
-    bool has_content;
+    bool is_whole = true, has_content;
     int code;
 
-    if (!save->place.keeps_owner) { /* never the tokens into somebody else's file */
-        save->status = msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, call,
-                                    "The file belongs to another user, and others may write to"
-                                    " its directory: it was not used");
+    if (!may_write_in_place(&save->place)) {
+        save->status = fail_others_file(old, call, error);
         return FAILED;
     }
     if (fstat(save->old, &save->place.file) != 0)
         return fail_save(save, errno, call, error);
-    has_content = read_file(save->old, &save->place.file, &content) == 0;
-    if ((code = make_room(save, (size_t)save->place.file.st_size)) != 0) {
-        (void)fail_save(save, code, call, error);
+    has_content = read_file(save->old, old, &content) == 0;
+    if ((code = make_room(save, (size_t)old->st_size)) != 0) {
+        is_whole = cut_off(save->old, old->st_size);
     } else if ((code = overwrite(save->old, save->data, save->size)) != 0) {
-        if (has_content && overwrite(save->old, content.data, content.size) == 0)
-            (void)fail_save(save, code, call, error);
-        else
-            save->status = msalex__fail(error, MSALEX_TORN, code, call, strerror(code));
+        is_whole = has_content && overwrite(save->old, content.data, content.size) == 0;
     }
     msalex_buffer_free(&content);
-    if (code != 0)
-        return FAILED;
-    finish(save->old, stamp);
-    return DONE;
+    if (code == 0) {
+        finish(save->old, stamp);
+        return DONE;
+    }
+    (void)fail_save(save, code, call, error);
+    if (!is_whole)
+        save->status = MSALEX_TORN;
+    return FAILED;
 }
 
 /* ---- putting the new content in place ---- */

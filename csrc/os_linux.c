@@ -92,10 +92,12 @@ static int read_numbers(const char *path, unsigned long *numbers, int most) {
 }
 
 /* user_namespaces(7), "Unmapped user and group IDs".  A line of uid_map is the first number
- * inside, the first one outside, and how many. */
+ * inside, the first one outside, and how many.  Root outside is among the unmapped when no line
+ * maps 0 outside, whatever 0 is inside; in nested namespaces its directory "/" may tell. */
 bool msalex__is_unmapped(uid_t owner) {
     enum { LINES_MAX = 340 }; /* UID_GID_MAP_MAX_EXTENTS */
     unsigned long overflow = 65534, map[LINES_MAX * 3];
+    bool maps_root = false;
     struct stat root;
     int count;
 
@@ -104,10 +106,10 @@ bool msalex__is_unmapped(uid_t owner) {
         return false;
     count = read_numbers("/proc/self/uid_map", map, LINES_MAX * 3);
     for (int line = 0; line + 2 < count; line += 3) {
-        if (map[line] == 0 && map[line + 2] > 0)
-            return false;
+        if (map[line + 1] == 0 && map[line + 2] > 0)
+            maps_root = true;
     }
-    return count > 0 || (stat("/", &root) == 0 && root.st_uid == owner);
+    return (count > 0 && !maps_root) || (stat("/", &root) == 0 && root.st_uid == owner);
 }
 
 bool msalex__is_remote(int fd) {

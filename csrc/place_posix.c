@@ -33,9 +33,7 @@ struct walk {
     bool keep_link; /* is the link wanted that the path ends with? */
     char rest[PATH_MAX]; /* of the path */
     int links;
-    bool owes; /* a link was followed on condition that its owner owns the end of the path, */
-    uid_t owner;
-    char link[64]; /* ...and this is the link, for people */
+    char link[64]; /* the last one of another user, for people */
 };
 
 /* ---- failures ---- */
@@ -86,7 +84,7 @@ static bool is_private(int directory) {
     return private;
 }
 
-/* MSALEX_OK: follow the link; perhaps on a condition that settle() looks at. */
+/* MSALEX_OK: follow the link; if it is another user's, on a condition that settle() looks at. */
 static int judge_link(struct walk *walk, const struct stat *link, const char *name,
                       msalex_error *error) {
     const int directory = walk->place->directory;
@@ -106,10 +104,10 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
         return fail_not_trusted(text, link->st_uid, IN_SHARED_DIRECTORY, error);
     if (msalex__is_unmapped(link->st_uid) && is_private(directory))
         return MSALEX_OK;
-    if (walk->owes && walk->owner != link->st_uid)
+    if (walk->place->by_others_link && walk->place->link_owner != link->st_uid)
         return fail_not_trusted(text, link->st_uid, LEADS_ELSEWHERE, error);
-    walk->owes = true;
-    walk->owner = link->st_uid;
+    walk->place->by_others_link = true;
+    walk->place->link_owner = link->st_uid;
     strcpy(walk->link, text);
     return MSALEX_OK;
 }
@@ -117,15 +115,16 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
 /* At the end of the path: does the owner of the links own what they lead to? */
 static int settle(const struct walk *walk, msalex_error *error) {
     const struct msalex__place *place = walk->place;
+    const uid_t owner = place->link_owner;
     struct stat parent;
 
-    if (!walk->owes)
+    if (!place->by_others_link || (place->exists && place->file.st_uid == owner))
         return msalex__ok(error);
-    if (!place->exists && fstat(place->directory, &parent) != 0)
+    if (fstat(place->directory, &parent) != 0)
         return msalex__fail_errno(error, errno, "fstat");
-    if ((place->exists ? place->file.st_uid : parent.st_uid) != walk->owner)
-        return fail_not_trusted(walk->link, walk->owner, LEADS_ELSEWHERE, error);
-    return msalex__ok(error);
+    if (parent.st_uid == owner && (!place->exists || place->file.st_uid == geteuid()))
+        return msalex__ok(error);
+    return fail_not_trusted(walk->link, owner, LEADS_ELSEWHERE, error);
 }
 
 /* ---- the walk ---- */
@@ -258,7 +257,7 @@ static int find(const char *path, enum look look, bool keep_link, struct msalex_
     int status = MSALEX_OK;
 
     place->directory = place->link_directory = -1;
-    place->exists = place->is_link = false;
+    place->exists = place->is_link = place->by_others_link = false;
     if (path[0] == '\0')
         return msalex__fail_errno(error, ENOENT, "open");
     if (strlen(path) >= PATH_MAX)

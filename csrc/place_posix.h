@@ -17,14 +17,16 @@
  *     the link is ours or root's                                              follow
  *     it is in a sticky directory that others may write to, and its owner
  *         is not the directory's (the kernel's rule, fs.protected_symlinks)   refuse
- *     its owner also owns what the path finally leads to: the file, or, if
- *         there is none, the directory                                        follow
+ *     its owner also owns what the path finally leads to: the file, or the
+ *         directory if there is no file or if the file is ours                follow
  *     its owner cannot be told from root in this user namespace, and no
  *         directory above it is writable by group or others                   follow
  *     any other link, and a link of /proc that leads elsewhere than it reads  refuse
  *
  * "Ours" is the effective user id.  The third condition is systemd's (CHASE_SAFE, "unsafe
- * transition"): a user who owns the target as well gains nothing by the link.
+ * transition"): a user who owns the target as well gains nothing by the link.  (A file of ours in
+ * that user's directory is what a save by the same link has made.  The user can also give a file
+ * of ours a second name there; so such a file is replaced, and never written in place.)
  *
  * Not promised: that the path still leads to the place later, nor that the directory still has
  * any name.  A place does not outlive the call that found it, except in a lock that is held.
@@ -43,6 +45,8 @@ struct msalex__place {
     char name[PATH_MAX]; /* in the directory; no slash; "": see msalex__place_find */
     bool exists;         /* something had that name, and was no link: its status is... */
     struct stat file;
+    bool by_others_link; /* a link of this user, who owns the file or its directory, led here */
+    uid_t link_owner;
     bool keeps_owner; /* set by msalex__place_judge: new content belongs to the file's owner */
     bool is_link; /* the path's last part is a link, which led here */
     int link_directory; /* where that link is, if it was asked for; else -1 */
