@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,16 +11,12 @@
 #include <string.h>
 #include <sys/event.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysctl.h>
 #include <unistd.h>
 
 #undef close
 #undef flock
-#undef fstatfs
-#undef renamex_np
 int close(int fd);
 int flock(int fd, int operation);
 
@@ -40,6 +35,8 @@ static void note(char what) {
 }
 
 bool fake_fails(const char *name) {
+    if (fake_kernel.before != NULL)
+        fake_kernel.before(name);
     if (fake_kernel.failing == NULL || strcmp(fake_kernel.failing, name) != 0)
         return false;
     if (fake_kernel.after-- > 0)
@@ -61,24 +58,6 @@ int fake_flock(int fd, int operation) {
             return -1;
     }
     return flock(fd, operation);
-}
-
-int fake_renamex_np(const char *from, const char *to, unsigned flags) {
-    if (flags != RENAME_EXCL)
-        abort();
-    if (fake_kernel.rename_code != 0) {
-        errno = fake_kernel.rename_code;
-        return -1;
-    }
-    if (fake_fails("renamex_np"))
-        return -1;
-    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
-}
-
-int fake_fstatfs(int fd, struct statfs *system) {
-    (void)fd;
-    system->f_flags = fake_kernel.remote ? 0 : MNT_LOCAL;
-    return 0;
 }
 
 /* KERN_PROC_PID, by way of proc(5): no process is a success of size 0. */

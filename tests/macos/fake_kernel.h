@@ -1,5 +1,6 @@
 /*
- * A Darwin kernel, as far as our lock and our watch ask it, on Linux: see darwin.h.
+ * A Darwin kernel on Linux, as far as our lock, our watch (fake_kernel.c) and our files
+ * (fake_files.c) ask it: see darwin.h.
  *
  * By itself it is live: files and flock are Linux's own, a kqueue looks at its files every
  * other millisecond, and tells of deletions, renames and changes as Darwin does.  It does not
@@ -22,6 +23,8 @@ struct fake_kernel {
     void (*adding)(int fd);
     /* Just before flock is tried. */
     void (*trying)(int fd);
+    /* Just before any function that can fail. */
+    void (*before)(const char *name);
     /* Which function fails next, or `always`; with which errno; how many calls succeed before. */
     const char *failing;
     int code;
@@ -30,6 +33,11 @@ struct fake_kernel {
     int rename_code; /* not 0: that of every exclusive rename */
     bool remote; /* every file system belongs to another host */
     bool unstable; /* each look at a path sees another inode number */
+    int macos; /* not 0: the version whose kernel this is; what we build for begins with 11 */
+    const char *file_system; /* not NULL: its name */
+    bool with_barriers; /* it can keep the order of writes */
+    bool without_lists; /* it has no access lists */
+    const char *inherited; /* not NULL: the list that every directory hands down to new files */
     uint32_t added; /* what the last file to be added is to tell of */
     /* What was called in a script: O open a kqueue, A add a file, W wait, L try a lock. */
     char log[256];
@@ -38,5 +46,9 @@ extern struct fake_kernel fake_kernel;
 
 /* Is this call to fail?  Then errno is set. */
 bool fake_fails(const char *name);
+
+/* The access list of a file: none (NULL), one without entries (""), or its entries. */
+void fake_give_list(const char *path, const char *text);
+const char *fake_list_of(const char *path);
 
 #endif

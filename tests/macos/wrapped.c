@@ -4,7 +4,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -25,18 +24,6 @@ void *__wrap_malloc(size_t size) {
     return fake_fails("malloc") ? NULL : __real_malloc(size);
 }
 
-int __real_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...) {
-    va_list arguments;
-    unsigned mode;
-
-    va_start(arguments, flags);
-    mode = va_arg(arguments, unsigned);
-    va_end(arguments);
-    return fake_fails("open") ? -1 : __real_open(path, flags, mode);
-}
-
 int __real_fstat(int fd, struct stat *found);
 int __wrap_fstat(int fd, struct stat *found);
 int __wrap_fstat(int fd, struct stat *found) {
@@ -51,6 +38,80 @@ int __wrap_lstat(const char *path, struct stat *found) {
     if (fake_kernel.unstable)
         found->st_ino = number++;
     return result;
+}
+
+int __real_fstatat(int directory, const char *path, struct stat *found, int flags);
+int __wrap_fstatat(int directory, const char *path, struct stat *found, int flags);
+int __wrap_fstatat(int directory, const char *path, struct stat *found, int flags) {
+    static ino_t number = (ino_t)1 << 41;
+    int result = fake_fails("fstatat") ? -1 : __real_fstatat(directory, path, found, flags);
+    if (result == 0 && fake_kernel.unstable)
+        found->st_ino = number++;
+    return result;
+}
+
+ssize_t __real_readlinkat(int directory, const char *path, char *text, size_t size);
+ssize_t __wrap_readlinkat(int directory, const char *path, char *text, size_t size);
+ssize_t __wrap_readlinkat(int directory, const char *path, char *text, size_t size) {
+    return fake_fails("readlinkat") ? -1 : __real_readlinkat(directory, path, text, size);
+}
+
+int __real_unlinkat(int directory, const char *path, int flags);
+int __wrap_unlinkat(int directory, const char *path, int flags);
+int __wrap_unlinkat(int directory, const char *path, int flags) {
+    return fake_fails("unlinkat") ? -1 : __real_unlinkat(directory, path, flags);
+}
+
+int __real_renameat(int from_directory, const char *from, int to_directory, const char *to);
+int __wrap_renameat(int from_directory, const char *from, int to_directory, const char *to);
+int __wrap_renameat(int from_directory, const char *from, int to_directory, const char *to) {
+    return fake_fails("renameat") ? -1 : __real_renameat(from_directory, from, to_directory, to);
+}
+
+int __real_linkat(int from_directory, const char *from, int to_directory, const char *to,
+                  int flags);
+int __wrap_linkat(int from_directory, const char *from, int to_directory, const char *to,
+                  int flags);
+int __wrap_linkat(int from_directory, const char *from, int to_directory, const char *to,
+                  int flags) {
+    return fake_fails("linkat") ? -1
+                                : __real_linkat(from_directory, from, to_directory, to, flags);
+}
+
+int __real_fchmod(int fd, mode_t mode);
+int __wrap_fchmod(int fd, mode_t mode);
+int __wrap_fchmod(int fd, mode_t mode) {
+    return fake_fails("fchmod") ? -1 : __real_fchmod(fd, mode);
+}
+
+int __real_fchown(int fd, uid_t owner, gid_t group);
+int __wrap_fchown(int fd, uid_t owner, gid_t group);
+int __wrap_fchown(int fd, uid_t owner, gid_t group) {
+    return fake_fails("fchown") ? -1 : __real_fchown(fd, owner, group);
+}
+
+int __real_ftruncate(int fd, off_t size);
+int __wrap_ftruncate(int fd, off_t size);
+int __wrap_ftruncate(int fd, off_t size) {
+    return fake_fails("ftruncate") ? -1 : __real_ftruncate(fd, size);
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd) {
+    return fake_fails("fsync") ? -1 : __real_fsync(fd);
+}
+
+int __real_futimens(int fd, const struct timespec times[2]);
+int __wrap_futimens(int fd, const struct timespec times[2]);
+int __wrap_futimens(int fd, const struct timespec times[2]) {
+    return fake_fails("futimens") ? -1 : __real_futimens(fd, times);
+}
+
+ssize_t __real_read(int fd, void *bytes, size_t size);
+ssize_t __wrap_read(int fd, void *bytes, size_t size);
+ssize_t __wrap_read(int fd, void *bytes, size_t size) {
+    return fake_fails("read") ? -1 : __real_read(fd, bytes, size);
 }
 
 /* "Fails" by writing a part. */

@@ -1,9 +1,10 @@
-/* Whether a file system is local: see darwin.h. */
+/* What a file system is: see darwin.h. */
 #ifndef MSALEX_TEST_MOUNT_H
 #define MSALEX_TEST_MOUNT_H
 
 struct statfs {
     unsigned f_flags;
+    char f_fstypename[16];
 };
 int fake_fstatfs(int fd, struct statfs *system);
 

@@ -1,0 +1,296 @@
+/*
+ * What Linux and macOS do differently, macOS 11 and later.  The contracts are in os_posix.h.
+ * Twin: os_linux.c.
+ *
+ * What the kernel does was read in its source (xnu-7195, which is macOS 11, to xnu-11417, macOS
+ * 15; bsd/vfs unless another file is named) and in Libc (posix1e/acl_file.c, gen/filesec.c).
+ * Each rule stands beside the code that needs it.
+ */
+#define _DARWIN_C_SOURCE /* O_NOFOLLOW_ANY, O_SYMLINK, F_PREALLOCATE, fstatfs, flock */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/param.h>
+#include <sys/mount.h>
+#include <sys/acl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "os_posix.h"
+
+enum {
+    /* O_SEARCH, which the headers of macOS 11 and 12 lack.  Kernels that old ignore the bit and
+     * open for reading (open1, vfs_syscalls.c), so that there a directory that may only be
+     * searched is denied. */
+    SEARCH = 0x40000000 | O_DIRECTORY,
+    LINK_TRIES = 10
+};
+
+/* ---- directories and links ---- */
+
+int msalex__open_directory(int at, const char *name) {
+    return openat(at, name, SEARCH | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* macOS 11 brought O_NOFOLLOW_ANY.  A kernel without it would ignore the flag and follow links
+ * without a word, so it has to prove that it knows the flag: then it refuses the flag beside
+ * O_NOFOLLOW before it looks at the path (vn_open_auth, vfs_vnops.c). */
+static bool can_refuse_links(void) {
+    static atomic_bool is_proven;
+    int fd;
+
+    if (atomic_load(&is_proven))
+        return true;
+    fd = open("/", SEARCH | O_NOFOLLOW | O_NOFOLLOW_ANY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)close(fd);
+    else if (errno == EINVAL)
+        atomic_store(&is_proven, true);
+    return atomic_load(&is_proven);
+}
+
+int msalex__open_directory_without_links(const char *path) {
+    if (can_refuse_links())
+        return open(path, SEARCH | O_NOFOLLOW_ANY | O_CLOEXEC);
+    errno = ELOOP;
+    return -1;
+}
+
+/* Ends the text of a link that took `size` bytes: 0 or errno. */
+static int end_text(ssize_t size, char text[PATH_MAX]) {
+    if (size < 0)
+        return errno;
+    if (size == PATH_MAX)
+        return ENAMETOOLONG;
+    text[size] = '\0';
+    return 0;
+}
+
+/* From macOS 13 a link can be opened (O_SYMLINK is older) and read as it was opened. */
+typedef ssize_t read_open_link(int fd, char *text, size_t size);
+
+static int read_pinned(int directory, const char *name, read_open_link *function,
+                       struct stat *link, char text[PATH_MAX]) {
+    /* O_NONBLOCK and O_NOCTTY: something else may have taken the link's place. */
+    int code, fd = openat(directory, name,
+                          O_RDONLY | O_SYMLINK | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    if (fstat(fd, link) != 0)
+        code = errno;
+    else if (!S_ISLNK(link->st_mode))
+        code = EINVAL;
+    else
+        code = end_text(function(fd, text, PATH_MAX), text);
+    (void)close(fd);
+    return code;
+}
+
+static bool is_same_time(struct timespec one, struct timespec other) {
+    return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+}
+
+/* What shows that a name in a directory came or went. */
+struct look {
+    struct stat link, directory;
+};
+
+static int look(int directory, const char *name, struct look *found) {
+    return fstat(directory, &found->directory) == 0 &&
+                   fstatat(directory, name, &found->link, AT_SYMLINK_NOFOLLOW) == 0
+               ? 0
+               : errno;
+}
+
+static bool is_unchanged(const struct look *before, const struct look *after) {
+    return before->link.st_dev == after->link.st_dev && before->link.st_ino == after->link.st_ino &&
+           is_same_time(before->link.st_ctimespec, after->link.st_ctimespec) &&
+           is_same_time(before->directory.st_mtimespec, after->directory.st_mtimespec) &&
+           is_same_time(before->directory.st_ctimespec, after->directory.st_ctimespec);
+}
+
+/* Before macOS 13 status and text come by two calls.  Between them somebody may put a link of
+ * their own in the place of one that we trust, and then that one back.  So the same is asked
+ * again: the link must be the same one, and no name in its directory may have come or gone, which
+ * sets the times of the directory.  Where times are whole seconds, as on HFS+, that proves less. */
+static int read_unpinned(int directory, const char *name, struct stat *link,
+                         char text[PATH_MAX]) {
+    struct look before, after;
+    int code;
+
+    for (int tries = 0; tries < LINK_TRIES; tries++) {
+        if ((code = look(directory, name, &before)) != 0 ||
+            (code = end_text(readlinkat(directory, name, text, PATH_MAX), text)) != 0 ||
+            (code = look(directory, name, &after)) != 0)
+            return code;
+        *link = before.link;
+        if (is_unchanged(&before, &after))
+            return 0;
+    }
+    return ELOOP;
+}
+
+int msalex__read_link(int directory, const char *name, struct stat *link, char text[PATH_MAX]) {
+    void *address = dlsym(RTLD_DEFAULT, "freadlink");
+    read_open_link *function;
+
+    if (fstatat(directory, name, link, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno;
+    if (!S_ISLNK(link->st_mode))
+        return EINVAL; /* and is not opened: it may be a device */
+    if (address == NULL)
+        return read_unpinned(directory, name, link, text);
+    memcpy(&function, &address, sizeof function); /* ISO C has no cast for this */
+    return read_pinned(directory, name, function, link, text);
+}
+
+/* There is no /proc, and /dev/fd holds devices. */
+bool msalex__has_magic_links(int directory) {
+    (void)directory;
+    return false;
+}
+
+/* There are no user namespaces. */
+bool msalex__is_unmapped(uid_t owner) {
+    (void)owner;
+    return false;
+}
+
+/* macFUSE calls its file systems "macfuse", older ones "osxfuse", and marks them as local when
+ * asked to (-o local). */
+bool msalex__is_remote(int fd) {
+    struct statfs system;
+    return fstatfs(fd, &system) != 0 || (system.f_flags & MNT_LOCAL) == 0 ||
+           strstr(system.f_fstypename, "fuse") != NULL;
+}
+
+/* ---- what a file carries beside its content ---- */
+
+int64_t msalex__mtime_ns(const struct stat *file) {
+    return (int64_t)file->st_mtimespec.tv_sec * 1000000000 + file->st_mtimespec.tv_nsec;
+}
+
+/* acl_get_fd_np calls it ENOENT that a file has no list, or its file system none
+ * (filesec_get_property). */
+static int get_list(int fd, acl_t *list) {
+    *list = acl_get_fd_np(fd, ACL_TYPE_EXTENDED);
+    return *list != NULL ? 0 : errno;
+}
+
+static int set_list(int fd, acl_t list) {
+    return acl_set_fd_np(fd, list, ACL_TYPE_EXTENDED) == 0 ? 0 : errno;
+}
+
+/* Entries that a directory hands down apply to a new file whatever its mode: an entry that allows
+ * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
+ * vnode_authorize_simple).  A list without entries leaves the mode to decide. */
+int msalex__remove_access_list(int fd) {
+    acl_t list;
+    int code = get_list(fd, &list);
+
+    if (code == ENOENT)
+        return 0;
+    if (code == 0)
+        (void)acl_free(list);
+    /* A list that may not even be read is replaced all the same. */
+    if ((list = acl_init(1)) == NULL)
+        return errno;
+    code = set_list(fd, list);
+    (void)acl_free(list);
+    return code == ENOTSUP ? 0 : code; /* vnode_setattr, kpi_vfs.c */
+}
+
+int msalex__copy_access_list(int from, int to) {
+    acl_t list;
+    int code = get_list(from, &list);
+
+    if (code != 0)
+        return code == ENOENT ? 0 : code;
+    code = set_list(to, list);
+    (void)acl_free(list);
+    return code;
+}
+
+/* ---- writing ---- */
+
+/* fsync does not make the drive empty its cache, which may then write the rename before the
+ * content.  A barrier keeps the order (fcntl(2)); emptying the cache (F_FULLFSYNC) would cost
+ * tens of milliseconds for nothing that a save promises.  Only HFS+ and APFS have barriers.
+ * These failures are about the content, which a later fsync could take for written. */
+int msalex__sync(int fd) {
+    if (fcntl(fd, F_BARRIERFSYNC) == 0)
+        return 0;
+    if (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EINTR)
+        return -1;
+    return fsync(fd);
+}
+
+/* F_PREALLOCATE counts from the end of what is allocated (fcntl(2)), and does not change the
+ * size.  Its room is given back when the file is closed.  Not reserved is what a snapshot needs
+ * so that content that it shares can be written over. */
+int msalex__reserve(int fd, off_t size) {
+    struct stat file;
+    fstore_t room = {.fst_flags = F_ALLOCATEALL, .fst_posmode = F_PEOFPOSMODE};
+
+    if (fstat(fd, &file) != 0)
+        return errno;
+    if (size <= file.st_size)
+        return 0;
+    room.fst_length = size - file.st_size;
+    if (fcntl(fd, F_PREALLOCATE, &room) == 0)
+        return 0;
+    return errno == ENOTSUP || errno == EINVAL ? EOPNOTSUPP : errno;
+}
+
+/* A file system without it says ENOTSUP (vn_default_error, for VNOP_RENAMEX). */
+int msalex__rename_new(int directory, const char *from, const char *to) {
+    if (renameatx_np(directory, from, directory, to, RENAME_EXCL) == 0)
+        return 0;
+    return errno == ENOTSUP ? EINVAL : errno;
+}
+
+/* ---- locks on data files ---- */
+
+void msalex__show_life(int fd) {
+    (void)flock(fd, LOCK_EX | LOCK_NB);
+}
+
+/* Asks by a shared lock, so that two who ask do not take each other for the writer. */
+bool msalex__shows_life(int fd) {
+    if (flock(fd, LOCK_SH | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK;
+    (void)flock(fd, LOCK_UN);
+    return false;
+}
+
+/* Explicitly, because a child forked just now shares the open file. */
+void msalex__end_life(int fd) {
+    (void)flock(fd, LOCK_UN);
+}
+
+int msalex__try_turn(int directory, int file, int *holder) {
+    int code;
+
+    (void)file;
+    *holder = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*holder < 0)
+        return errno;
+    if (flock(*holder, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    code = errno;
+    (void)close(*holder);
+    *holder = -1;
+    return code;
+}
+
+void msalex__end_turn(int file, int holder) {
+    (void)file;
+    if (holder < 0)
+        return;
+    (void)flock(holder, LOCK_UN);
+    (void)close(holder);
+}

@@ -1,0 +1,323 @@
+/*
+ * The files of a Mac on Linux: what Darwin's calls do there that Linux does not do, or does in
+ * its own way.  See fake_kernel.h.  The rules are those of Apple's sources: xnu-7195 (macOS 11)
+ * to xnu-11417 (15), bsd/vfs unless another file is named, and Libc.
+ */
+#include "fake_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/acl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#undef dlsym
+#undef fcntl
+#undef fstatfs
+#undef open
+#undef openat
+#undef renameatx_np
+#undef renamex_np
+int fcntl(int fd, int command, ...);
+int openat(int directory, const char *path, int flags, ...);
+
+enum {
+    FAKE_O_EXEC = 0x40000000, /* a bit of O_SEARCH */
+    NEWEST = 15,
+    LISTS_MAX = 64
+};
+
+/* Not the C library's function, which tests let fail. */
+static int status_of(int fd, struct stat *file) {
+    return (int)syscall(SYS_fstat, fd, file);
+}
+
+static int version(void) {
+    return fake_kernel.macos == 0 ? NEWEST : fake_kernel.macos;
+}
+
+/* ---- access lists ----
+ *
+ * A file has none, an empty one, or one with entries; here an entry is just text. */
+
+struct _acl {
+    char text[64];
+};
+static struct list {
+    dev_t device;
+    ino_t inode; /* 0: an unused place */
+    struct _acl list;
+} lists[LISTS_MAX];
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static struct list *find_list(dev_t device, ino_t inode) {
+    for (size_t i = 0; i < LISTS_MAX; i++) {
+        if (lists[i].inode == inode && (inode == 0 || lists[i].device == device))
+            return &lists[i];
+    }
+    return NULL;
+}
+
+/* `text` NULL: none. */
+static void store_list(const struct stat *file, const char *text) {
+    struct list *list;
+
+    (void)pthread_mutex_lock(&mutex);
+    if ((list = find_list(file->st_dev, file->st_ino)) == NULL && text != NULL)
+        list = find_list(0, 0);
+    if (list == NULL && text != NULL)
+        abort(); /* too few places */
+    if (list != NULL)
+        *list = (struct list){0};
+    if (text != NULL) {
+        list->device = file->st_dev;
+        list->inode = file->st_ino;
+        (void)snprintf(list->list.text, sizeof list->list.text, "%s", text);
+    }
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+void fake_give_list(const char *path, const char *text) {
+    struct stat file;
+    if (stat(path, &file) != 0)
+        abort();
+    store_list(&file, text);
+}
+
+const char *fake_list_of(const char *path) {
+    struct stat file;
+    struct list *list;
+    if (stat(path, &file) != 0)
+        abort();
+    list = find_list(file.st_dev, file.st_ino);
+    return list == NULL ? NULL : list->list.text;
+}
+
+acl_t acl_init(int count) {
+    if (count < 0)
+        abort();
+    return fake_fails("acl_init") ? NULL : calloc(1, sizeof(struct _acl));
+}
+
+int acl_free(void *object) {
+    free(object);
+    return 0;
+}
+
+/* ENOENT: no list (filesec_get_property, Libc's gen/filesec.c). */
+acl_t acl_get_fd_np(int fd, acl_type_t type) {
+    struct stat file;
+    struct list *list;
+    acl_t found = NULL;
+
+    if (type != ACL_TYPE_EXTENDED)
+        abort();
+    if (fake_fails("acl_get_fd_np") || status_of(fd, &file) != 0)
+        return NULL;
+    (void)pthread_mutex_lock(&mutex);
+    if ((list = find_list(file.st_dev, file.st_ino)) != NULL &&
+        (found = malloc(sizeof *found)) != NULL)
+        *found = list->list;
+    (void)pthread_mutex_unlock(&mutex);
+    if (list == NULL)
+        errno = ENOENT;
+    return found;
+}
+
+/* ENOTSUP: a file system without lists (vnode_setattr, kpi_vfs.c).  A list is set by the owner,
+ * and whatever the old one says (vnode_authorize_simple). */
+int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
+    struct stat file;
+
+    if (type != ACL_TYPE_EXTENDED || list == NULL)
+        abort();
+    if (fake_fails("acl_set_fd_np") || status_of(fd, &file) != 0)
+        return -1;
+    if (fake_kernel.without_lists) {
+        errno = ENOTSUP;
+        return -1;
+    }
+    if (geteuid() != 0 && geteuid() != file.st_uid) {
+        errno = EPERM;
+        return -1;
+    }
+    store_list(&file, list->text);
+    return 0;
+}
+
+/* A new file gets what its directory hands down, whatever its mode (vn_attribute_prepare,
+ * kauth_acl_inherit).  Linux uses inode numbers again, so a list from before goes. */
+static int inherit(int fd) {
+    struct stat file;
+    if (fd >= 0 && status_of(fd, &file) == 0)
+        store_list(&file, fake_kernel.without_lists ? NULL : fake_kernel.inherited);
+    return fd;
+}
+
+/* ---- opening ---- */
+
+/* O_NOFOLLOW_ANY: vn_open_auth, vfs_vnops.c.  Before macOS 11 nobody knows it. */
+static int open_without_links(int directory, const char *path, int flags) {
+    struct open_how how = {.resolve = RESOLVE_NO_SYMLINKS};
+
+    if ((flags & (O_NOFOLLOW | O_SYMLINK)) != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    how.flags = (unsigned)(flags & ~O_NOFOLLOW_ANY);
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+
+/* O_SEARCH came with macOS 13 (FFLAGS, bsd/sys/fcntl.h): the descriptor is good for looking up
+ * names, and who opens it must be allowed to do so (vn_authorize_open_existing, vfs_subr.c).
+ * Kernels before that ignore the bit. */
+static int open_for_search(int directory, const char *path, int flags) {
+    int fd = (flags & O_NOFOLLOW_ANY) != 0
+                 ? open_without_links(directory, path, flags | O_PATH)
+                 : openat(directory, path, flags | O_PATH);
+
+    if (fd >= 0 && faccessat(fd, ".", X_OK, AT_EACCESS) != 0) {
+        (void)close(fd);
+        errno = EACCES;
+        return -1;
+    }
+    return fd;
+}
+
+static int open_as_darwin(int directory, const char *path, int flags, unsigned mode) {
+    const bool for_search = (flags & FAKE_O_EXEC) != 0 && version() >= 13;
+
+    flags &= ~FAKE_O_EXEC;
+    if (version() < 11)
+        flags &= ~O_NOFOLLOW_ANY;
+    if (for_search)
+        return open_for_search(directory, path, flags);
+    if ((flags & O_NOFOLLOW_ANY) != 0)
+        return open_without_links(directory, path, flags);
+    if ((flags & O_SYMLINK) != 0) /* the link itself; only its text is ever asked for here */
+        return openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+        return inherit(openat(directory, path, flags, mode));
+    return openat(directory, path, flags, mode);
+}
+
+int fake_open(const char *path, int flags, ...) {
+    va_list arguments;
+    unsigned mode;
+
+    va_start(arguments, flags);
+    mode = va_arg(arguments, unsigned);
+    va_end(arguments);
+    return fake_fails("open") ? -1 : open_as_darwin(AT_FDCWD, path, flags, mode);
+}
+
+int fake_openat(int directory, const char *path, int flags, ...) {
+    va_list arguments;
+    unsigned mode;
+
+    va_start(arguments, flags);
+    mode = va_arg(arguments, unsigned);
+    va_end(arguments);
+    return fake_fails("openat") ? -1 : open_as_darwin(directory, path, flags, mode);
+}
+
+/* freadlink(2), macOS 13. */
+static ssize_t fake_freadlink(int fd, char *text, size_t size) {
+    return fake_fails("freadlink") ? -1 : syscall(SYS_readlinkat, fd, "", text, size);
+}
+
+void *fake_dlsym(void *handle, const char *name) {
+    ssize_t (*function)(int, char *, size_t) = fake_freadlink;
+    void *address;
+
+    (void)handle;
+    if (strcmp(name, "freadlink") != 0)
+        abort();
+    memcpy(&address, &function, sizeof address);
+    return version() < 13 ? NULL : address;
+}
+
+/* ---- writing ---- */
+
+/* F_PEOFPOSMODE: behind what is allocated; the size stays (fcntl(2), sys_fcntl of
+ * bsd/kern/kern_descrip.c, hfs_vnop_allocate). */
+static int preallocate(int fd, fstore_t *room) {
+    struct stat file;
+    off_t end;
+
+    if (fake_fails("F_PREALLOCATE"))
+        return -1;
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EBADF;
+        return -1;
+    }
+    if (room->fst_posmode != F_PEOFPOSMODE || room->fst_offset != 0 || room->fst_length < 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (status_of(fd, &file) != 0)
+        return -1;
+    end = file.st_blocks * 512 > file.st_size ? file.st_blocks * 512 : file.st_size;
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, end, room->fst_length) != 0)
+        return -1;
+    room->fst_bytesalloc = room->fst_length;
+    return 0;
+}
+
+/* Only HFS+ and APFS know F_BARRIERFSYNC; by default this is another one (ENOTTY, err_ioctl). */
+static int barrier(int fd) {
+    if (fake_fails("F_BARRIERFSYNC"))
+        return -1;
+    errno = ENOTTY;
+    return fake_kernel.with_barriers ? (int)syscall(SYS_fsync, fd) : -1;
+}
+
+int fake_fcntl(int fd, int command, ...) {
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, command);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    if (command == F_PREALLOCATE)
+        return preallocate(fd, argument);
+    if (command == F_BARRIERFSYNC)
+        return barrier(fd);
+    return fcntl(fd, command, argument);
+}
+
+/* A file system that cannot do it says ENOTSUP (vn_default_error, vfs_init.c). */
+int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
+                      unsigned flags) {
+    if (flags != RENAME_EXCL)
+        abort();
+    if (fake_kernel.rename_code != 0) {
+        errno = fake_kernel.rename_code;
+        return -1;
+    }
+    if (fake_fails("renameatx_np"))
+        return -1;
+    return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, RENAME_NOREPLACE);
+}
+
+int fake_renamex_np(const char *from, const char *to, unsigned flags) {
+    return fake_renameatx_np(AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+int fake_fstatfs(int fd, struct statfs *system) {
+    (void)fd;
+    if (fake_fails("fstatfs"))
+        return -1;
+    system->f_flags = fake_kernel.remote ? 0 : MNT_LOCAL;
+    (void)snprintf(system->f_fstypename, sizeof system->f_fstypename, "%s",
+                   fake_kernel.file_system == NULL ? "apfs" : fake_kernel.file_system);
+    return 0;
+}
