@@ -25,7 +25,6 @@
 #undef open
 #undef openat
 #undef renameatx_np
-#undef renamex_np
 int fcntl(int fd, int command, ...);
 int openat(int directory, const char *path, int flags, ...);
 
@@ -306,10 +305,6 @@ int fake_renameatx_np(int from_directory, const char *from, int to_directory, co
     if (fake_fails("renameatx_np"))
         return -1;
     return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, RENAME_NOREPLACE);
-}
-
-int fake_renamex_np(const char *from, const char *to, unsigned flags) {
-    return fake_renameatx_np(AT_FDCWD, from, AT_FDCWD, to, flags);
 }
 
 int fake_fstatfs(int fd, struct statfs *system) {

@@ -398,7 +398,7 @@ static void no_flock(void) {
 
 static void no_exclusive_rename(void) {
     start(wait_script);
-    fake_kernel.failing = "renamex_np";
+    fake_kernel.failing = "renameatx_np";
     fake_kernel.code = ENOTSUP;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
@@ -443,10 +443,10 @@ static void failures_leave_nothing(void) {
         const char *name;
         int code, status, after, rename_code;
     } failing[] = {
-        {"renamex_np", EACCES, MSALEX_DENIED, 0, 0}, {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0},
-        {"fstat", EIO, MSALEX_OS_ERROR, 0, 0},       {"flock", EIO, MSALEX_OS_ERROR, 0, 0},
-        {"open", EMFILE, MSALEX_OS_ERROR, 0, 0},     {"open", EROFS, MSALEX_DENIED, 1, 0},
-        {"open", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP},
+        {"renameatx_np", EACCES, MSALEX_DENIED, 0, 0}, {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0},
+        {"fstat", EIO, MSALEX_OS_ERROR, 0, 0},         {"flock", EIO, MSALEX_OS_ERROR, 0, 0},
+        {"open", EMFILE, MSALEX_OS_ERROR, 0, 0},       {"openat", EMFILE, MSALEX_OS_ERROR, 0, 0},
+        {"openat", EROFS, MSALEX_DENIED, 1, 0},        {"openat", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP},
     };
     for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
         start(wait_script);
@@ -470,7 +470,7 @@ static void failures_leave_nothing(void) {
 static void another_user_s_file(void) {
     start(wait_script);
     write_peer(getpid());
-    fake_kernel.failing = "open";
+    fake_kernel.failing = "openat";
     fake_kernel.code = EACCES;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
@@ -498,9 +498,8 @@ static void unstable_inodes(void) {
 }
 
 static void paths_that_cannot_be(void) {
-    char path[PATH_MAX];
+    char name[NAME_MAX + 1] = "", path[PATH_MAX + 1] = "";
     msalex_lock *lock;
-    size_t length = 0;
 
     start(wait_script);
     CHECK(symlink("elsewhere", PATH) == 0);
@@ -508,24 +507,93 @@ static void paths_that_cannot_be(void) {
     CHECK(unlink(PATH) == 0 && mkfifo(PATH, 0600) == 0);
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_INVALID);
     end();
-    /* One that is just short enough itself. */
-    while (length < PATH_MAX - 4) {
-        path[length++] = '.';
-        path[length++] = '/';
-    }
-    memcpy(path + length, "x", 2);
+
+    memset(path, '/', PATH_MAX);
     CHECK_STATUS(msalex_lock_new(path, "waiter", &lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_INVALID);
     CHECK(error.code == ENAMETOOLONG);
+    msalex_lock_free(lock);
+
+    /* A name that is just short enough itself, but has no room for that of a guard. */
+    memset(name, 'x', NAME_MAX);
+    CHECK_STATUS(msalex_lock_new(name, "waiter", &lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
     write_peer(dead_pid());
-    CHECK(rename(PATH, "x") == 0);
-    fake_kernel.failing = "flock";
-    fake_kernel.code = ENOTSUP;
-    fake_kernel.always = true;
-    fake_kernel.wait = wait_script;
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_TIMEOUT); /* no room for a guard */
+    CHECK(rename(PATH, name) == 0);
+    fake_kernel = (struct fake_kernel){
+        .failing = "flock", .code = ENOTSUP, .always = true, .wait = wait_script};
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_TIMEOUT);
     fake_kernel = (struct fake_kernel){0};
     msalex_lock_free(lock);
+}
+
+/* The directory is exchanged for another one with that name. */
+static void exchange_directory(void) {
+    CHECK(rename("place", "elsewhere") == 0 && mkdir("place", 0700) == 0);
+}
+
+static void directory_that_moves(void) {
+    msalex_lock *one, *other;
+
+    CHECK(mkdir("place", 0700) == 0);
+    CHECK_STATUS(msalex_lock_new("place/lockfile", "one", &one, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_new("place/lockfile", "other", &other, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(one, 0, &error), MSALEX_OK);
+    start(wait_script);
+    event = exchange_directory;
+    event_at = 1;
+    CHECK_STATUS(msalex_lock_acquire(other, 5000, &error), MSALEX_OK); /* in the new one */
+    CHECK(waits == 1 && file_exists("place/lockfile") && file_exists("elsewhere/lockfile"));
+    CHECK_STATUS(msalex_lock_check(one, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(one, &error), MSALEX_OK);
+    CHECK(file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
+    CHECK(rename("place", "away") == 0);
+    CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_acquire(one, 0, &error), MSALEX_NOT_FOUND); /* no directory */
+    CHECK_STATUS(msalex_lock_holder("place/lockfile", &(msalex_buffer){0}, &error),
+                 MSALEX_NOT_FOUND);
+    msalex_lock_free(one);
+    msalex_lock_free(other);
+    CHECK(!file_exists("away/lockfile"));
+    end();
+}
+
+/* What a lock file may be removed by, once its maker is dead. */
+static void owner_of_the_directory(void) {
+    struct stat made;
+
+    if (geteuid() != 0) {
+        skip("it takes root to give files away");
+        return;
+    }
+    start(wait_script);
+    CHECK(chown(".", 12001, 12002) == 0 && chmod(".", 0775) == 0);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK(stat(PATH, &made) == 0 && made.st_uid == 12001 && made.st_gid == 12002);
+    CHECK((made.st_mode & 07777) == 0660);
+    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    fake_kernel.failing = "fchown"; /* refused: the lock is worth more */
+    fake_kernel.code = EPERM;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
+    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    CHECK(chmod(".", 01777) == 0); /* sticky: each file is its owner's affair */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
+    end();
+}
+
+static void stale_file_that_stays(void) {
+    start(wait_script);
+    write_peer(dead_pid());
+    fake_kernel.failing = "unlinkat";
+    fake_kernel.code = EPERM;
+    fake_kernel.always = true;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, &error), MSALEX_TIMEOUT);
+    CHECK(waits == 4); /* without spinning */
+    end();
 }
 
 static void peers(void) {
@@ -577,7 +645,7 @@ static void others_in_a_loop(void) {
     start(wait_script);
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
-    fake_kernel.failing = "renamex_np"; /* always there when we make it, never when we look */
+    fake_kernel.failing = "renameatx_np"; /* always there when we make it, never when we look */
     fake_kernel.code = EEXIST;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
@@ -629,6 +697,9 @@ static const struct property properties[] = {
     {"A file that we may not open is waited for", another_user_s_file},
     {"Where inode numbers change, the nonce tells whose file it is", unstable_inodes},
     {"A path that can be no lock file fails at once", paths_that_cannot_be},
+    {"A directory that is exchanged takes its lock along", directory_that_moves},
+    {"Root's lock file belongs to the owner of its directory", owner_of_the_directory},
+    {"A stale file that cannot be removed is waited for", stale_file_that_stays},
     {"A peer's file is stale when its process is dead, or it is old", peers},
     {"Files that come and go in a loop do not make the waiter spin", others_in_a_loop},
     {"A child made by fork has neither the lock nor the wait", child_keeps_nothing},

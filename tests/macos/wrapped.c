@@ -30,16 +30,6 @@ int __wrap_fstat(int fd, struct stat *found) {
     return fake_fails("fstat") ? -1 : __real_fstat(fd, found);
 }
 
-int __real_lstat(const char *path, struct stat *found);
-int __wrap_lstat(const char *path, struct stat *found);
-int __wrap_lstat(const char *path, struct stat *found) {
-    static ino_t number = (ino_t)1 << 40;
-    int result = __real_lstat(path, found);
-    if (fake_kernel.unstable)
-        found->st_ino = number++;
-    return result;
-}
-
 int __real_fstatat(int directory, const char *path, struct stat *found, int flags);
 int __wrap_fstatat(int directory, const char *path, struct stat *found, int flags);
 int __wrap_fstatat(int directory, const char *path, struct stat *found, int flags) {

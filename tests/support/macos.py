@@ -27,7 +27,7 @@ from tests.support.capability import needs
 ROOT = Path(__file__).resolve().parents[2]
 MACOS = ROOT / "tests" / "macos"
 DARWIN = PLATFORMS["darwin"]
-FAKES = ("fake_kernel.c", "fake_keychain.c")
+FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
     *("-D_GNU_SOURCE", "-include", str(MACOS / "linux" / "darwin.h")),
@@ -35,7 +35,10 @@ OVER_FAKES = (
     *("-I", str(ROOT / "csrc"), "-I", str(MACOS)),
 )
 #: The functions that wrapped.c can let fail.
-WRAPPED = ("calloc", "malloc", "open", "fstat", "lstat", "pwrite", "pread", "nanosleep")
+WRAPPED = (
+    *("calloc", "malloc", "nanosleep", "fstat", "fstatat", "readlinkat", "unlinkat", "renameat"),
+    *("linkat", "fchmod", "fchown", "ftruncate", "fsync", "futimens", "read", "pread", "pwrite"),
+)
 LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 SECONDS = 600
 

@@ -30,7 +30,6 @@ typedef struct fstore {
     off_t fst_bytesalloc;
 } fstore_t;
 
-#define renamex_np fake_renamex_np
 #define renameatx_np fake_renameatx_np
 #define fstatfs fake_fstatfs
 #define flock fake_flock
@@ -40,7 +39,6 @@ typedef struct fstore {
 #define fcntl fake_fcntl
 #define dlsym fake_dlsym
 int fake_close(int fd);
-int fake_renamex_np(const char *from, const char *to, unsigned flags);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
                       unsigned flags);
 int fake_flock(int fd, int operation);
