@@ -52,9 +52,9 @@ static bool can_refuse_links(void) {
     return atomic_load(&is_proven);
 }
 
-int msalex__open_directory_without_links(const char *path) {
+int msalex__open_directory_without_links(int at, const char *path) {
     if (can_refuse_links())
-        return open(path, SEARCH | O_NOFOLLOW_ANY | O_CLOEXEC);
+        return openat(at >= 0 ? at : AT_FDCWD, path, SEARCH | O_NOFOLLOW_ANY | O_CLOEXEC);
     errno = ELOOP;
     return -1;
 }

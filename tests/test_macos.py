@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
 #: But not the stores of others, and not what is so on Linux only: who is blocked in flock stands
 #: in /proc/locks, who leaves last tidies up behind a dead holder, fcntl and flock do not meet.
 OF_LINUX = ("libsecret", "dpapi", "whatever_the_program", "pile_up", "kernel_lock_and_a_dead_pid")
+
+
+#: Linux' tests with two users are what covers the rest: whose links and files are trusted.
+POSIX, ENOUGH_PERCENT = ("place_posix.c", "temp_posix.c", "file_posix.c"), 80
 
 
 def last_line(output: str) -> str:
@@ -69,30 +74,60 @@ def test_the_lock_waits_as_it_should_whatever_happens(checker: str, tmp_path: Pa
     assert re.fullmatch(r"\d+ properties, 0 checks failed", last_line(macos.run(command, tmp_path)))
 
 
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_files_keep_their_promises_on_each_version_of_macos(checker: str, tmp_path: Path) -> None:
+    if checker == "valgrind":
+        needs(None if shutil.which("valgrind") else "valgrind is not installed")
+    flags = ("-g", "-O1") if checker == "valgrind" else ADDRESS
+    program = macos.build_test("files_test", tmp_path, flags)
+    command = [*VALGRIND, program] if checker == "valgrind" else [program]
+    said = macos.run(command, tmp_path, TMPDIR=str(tmp_path))
+    assert re.fullmatch(r"\d+ properties, 0 checks failed", last_line(said))
+    met = re.search(r"(\d+) failures met", said)
+    assert met is not None
+    assert int(met[1]) >= 500
+
+
+def covered(directory: Path, files: Sequence[str]) -> Iterator[tuple[str, float, list[str]]]:
+    """Each file, how many percent of its lines were reached, and which were not."""
+    objects = directory / "objects"
+    said = macos.run(["gcov", *(str(objects / file) for file in files)], objects)
+    for file in files:
+        found = re.search(rf"File '.*/{file}'\nLines executed:([\d.]+)% of (\d+)", said)
+        assert found is not None, said
+        lines = (objects / f"{file}.gcov").read_text().splitlines()
+        print(f"\n{file}: {found[1]} % of {found[2]} lines")
+        yield file, float(found[1]), [line.strip() for line in lines if "#####" in line]
+
+
 @pytest.mark.parametrize(
     ("name", "without", "files"),
     [
         ("keychain_test", [], ["keychain_macos.c"]),
         ("lock_test", [CLOCK], ["lock_macos.c", "lock_file_macos.c", "lock_peer_macos.c"]),
+        ("files_test", [], ["os_macos.c"]),
     ],
 )
 def test_every_line_is_reached(
     name: str, without: list[str], files: list[str], tmp_path: Path
 ) -> None:
     needs(None if shutil.which("gcov") else "gcov is not installed")
-    macos.run([macos.build_test(name, tmp_path, COVERAGE, without)], tmp_path)
-    objects = tmp_path / "objects"
-    said = macos.run(["gcov", *(str(objects / file) for file in files)], objects)
-    for file in files:
-        found = re.search(rf"File '.*/{file}'\nLines executed:([\d.]+)% of (\d+)", said)
-        assert found is not None, said
-        missed = [
-            line.strip()
-            for line in (objects / f"{file}.gcov").read_text().splitlines()
-            if "#####" in line
-        ]
-        print(f"\n{file}: {found[1]} % of {found[2]} lines")
-        assert missed == []
+    program = macos.build_test(name, tmp_path, COVERAGE, without)
+    macos.run([program], tmp_path, TMPDIR=str(tmp_path))
+    for file, _, missed in covered(tmp_path, files):
+        assert (file, missed) == (file, [])
+
+
+def test_most_lines_of_the_posix_files_are_reached_as_they_are_for_macos(tmp_path: Path) -> None:
+    needs(None if shutil.which("gcov") else "gcov is not installed")
+    programs = [*EXERCISE, macos.ROOT / "csrc" / "keychain_none.c"]
+    failing = macos.build_test("files_test", tmp_path, COVERAGE)
+    whole = macos.link_over_fakes("exercise", programs, tmp_path, COVERAGE, [KEYCHAIN])
+    for program in (failing, whole):
+        macos.run([program], tmp_path, TMPDIR=str(tmp_path))
+    for file, percent, missed in covered(tmp_path, POSIX):
+        print("\n".join(missed))
+        assert percent >= ENOUGH_PERCENT, file
 
 
 def test_what_holds_on_linux_holds_for_the_macos_files(tmp_path: Path) -> None:

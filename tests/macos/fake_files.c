@@ -191,6 +191,11 @@ static int open_for_search(int directory, const char *path, int flags) {
     return fd;
 }
 
+/* So a test can tell the directories of a path from the file that is looked for. */
+static bool fails_to_open(const char *name, int flags) {
+    return fake_fails((flags & FAKE_O_EXEC) != 0 ? "opendir" : name);
+}
+
 static int open_as_darwin(int directory, const char *path, int flags, unsigned mode) {
     const bool for_search = (flags & FAKE_O_EXEC) != 0 && version() >= 13;
 
@@ -215,7 +220,7 @@ int fake_open(const char *path, int flags, ...) {
     va_start(arguments, flags);
     mode = va_arg(arguments, unsigned);
     va_end(arguments);
-    return fake_fails("open") ? -1 : open_as_darwin(AT_FDCWD, path, flags, mode);
+    return fails_to_open("open", flags) ? -1 : open_as_darwin(AT_FDCWD, path, flags, mode);
 }
 
 int fake_openat(int directory, const char *path, int flags, ...) {
@@ -225,12 +230,17 @@ int fake_openat(int directory, const char *path, int flags, ...) {
     va_start(arguments, flags);
     mode = va_arg(arguments, unsigned);
     va_end(arguments);
-    return fake_fails("openat") ? -1 : open_as_darwin(directory, path, flags, mode);
+    return fails_to_open("openat", flags) ? -1 : open_as_darwin(directory, path, flags, mode);
 }
 
 /* freadlink(2), macOS 13. */
 static ssize_t fake_freadlink(int fd, char *text, size_t size) {
-    return fake_fails("freadlink") ? -1 : syscall(SYS_readlinkat, fd, "", text, size);
+    if (fake_fails("freadlink"))
+        return -1;
+    if (!fake_kernel.long_links)
+        return syscall(SYS_readlinkat, fd, "", text, size);
+    memset(text, 'x', size);
+    return (ssize_t)size;
 }
 
 void *fake_dlsym(void *handle, const char *name) {

@@ -77,16 +77,21 @@ static int open_here(void) {
 static void no_links_unless_proven(void) {
     CHECK(mkdir("real", 0700) == 0 && symlink("real", "link") == 0);
     start((struct fake_kernel){.macos = 10}); /* it would follow them */
-    CHECK(!opened(msalex__open_directory_without_links("real")) && errno == ELOOP);
-    start((struct fake_kernel){.failing = "open", .code = EMFILE});
-    CHECK(!opened(msalex__open_directory_without_links("real")) && errno == ELOOP);
+    CHECK(!opened(msalex__open_directory_without_links(-1, "real")) && errno == ELOOP);
+    start((struct fake_kernel){.failing = "opendir", .code = EMFILE});
+    CHECK(!opened(msalex__open_directory_without_links(-1, "real")) && errno == ELOOP);
     for (size_t i = 0; i < VERSION_COUNT; i++) {
         start((struct fake_kernel){.macos = VERSIONS[i]});
-        CHECK(opened(msalex__open_directory_without_links("real")));
-        CHECK(!opened(msalex__open_directory_without_links("link")) && errno == ELOOP);
-        CHECK(!opened(msalex__open_directory_without_links("link/")) && errno == ELOOP);
-        CHECK(!opened(msalex__open_directory_without_links("real/../link/.")) && errno == ELOOP);
-        CHECK(!opened(msalex__open_directory_without_links("none")) && errno == ENOENT);
+        CHECK(opened(msalex__open_directory_without_links(-1, "real")));
+        CHECK(!opened(msalex__open_directory_without_links(-1, "link")) && errno == ELOOP);
+        CHECK(!opened(msalex__open_directory_without_links(-1, "link/")) && errno == ELOOP);
+        CHECK(!opened(msalex__open_directory_without_links(-1, "real/../link/.")) && errno == ELOOP);
+        CHECK(!opened(msalex__open_directory_without_links(-1, "none")) && errno == ENOENT);
+        int here = open_here();
+        CHECK(opened(msalex__open_directory_without_links(here, "real/./")));
+        CHECK(!opened(msalex__open_directory_without_links(here, "link/.")) && errno == ELOOP);
+        CHECK(opened(msalex__open_directory_without_links(here, "/")));
+        (void)close(here);
     }
     end();
 }
@@ -118,7 +123,7 @@ static void right_to_search(void) {
         const bool is_new = VERSIONS[i] >= 13;
         start((struct fake_kernel){.macos = VERSIONS[i]});
         CHECK(opened(msalex__open_directory(AT_FDCWD, "search")) == is_new);
-        CHECK(opened(msalex__open_directory_without_links("search")) == is_new);
+        CHECK(opened(msalex__open_directory_without_links(-1, "search")) == is_new);
         CHECK(opened(msalex__open_directory(AT_FDCWD, "read")) != is_new);
     }
     CHECK(seteuid(0) == 0);
@@ -211,6 +216,8 @@ static void failing_reads_of_links(void) {
         CHECK(msalex__read_link(here, "link", &link, text) == EIO);
         CHECK(fake_kernel.failing == NULL);
     }
+    start((struct fake_kernel){.long_links = true});
+    CHECK(msalex__read_link(here, "link", &link, text) == ENAMETOOLONG);
     (void)close(here);
     end();
 }
@@ -250,7 +257,8 @@ static void whose_file_system(void) {
 /* Both ways of finding a place, on both kinds of kernel. */
 static void saves_through_links(void) {
     CHECK(mkdir("private", 0700) == 0 && mkdir("private/tmp", 0700) == 0);
-    CHECK(symlink("private/tmp", "tmp") == 0 && symlink("tmp/real", PATH) == 0);
+    CHECK(symlink("private", "alias") == 0 && symlink("../alias/tmp", "private/link") == 0);
+    CHECK(symlink("private/tmp", "tmp") == 0 && symlink("tmp/../link/./real", PATH) == 0);
     for (size_t i = 0; i < VERSION_COUNT; i++) {
         const char *text = i == 0 ? "one" : "two";
         start((struct fake_kernel){.macos = VERSIONS[i]});
@@ -259,7 +267,7 @@ static void saves_through_links(void) {
             write_text("private/tmp/real", "");
         }
         CHECK_STATUS(save(text), MSALEX_OK);
-        CHECK(has_text("private/tmp/real", text) && count_entries() == 3);
+        CHECK(has_text("private/tmp/real", text) && count_entries() == 4);
     }
     end();
 }
@@ -472,7 +480,7 @@ static int call_delete(void) {
 }
 
 static const char *const CALLS[] = {
-    "malloc",     "open",       "openat",        "fstat",         "fstatat", "readlinkat",
+    "malloc",     "opendir",    "openat",        "fstat",         "fstatat", "readlinkat",
     "freadlink",  "unlinkat",   "renameat",      "renameatx_np",  "linkat",  "fchmod",
     "fchown",     "ftruncate",  "fsync",         "futimens",      "read",    "pread",
     "pwrite",     "flock",      "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs", "acl_init",

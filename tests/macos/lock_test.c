@@ -445,7 +445,7 @@ static void failures_leave_nothing(void) {
     } failing[] = {
         {"renameatx_np", EACCES, MSALEX_DENIED, 0, 0}, {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0},
         {"fstat", EIO, MSALEX_OS_ERROR, 0, 0},         {"flock", EIO, MSALEX_OS_ERROR, 0, 0},
-        {"open", EMFILE, MSALEX_OS_ERROR, 0, 0},       {"openat", EMFILE, MSALEX_OS_ERROR, 0, 0},
+        {"opendir", EMFILE, MSALEX_OS_ERROR, 0, 0},    {"openat", EMFILE, MSALEX_OS_ERROR, 0, 0},
         {"openat", EROFS, MSALEX_DENIED, 1, 0},        {"openat", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP},
     };
     for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
