@@ -272,6 +272,80 @@ static void saves_through_links(void) {
     end();
 }
 
+static int save_to(const char *path) {
+    return msalex_file_replace(path, (const unsigned char *)"new", 3, NULL, &stamp, &error);
+}
+
+static void give(const char *path, uid_t owner) {
+    CHECK(lchown(path, owner, owner) == 0);
+}
+
+/* The rules of place_posix.h, for user 12002 among things of user 12001. */
+static void links_and_files_of_others(void) {
+    struct stat file;
+
+    if (geteuid() != 0) {
+        skip("it takes root to become another user");
+        return;
+    }
+    CHECK(chmod(".", 0755) == 0 && mkdir("sticky", 0700) == 0 && mkdir("open", 0700) == 0);
+    CHECK(chmod("sticky", 01777) == 0 && chmod("open", 0777) == 0);
+    write_text("open/mine", "old");
+    write_text("open/theirs", "old");
+    write_text("sticky/theirs", "old");
+    give("open/mine", 12002);
+    give("open/theirs", 12001);
+    give("sticky/theirs", 12001);
+    CHECK(chmod("open/theirs", 0666) == 0 && chmod("sticky/theirs", 0666) == 0);
+    CHECK(symlink("mine", "open/to_mine") == 0 && symlink("theirs", "open/to_theirs") == 0);
+    CHECK(symlink("../open/theirs", "sticky/to_theirs") == 0);
+    CHECK(symlink("../open", "open/to_directory") == 0);
+    give("open/to_mine", 12001);
+    give("open/to_theirs", 12001);
+    give("open/to_directory", 12001);
+    give("sticky/to_theirs", 12001);
+    for (size_t i = 0; i < VERSION_COUNT; i++) {
+        start((struct fake_kernel){.macos = VERSIONS[i]});
+        CHECK(seteuid(12002) == 0);
+        CHECK_STATUS(save_to("open/to_mine"), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(save_to("sticky/to_theirs"), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(save_to("open/to_directory/mine"), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(save_to("open/to_directory/none"), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(save_to("sticky/theirs"), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(msalex_file_touch("sticky/theirs", &error), MSALEX_NOT_TRUSTED);
+        CHECK_STATUS(msalex_file_delete("sticky/theirs", &error), MSALEX_NOT_TRUSTED);
+        CHECK(has_text("open/mine", "old") && has_text("sticky/theirs", "old"));
+        CHECK(seteuid(0) == 0);
+    }
+    CHECK(seteuid(12002) == 0);
+    CHECK_STATUS(save_to("open/to_theirs"), MSALEX_OK); /* its owner could write to it anyway */
+    CHECK(seteuid(0) == 0);
+    CHECK(stat("open/theirs", &file) == 0 && file.st_uid == 12002 && mode_of("open/theirs") == 0600);
+    end();
+}
+
+static void paths_that_lead_nowhere(void) {
+    char path[PATH_MAX + 1];
+
+    memset(path, 'x', PATH_MAX);
+    path[PATH_MAX] = '\0';
+    CHECK(symlink("loop", "loop") == 0 && symlink("/none/file", "dangling") == 0);
+    CHECK(mkdir("directory", 0700) == 0 && symlink("/", "root") == 0);
+    for (size_t i = 0; i < VERSION_COUNT; i++) {
+        start((struct fake_kernel){.macos = VERSIONS[i]});
+        CHECK_STATUS(save_to("loop"), MSALEX_INVALID);
+        CHECK_STATUS(save_to("dangling"), MSALEX_INVALID);
+        CHECK_STATUS(msalex_file_delete("dangling/file", &error), MSALEX_NOT_FOUND);
+        CHECK_STATUS(save_to("none/file"), MSALEX_NOT_FOUND);
+        CHECK(save_to("directory") != MSALEX_OK && error.code == EISDIR);
+        CHECK(save_to("directory/") != MSALEX_OK && error.code == EISDIR);
+        CHECK(save_to("root/") != MSALEX_OK && error.code == EISDIR);
+        CHECK_STATUS(save_to(""), MSALEX_NOT_FOUND);
+        CHECK(save_to(path) != MSALEX_OK && error.code == ENAMETOOLONG);
+    }
+    end();
+}
+
 /* ---- access lists ---- */
 
 static void inherited_lists_go(void) {
@@ -391,6 +465,38 @@ static void rename_to_a_new_name(void) {
 static void time_of_a_file(void) {
     struct stat file = {.st_mtim = {.tv_sec = 3, .tv_nsec = 7}};
     CHECK(msalex__mtime_ns(&file) == 3000000007);
+}
+
+static int in_place_code;
+
+/* After the rename has failed, reserving does. */
+static void fail_reserving(const char *name) {
+    if (strcmp(name, "F_PREALLOCATE") != 0)
+        return;
+    fake_kernel.failing = "F_PREALLOCATE";
+    fake_kernel.code = in_place_code;
+}
+
+/* EBUSY: it is a mount point. */
+static void write_in_place(void) {
+    struct stat before, after;
+
+    write_text(PATH, "old");
+    CHECK(stat(PATH, &before) == 0);
+    start((struct fake_kernel){.failing = "renameat", .code = EBUSY});
+    CHECK_STATUS(save("one, longer"), MSALEX_OK);
+    CHECK(stat(PATH, &after) == 0 && after.st_ino == before.st_ino);
+    CHECK(has_text(PATH, "one, longer") && count_entries() == 1);
+    write_text(PATH, "old");
+    for (int code = 0; code < 2; code++) {
+        in_place_code = code == 0 ? ENOSPC : ENOTSUP;
+        start((struct fake_kernel){
+            .before = fail_reserving, .failing = "renameat", .code = EBUSY});
+        CHECK_STATUS(save("two, longer still"), code == 0 ? MSALEX_OS_ERROR : MSALEX_OK);
+        CHECK(code != 0 || error.code == ENOSPC);
+        CHECK(has_text(PATH, code == 0 ? "old" : "two, longer still") && count_entries() == 1);
+    }
+    end();
 }
 
 /* ---- locks on data files ---- */
@@ -559,12 +665,16 @@ static const struct property properties[] = {
     {"A link that becomes a file is none", link_that_becomes_a_file},
     {"Other hosts' files and programs' files are told apart", whose_file_system},
     {"A save follows the links that macOS has, on old and new kernels", saves_through_links},
+    {"Links and files of others are trusted by the rules of place_posix.h",
+     links_and_files_of_others},
+    {"A path that leads nowhere is an error", paths_that_lead_nowhere},
     {"A list that the directory hands down is removed", inherited_lists_go},
     {"The list of the old file stays", own_lists_stay},
     {"A list that cannot be copied costs the group its rights", lists_that_cannot_be_copied},
     {"A list that cannot be removed stops the save", lists_that_cannot_be_removed},
     {"Content is sent to the disk by a barrier, or by fsync", what_is_sent_to_the_disk},
     {"Room is reserved behind the content, unseen", room_for_content},
+    {"What cannot be renamed is written in place, where there is room", write_in_place},
     {"A rename to a new name replaces nothing", rename_to_a_new_name},
     {"The time of a file is told in nanoseconds", time_of_a_file},
     {"A writer shows its life until it ends", signs_of_life},
