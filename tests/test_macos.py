@@ -88,6 +88,15 @@ def test_files_keep_their_promises_on_each_version_of_macos(checker: str, tmp_pa
     assert int(met[1]) >= 500
 
 
+def test_the_questions_for_a_mac_have_their_answers_over_the_fakes(tmp_path: Path) -> None:
+    flags = (*ADDRESS, "-I", str(PROGRAMS))
+    macos.compile_over_fakes(tmp_path / "objects", flags, [macos.MACOS / "files_on_a_mac.c"])
+    program = macos.link_over_fakes("questions", [PROGRAMS / "check.c"], tmp_path, flags)
+    said = macos.run([program], tmp_path, TMPDIR=str(tmp_path))
+    assert said.count("ok: ") == 4
+    assert "a new file inherits no list" in macos.run([program, "inherits"], tmp_path)
+
+
 def covered(directory: Path, files: Sequence[str]) -> Iterator[tuple[str, float, list[str]]]:
     """Each file, how many percent of its lines were reached, and which were not."""
     objects = directory / "objects"

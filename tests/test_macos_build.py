@@ -40,6 +40,13 @@ def test_the_library_links_for_macos_without_a_warning(architecture: str, tmp_pa
     print(f"\n{architecture}: {len(SOURCES)} files, {len(library.imported)} symbols imported")
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_questions_for_a_mac_compile_for_it(architecture: str, tmp_path: Path) -> None:
+    programs = [macos.MACOS / "files_on_a_mac.c", macos.ROOT / "tests" / "c" / "check.c"]
+    options = ("-I", str(macos.ROOT / "tests" / "c"))
+    macos.link(architecture, [*programs, *SOURCES], tmp_path, options, hidden=False)
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_extension_module_links_for_macos(

@@ -3,9 +3,10 @@
     python tests/macos/on_a_mac.py
 
 Run by wheels.yml with the Python that has the wheel installed, and pytest. It makes a keychain,
-makes it the default one, runs the contract of all persistences, the interop with 1.3.1 and the
-lock's stress, and prints what could not be known on Linux; whatever happens, the former default
-keychain is back in its place at the end. Exits 0 when all that must hold holds.
+makes it the default one, runs the contract of all persistences, the interop with 1.3.1, the
+lock's stress and what a Mac does with links and access lists, and prints what could not be known
+on Linux; whatever happens, the former default keychain is back in its place at the end. Exits 0
+when all that must hold holds.
 """
 
 from __future__ import annotations
@@ -134,15 +135,40 @@ def show_the_keychain(keychain: Path, directory: Path) -> None:
     show("a locked keychain", python, "-c", USE, signal, "load", "save", "delete")
 
 
-def show_the_lock(directory: Path) -> bool:
-    """Its processes and threads, compiled from the sources with the SDK's own headers."""
+def build(program: Path, *files: str) -> bool:
+    """Compile C files and the library with the SDK's own headers."""
     from csrc.ffi_build import PLATFORMS, sources
     from dev import C_WARNINGS
 
-    darwin, program = PLATFORMS["darwin"], directory / "lock_stress"
+    darwin = PLATFORMS["darwin"]
     command: list[str | Path] = ["cc", *C_WARNINGS, *darwin.compile_args, "-I", "csrc"]
-    command += ["-o", program, "tests/c/lock_stress.c", *sources("darwin"), *darwin.link_args]
-    built = must("the sources compile with the SDK, without a warning", command)
+    command += ["-I", "tests/c", "-o", program, *files, *sources("darwin"), *darwin.link_args]
+    return must(f"{program.name} compiles with the SDK, without a warning", command)
+
+
+def show_the_files(directory: Path) -> bool:
+    """Links, rights and access lists, as os_macos.c believes that they are."""
+    program = directory / "files_on_a_mac"
+    held = build(program, "tests/macos/files_on_a_mac.c", "tests/c/check.c")
+    held = held and must("links, writing and locks of files", [program])
+    shared = directory / "shared"
+    shared.mkdir()
+    entry = "everyone allow read,write,file_inherit"
+    held &= must("a directory hands a list down", ["chmod", "+a", entry, shared])
+    save = ["sh", "-c", f'cd "{shared}" && "{program}" inherits']
+    held &= must("a save in it", save, "a new file inherits a list")
+    status, listed = run("ls", "-le", shared / "cache.bin")
+    print(f"{listed}\n")
+    if status != 0 or "everyone" in listed:
+        print("==== the saved file has the list: DOES NOT HOLD")
+        return False
+    return held
+
+
+def show_the_lock(directory: Path) -> bool:
+    """Its processes and threads."""
+    program = directory / "lock_stress"
+    built = build(program, "tests/c/lock_stress.c")
     counter = directory / "stress"
     counter.mkdir()
     start = time.monotonic()
@@ -160,6 +186,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         held = show_the_lock(directory)
+        held &= show_the_files(directory)
         lock_tests = [*pytest_, "tests/test_lock.py"]
         show("the tests of the lock, those about Linux included", *lock_tests, seconds=900)
         with throw_away_keychain(directory) as keychain:
