@@ -603,14 +603,30 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
     return code != 0 ? msalex__fail_errno(error, code, "opendir") : msalex__ok(error);
 }
 
+/* Removes the access list that a new directory inherited: 0 or errno. */
+static int make_private(const struct msalex__place *place) {
+    int code, fd = openat(place->directory, place->name,
+                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    code = msalex__remove_access_list(fd);
+    (void)close(fd);
+    return code;
+}
+
 int msalex_directory_make(const char *path, msalex_error *error) {
     struct msalex__place place;
-    int status;
+    int code, status;
 
     if ((status = msalex__place_find_name(path, &place, error)) != MSALEX_OK)
         return status;
-    if (mkdirat(place.directory, place.name, 0700) != 0)
+    if (mkdirat(place.directory, place.name, 0700) != 0) {
         status = msalex__fail_errno(error, errno, "mkdir");
+    } else if ((code = make_private(&place)) != 0) {
+        (void)unlinkat(place.directory, place.name, AT_REMOVEDIR);
+        status = msalex__fail_errno(error, code, "mkdir");
+    }
     msalex__place_leave(&place);
     return status;
 }

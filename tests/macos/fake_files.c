@@ -21,10 +21,12 @@
 #undef dlsym
 #undef fcntl
 #undef fstatfs
+#undef mkdirat
 #undef open
 #undef openat
 #undef renameatx_np
 int fcntl(int fd, int command, ...);
+int mkdirat(int directory, const char *path, mode_t mode);
 int openat(int directory, const char *path, int flags, ...);
 
 enum {
@@ -159,6 +161,15 @@ static int inherit(int fd) {
     if (fd >= 0 && status_of(fd, &file) == 0)
         store_list(&file, fake_kernel.without_lists ? NULL : fake_kernel.inherited);
     return fd;
+}
+
+int fake_mkdirat(int directory, const char *path, mode_t mode) {
+    int fd;
+
+    if (fake_fails("mkdirat") || mkdirat(directory, path, mode) != 0)
+        return -1;
+    fd = inherit(openat(directory, path, O_PATH | O_CLOEXEC));
+    return fd < 0 ? -1 : close(fd);
 }
 
 /* ---- opening ---- */

@@ -358,6 +358,12 @@ static void inherited_lists_go(void) {
     CHECK(is_list("copy", ""));
     CHECK_STATUS(msalex_file_touch("signal", &error), MSALEX_OK);
     CHECK(is_list("signal", ""));
+    CHECK_STATUS(msalex_directory_make("directory", &error), MSALEX_OK);
+    CHECK(is_list("directory", "") && mode_of("directory") == 0700);
+    fake_kernel.failing = "acl_set_fd_np";
+    fake_kernel.code = EIO;
+    CHECK_STATUS(msalex_directory_make("other directory", &error), MSALEX_OS_ERROR);
+    CHECK(error.code == EIO && !file_exists("other directory"));
     end();
     CHECK_STATUS(msalex_file_touch("other", &error), MSALEX_OK);
     CHECK(is_list("other", NULL)); /* where nothing is handed down, nothing is set */

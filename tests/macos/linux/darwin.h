@@ -38,6 +38,7 @@ typedef struct fstore {
 #define openat fake_openat
 #define fcntl fake_fcntl
 #define dlsym fake_dlsym
+#define mkdirat fake_mkdirat
 int fake_close(int fd);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
                       unsigned flags);
@@ -45,6 +46,7 @@ int fake_flock(int fd, int operation);
 int fake_open(const char *path, int flags, ...);
 int fake_openat(int directory, const char *path, int flags, ...);
 int fake_fcntl(int fd, int command, ...);
+int fake_mkdirat(int directory, const char *path, mode_t mode);
 void *fake_dlsym(void *handle, const char *name);
 
 #endif
