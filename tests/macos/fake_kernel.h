@@ -37,6 +37,7 @@ struct fake_kernel {
     const char *file_system; /* not NULL: its name */
     bool with_barriers; /* it can keep the order of writes */
     bool without_lists; /* it has no access lists */
+    bool quiet_renames; /* a rename does not change the times of what is renamed (HFS+) */
     bool long_links; /* a link's text fills any room */
     const char *inherited; /* not NULL: the list that every directory hands down to new files */
     uint32_t added; /* what the last file to be added is to tell of */

@@ -37,6 +37,8 @@ int __wrap_fstatat(int directory, const char *path, struct stat *found, int flag
     int result = fake_fails("fstatat") ? -1 : __real_fstatat(directory, path, found, flags);
     if (result == 0 && fake_kernel.unstable)
         found->st_ino = number++;
+    if (result == 0 && fake_kernel.quiet_renames)
+        found->st_ctim = (struct timespec){0};
     return result;
 }
 
