@@ -388,6 +388,7 @@ static bool is_held(msalex_lock *guard) {
 
 /* Is the open old file still the one with the name?  If not, opens that one, if there is one. */
 static bool is_named(struct save *save) {
+    msalex_error ignored;
     struct stat named;
     int fd;
 
@@ -397,6 +398,8 @@ static bool is_named(struct save *save) {
     if (open_at(&save->place, O_RDWR, &fd) == 0) {
         (void)close(save->old);
         save->old = fd;
+        if (msalex__place_judge(&save->place, &ignored) != MSALEX_OK)
+            save->place.keeps_owner = false; /* it may be replaced, and not be written to */
     }
     return false;
 }

@@ -95,11 +95,11 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
 /* Waits at most `timeout_ms` for the lock.  MSALEX_OK: held.  MSALEX_TIMEOUT and
  * MSALEX_INTERRUPTED: not yet, still in the queue (unless timeout_ms is 0, which
  * tries once and queues nowhere).  Otherwise no longer waiting; MSALEX_NOT_FOUND: the
- * directory does not exist. */
+ * directory does not exist; MSALEX_NOT_TRUSTED: another user's link is on the way to it. */
 int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error);
 
-/* MSALEX_OK while the lock is held and its file is still the one on disk;
- * MSALEX_NOT_FOUND when it is not held or somebody removed or replaced the file. */
+/* MSALEX_OK while the lock is held and its file is still the one that the path leads to;
+ * MSALEX_NOT_FOUND when it is not held, or somebody removed or replaced the file or its directory. */
 int msalex_lock_check(msalex_lock *lock, msalex_error *error);
 
 /* Gives the lock back, or leaves the queue.  Whatever it returns, this process
@@ -109,7 +109,8 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error);
 /* Releases if need be, then frees; NULL is fine. */
 void msalex_lock_free(msalex_lock *lock);
 
-/* Reads who says to hold the lock: "<pid> <program>", as the file has it. */
+/* Reads who says to hold the lock: "<pid> <program>", one line of printable UTF-8, because anybody
+ * may have written the file. */
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error);
 
 /* ---- watch_<platform>.c --------------------------------------------------

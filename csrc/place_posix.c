@@ -112,11 +112,11 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
     return MSALEX_OK;
 }
 
-/* At the end of the path: does the owner of the links own what they lead to? */
-static int settle(const struct walk *walk, msalex_error *error) {
-    const struct msalex__place *place = walk->place;
+/* Does the owner of the links own what they lead to?  MSALEX_OK also without such links. */
+static int settle(const struct msalex__place *place, const char *name, msalex_error *error) {
     const uid_t owner = place->link_owner;
     struct stat parent;
+    char text[64];
 
     if (!place->by_others_link || (place->exists && place->file.st_uid == owner))
         return msalex__ok(error);
@@ -124,7 +124,8 @@ static int settle(const struct walk *walk, msalex_error *error) {
         return msalex__fail_errno(error, errno, "fstat");
     if (parent.st_uid == owner && (!place->exists || place->file.st_uid == geteuid()))
         return msalex__ok(error);
-    return fail_not_trusted(walk->link, owner, LEADS_ELSEWHERE, error);
+    describe(name, text);
+    return fail_not_trusted(text, owner, LEADS_ELSEWHERE, error);
 }
 
 /* ---- the walk ---- */
@@ -271,7 +272,7 @@ static int find(const char *path, enum look look, bool keep_link, struct msalex_
         status = MSALEX_OK;
     }
     if (status == MSALEX_OK)
-        status = settle(&walk, error);
+        status = settle(place, walk.link, error);
     if (status != MSALEX_OK)
         msalex__place_leave(place);
     return status;
@@ -299,10 +300,14 @@ int msalex__place_find_name(const char *path, struct msalex__place *place,
 }
 
 int msalex__place_judge(struct msalex__place *place, msalex_error *error) {
-    struct stat parent;
     char name[64], message[256];
+    struct stat parent;
+    int status;
 
     place->keeps_owner = true;
+    /* Once more, because the file may be another one than the one that was found. */
+    if (place->by_others_link && (status = settle(place, place->name, error)) != MSALEX_OK)
+        return status;
     if (!place->exists || place->file.st_uid == geteuid())
         return msalex__ok(error);
     if (fstat(place->directory, &parent) != 0)

@@ -185,7 +185,7 @@ def test_a_sign_in_is_one_lock_and_one_rename(
     def count(pattern: str) -> int:
         return sum(1 for line in lines if re.search(pattern, line))
 
-    created = rf'linkat\(.*"{lock.name}"|openat\(.*"{lock.name}", .*O_CREAT'
+    created = rf'\blinkat\(.*"{lock.name}"|openat\(.*"{lock.name}", .*O_CREAT'
     print("\n".join(lines))
     assert count(created) == 1
     assert count(rf'unlink(at)?\(.*"{lock.name}"') == 1

@@ -24,6 +24,7 @@ from msal_extensions import (
     PersistenceNotFound,
 )
 from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
+from tests.support.users import shared as shared
 
 SIZE = 300_000  # characters
 
@@ -358,29 +359,25 @@ def as_somebody_else(work: str, path: Path) -> subprocess.CompletedProcess[str]:
 
 @requires("os.geteuid")
 def test_a_read_only_directory_is_a_permission_error_that_says_what_to_check(
-    tmp_path: Path,
+    shared: Path,
 ) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    (tmp_path / "readonly").mkdir(mode=0o755)
+    (shared / "readonly").mkdir(mode=0o755)
     for work in (
         "msal_extensions.FilePersistence(path + '/readonly/cache.bin').save('x')",
         "msal_extensions.FilePersistence(path + '/readonly/new/cache.bin')",
     ):
-        output = as_somebody_else(work, tmp_path).stdout
+        output = as_somebody_else(work, shared).stdout
         assert "PersistenceDenied PersistenceError PermissionError" in output
     output = as_somebody_else(
-        "msal_extensions.CrossPlatLock(path + '/readonly/lock').acquire()", tmp_path
+        "msal_extensions.CrossPlatLock(path + '/readonly/lock').acquire()", shared
     ).stdout
     assert "LockFileDenied LockFileError PermissionError OSError LockError RuntimeError" in output
-    assert os.listdir(tmp_path / "readonly") == []
+    assert os.listdir(shared / "readonly") == []
 
 
 @requires("os.geteuid")
-def test_a_file_its_owner_made_read_only_is_not_replaced(tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    mine = tmp_path / "mine"
+def test_a_file_its_owner_made_read_only_is_not_replaced(shared: Path) -> None:
+    mine = shared / "mine"
     mine.mkdir()
     (mine / "cache.bin").write_text("old")
     (mine / "cache.bin").chmod(0o444)
@@ -388,7 +385,7 @@ def test_a_file_its_owner_made_read_only_is_not_replaced(tmp_path: Path) -> None
         os.chown(mine, 65534, 65534)
         os.chown(mine / "cache.bin", 65534, 65534)
     output = as_somebody_else(
-        "msal_extensions.FilePersistence(path + '/mine/cache.bin').save('x')", tmp_path
+        "msal_extensions.FilePersistence(path + '/mine/cache.bin').save('x')", shared
     ).stdout
     assert "PersistenceDenied" in output
     assert (mine / "cache.bin").read_text() == "old"
