@@ -79,8 +79,15 @@ def numbers() -> dict[str, int]:
         check=True,
         timeout=60,
     )
-    found = re.findall(r"#define __NR_(\w+) (\d+)$", done.stdout, re.MULTILINE)
-    return {name: int(number) for name, number in found}
+    found: dict[str, str] = dict(
+        re.findall(r"^#define (__NR\w+) (\w+)$", done.stdout, re.MULTILINE)
+    )
+    meant = {name: found.get(text, text) for name, text in found.items()}  # arm64 has two names
+    return {
+        name.removeprefix("__NR_"): int(number)
+        for name, number in meant.items()
+        if name.startswith("__NR_") and number.isdecimal()
+    }
 
 
 @functools.cache
