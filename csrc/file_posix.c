@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "content_posix.h"
 #include "internal.h"
 #include "os_posix.h"
 #include "place_posix.h"
@@ -63,21 +64,6 @@ static int fail_too_large(msalex_error *error, const char *call) {
 static int fail_lost(msalex_error *error) {
     return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
                         "somebody removed the lock file");
-}
-
-/* Writes at `offset`: 0 or errno. */
-static int write_at(int fd, const unsigned char *data, size_t size, off_t offset) {
-    while (size > 0) {
-        ssize_t written = pwrite(fd, data, size, offset);
-        if (written < 0 && errno != EINTR)
-            return errno;
-        if (written > 0) {
-            data += written;
-            size -= (size_t)written;
-            offset += written;
-        }
-    }
-    return 0;
 }
 
 /* Sets the times to now.  To the clock's now: the kernel's, before Linux 6.13, is that of its last
@@ -169,48 +155,6 @@ failed:
     return status;
 }
 
-/* ---- reading ---- */
-
-/* Reads to the end: 0 or errno.  A writer in place may be at work, so the end may be elsewhere
- * than fstat said; where it is just there, that was it. */
-static int read_all(int fd, size_t expected, msalex_buffer *content) {
-    size_t room = expected + 1; /* one more, so that the end shows in the first read */
-    ssize_t count;
-
-    if ((content->data = malloc(room)) == NULL)
-        return ENOMEM;
-    while (content->size <= MSALEX_FILE_SIZE_MAX) {
-        if (content->size == room) {
-            msalex_buffer larger = {.data = malloc(room * 2), .size = content->size};
-            if (larger.data == NULL)
-                return ENOMEM;
-            memcpy(larger.data, content->data, content->size);
-            msalex_buffer_free(content);
-            *content = larger;
-            room *= 2;
-        }
-        count = read(fd, content->data + content->size, room - content->size);
-        if (count < 0 && errno != EINTR)
-            return errno;
-        if (count > 0)
-            content->size += (size_t)count;
-        if (count == 0 || content->size == expected)
-            return 0;
-    }
-    return EFBIG;
-}
-
-/* The same for an open file; on failure `content` is empty. */
-static int read_file(int fd, const struct stat *file, msalex_buffer *content) {
-    int code = file->st_size > MSALEX_FILE_SIZE_MAX
-                   ? EFBIG
-                   : read_all(fd, (size_t)file->st_size, content);
-
-    if (code != 0)
-        msalex_buffer_free(content);
-    return code;
-}
-
 /* ---- preparing a save ---- */
 
 struct save {
@@ -275,7 +219,7 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
             return IN_PLACE;
         return fail_save(save, code, "open", error);
     }
-    if ((code = write_at(save->temp, save->data, save->size, 0)) != 0)
+    if ((code = msalex__content_write(save->temp, save->data, save->size, 0)) != 0)
         return fail_save(save, code, "write", error);
     if ((code = take_after(save)) != 0)
         return fail_save(save, code, "fchmod", error);
@@ -300,35 +244,6 @@ static void end(struct save *save) {
 
 /* ---- writing in place ---- */
 
-/* Makes sure that there is room, before the old content changes: 0 or errno. */
-static int make_room(const struct save *save, size_t old_size) {
-    int code = msalex__reserve(save->old, (off_t)save->size);
-
-    if (code != EOPNOTSUPP)
-        return code;
-    /* Where nothing can be reserved, what is longer than the old content goes first. */
-    return save->size <= old_size ? 0
-                                  : write_at(save->old, save->data + old_size,
-                                             save->size - old_size, (off_t)old_size);
-}
-
-/* 0 or errno. */
-static int overwrite(int fd, const unsigned char *data, size_t size) {
-    int code = write_at(fd, data, size, 0);
-
-    if (code == 0 && ftruncate(fd, (off_t)size) != 0)
-        code = errno;
-    if (code == 0 && msalex__sync(fd) != 0)
-        code = errno;
-    return code;
-}
-
-/* Cuts off what make_room() may have added: is the file as long as before? */
-static bool cut_off(int fd, off_t size) {
-    struct stat file;
-    return ftruncate(fd, size) == 0 || (fstat(fd, &file) == 0 && file.st_size == size);
-}
-
 /* Not into a file of another user where others may write, and not into a file of ours that another
  * user's link led to: that user chose which one (place_posix.h). */
 static bool may_write_in_place(const struct msalex__place *place) {
@@ -336,47 +251,27 @@ static bool may_write_in_place(const struct msalex__place *place) {
            (!place->by_others_link || place->file.st_uid == place->link_owner);
 }
 
-static int fail_others_file(const struct stat *file, const char *call, msalex_error *error) {
+static int fail_others_file(const struct stat *file, msalex_error *error) {
     char message[200];
 
     (void)snprintf(message, sizeof message,
                    "The file belongs to user %lu, and another user decides which file it is: it was"
                    " not used",
                    (unsigned long)file->st_uid);
-    return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, call, message);
+    return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, "write in place", message);
 }
 
-/* Where there can be no rename.  A reader in between finds a mixture, which is why this is the
- * last resort. */
+/* Where there can be no rename, as the last resort. */
 static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
                                    msalex_error *error) {
-    const struct stat *old = &save->place.file;
-    const char *call = "write in place";
-    msalex_buffer content = {0};
-    bool is_whole = true, has_content;
-    int code;
-
-    if (!may_write_in_place(&save->place)) {
-        save->status = fail_others_file(old, call, error);
+    if (!may_write_in_place(&save->place))
+        save->status = fail_others_file(&save->place.file, error);
+    else
+        save->status = msalex__content_overwrite(save->old, save->data, save->size, error);
+    if (save->status != MSALEX_OK)
         return FAILED;
-    }
-    if (fstat(save->old, &save->place.file) != 0)
-        return fail_save(save, errno, call, error);
-    has_content = read_file(save->old, old, &content) == 0;
-    if ((code = make_room(save, (size_t)old->st_size)) != 0) {
-        is_whole = cut_off(save->old, old->st_size);
-    } else if ((code = overwrite(save->old, save->data, save->size)) != 0) {
-        is_whole = has_content && overwrite(save->old, content.data, content.size) == 0;
-    }
-    msalex_buffer_free(&content);
-    if (code == 0) {
-        finish(save->old, stamp);
-        return DONE;
-    }
-    (void)fail_save(save, code, call, error);
-    if (!is_whole)
-        save->status = MSALEX_TORN;
-    return FAILED;
+    finish(save->old, stamp);
+    return DONE;
 }
 
 /* ---- putting the new content in place ---- */
@@ -531,7 +426,7 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
         return status;
     if (fd < 0) {
         status = msalex__fail_errno(error, ENOENT, "open");
-    } else if ((code = read_file(fd, &place.file, content)) == EFBIG) {
+    } else if ((code = msalex__content_read(fd, &place.file, content)) == EFBIG) {
         status = fail_too_large(error, "read");
     } else if (code != 0) {
         status = msalex__fail_errno(error, code, "read");

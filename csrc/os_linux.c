@@ -204,10 +204,15 @@ void msalex__show_life(int fd) {
     (void)msalex__ofd_lock(fd, F_WRLCK, TURN_AT, 1);
 }
 
-/* A flock is how the first version of this library showed it. */
+/* A flock is how the first version of this library showed it.  It is asked for by a shared one, so
+ * that two who ask do not take each other for the writer. */
 bool msalex__shows_life(int fd) {
-    return msalex__ofd_conflict(fd, F_WRLCK, TURN_AT, 1) ||
-           (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK);
+    if (msalex__ofd_conflict(fd, F_WRLCK, TURN_AT, 1))
+        return true;
+    if (flock(fd, LOCK_SH | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK;
+    (void)flock(fd, LOCK_UN);
+    return false;
 }
 
 /* Explicitly, because a child forked just now shares the open file. */
