@@ -322,9 +322,12 @@ static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *er
     const int directory = save->place.directory;
     int code = EINVAL;
 
-    /* EEXIST: one of ours was inside, and saved, although we had the lock. */
     if (save->old < 0 && save->guard != NULL)
         code = msalex__rename_new(directory, save->temp_name, save->place.name);
+    if (code == EEXIST) { /* one of ours was inside, and saved, although we had the lock */
+        save->status = fail_lost(error);
+        return FAILED;
+    }
     if (code == EINVAL)
         code = renameat(directory, save->temp_name, directory, save->place.name) == 0 ? 0 : errno;
     if (code == 0) {
@@ -334,10 +337,7 @@ static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *er
     }
     if (save->old >= 0 && (code == EBUSY || code == EPERM || code == EXDEV))
         return IN_PLACE;
-    if (code != EEXIST)
-        return fail_save(save, code, "rename", error);
-    save->status = fail_lost(error);
-    return FAILED;
+    return fail_save(save, code, "rename", error);
 }
 
 /* Of all who save under a lock, one at a time. */

@@ -87,6 +87,12 @@ def _expand(path: str) -> str:
     return expanded
 
 
+def _probe_file(location: str, digits: str) -> str:
+    """A file beside the location, named like the C library's temporary files, so that the next save
+    or delete removes what a killed program left."""
+    return os.path.join(os.path.dirname(location), f".msalex-{digits}.tmp")
+
+
 # Locals that hold what is stored are named `secret` wherever an error can pass: tools that print
 # the locals of a traceback (Sentry is one) leave out that name.
 
@@ -181,7 +187,7 @@ class BasePersistence(ABC):
 
         :raises PersistenceError: with what to do about it.
         """
-        probe = self._probe(f".verify-{secrets.token_hex(8)}")
+        probe = self._probe(secrets.token_hex(8))
         text = secrets.token_hex(16)
         try:
             probe._occupy()
@@ -198,8 +204,8 @@ class BasePersistence(ABC):
             raise
         probe.delete()
 
-    def _probe(self, suffix: str) -> BasePersistence:
-        """A persistence of the same kind in another place, named by the suffix."""
+    def _probe(self, digits: str) -> BasePersistence:
+        """A persistence of the same kind in another place, named by these 16 random digits."""
         raise NotImplementedError(f"{type(self).__name__} cannot verify")
 
     def _occupy(self) -> None:
@@ -275,8 +281,8 @@ class FilePersistence(BasePersistence):
         with contextlib.suppress(PersistenceNotFound):
             _native.file_delete(self._location)
 
-    def _probe(self, suffix: str) -> BasePersistence:
-        return FilePersistence(self._location + suffix)
+    def _probe(self, digits: str) -> BasePersistence:
+        return FilePersistence(_probe_file(self._location, digits))
 
     def _occupy(self) -> None:
         _native.file_create(self._location, b"")
@@ -379,8 +385,8 @@ class FilePersistenceWithDataProtection(FilePersistence):
                 error.winerror, f"Encryption failed: {error.strerror}", self._location
             ) from error
 
-    def _probe(self, suffix: str) -> BasePersistence:
-        return FilePersistenceWithDataProtection(self._location + suffix)
+    def _probe(self, digits: str) -> BasePersistence:
+        return FilePersistenceWithDataProtection(_probe_file(self._location, digits))
 
 
 class _SignalFilePersistence(BasePersistence):
@@ -408,7 +414,7 @@ class _SignalFilePersistence(BasePersistence):
         try:
             found = os.stat(location)
         except FileNotFoundError:  # can it be made?
-            probe = f"{location}.verify-{secrets.token_hex(8)}"
+            probe = _probe_file(location, secrets.token_hex(8))
             try:
                 _native.file_create(probe, b"")
             finally:
@@ -477,10 +483,10 @@ class KeychainPersistence(_SignalFilePersistence):
         _native.keychain_save(self._service_name, self._account_name + suffix, secret)
         return f"Service:{self._service_name} Account:{self._account_name}{suffix}"
 
-    def _probe(self, suffix: str) -> BasePersistence:
-        return KeychainPersistence(
-            self.get_location() + suffix, self._service_name, self._account_name + suffix
-        )
+    def _probe(self, digits: str) -> BasePersistence:
+        location = _probe_file(self.get_location(), digits)
+        account = f"{self._account_name}.verify-{digits}"
+        return KeychainPersistence(location, self._service_name, account)
 
 
 class LibsecretPersistence(_SignalFilePersistence):
@@ -538,11 +544,11 @@ class LibsecretPersistence(_SignalFilePersistence):
     def _copy_aside(self, suffix: str) -> str:
         return self._agent.copy_aside(suffix)
 
-    def _probe(self, suffix: str) -> BasePersistence:
+    def _probe(self, digits: str) -> BasePersistence:
         item = self._agent.item
         return LibsecretPersistence(
-            self.get_location() + suffix,
-            item.schema + suffix,
+            _probe_file(self.get_location(), digits),
+            f"{item.schema}.verify-{digits}",
             item.attributes,
             label=item.label,
             attribute_types=item.types,
