@@ -157,7 +157,7 @@ void msalex_watch_free(msalex_watch *watch);
  * written beside the file, sent to the disk, and renamed over it.  After a power cut it may be
  * the version of some seconds ago, never a mixture.  These functions take no lock.
  *
- * Other users of the machine cannot redirect them (POSIX).  Each call resolves its path once, to
+ * Other users of the machine cannot turn them against other files (POSIX).  Each call resolves its path once, to
  * a directory that it keeps open and a name in it.  Symbolic links are followed only where their
  * owner gains nothing by that (the rules are in place_posix.h); else the answer is
  * MSALEX_NOT_TRUSTED.  So it is for a save, touch or delete of a file that a third person, neither
