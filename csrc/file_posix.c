@@ -5,11 +5,11 @@
  *
  * Every function finds its place first (place_posix.h), and then uses its directory and name.
  *
- * How a save goes.  begin() opens the old file: its owner, mode and access list are those of the
- * descriptor.  prepare() writes a temporary file and sends it to the disk.  Of all who save under
- * a lock one at a time, in its turn, looks at the lock and puts the new content in place: between
- * the look and the rename another program may remove the lock file, and another of ours enter,
- * save and leave.  It would be renamed over.
+ * How a save goes.  find_and_open() opens the old file: its owner, mode and access list are taken
+ * from the descriptor.  prepare() writes a temporary file and sends it to the disk.  put_in_turn()
+ * looks at the lock and gives the temporary file the name.  Between that look and the rename another
+ * program may remove the lock file, and another process of ours enter, save and leave; its save
+ * would be renamed over.  So processes that save under a lock look and rename one at a time.
  */
 #define _XOPEN_SOURCE 700 /* openat, futimens */
 #define _DARWIN_C_SOURCE
@@ -91,8 +91,8 @@ static void finish(int fd, msalex_stamp *stamp) {
 
 /* ---- opening ---- */
 
-/* Has the path led to something that is there and no file?  Asked before it is opened: opening a
- * device can do things. */
+/* Fails if the path led to something that is there and is no file.  At the end of a link this is
+ * asked before it is opened as well, because opening a device can do things. */
 static int check_regular(const struct msalex__place *place, msalex_error *error) {
     return place->exists && !S_ISREG(place->file.st_mode)
                ? fail_not_regular(error, &place->file, "open")
@@ -183,8 +183,8 @@ static enum outcome fail_save(struct save *save, int code, const char *call,
     return FAILED;
 }
 
-/* Gives the temporary file owner, group, access list and mode of the old one, as far as that
- * gives nobody more.  Group and list belong together: without the group there is no list.  0 or
+/* Gives the temporary file owner, group, access list and mode of the old one, as far as nobody
+ * gets more by that.  Group and list belong together: without the group there is no list.  0 or
  * errno. */
 static int take_after(const struct save *save) {
     const struct stat *old = &save->place.file;
@@ -341,7 +341,7 @@ static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *er
     return fail_save(save, code, "rename", error);
 }
 
-/* Of all who save under a lock, one at a time. */
+/* Looks at the lock, and puts the new content in place: one process at a time. */
 static enum outcome put_in_turn(struct save *save, enum outcome outcome, msalex_stamp *stamp,
                                 msalex_error *error) {
     const int turn = take_turn(save);
