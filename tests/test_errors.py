@@ -21,6 +21,7 @@ from msal_extensions import (
     _native,
     errors,
 )
+from tests.support.capability import requires
 from tests.support.library import WORDS, Answers, lib, library_that_answers
 from tests.support.processes import python
 from tests.support.reference import reference_python
@@ -186,9 +187,13 @@ attempt("a directory, load", FilePersistence("directory").load)
 """
 
 
+@requires("fcntl")
 @pytest.mark.parametrize("part", ["files", "locks"])
 def test_what_open_raised_in_1_3_1_is_raised_as_that_class_too(tmp_path: Path, part: str) -> None:
-    """Of locks with portalocker, without which 1.3.1 says only that it had no lock."""
+    """Of locks with portalocker, without which 1.3.1 says only that it had no lock.
+
+    On Windows open() says PermissionError of a directory, and ours IsADirectoryError.
+    """
     command, environment = reference_python(portalocker=part == "locks")
     outputs = []
     for name, how in (

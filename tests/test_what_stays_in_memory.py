@@ -307,7 +307,8 @@ def dpapi(method: str, content: str | bytes) -> Callable[[Path], object]:
     def attempt(_: Path) -> object:
         with mock.patch.object(_native, "dpapi_require"):
             agent = windows.WindowsDataProtectionAgent()
-        return getattr(agent, method)(content)
+        with library_that_answers(lib.MSALEX_OS_ERROR, 87, f"msalex_dpapi_{method}"):
+            return getattr(agent, method)(content)
 
     return attempt
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import pickle
@@ -45,7 +46,11 @@ GROUP, NAMED = 12050, 12009
 
 _PR_SET_DUMPABLE = 4
 _CLONE_NEWUSER = 0x10000000
-_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 # ---- places that all users can reach ------------------------------------------------------
@@ -160,14 +165,14 @@ def become(user: int, groups: Sequence[int] = ()) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     # Else /proc/self stays root's, which it is not for programs that began as this user.
-    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def enter_user_namespace(inside: int | None = None) -> None:
     """As `unshare --user --map-current-user`: this process is in a namespace that knows one
     user, itself, by the number `inside` (default: the same).  All others look alike there."""
     user, group = os.getuid(), os.getgid()
-    if _libc.unshare(_CLONE_NEWUSER) != 0:
+    if _libc().unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user if inside is None else inside} {user} 1")

@@ -608,6 +608,44 @@ static void what_cannot_be_read_is_told(void) {
     CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
 }
 
+static void what_is_created_replaces_nothing(void) {
+    const char *path = path_of("file");
+    const unsigned char new[] = "new";
+    msalex_error error;
+
+    CHECK(msalex_file_create(path, new, 3, &error) == MSALEX_OK && has(path, "new"));
+    CHECK(put(path, "old", &error) == MSALEX_OK);
+    CHECK(msalex_file_create(path, new, 3, &error) == MSALEX_OS_ERROR && error.code == EEXIST);
+    CHECK(msalex_directory_make(path, &error) == MSALEX_OS_ERROR && error.code == EEXIST);
+    CHECK(msalex_file_create("\xff", new, 3, &error) == MSALEX_INVALID);
+    CHECK(msalex_directory_make("\xff", &error) == MSALEX_INVALID);
+    CHECK(has(path, "old") && msalex_file_delete(path, &error) == MSALEX_OK);
+    CHECK(msalex_directory_make(path, &error) == MSALEX_OK);
+    CHECK(put(path, "x", &error) == MSALEX_INVALID && error.code == EISDIR);
+    CHECK(RemoveDirectoryA(path));
+}
+
+static void what_is_larger_than_any_cache_is_neither_read_nor_written(void) {
+    const LARGE_INTEGER size = {.QuadPart = (int64_t)MSALEX_FILE_SIZE_MAX + 1};
+    const char *path = path_of("file");
+    msalex_buffer content;
+    msalex_stamp stamp;
+    msalex_error error;
+    HANDLE file;
+
+    CHECK(msalex_file_replace(path, NULL, (size_t)size.QuadPart, NULL, &stamp, &error) ==
+              MSALEX_INVALID &&
+          error.code == EFBIG);
+    CHECK(msalex_file_create(path, NULL, (size_t)size.QuadPart, &error) == MSALEX_INVALID);
+    CHECK(put(path, "x", &error) == MSALEX_OK);
+    file = CreateFileA(path, GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    CHECK(SetFilePointerEx(file, size, NULL, FILE_BEGIN) && SetEndOfFile(file));
+    CHECK(CloseHandle(file));
+    CHECK(msalex_file_read(path, &content, &stamp, &error) == MSALEX_INVALID);
+    CHECK(error.code == EFBIG && content.data == NULL && stamp.size == 0);
+    CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
+}
+
 static void a_path_that_is_not_unicode_makes_no_lock(void) {
     msalex_lock *lock;
     msalex_error error;
@@ -765,6 +803,8 @@ static const struct {
     PROPERTY(where_no_file_can_be_made_it_is_written_in_place),
     PROPERTY(without_a_list_to_copy_the_new_file_is_private),
     PROPERTY(what_cannot_be_read_is_told),
+    PROPERTY(what_is_created_replaces_nothing),
+    PROPERTY(what_is_larger_than_any_cache_is_neither_read_nor_written),
     PROPERTY(a_path_that_is_not_unicode_makes_no_lock),
     PROPERTY(server_paths_get_their_own_long_form),
     PROPERTY(a_change_is_told_with_a_watch_and_without),
