@@ -1,7 +1,6 @@
 /*
- * Files whose readers never see half of a content, and that other users cannot exchange for
- * others in the midst of a call, POSIX.
- * The promise is in msalex.h.  Twin: file_windows.c.
+ * Files of which a reader never sees half of a content, and which other users cannot exchange in
+ * the midst of a call, POSIX.  The promise is in msalex.h.  Twin: file_windows.c.
  *
  * Every function finds its place first (place_posix.h), and then uses its directory and name.
  *

@@ -189,8 +189,8 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
 /* Replaces the content; makes the file, readable by its owner only, when there is none.
  *
  * `guard` is the lock that the caller holds meanwhile, or NULL: it is looked at when all is
- * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.  Of all who
- * replace a file under a guard, one at a time looks and renames.
+ * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.  Processes
+ * that replace a file under a guard look and rename one at a time.
  *
  * Keeps the owner, the group, the access list, and of the mode what owner and group may read and
  * write (POSIX: 0660).  What cannot be kept is taken from the group, never given to it.  The owner

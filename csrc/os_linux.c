@@ -205,7 +205,7 @@ void msalex__show_life(int fd) {
 }
 
 /* A flock is how the first version of this library showed it.  It is asked for by a shared one, so
- * that two who ask do not take each other for the writer. */
+ * that two sweepers do not take each other for the writer. */
 bool msalex__shows_life(int fd) {
     if (msalex__ofd_conflict(fd, F_WRLCK, TURN_AT, 1))
         return true;
@@ -220,9 +220,9 @@ void msalex__end_life(int fd) {
     (void)msalex__ofd_lock(fd, F_UNLCK, TURN_AT, 1);
 }
 
-/* On the file itself.  Not on file systems of other hosts or of programs, which turn OFD locks
- * into something else: there it is the flock of the directory.  Nor without a file: who makes it
- * first is decided by msalex__rename_new. */
+/* On the file itself.  File systems of other hosts or of programs turn OFD locks into something
+ * else: there it is the flock of the directory.  Without a file there is no turn: its first name is
+ * given by msalex__rename_new, to one process only. */
 int msalex__try_turn(int directory, int file, int *holder) {
     int code;
 

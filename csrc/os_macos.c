@@ -259,7 +259,7 @@ void msalex__show_life(int fd) {
     (void)flock(fd, LOCK_EX | LOCK_NB);
 }
 
-/* Asks by a shared lock, so that two who ask do not take each other for the writer. */
+/* Asks by a shared lock, so that two sweepers do not take each other for the writer. */
 bool msalex__shows_life(int fd) {
     if (flock(fd, LOCK_SH | LOCK_NB) != 0)
         return errno == EWOULDBLOCK;
