@@ -6,9 +6,9 @@
  *
  * How a save goes.  find_and_open() opens the old file: its owner, mode and access list are taken
  * from the descriptor.  prepare() writes a temporary file and sends it to the disk.  put_in_turn()
- * looks at the lock and gives the temporary file the name.  Between that look and the rename another
- * program may remove the lock file, and another process of ours enter, save and leave; its save
- * would be renamed over.  So processes that save under a lock look and rename one at a time.
+ * looks at the lock and gives the temporary file the name.  Between that look and the rename
+ * another program may remove the lock file, and another process of ours enter, save and leave;
+ * its save would be renamed over.  So processes that save under a lock look and rename one at a time.
  */
 #define _XOPEN_SOURCE 700 /* openat, futimens */
 #define _DARWIN_C_SOURCE

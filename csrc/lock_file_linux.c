@@ -103,9 +103,10 @@ static int give_name(const struct msalex__lock_file *file) {
     return linkat(AT_FDCWD, unnamed, file->directory, file->name, AT_SYMLINK_FOLLOW);
 }
 
-/* Gives the file to the users that may remove other files in its directory: to the directory's owner,
- * when we are root, and to its group.  So they can remove it if we die.  It holds no secret.  In a
- * sticky directory users remove their own files only.  What the system refuses stays as it is. */
+/* Gives the file to the users that may remove other files in its directory: to the directory's
+ * owner, when we are root, and to its group.  So they can remove it if we die.  It holds no secret.
+ * In a sticky directory users remove their own files only.  What the system refuses stays as it
+ * is. */
 static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
     struct stat directory;
     uid_t owner;

@@ -195,9 +195,10 @@ static bool create(struct msalex__lock_file *file, const char *name) {
     return file->fd >= 0;
 }
 
-/* Gives the file to the users that may remove other files in its directory: to the directory's owner,
- * when we are root, and to its group.  So they can remove it if we die.  It holds no secret.  In a
- * sticky directory users remove their own files only.  What the system refuses stays as it is. */
+/* Gives the file to the users that may remove other files in its directory: to the directory's
+ * owner, when we are root, and to its group.  So they can remove it if we die.  It holds no secret.
+ * In a sticky directory users remove their own files only.  What the system refuses stays as it
+ * is. */
 static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
     struct stat directory;
     uid_t owner;

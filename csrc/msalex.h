@@ -99,7 +99,8 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
 int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error);
 
 /* MSALEX_OK while the lock is held and its file is still the one that the path leads to;
- * MSALEX_NOT_FOUND when it is not held, or somebody removed or replaced the file or its directory. */
+ * MSALEX_NOT_FOUND when it is not held, or somebody removed or replaced the file or its
+ * directory. */
 int msalex_lock_check(msalex_lock *lock, msalex_error *error);
 
 /* Gives the lock back, or leaves the queue.  Whatever it returns, this process
@@ -157,11 +158,12 @@ void msalex_watch_free(msalex_watch *watch);
  * written beside the file, sent to the disk, and renamed over it.  After a power cut it may be
  * the version of some seconds ago, never a mixture.  These functions take no lock.
  *
- * Other users of the machine cannot turn them against other files (POSIX).  Each call resolves its path once, to
- * a directory that it keeps open and a name in it.  Symbolic links are followed only where their
- * owner gains nothing by that (the rules are in place_posix.h); else the answer is
- * MSALEX_NOT_TRUSTED.  So it is for a save, touch or delete of a file that a third person, neither
- * we nor the owner of the directory, has in a sticky directory that others may write to.
+ * Other users of the machine cannot turn them against other files (POSIX).  Each call that opens,
+ * makes, changes or removes a file resolves its path once, to a directory that it keeps open and
+ * a name in it.  Symbolic links are followed only where their owner gains nothing by that (the
+ * rules are in place_posix.h); else the answer is MSALEX_NOT_TRUSTED.  So it is for a save, touch
+ * or delete of a file that a third person, neither we nor the owner of the directory, has in a
+ * sticky directory that others may write to.
  *
  * Each can answer MSALEX_INTERRUPTED, on network file systems for example: call again.  What was
  * stored before is still there then.

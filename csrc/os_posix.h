@@ -74,8 +74,8 @@ void msalex__show_life(int fd);
 bool msalex__shows_life(int fd);
 void msalex__end_life(int fd);
 
-/* Tries to take the turn among all processes that replace this file under a lock: 0; EAGAIN: another
- * one has it.  `*holder` is what msalex__end_turn wants.  Another errno: this file system has no
+/* Tries to take the turn among all processes that replace this file under a lock: 0; EAGAIN:
+ * another one has it.  `*holder` is what msalex__end_turn wants.  Another errno: this file system has no
  * turns; `*holder` is -1 then. */
 int msalex__try_turn(int directory, int file, int *holder);
 

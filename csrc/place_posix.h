@@ -3,8 +3,9 @@
  *
  * A path is a question that others may answer anew each time it is asked: between two system
  * calls a directory on it can be exchanged for a link.  So every function of this library that
- * takes a path asks once, here.  The answer is a directory, pinned by a descriptor, and a name in
- * it.  All further steps use these two (openat, renameat, unlinkat ...) and no path.  Use:
+ * opens, makes, changes or removes what a path names asks once, here.  (msalex_file_stat and
+ * the watch only look.)  The answer is a directory, pinned by a descriptor, and a name in it.  All
+ * further steps use these two (openat, renameat, unlinkat ...) and no path.  Use:
  *
  *     struct msalex__place place;
  *     if ((status = msalex__place_find(path, &place, error)) != MSALEX_OK)
@@ -14,6 +15,7 @@
  *
  * Symbolic links are followed on these conditions, of which the first that fits decides:
  *
+ *     it is a link of /proc that leads elsewhere than it reads                refuse
  *     the link is ours or root's                                              follow
  *     it is in a sticky directory that others may write to, and its owner
  *         is not the directory's (the kernel's rule, fs.protected_symlinks)   refuse
@@ -21,7 +23,7 @@
  *         directory if there is no file or if the file is ours                follow
  *     its owner cannot be told from root in this user namespace, and no
  *         directory above it is writable by group or others                   follow
- *     any other link, and a link of /proc that leads elsewhere than it reads  refuse
+ *     it is any other link                                                    refuse
  *
  * "Ours" is the effective user id.  The third condition is systemd's (CHASE_SAFE, "unsafe
  * transition"): a user who owns the target as well gains nothing by the link.  (A file of ours in
@@ -47,9 +49,9 @@ struct msalex__place {
     struct stat file;
     bool by_others_link; /* a link of this user, who owns the file or its directory, led here */
     uid_t link_owner;
-    bool keeps_owner; /* set by msalex__place_judge: new content belongs to the file's owner */
-    bool is_link; /* the path's last part is a link, which led here */
-    int link_directory; /* where that link is, if it was asked for; else -1 */
+    bool keeps_owner;    /* set by msalex__place_judge: new content belongs to the file's owner */
+    bool is_link;        /* the path's last part is a link, which led here */
+    int link_directory;  /* where that link is, if it was asked for; else -1 */
     char link_name[PATH_MAX];
 };
 
