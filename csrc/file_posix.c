@@ -98,11 +98,15 @@ static int check_regular(const struct msalex__place *place, msalex_error *error)
                : msalex__ok(error);
 }
 
-/* Opens the file at a place: 0 or errno.  `place->file` is the status of the open file then. */
+/* Opens the file at a place: 0 or errno.  `place->file` is the status of the open file then.  With
+ * O_RDWR, one that we may write but not read is opened for writing. */
 static int open_at(struct msalex__place *place, int flags, int *fd) {
     int code;
 
-    if ((*fd = openat(place->directory, place->name, flags | OPEN_FLAGS)) < 0)
+    *fd = openat(place->directory, place->name, flags | OPEN_FLAGS);
+    if (*fd < 0 && errno == EACCES && flags == O_RDWR)
+        *fd = openat(place->directory, place->name, O_WRONLY | OPEN_FLAGS);
+    if (*fd < 0)
         return errno;
     if (fstat(*fd, &place->file) == 0)
         return 0;
@@ -124,8 +128,6 @@ static int find_and_open(const char *path, int flags, struct msalex__place *plac
         if ((status = check_regular(place, error)) != MSALEX_OK)
             goto failed;
         code = open_at(place, flags, fd);
-        if (code == EACCES && flags == O_RDWR) /* one that we may write, and not read */
-            code = open_at(place, O_WRONLY, fd);
         if (code != ELOOP || tries == OPEN_TRIES)
             break;
         /* A link.  Or others exchanged the file for one since it was looked at. */

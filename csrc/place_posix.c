@@ -91,12 +91,12 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
     struct stat parent;
     char text[64];
 
-    describe(name, text);
     if (msalex__has_magic_links(directory))
         return msalex__fail(error, MSALEX_INVALID, ELOOP, "readlink",
                             "A link of /proc, which leads elsewhere than it reads");
     if (link->st_uid == geteuid() || link->st_uid == 0)
         return MSALEX_OK;
+    describe(name, text);
     if (fstat(directory, &parent) != 0)
         return msalex__fail_errno(error, errno, "fstat");
     if ((parent.st_mode & S_ISVTX) != 0 && (parent.st_mode & S_IWOTH) != 0 &&
@@ -112,11 +112,11 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
     return MSALEX_OK;
 }
 
-/* Does the owner of the links own what they lead to?  MSALEX_OK also without such links. */
-static int settle(const struct msalex__place *place, const char *name, msalex_error *error) {
+/* Does the owner of the links own what they lead to?  MSALEX_OK also without such links.  `text`
+ * describes what is refused. */
+static int settle(const struct msalex__place *place, const char *text, msalex_error *error) {
     const uid_t owner = place->link_owner;
     struct stat parent;
-    char text[64];
 
     if (!place->by_others_link || (place->exists && place->file.st_uid == owner))
         return msalex__ok(error);
@@ -124,7 +124,6 @@ static int settle(const struct msalex__place *place, const char *name, msalex_er
         return msalex__fail_errno(error, errno, "fstat");
     if (parent.st_uid == owner && (!place->exists || place->file.st_uid == geteuid()))
         return msalex__ok(error);
-    describe(name, text);
     return fail_not_trusted(text, owner, LEADS_ELSEWHERE, error);
 }
 
@@ -140,10 +139,13 @@ static int enter(struct walk *walk, int directory, msalex_error *error) {
     return MSALEX_OK;
 }
 
-/* Opens a directory below the one reached so far, or the first one. */
-static int open_below(const struct walk *walk, const char *name) {
-    const int at = walk->place->directory;
-    return msalex__open_directory(at >= 0 ? at : AT_FDCWD, name);
+/* Opens the directory in which the walk begins, unless one is reached. */
+static int begin(struct walk *walk, msalex_error *error) {
+    const char *first = walk->rest[0] == '/' ? "/" : ".";
+
+    if (walk->place->directory >= 0)
+        return MSALEX_OK;
+    return enter(walk, msalex__open_directory(AT_FDCWD, first), error);
 }
 
 /* Remembers the link that the path itself ends with. */
@@ -188,7 +190,8 @@ static int descend(struct walk *walk, const char *part, size_t length, msalex_er
 
     memcpy(name, part, length);
     name[length] = '\0';
-    if ((directory = open_below(walk, name)) < 0 && (errno == ENOTDIR || errno == ELOOP))
+    directory = msalex__open_directory(walk->place->directory, name);
+    if (directory < 0 && (errno == ENOTDIR || errno == ELOOP))
         return follow(walk, name, part + length, error);
     memmove(walk->rest, tail, strlen(tail) + 1);
     return enter(walk, directory, error);
@@ -225,12 +228,9 @@ static int step(struct walk *walk, bool *done, msalex_error *error) {
     char *slash = strrchr(walk->rest, '/'), *part, first;
     int directory, status;
 
-    if (slash == NULL) {
-        if (walk->place->directory < 0 &&
-            (status = enter(walk, open_below(walk, "."), error)) != MSALEX_OK)
-            return status;
-        return arrive(walk, walk->rest, done, error);
-    }
+    if (slash == NULL)
+        return (status = begin(walk, error)) != MSALEX_OK ? status
+                                                          : arrive(walk, walk->rest, done, error);
     first = slash[1]; /* cut behind the slash, for a moment */
     slash[1] = '\0';
     directory = msalex__open_directory_without_links(walk->place->directory, walk->rest);
@@ -241,9 +241,7 @@ static int step(struct walk *walk, bool *done, msalex_error *error) {
     }
     if (errno != ELOOP)
         return msalex__fail_errno(error, errno, "open directory");
-    if (walk->place->directory < 0 &&
-        (status = enter(walk, open_below(walk, walk->rest[0] == '/' ? "/" : "."), error)) !=
-            MSALEX_OK)
+    if ((status = begin(walk, error)) != MSALEX_OK)
         return status;
     part = walk->rest + strspn(walk->rest, "/");
     if (strchr(part, '/') == NULL) /* only slashes were left before it */
@@ -305,8 +303,9 @@ int msalex__place_judge(struct msalex__place *place, msalex_error *error) {
     int status;
 
     place->keeps_owner = true;
+    describe(place->name, name);
     /* Once more, because the file may be another one than the one that was found. */
-    if (place->by_others_link && (status = settle(place, place->name, error)) != MSALEX_OK)
+    if ((status = settle(place, name, error)) != MSALEX_OK)
         return status;
     if (!place->exists || place->file.st_uid == geteuid())
         return msalex__ok(error);
@@ -318,7 +317,6 @@ int msalex__place_judge(struct msalex__place *place, msalex_error *error) {
         place->keeps_owner = false;
         return msalex__ok(error);
     }
-    describe(place->name, name);
     (void)snprintf(message, sizeof message,
                    "The file \"%s\" belongs to user %lu, and others may write to its directory:"
                    " it was not used",
