@@ -454,16 +454,20 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
         status = fail_file(error, wide, GetLastError(), "CreateFileW");
     } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and their like */
         status = msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
-    } else if (msalex__fill_stamp(file, stamp) && stamp->size > MSALEX_FILE_SIZE_MAX) {
-        status = fail_too_large(error, "ReadFile");
-        *stamp = (msalex_stamp){0};
-    } else if (!msalex__fill_stamp(file, stamp) ||
-               (code = read_all(file, (size_t)stamp->size, content)) != 0) {
-        status = msalex__fail_windows(error, code != 0 ? code : GetLastError(), "ReadFile");
-        msalex_buffer_free(content);
-        *stamp = (msalex_stamp){0};
     } else {
-        status = msalex__ok(error);
+        if (!msalex__fill_stamp(file, stamp))
+            code = GetLastError();
+        else if (stamp->size > MSALEX_FILE_SIZE_MAX)
+            code = ERROR_FILE_TOO_LARGE;
+        else
+            code = read_all(file, (size_t)stamp->size, content);
+        status = code == 0                      ? msalex__ok(error)
+                 : code == ERROR_FILE_TOO_LARGE ? fail_too_large(error, "ReadFile")
+                                                : msalex__fail_windows(error, code, "ReadFile");
+        if (code != 0) {
+            msalex_buffer_free(content);
+            *stamp = (msalex_stamp){0};
+        }
     }
     msalex__close(file);
     free(wide);
