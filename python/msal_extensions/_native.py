@@ -203,6 +203,16 @@ def _check_file(
     raise kind(code or None, _describe(error, remedy), location)
 
 
+def _check_change(
+    status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
+) -> None:
+    """The same for a call that makes or changes something: what it did not find is the directory,
+    and never "nothing is stored"."""
+    if status == lib.MSALEX_NOT_FOUND:
+        status = lib.MSALEX_OS_ERROR
+    _check_file(status, error, location, better_remedies)
+
+
 def _again(call: Callable[..., int], *arguments: Any) -> int:
     """Calls, and calls again when a signal interrupted it: between two calls Python runs the
     handlers of signals (see PEP 475), and what they raise ends this."""
@@ -272,9 +282,7 @@ def file_replace(location: str, secret: bytes, guard: Lock | None = None) -> Sta
     )
     if status == lib.MSALEX_LOCK_LOST:
         raise LockLost(_describe(error, ""))
-    if status == lib.MSALEX_NOT_FOUND:  # the directory: a save never finds "nothing stored"
-        status = lib.MSALEX_OS_ERROR
-    _check_file(status, error, location, _SAVE_REMEDIES)
+    _check_change(status, error, location, _SAVE_REMEDIES)
     return _stamp(stamp)
 
 
@@ -282,18 +290,14 @@ def file_create(location: str, secret: bytes) -> None:
     """Makes a new file, readable by its owner only; PersistenceFileExists when there is one."""
     error = ffi.new("msalex_error *")
     status = _again(lib.msalex_file_create, _path(location), secret, len(secret), error)
-    if status == lib.MSALEX_NOT_FOUND:
-        status = lib.MSALEX_OS_ERROR
-    _check_file(status, error, location)
+    _check_change(status, error, location)
 
 
 def file_touch(location: str) -> None:
     """Sets the modification time to now; makes an empty file when there is none."""
     error = ffi.new("msalex_error *")
     status = _again(lib.msalex_file_touch, _path(location), error)
-    if status == lib.MSALEX_NOT_FOUND:
-        status = lib.MSALEX_OS_ERROR
-    _check_file(status, error, location)
+    _check_change(status, error, location)
 
 
 def file_delete(location: str) -> None:
@@ -311,9 +315,7 @@ def directory_make(location: str) -> None:
     """Makes one directory, in one that exists; on POSIX for its owner only."""
     error = ffi.new("msalex_error *")
     status = _again(lib.msalex_directory_make, _path(location), error)
-    if status == lib.MSALEX_NOT_FOUND:
-        status = lib.MSALEX_OS_ERROR
-    _check_file(status, error, location, _DIRECTORY_REMEDIES)
+    _check_change(status, error, location, _DIRECTORY_REMEDIES)
 
 
 # ---- the lock ----

@@ -415,11 +415,9 @@ class _SignalFilePersistence(BasePersistence):
             found = os.stat(location)
         except FileNotFoundError:  # can it be made?
             probe = _probe_file(location, secrets.token_hex(8))
-            try:
-                _native.file_create(probe, b"")
-            finally:
-                with contextlib.suppress(PersistenceError):
-                    _native.file_delete(probe)
+            _native.file_create(probe, b"")
+            with contextlib.suppress(PersistenceError):
+                _native.file_delete(probe)
         except OSError:
             self._file_persistence.touch()
         else:
