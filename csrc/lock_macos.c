@@ -255,9 +255,10 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
-    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
-    const bool once = timeout_ms == 0 && lock->file.fd < 0;
+int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
+                        msalex_error *error) {
+    const int64_t deadline = slice_ms < 0 ? INT64_MAX : msalex__now_ms() + slice_ms;
+    const bool once = patience_ms == 0 && lock->file.fd < 0;
     int64_t left;
     int status;
 

@@ -335,9 +335,10 @@ static int64_t time_left(int64_t deadline) {
     return deadline == INT64_MAX ? -1 : left > 0 ? left : 0;
 }
 
-int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
-    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
-    const bool once = timeout_ms == 0 && lock->waiting == INVALID_HANDLE_VALUE;
+int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
+                        msalex_error *error) {
+    const int64_t deadline = slice_ms < 0 ? INT64_MAX : msalex__now_ms() + slice_ms;
+    const bool once = patience_ms == 0 && lock->waiting == INVALID_HANDLE_VALUE;
     DWORD code;
 
     if (lock->holding != INVALID_HANDLE_VALUE)

@@ -66,8 +66,8 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * A lock between processes (and threads), held by a lock file.  Use:
  *
  *     msalex_lock_new(path, program, &lock, &error);
- *     while ((status = msalex_lock_acquire(lock, 50, &error)) != MSALEX_OK)
- *         ...give up, or handle signals and go round...
+ *     while ((status = msalex_lock_acquire(lock, 50, patience, &error)) != MSALEX_OK)
+ *         ...give up, or handle signals, and go round with less patience...
  *     ...the protected section...
  *     msalex_lock_release(lock, &error);
  *     msalex_lock_free(lock);
@@ -92,11 +92,13 @@ typedef struct msalex_lock msalex_lock;
 int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
                     msalex_error *error);
 
-/* Waits at most `timeout_ms` for the lock.  MSALEX_OK: held.  MSALEX_TIMEOUT and
- * MSALEX_INTERRUPTED: not yet, still in the queue (unless timeout_ms is 0, which
- * tries once and queues nowhere).  Otherwise no longer waiting; MSALEX_NOT_FOUND: the
- * directory does not exist; MSALEX_NOT_TRUSTED: another user's link is on the way to it. */
-int msalex_lock_acquire(msalex_lock *lock, int64_t timeout_ms, msalex_error *error);
+/* Waits at most `slice_ms` for the lock, in one of several calls: `patience_ms` tells for how
+ * long the caller will go on calling, this call included.  MSALEX_OK: held.  MSALEX_TIMEOUT and
+ * MSALEX_INTERRUPTED: not yet, still in the queue (unless patience_ms is 0, which tries once and
+ * queues nowhere).  Otherwise no longer waiting; MSALEX_NOT_FOUND: the directory does not exist;
+ * MSALEX_NOT_TRUSTED: another user's link is on the way to it. */
+int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
+                        msalex_error *error);
 
 /* MSALEX_OK while the lock is held and its file is still the one that the path leads to;
  * MSALEX_NOT_FOUND when it is not held, or somebody removed or replaced the file or its

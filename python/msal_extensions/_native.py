@@ -348,9 +348,12 @@ class Lock:
         # Whatever happens to this object, the lock does not outlive it.
         self._lock = _gc(handle[0], _lock_free)
 
-    def acquire(self, timeout_ms: int) -> bool:
-        """True: held.  False: not yet; go on waiting by calling again, or release."""
-        status = _lock_acquire(self._lock, timeout_ms, self._error)
+    def acquire(self, slice_ms: int, patience_ms: int) -> bool:
+        """True: held.  False: not yet; go on waiting by calling again, or release.
+
+        :param patience_ms: For how long the caller will go on calling; a negative one: for ever.
+        """
+        status = _lock_acquire(self._lock, slice_ms, patience_ms, self._error)
         if status == _OK:
             return True
         if status not in _NOT_YET:

@@ -21,6 +21,9 @@ __all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
 #: Seconds; 1.3.1 and Go give up after as many.
 DEFAULT_TIMEOUT = 5.0
 
+#: Seconds; who is more patient waits for ever, as far as the native part is concerned.
+LONGEST = 1e9
+
 
 #: Absolute path -> which object holds it in this process.  Only for telling a thread that it would
 #: wait for itself; what excludes is the lock file.
@@ -107,7 +110,9 @@ class CrossPlatLock:
         left = math.inf if timeout < 0 else timeout
         deadline = time.monotonic() + left
         while True:
-            if native.acquire(math.ceil(min(left * 1000, _native.SLICE_MS))):
+            patience_ms = math.ceil(left * 1000) if left < LONGEST else -1
+            slice_ms = _native.SLICE_MS if patience_ms < 0 else min(patience_ms, _native.SLICE_MS)
+            if native.acquire(slice_ms, patience_ms):
                 return
             left = deadline - time.monotonic()
             if left <= 0:

@@ -260,7 +260,7 @@ static void nothing_is_saved_under_a_lock_that_is_lost(void) {
 
     CHECK_STATUS(replace(PATH, "old"), MSALEX_OK);
     CHECK_STATUS(msalex_lock_new("guard", "exerciser", &lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
     CHECK_STATUS(msalex_file_replace(PATH, (const unsigned char *)"held", 4, lock, &stamp, &error),
                  MSALEX_OK);
     CHECK(reads_as(PATH, "held") && unlink("guard") == 0);

@@ -23,14 +23,14 @@ static msalex_lock *new_lock(const char *path) {
 
 static msalex_lock *held_lock(const char *path) {
     msalex_lock *lock = new_lock(path);
-    CHECK_STATUS(msalex_lock_acquire(lock, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 2000, 2000, &error), MSALEX_OK);
     return lock;
 }
 
 /* Can it be had now?  Leaves nothing behind. */
 static int try_once(const char *path) {
     msalex_lock *lock = new_lock(path);
-    int status = msalex_lock_acquire(lock, 0, &error);
+    int status = msalex_lock_acquire(lock, 0, 0, &error);
     msalex_lock_free(lock);
     return status;
 }
@@ -50,17 +50,17 @@ static void file_lives_as_long_as_the_hold(void) {
     CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_holder(PATH, &holder, &error), MSALEX_NOT_FOUND);
     CHECK(holder.data == NULL && holder.size == 0);
-    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_holder(PATH, &holder, &error), MSALEX_OK);
     (void)snprintf(expected, sizeof expected, "%d exercise", (int)getpid());
     CHECK(holder.size == strlen(expected) && memcmp(holder.data, expected, holder.size) == 0);
     msalex_buffer_free(&holder);
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_INVALID);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_INVALID);
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
     CHECK(!file_exists(PATH));
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, -1, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, -1, -1, &error), MSALEX_OK);
     msalex_lock_free(lock); /* releases */
     CHECK(!file_exists(PATH));
     msalex_lock_free(NULL);
@@ -73,11 +73,11 @@ static void second_waits_its_time_and_no_longer(void) {
     CHECK_STATUS(try_once(PATH), MSALEX_TIMEOUT);
     CHECK(now_ms() - start < 1000);
     start = now_ms();
-    CHECK_STATUS(msalex_lock_acquire(second, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(second, 100, 100, &error), MSALEX_TIMEOUT);
     CHECK(now_ms() - start >= 99 && now_ms() - start < 1500);
     CHECK_STATUS(msalex_lock_check(second, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(second, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(second, 2000, 2000, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(second, &error), MSALEX_OK);
     CHECK(vanishes(PATH));
     msalex_lock_free(first);
@@ -96,7 +96,7 @@ static void *visit(void *argument) {
 
     visitor->status = msalex_lock_new(visitor->path, "visitor", &lock, &own);
     for (int i = 0; i < 50 && visitor->status == MSALEX_OK; i++) {
-        visitor->status = msalex_lock_acquire(lock, 60000, &own);
+        visitor->status = msalex_lock_acquire(lock, 60000, 60000, &own);
         if (visitor->status != MSALEX_OK)
             break;
         visitor->overlaps += __atomic_fetch_add(visitor->inside, 1, __ATOMIC_SEQ_CST);
@@ -131,15 +131,15 @@ static void abandoned_wait_is_adopted(void) {
 
     for (int i = 0; i < 20; i++) {
         next = new_lock(PATH);
-        CHECK_STATUS(msalex_lock_acquire(next, 2, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(next, 2, 2, &error), MSALEX_TIMEOUT);
         if (i % 2 == 0)
             CHECK_STATUS(msalex_lock_release(next, &error), MSALEX_OK);
         msalex_lock_free(next);
     }
     next = new_lock(PATH);
-    CHECK_STATUS(msalex_lock_acquire(next, 20, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(next, 20, 20, &error), MSALEX_TIMEOUT);
     CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(next, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(next, 2000, 2000, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_check(next, &error), MSALEX_OK);
     CHECK_STATUS(try_once(PATH), MSALEX_TIMEOUT);
     CHECK_STATUS(msalex_lock_release(next, &error), MSALEX_OK);
@@ -151,7 +151,7 @@ static void abandoned_wait_is_adopted(void) {
 static void abandoned_wait_gives_back_what_it_gets(void) {
     for (int i = 0; i < 20; i++) {
         msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
-        CHECK_STATUS(msalex_lock_acquire(second, 1, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(second, 1, 1, &error), MSALEX_TIMEOUT);
         msalex_lock_free(second);
         msalex_lock_free(first);
         first = held_lock(PATH);
@@ -181,7 +181,7 @@ static void leave_a_wait_for(bool has_fcntl_lock) {
     fd = open(PATH, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     CHECK(fd >= 0 && write(fd, record, sizeof record) == sizeof record && close(fd) == 0);
     peer = open_and_flock(PATH);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5, 5, &error), MSALEX_TIMEOUT);
     msalex_lock_free(waiter);
     if (has_fcntl_lock)
         CHECK(fcntl(peer, F_OFD_SETLK, &range) == 0);
@@ -204,12 +204,12 @@ static void abandoned_wait_leaves_a_peers_file_alone(void) {
 static void release_of_a_wait_that_was_granted_gives_it_back(void) {
     for (int i = 0; i < 20; i++) {
         msalex_lock *first = held_lock(PATH), *second = new_lock(PATH);
-        CHECK_STATUS(msalex_lock_acquire(second, 5, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(second, 5, 5, &error), MSALEX_TIMEOUT);
         CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
         if (i % 2 == 0)
             sleep_ms(5); /* granted meanwhile, and nobody asked */
         CHECK_STATUS(msalex_lock_release(second, &error), MSALEX_OK);
-        CHECK_STATUS(msalex_lock_acquire(first, 2000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(first, 2000, 2000, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
         CHECK(vanishes(PATH));
         msalex_lock_free(first);
@@ -223,7 +223,7 @@ static void removed_file_is_noticed_and_another_s_is_left_alone(void) {
     CHECK(unlink(PATH) == 0);
     CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_NOT_FOUND);
-    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
     write_text(PATH, "1 somebody else");
     CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_NOT_FOUND);
@@ -251,7 +251,7 @@ static void lock_is_lost_where_its_path_leads_elsewhere(void) {
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
     CHECK(has_text(PLACE, "1 somebody else") && !file_exists("gone/lockfile"));
     CHECK(unlink(PLACE) == 0 && rmdir("gone") == 0 && symlink("directory", "gone") == 0);
-    CHECK_STATUS(msalex_lock_acquire(lock, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
     CHECK_STATUS(try_once("gone/lockfile"), MSALEX_TIMEOUT);
     CHECK(unlink("gone") == 0 && rename("directory", "gone") == 0);
     CHECK(symlink("gone", "directory") == 0);
@@ -265,16 +265,16 @@ static void waiter_gets_the_lock_where_its_path_leads(void) {
         msalex_lock *first, *second = new_lock(PLACE), *third = new_lock(PLACE);
         CHECK(mkdir("directory", 0700) == 0);
         first = held_lock(PLACE);
-        CHECK_STATUS(msalex_lock_acquire(second, 20, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(second, 20, 20, &error), MSALEX_TIMEOUT);
         if (i % 2 == 0) /* and another one leaves a wait there for the next */
-            CHECK_STATUS(msalex_lock_acquire(third, 20, &error), MSALEX_TIMEOUT);
+            CHECK_STATUS(msalex_lock_acquire(third, 20, 20, &error), MSALEX_TIMEOUT);
         exchange_directory();
         CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
         if (i < 2)
-            CHECK_STATUS(msalex_lock_acquire(third, 1000, &error), MSALEX_OK);
+            CHECK_STATUS(msalex_lock_acquire(third, 1000, 1000, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
-        CHECK_STATUS(msalex_lock_acquire(second, 5000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(second, 5000, 5000, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_check(second, &error), MSALEX_OK);
         CHECK(file_exists(PLACE));
         msalex_lock_free(first);
@@ -336,10 +336,10 @@ static void signal_interrupts_a_wait_which_keeps_its_place(void) {
     int64_t start = now_ms();
 
     CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &soon, NULL) == 0);
-    CHECK_STATUS(msalex_lock_acquire(second, 20000, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(second, 20000, 20000, &error), MSALEX_INTERRUPTED);
     CHECK(now_ms() - start < 5000 && signal(SIGALRM, SIG_DFL) != SIG_ERR);
     CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(second, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(second, 2000, 2000, &error), MSALEX_OK);
     msalex_lock_free(second);
     msalex_lock_free(first);
     CHECK(vanishes(PATH));

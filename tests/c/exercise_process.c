@@ -20,7 +20,7 @@ static int try_lock(int64_t timeout_ms) {
 
     if (status != MSALEX_OK)
         return status;
-    status = msalex_lock_acquire(lock, timeout_ms, &error);
+    status = msalex_lock_acquire(lock, timeout_ms, timeout_ms, &error);
     (void)msalex_lock_release(lock, &ignored);
     msalex_lock_free(lock);
     return status;
@@ -108,7 +108,7 @@ static _Noreturn void hold(int told, int leash, bool with_child) {
     char nothing;
 
     if (msalex_lock_new(PATH, "holder", &lock, &error) != MSALEX_OK ||
-        msalex_lock_acquire(lock, 2000, &error) != MSALEX_OK)
+        msalex_lock_acquire(lock, 2000, 2000, &error) != MSALEX_OK)
         _exit(1);
     if (!with_child || fork() == 0)
         (void)!write(told, "h", 1);
@@ -151,7 +151,7 @@ static void child_inherits_no_lock(void) {
     pid_t child;
 
     CHECK_STATUS(msalex_lock_new(PATH, "exercise", &lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 2000, 2000, &error), MSALEX_OK);
     if ((child = fork()) == 0) {
         bool right = msalex_lock_check(lock, &error) == MSALEX_NOT_FOUND &&
                      try_lock(50) == MSALEX_TIMEOUT;
@@ -172,8 +172,8 @@ static void child_of_a_waiter_can_lock_by_itself(void) {
 
     CHECK_STATUS(msalex_lock_new(PATH, "exercise", &lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_new(PATH, "exercise", &waiter, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, 2000, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 20, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(lock, 2000, 2000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 20, 20, &error), MSALEX_TIMEOUT);
     if ((child = fork()) == 0) {
         (void)msalex_lock_release(waiter, &error);
         msalex_lock_free(waiter);
@@ -183,7 +183,7 @@ static void child_of_a_waiter_can_lock_by_itself(void) {
     sleep_ms(50);
     CHECK_STATUS(msalex_lock_check(lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 20000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 20000, 20000, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(wait_for_child(child) == 0);
     CHECK(!file_exists(PATH));

@@ -93,7 +93,7 @@ static void other_files_of_the_directory_are_not_told(void) {
     CHECK_STATUS(msalex_lock_new("directory/cache.bin.lockfile", "exercise", &lock, &error),
                  MSALEX_OK);
     for (int i = 0; i < 20; i++) {
-        CHECK_STATUS(msalex_lock_acquire(lock, 2000, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(lock, 2000, 2000, &error), MSALEX_OK);
         replace("directory/cache.bin2", "other");
         CHECK(unlink("directory/cache.bin2") == 0);
         CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);

@@ -44,10 +44,12 @@ static void *work(void *failed) {
     int status = msalex_lock_new(LOCK, "lock_stress", &lock, &error);
 
     for (long i = 0; i < rounds && status == MSALEX_OK; i++) {
-        status = msalex_lock_acquire(lock, i % 7 == 0 ? 1 : PATIENCE_MS, &error);
+        const int64_t patience_ms = i % 7 == 0 ? 1 : PATIENCE_MS;
+
+        status = msalex_lock_acquire(lock, patience_ms, patience_ms, &error);
         if (status == MSALEX_TIMEOUT && i % 7 == 0) {
             (void)msalex_lock_release(lock, &error);
-            status = msalex_lock_acquire(lock, PATIENCE_MS, &error);
+            status = msalex_lock_acquire(lock, PATIENCE_MS, PATIENCE_MS, &error);
         }
         if (status != MSALEX_OK)
             break;

@@ -54,7 +54,7 @@ static int be_a_child(msalex_lock *inherited, const char *path) {
     msalex_lock_free(inherited);
     if (msalex_lock_new(path, "child", &own, &error) != MSALEX_OK)
         return 2;
-    status = msalex_lock_acquire(own, 0, &error); /* no thread: its threads stayed behind */
+    status = msalex_lock_acquire(own, 0, 0, &error); /* no thread: its threads stayed behind */
     msalex_lock_free(own);
     return status == MSALEX_OK || status == MSALEX_TIMEOUT ? 0 : 3;
 }
@@ -103,8 +103,10 @@ static void *work(void *argument) {
             fail(worker, "new", &error);
             break;
         }
-        for (unsigned j = 0; j < slices && status == MSALEX_TIMEOUT; j++)
-            status = msalex_lock_acquire(lock, roll(worker, 4), &error);
+        for (unsigned j = 0; j < slices && status == MSALEX_TIMEOUT; j++) {
+            const int64_t slice_ms = roll(worker, 4);
+            status = msalex_lock_acquire(lock, slice_ms, slice_ms, &error);
+        }
         if (status == MSALEX_OK) {
             visit(worker, which, lock);
         } else if (status == MSALEX_TIMEOUT) {

@@ -572,7 +572,7 @@ static int call_guarded_save(void) {
 
     if (status != MSALEX_OK)
         return status;
-    if ((status = msalex_lock_acquire(lock, 0, &error)) == MSALEX_OK)
+    if ((status = msalex_lock_acquire(lock, 0, 0, &error)) == MSALEX_OK)
         status = msalex_file_replace(PATH, (const unsigned char *)"new", 3, lock, &stamp, &error);
     first = error;
     msalex_lock_free(lock);

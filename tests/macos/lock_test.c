@@ -71,7 +71,7 @@ static void start(int (*script)(int queue, int64_t timeout_ms)) {
 /* The same, with the lock held by somebody. */
 static void start_held(int (*script)(int queue, int64_t timeout_ms)) {
     start(script);
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
     memset(fake_kernel.log, 0, sizeof fake_kernel.log);
 }
 
@@ -155,7 +155,7 @@ static void peer_replaces(void) {
 static void third_is_faster(void) {
     if (waits == 1) {
         holder_releases();
-        CHECK_STATUS(msalex_lock_acquire(third, 0, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
     } else if (waits == 2) {
         CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
     }
@@ -173,7 +173,7 @@ static void peer_is_replaced_then_leaves(void) {
 static void grant(void) {
     start_held(wait_script);
     event = holder_releases;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(now == begin + 1 && waits == 1);
     /* Tried, watched, tried again, and only then waited. */
     CHECK(strcmp(fake_kernel.log, "LOALWL") == 0);
@@ -188,17 +188,17 @@ static void grant(void) {
 
 static void time_out(void) {
     start_held(wait_script);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, 1000, &error), MSALEX_TIMEOUT);
     CHECK(now == begin + 1000 && waits == 4 && longest == 250);
     memset(fake_kernel.log, 0, sizeof fake_kernel.log);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 90, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 90, 90, &error), MSALEX_TIMEOUT);
     CHECK(now == begin + 1090 && waits == 5);
     CHECK(strcmp(fake_kernel.log, "LWL") == 0); /* it was still watching */
-    CHECK_STATUS(msalex_lock_acquire(third, 0, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_TIMEOUT);
     CHECK(waits == 5);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK); /* leaves */
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_INVALID); /* it is held */
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_INVALID); /* it is held */
     end();
 }
 
@@ -206,7 +206,7 @@ static void waits_for_ever(void) {
     start_held(wait_script);
     event = holder_releases;
     event_at = 1000;
-    CHECK_STATUS(msalex_lock_acquire(waiter, -1, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, -1, -1, &error), MSALEX_OK);
     CHECK(waits == 1000 && now > begin + 900 * 250);
     end();
 }
@@ -214,7 +214,7 @@ static void waits_for_ever(void) {
 static void spurious_wakes(void) {
     start_held(wait_script);
     event = nothing;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 50, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 50, 50, &error), MSALEX_TIMEOUT);
     CHECK(waits == 50 && now == begin + 50);
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
     end();
@@ -224,9 +224,9 @@ static void missed_event(void) {
     start_held(wait_script);
     event = nothing;
     event_at = -1; /* never: the queue says nothing */
-    CHECK_STATUS(msalex_lock_acquire(waiter, 400, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 400, 400, &error), MSALEX_TIMEOUT);
     holder_releases();
-    CHECK_STATUS(msalex_lock_acquire(waiter, 400, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 400, 400, &error), MSALEX_OK);
     CHECK(now == begin + 400);
     end();
 }
@@ -234,7 +234,7 @@ static void missed_event(void) {
 static void deletion(void) {
     start_held(wait_script);
     event = somebody_unlinks;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 1);
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_NOT_FOUND);
@@ -245,7 +245,7 @@ static void deletion(void) {
 static void replacement(void) {
     start_held(wait_script);
     event = peer_is_replaced_then_leaves;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 3);
     CHECK(strchr(strchr(fake_kernel.log, 'O') + 1, 'O') != NULL); /* it watched the new file */
     end();
@@ -253,21 +253,21 @@ static void replacement(void) {
 
 static void interruption(void) {
     start_held(interrupted_script);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_INTERRUPTED);
     CHECK(error.code == EINTR && waits == 1);
     memset(fake_kernel.log, 0, sizeof fake_kernel.log);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_INTERRUPTED);
     CHECK(strcmp(fake_kernel.log, "LW") == 0); /* it was still watching */
     fake_kernel.wait = wait_script;
     event = holder_releases;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     end();
 }
 
 static void lost_race(void) {
     start_held(wait_script);
     event = third_is_faster;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 2);
     CHECK(names("waiter"));
     end();
@@ -277,7 +277,7 @@ static void unlock_before_the_watch(void) {
     start(wait_script);
     make_held_by_other();
     fake_kernel.adding = holder_dies_before_adding;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 0 && strcmp(fake_kernel.log, "LOAL") == 0);
     CHECK(names("waiter"));
     end();
@@ -287,7 +287,7 @@ static void death(void) {
     start(wait_script);
     make_held_by_other();
     event = holder_dies;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 1 && names("waiter"));
     end();
 }
@@ -297,7 +297,7 @@ static void granted_then_unlinked(void) {
     make_held_by_other();
     fake_kernel.adding = holder_dies_before_adding;
     event = nothing;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_NOT_FOUND);
@@ -329,13 +329,13 @@ static void change_between_look_and_grant(void) {
     make_held_by_other();
     at_try = unlink_at_flock;
     fake_kernel.trying = act_at_try;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK); /* on a file of its own */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK); /* on a file of its own */
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
     make_held_by_other();
     at_try = overwrite_at_flock;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 500, &error), MSALEX_TIMEOUT); /* a peer's now */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_TIMEOUT); /* a peer's now */
     CHECK(!names("waiter"));
     end();
 }
@@ -347,22 +347,22 @@ static void no_kqueue(void) {
         fake_kernel.failing = failing[i];
         fake_kernel.code = i == 0 ? EMFILE : ENOMEM;
         fake_kernel.always = true;
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
         CHECK(now == begin + 100 && longest == 20);
         event = holder_releases;
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
         end();
     }
     start_held(wait_script);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 10, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_TIMEOUT);
     fake_kernel.failing = "kevent"; /* it was there, and fails later */
     fake_kernel.code = ENOMEM;
     fake_kernel.always = true;
     waits = 0;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 500, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_TIMEOUT);
     CHECK(now == begin + 510 && waits == 2); /* without spinning */
     fake_kernel.wait = interrupted_script;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 500, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_INTERRUPTED);
     end();
 }
 
@@ -371,27 +371,27 @@ static void no_flock(void) {
     fake_kernel.failing = "flock";
     fake_kernel.code = ENOTSUP;
     fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, 1000, &error), MSALEX_TIMEOUT);
     event = holder_releases;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, 1000, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
     write_peer(dead_pid()); /* without flock, stale files are removed under a guard */
     write_text("cache.lockfile.stale", "");
     event = NULL;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     CHECK(unlink("cache.lockfile.stale") == 0);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
     CHECK(!file_exists("cache.lockfile.stale"));
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
     fake_kernel.failing = NULL; /* ours was locked: an error is better than a guess */
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
     fake_kernel.failing = "flock";
     fake_kernel.code = EIO;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OS_ERROR);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OS_ERROR);
     CHECK(error.code == EIO);
     end();
 }
@@ -401,10 +401,10 @@ static void no_exclusive_rename(void) {
     fake_kernel.failing = "renameatx_np";
     fake_kernel.code = ENOTSUP;
     fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     event = holder_releases;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(!file_exists(PATH));
     end();
@@ -426,14 +426,14 @@ static void created_file_is_caught(void) {
     fake_kernel.trying = fail_a_later_try;
     fake_kernel.code = EWOULDBLOCK; /* a peer was faster with its flock */
     tries_left = 2;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     CHECK(file_exists(PATH)); /* it is the peer's */
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
 
     fake_kernel.code = EIO;
     tries_left = 2;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OS_ERROR);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OS_ERROR);
     CHECK(error.code == EIO && !file_exists(PATH));
     end();
 }
@@ -454,10 +454,10 @@ static void failures_leave_nothing(void) {
         fake_kernel.code = failing[i].code;
         fake_kernel.after = failing[i].after;
         fake_kernel.rename_code = failing[i].rename_code;
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), failing[i].status);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), failing[i].status);
         CHECK(error.code == failing[i].code && waits == 0);
         CHECK(!file_exists(PATH));
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
         end();
     }
     fake_kernel.failing = "calloc";
@@ -473,19 +473,19 @@ static void another_user_s_file(void) {
     fake_kernel.failing = "openat";
     fake_kernel.code = EACCES;
     fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     CHECK(waits == 5 && longest == 20);
     CHECK(unlink(PATH) == 0);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_DENIED);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_DENIED);
     end();
 }
 
 static void unstable_inodes(void) {
     start(wait_script);
     fake_kernel.unstable = true;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     somebody_unlinks();
     write_peer(getpid());
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_NOT_FOUND);
@@ -493,7 +493,7 @@ static void unstable_inodes(void) {
     CHECK(file_exists(PATH));
     fake_kernel.failing = "pread";
     fake_kernel.code = EIO;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_TIMEOUT);
     end();
 }
 
@@ -503,27 +503,27 @@ static void paths_that_cannot_be(void) {
 
     start(wait_script);
     CHECK(symlink("elsewhere", PATH) == 0);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_INVALID);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_INVALID);
     CHECK(unlink(PATH) == 0 && mkfifo(PATH, 0600) == 0);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_INVALID);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_INVALID);
     end();
 
     memset(path, '/', PATH_MAX);
     CHECK_STATUS(msalex_lock_new(path, "waiter", &lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_INVALID);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_INVALID);
     CHECK(error.code == ENAMETOOLONG);
     msalex_lock_free(lock);
 
     /* A name that is just short enough itself, but has no room for that of a guard. */
     memset(name, 'x', NAME_MAX);
     CHECK_STATUS(msalex_lock_new(name, "waiter", &lock, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
     write_peer(dead_pid());
     CHECK(rename(PATH, name) == 0);
     fake_kernel = (struct fake_kernel){
         .failing = "flock", .code = ENOTSUP, .always = true, .wait = wait_script};
-    CHECK_STATUS(msalex_lock_acquire(lock, 0, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_TIMEOUT);
     fake_kernel = (struct fake_kernel){0};
     msalex_lock_free(lock);
 }
@@ -539,11 +539,11 @@ static void directory_that_moves(void) {
     CHECK(mkdir("place", 0700) == 0);
     CHECK_STATUS(msalex_lock_new("place/lockfile", "one", &one, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_new("place/lockfile", "other", &other, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(one, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(one, 0, 0, &error), MSALEX_OK);
     start(wait_script);
     event = exchange_directory;
     event_at = 1;
-    CHECK_STATUS(msalex_lock_acquire(other, 5000, &error), MSALEX_OK); /* in the new one */
+    CHECK_STATUS(msalex_lock_acquire(other, 5000, 5000, &error), MSALEX_OK); /* in the new one */
     CHECK(waits == 1 && file_exists("place/lockfile") && file_exists("elsewhere/lockfile"));
     CHECK_STATUS(msalex_lock_check(one, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_OK);
@@ -551,7 +551,7 @@ static void directory_that_moves(void) {
     CHECK(file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
     CHECK(rename("place", "away") == 0);
     CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_NOT_FOUND);
-    CHECK_STATUS(msalex_lock_acquire(one, 0, &error), MSALEX_NOT_FOUND); /* no directory */
+    CHECK_STATUS(msalex_lock_acquire(one, 0, 0, &error), MSALEX_NOT_FOUND); /* no directory */
     CHECK_STATUS(msalex_lock_holder("place/lockfile", &(msalex_buffer){0}, &error),
                  MSALEX_NOT_FOUND);
     msalex_lock_free(one);
@@ -570,17 +570,17 @@ static void owner_of_the_directory(void) {
     }
     start(wait_script);
     CHECK(chown(".", 12001, 12002) == 0 && chmod(".", 0775) == 0);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 12001 && made.st_gid == 12002);
     CHECK((made.st_mode & 07777) == 0660);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     fake_kernel.failing = "fchown"; /* refused: the lock is worth more */
     fake_kernel.code = EPERM;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(chmod(".", 01777) == 0); /* sticky: each file is its owner's affair */
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
     end();
 }
@@ -591,7 +591,7 @@ static void stale_file_that_stays(void) {
     fake_kernel.failing = "unlinkat";
     fake_kernel.code = EPERM;
     fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 1000, 1000, &error), MSALEX_TIMEOUT);
     CHECK(waits == 4); /* without spinning */
     end();
 }
@@ -621,7 +621,7 @@ static void peers(void) {
             fake_kernel.code = EPERM;
             fake_kernel.always = true;
         }
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error),
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error),
                      cases[i].gone ? MSALEX_OK : MSALEX_TIMEOUT);
         end();
     }
@@ -629,26 +629,26 @@ static void peers(void) {
     write_peer(dead_pid());
     fake_kernel.trying = act_at_try;
     at_try = somebody_unlinks; /* another one removes the stale file first */
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     end();
     start(wait_script);
     write_peer(dead_pid());
     fake_kernel.failing = "fstat";
     fake_kernel.code = EIO;
     fake_kernel.after = 1; /* the one that asks for its age */
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(fake_kernel.failing == NULL); /* it was met, and the second look got through */
     end();
 }
 
 static void others_in_a_loop(void) {
     start(wait_script);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     fake_kernel.failing = "renameatx_np"; /* always there when we make it, never when we look */
     fake_kernel.code = EEXIST;
     fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
     CHECK(waits == 5 && longest == 20); /* it does not spin for ever */
     CHECK_STATUS(msalex_lock_holder(PATH, &(msalex_buffer){0}, &error), MSALEX_NOT_FOUND);
     end();
@@ -658,14 +658,14 @@ static void child_keeps_nothing(void) {
     pid_t child;
 
     start_held(wait_script);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 10, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_TIMEOUT);
     (void)fflush(stdout);
     child = fork();
     if (child == 0) {
         memset(fake_kernel.log, 0, sizeof fake_kernel.log);
         bool lost = msalex_lock_check(holder, &error) == MSALEX_NOT_FOUND &&
                     msalex_lock_release(holder, &error) == MSALEX_NOT_FOUND &&
-                    msalex_lock_acquire(waiter, 10, &error) == MSALEX_TIMEOUT &&
+                    msalex_lock_acquire(waiter, 10, 10, &error) == MSALEX_TIMEOUT &&
                     strcmp(fake_kernel.log, "LOALWL") == 0; /* a kqueue of its own */
         exit(lost ? 0 : 1);
     }

@@ -185,11 +185,11 @@ static void a_name_that_is_being_deleted_is_waited_for(void) {
     msalex_error error;
 
     fake_fail(FAKE_CREATE_FILE, 0, 3, ERROR_ACCESS_DENIED); /* opening it */
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     fake_fail(FAKE_CREATE_FILE, 1, 1, ERROR_ACCESS_DENIED); /* making it */
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_INVALID);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_INVALID);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     CHECK(!exists(path));
     msalex_lock_free(lock);
@@ -201,12 +201,13 @@ static void a_directory_that_denies_is_told_at_once(void) {
     int64_t before = msalex__now_ms();
 
     fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
-    CHECK(msalex_lock_acquire(lock, 10000, &error) == MSALEX_DENIED);
+    CHECK(msalex_lock_acquire(lock, 10000, 10000, &error) == MSALEX_DENIED);
     CHECK(error.code == EACCES && strstr(error.message, "[WinError 5]") != NULL);
     CHECK(msalex__now_ms() - before < 2000);
     passes_on();
     fake_fail(FAKE_CREATE_FILE, 1, 1, ERROR_DISK_FULL);
-    CHECK(msalex_lock_acquire(lock, 10000, &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    CHECK(msalex_lock_acquire(lock, 10000, 10000, &error) == MSALEX_OS_ERROR &&
+          error.code == ENOSPC);
     msalex_lock_free(lock);
 }
 
@@ -216,23 +217,23 @@ static void a_file_that_somebody_has_open_for_a_moment_is_waited_for(void) {
     msalex_error error;
 
     fake_fail(FAKE_CREATE_FILE, 0, 2, ERROR_SHARING_VIOLATION);
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     /* The release meets a scanner, and gets rid of it; then one that stays. */
     fake_fail(FAKE_CREATE_FILE, 1, 3, ERROR_SHARING_VIOLATION);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     CHECK(!exists(path));
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     passes_on();
     CHECK(exists(path)); /* left behind, and not locked */
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK);
     msalex_lock_free(lock);
     CHECK(!exists(path));
     /* Whoever tries once does not wait for it. */
     lock = lock_for(path);
     fake_fail(FAKE_CREATE_FILE, 0, 100000, ERROR_SHARING_VIOLATION);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_TIMEOUT);
     msalex_lock_free(lock);
 }
 
@@ -242,11 +243,11 @@ static void a_peer_that_catches_a_new_file_has_it(void) {
     msalex_error error;
 
     fake_fail(FAKE_LOCK, 0, 1, ERROR_LOCK_VIOLATION);
-    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 100, 100, &error) == MSALEX_TIMEOUT);
     CHECK(exists(path)); /* it is theirs to remove */
     CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
     fake_fail(FAKE_EVENT, 0, 1, ERROR_NO_SYSTEM_RESOURCES);
-    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 100, 100, &error) == MSALEX_TIMEOUT);
     CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
     msalex_lock_free(lock);
 }
@@ -257,17 +258,17 @@ static void a_record_that_cannot_be_written_leaves_no_file(void) {
     msalex_error error;
 
     fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OS_ERROR && error.code == ENOSPC);
     CHECK(!exists(path));
     /* Nor does one that is taken over get a second holder. */
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     passes_on();
     fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
-    CHECK(msalex_lock_acquire(other, 1000, &error) == MSALEX_OS_ERROR);
+    CHECK(msalex_lock_acquire(other, 1000, 1000, &error) == MSALEX_OS_ERROR);
     CHECK(msalex_lock_check(other, &error) == MSALEX_NOT_FOUND);
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     msalex_lock_free(other);
     CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
     msalex_lock_free(lock);
@@ -277,7 +278,7 @@ static void a_record_that_cannot_be_written_leaves_no_file(void) {
 static void leave_behind(const char *path) {
     msalex_lock *lock = lock_for(path);
     msalex_error error;
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     fake_fail(FAKE_CREATE_FILE, 1, 100000, ERROR_SHARING_VIOLATION);
     msalex_lock_free(lock);
     passes_on();
@@ -294,16 +295,16 @@ static void a_grant_is_not_ownership(void) {
     for (int i = 0; i < 4; i++) { /* .NET is inside; it is being deleted; it has gone */
         leave_behind(path);
         fake_fail(FAKE_CREATE_FILE, 1, 1, codes[i]);
-        CHECK(msalex_lock_acquire(lock, 2000, &error) == MSALEX_OK);
+        CHECK(msalex_lock_acquire(lock, 2000, 2000, &error) == MSALEX_OK);
         CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     }
     leave_behind(path);
     fake_fail(FAKE_IDENTIFY, 2, 1, ERROR_INVALID_FUNCTION); /* is it the same file? not proven */
-    CHECK(msalex_lock_acquire(lock, 2000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 2000, 2000, &error) == MSALEX_OK);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     leave_behind(path);
     fake_fail(FAKE_LOCK, 0, 1, ERROR_INVALID_FUNCTION); /* a file system without locks */
-    CHECK(msalex_lock_acquire(lock, 2000, &error) != MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 2000, 2000, &error) != MSALEX_OK);
     CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
     msalex_lock_free(lock);
 }
@@ -315,7 +316,7 @@ static void who_leaves_the_queue_of_the_dead_tidies_up(void) {
 
     leave_behind(path);
     fake_set_locks(FAKE_NO_QUEUE);
-    CHECK(msalex_lock_acquire(lock, 30, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 30, 30, &error) == MSALEX_TIMEOUT);
     fake_set_locks(FAKE_PASS_ON); /* the holder dies now */
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     CHECK(!exists(path));
@@ -330,23 +331,23 @@ static void a_peers_file_is_judged_by_its_process(void) {
 
     (void)snprintf(text, sizeof text, "%lu a peer", GetCurrentProcessId());
     CHECK(put(path, text, &error) == MSALEX_OK);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_TIMEOUT);
     fake_fail(FAKE_OPEN_PROCESS, 0, 1, ERROR_ACCESS_DENIED); /* another user's: alive */
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_TIMEOUT);
     fake_fail(FAKE_WATCH, 0, 1, ERROR_NOT_ENOUGH_MEMORY);
-    CHECK(msalex_lock_acquire(lock, 100, &error) == MSALEX_TIMEOUT); /* polling */
+    CHECK(msalex_lock_acquire(lock, 100, 100, &error) == MSALEX_TIMEOUT); /* polling */
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     fake_fail(FAKE_IDENTIFY, 2, 1, ERROR_INVALID_FUNCTION);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_TIMEOUT);
     fake_fail(FAKE_READ_FILE, 0, 1, ERROR_LOCK_VIOLATION); /* portalocker has these bytes */
-    CHECK(msalex_lock_acquire(lock, 0, &error) != MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) != MSALEX_OK);
     passes_on();
     /* Dead: but on a file server a pid means nothing, until it is a minute old. */
     fake_fail(FAKE_OPEN_PROCESS, 0, 2, ERROR_INVALID_PARAMETER);
     fake_fail(FAKE_REMOTE, 0, 1, 1);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_TIMEOUT);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_TIMEOUT);
     fake_fail(FAKE_OPEN_PROCESS, 0, 2, ERROR_INVALID_PARAMETER);
-    CHECK(msalex_lock_acquire(lock, 0, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK);
     msalex_lock_free(lock);
 }
 
@@ -532,7 +533,7 @@ static void a_save_whose_lock_was_lost_changes_nothing(void) {
 
     (void)snprintf(path, sizeof path, "%s\\file", directory);
     CHECK(put(path, "old", &error) == MSALEX_OK);
-    CHECK(msalex_lock_acquire(lock, 1000, &error) == MSALEX_OK);
+    CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     CHECK(msalex_file_replace(path, (const unsigned char *)"new", 3, lock, &stamp, &error) ==
           MSALEX_OK);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
