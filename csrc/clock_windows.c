@@ -11,3 +11,17 @@ int64_t msalex__now_ms(void) {
     return now.QuadPart / second.QuadPart * 1000 +
            now.QuadPart % second.QuadPart * 1000 / second.QuadPart;
 }
+
+uint64_t msalex__moment(void) {
+    static volatile LONG calls; /* the clock may tick slower than we are called */
+    LARGE_INTEGER now;
+    FILETIME time;
+    uint64_t moment;
+
+    (void)QueryPerformanceCounter(&now);
+    GetSystemTimeAsFileTime(&time);
+    moment = (uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime;
+    moment = (uint64_t)now.QuadPart ^ moment << 20;
+    return moment ^ (uint64_t)GetCurrentProcessId() << 40 ^
+           (uint64_t)InterlockedIncrement(&calls) << 56;
+}

@@ -24,7 +24,7 @@ class Platform(NamedTuple):
     link_args: tuple[str, ...] = ()
 
 
-PORTABLE = ("error.c", "buffer.c", "lock_record.c")
+PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c")
 
 PLATFORMS = {
     "linux": Platform(

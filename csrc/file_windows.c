@@ -133,22 +133,6 @@ static int resolve(const char *given, wchar_t **path, msalex_error *error) {
     return msalex__status_of_errno((int)error->code);
 }
 
-uint64_t msalex__nonce(void) {
-    static volatile LONG calls; /* the clock may tick slower than we are called */
-    LARGE_INTEGER now;
-    FILETIME time;
-    uint64_t mixed;
-
-    (void)QueryPerformanceCounter(&now);
-    GetSystemTimeAsFileTime(&time);
-    mixed = (uint64_t)now.QuadPart ^ (uint64_t)ticks_of(time) << 20;
-    mixed ^= (uint64_t)GetCurrentProcessId() << 40 ^ (uint64_t)InterlockedIncrement(&calls) << 56;
-    /* The finalizer of splitmix64 (Steele, Lea, Flood 2014), so that all digits differ. */
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
-    return mixed ^ mixed >> 31;
-}
-
 /* ---- access lists ---- */
 
 /* For a new file: this user, the system (SY) and administrators (BA), inheriting nothing (P).

@@ -30,14 +30,25 @@ void msalex__wipe(void *memory, size_t size);
 int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
                         msalex_error *error);
 
-/* ---- temp_posix.c, file_windows.c ---- */
+/* ---- nonce.c ---- */
 
 /* A number that no other call on this machine returns: unique, but no secret. */
 uint64_t msalex__nonce(void);
+
+/* ---- clock.c ---- */
+
+/* The end of a time that begins now; a negative time, and one too long to count, never end. */
+int64_t msalex__deadline(int64_t timeout_ms);
+
+/* Milliseconds until then: 0 when it is over, a negative number when it never is. */
+int64_t msalex__time_left(int64_t deadline);
 
 /* ---- clock_<platform>.c ---- */
 
 /* Milliseconds on a clock that never jumps. */
 int64_t msalex__now_ms(void);
+
+/* What tells this call from all others, of this and other processes; not yet mixed. */
+uint64_t msalex__moment(void);
 
 #endif

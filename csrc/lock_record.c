@@ -6,9 +6,14 @@
 #include <string.h>
 
 enum {
-    TEXT_SIZE = 206, /* "<pid> <program>", padded */
+    TEXT_SIZE = 175, /* "<pid> <program>", padded */
+    WHEN_AT = TEXT_SIZE + 1,
+    WHEN_SIZE = 13,
+    VIEW_AT = WHEN_AT + WHEN_SIZE + 1,
+    VIEW_SIZE = 16,
+    TAG_AT = VIEW_AT + VIEW_SIZE, /* so long was the text in the first release */
     STATE_SIZE = 8,
-    PID_AT = TEXT_SIZE + 9, /* behind the tag; then everything is one space apart */
+    PID_AT = TAG_AT + 9, /* behind the tag; then everything is one space apart */
     PID_SIZE = 10,
     STATE_AT = PID_AT + PID_SIZE + 1,
     TURN_AT = STATE_AT + STATE_SIZE + 1,
@@ -18,7 +23,7 @@ enum {
 };
 
 static const char TAG[] = " msalex1 ";
-static const char *const STATES[] = {"HELD    ", "EXISTS  "};
+static const char *const STATES[] = {"HELD    ", "EXISTS  ", "GAP     "};
 
 /* Writes a number to the right end of a field; returns its first digit.  By hand, because
  * printf and scanf take longer than all the rest of a hand-over. */
@@ -30,13 +35,26 @@ static char *put_number(char *field, size_t size, unsigned base, uint64_t number
     return digit;
 }
 
-/* Reads a field that holds a number and nothing else. */
+/* Reads a field that holds a number and nothing else; else the number is 0. */
 static bool get_number(const char *field, size_t size, int base, uint64_t *number) {
     char text[NONCE_SIZE + 1] = {0}, *end;
 
     memcpy(text, field, size);
     *number = strtoull(text, &end, base);
-    return end == text + size && strchr(text, '-') == NULL;
+    if (end == text + size && strchr(text, '-') == NULL)
+        return true;
+    *number = 0;
+    return false;
+}
+
+/* Has it the two fields that the first release did not write? */
+static bool get_newer_fields(const char *bytes, uint64_t *when, uint64_t *view) {
+    if (bytes[TEXT_SIZE] == ' ' && bytes[VIEW_AT - 1] == ' ' &&
+        get_number(bytes + WHEN_AT, WHEN_SIZE, 10, when) &&
+        get_number(bytes + VIEW_AT, VIEW_SIZE, 16, view))
+        return true;
+    *when = *view = 0;
+    return false;
 }
 
 void msalex__record_format(const struct msalex__record *record, const char *program,
@@ -47,6 +65,8 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
     char *at = bytes;
 
     memset(bytes, ' ', MSALEX__RECORD_SIZE);
+    memset(bytes + WHEN_AT, '0', WHEN_SIZE);
+    memset(bytes + VIEW_AT, '0', VIEW_SIZE);
     memset(bytes + TURN_AT, '0', TURN_SIZE);
     memset(bytes + NONCE_AT, '0', NONCE_SIZE);
     pid = put_number(bytes + PID_AT, PID_SIZE, 10, (uint64_t)record->pid);
@@ -54,7 +74,9 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
         *at++ = *pid;
     for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* one line it must stay */
         *at++ = iscntrl((unsigned char)*program) ? '?' : *program;
-    memcpy(bytes + TEXT_SIZE, TAG, sizeof TAG - 1);
+    (void)put_number(bytes + WHEN_AT, WHEN_SIZE, 10, (uint64_t)record->when);
+    (void)put_number(bytes + VIEW_AT, VIEW_SIZE, 16, record->view);
+    memcpy(bytes + TAG_AT, TAG, sizeof TAG - 1);
     memcpy(bytes + STATE_AT, STATES[record->state], STATE_SIZE);
     (void)put_number(bytes + TURN_AT, TURN_SIZE, 10, turn);
     (void)put_number(bytes + NONCE_AT, NONCE_SIZE, 16, record->nonce);
@@ -62,18 +84,22 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
 }
 
 bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record *record) {
-    uint64_t pid, turn;
+    uint64_t pid, turn, when;
 
-    if (size < MSALEX__RECORD_SIZE || memcmp(bytes + TEXT_SIZE, TAG, sizeof TAG - 1) != 0 ||
+    if (size < MSALEX__RECORD_SIZE || memcmp(bytes + TAG_AT, TAG, sizeof TAG - 1) != 0 ||
         !get_number(bytes + PID_AT, PID_SIZE, 10, &pid) ||
         !get_number(bytes + TURN_AT, TURN_SIZE, 10, &turn) ||
         !get_number(bytes + NONCE_AT, NONCE_SIZE, 16, &record->nonce))
         return false;
     record->pid = (int64_t)pid;
     record->turn = (unsigned)turn;
-    record->state = memcmp(bytes + STATE_AT, STATES[MSALEX__EXISTS], STATE_SIZE) == 0
-                        ? MSALEX__EXISTS
-                        : MSALEX__HELD;
+    record->state = MSALEX__HELD;
+    for (int state = MSALEX__EXISTS; state <= MSALEX__GAP; state++) {
+        if (memcmp(bytes + STATE_AT, STATES[state], STATE_SIZE) == 0)
+            record->state = (enum msalex__record_state)state;
+    }
+    (void)get_newer_fields(bytes, &when, &record->view);
+    record->when = (int64_t)when;
     /* .NET and Go write over the start of what they find without truncating it. */
     return msalex__record_pid(bytes, size) == record->pid;
 }
@@ -124,9 +150,10 @@ static size_t printable(const unsigned char *bytes, size_t size) {
 size_t msalex__record_text(char *bytes, size_t size) {
     struct msalex__record record;
     const char *newline;
+    uint64_t when;
 
     if (msalex__record_parse(bytes, size, &record))
-        size = TEXT_SIZE;
+        size = get_newer_fields(bytes, &when, &record.view) ? TEXT_SIZE : TAG_AT;
     if ((newline = memchr(bytes, '\n', size)) != NULL)
         size = (size_t)(newline - bytes);
     while (size > 0 && isspace((unsigned char)bytes[size - 1]))

@@ -1,14 +1,16 @@
 /*
  * The one line in a lock file, the same on all platforms.
  *
- *     1234 /usr/bin/az                    ...   msalex1       1234 HELD     000 89abcdef01234567
+ *     1234 /usr/bin/az  ...  WHEN VIEW msalex1       1234 HELD     000 89abcdef01234567
  *
  * "<pid> <program>" comes first, as msal-extensions 1.3.1 writes it, for people.  Behind it,
  * at a fixed place, stands what makes the file ours.  The length is fixed, so that a new
- * record replaces the whole of an old one in a single write.
+ * record replaces the whole of an old one in a single write.  (The first release of this library
+ * had no WHEN and VIEW, and a longer text.  Each of the two reads the other's records.)
  *
  * A record is a courtesy, never the truth: a peer may truncate or overwrite it while we hold
- * the lock.  It decides one thing only, whether a file is ours or a peer's.
+ * the lock.  It decides whether a file is ours or a peer's, and, among ours, how long the name
+ * stays free for peers (lock_gap.h).
  */
 #ifndef MSALEX_LOCK_RECORD_H
 #define MSALEX_LOCK_RECORD_H
@@ -18,20 +20,23 @@
 #include <stdint.h>
 
 enum {
-    MSALEX__RECORD_SIZE = 256, /* bytes; of them 206 for people */
+    MSALEX__RECORD_SIZE = 256, /* bytes; of them 175 for people */
     MSALEX__RECORD_TURNS = 999 /* the most its three digits can tell */
 };
 
 enum msalex__record_state {
     MSALEX__HELD,  /* as long as the kernel says so, by the one named or the next in the queue */
-    MSALEX__EXISTS /* made where flock does not work: the file's existence is the lock */
+    MSALEX__EXISTS, /* made where flock does not work: the file's existence is the lock */
+    MSALEX__GAP     /* given back; its name, which is gone, is to stay free until `when` */
 };
 
 struct msalex__record {
     int64_t pid;
     enum msalex__record_state state;
-    unsigned turn;  /* hand-overs since the file was made */
-    uint64_t nonce; /* tells two files of the same inode number apart */
+    unsigned turn;  /* hand-overs since the file was made; GAP: waiters that were sent away */
+    uint64_t nonce; /* of the file: tells two files of the same inode number apart */
+    int64_t when;   /* see lock_gap.h; 0: not known */
+    uint64_t view;  /* where a kernel lock reaches: msalex__lock_view (POSIX); 0: everywhere */
 };
 
 /* Writes exactly MSALEX__RECORD_SIZE bytes, without a NUL. */

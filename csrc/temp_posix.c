@@ -23,19 +23,6 @@ static const char SUFFIX[] = ".tmp";
 
 enum { DIGITS = 16, OPEN_TRIES = 10, REMOVE_TRIES = 100 };
 
-uint64_t msalex__nonce(void) {
-    struct timespec now;
-    uint64_t mixed;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    mixed = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-    mixed ^= (uint64_t)getpid() << 40 ^ (uint64_t)(uintptr_t)&now; /* the stack: which thread */
-    /* The finalizer of splitmix64 (Steele, Lea, Flood 2014), so that all digits differ. */
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
-    return mixed ^ mixed >> 31;
-}
-
 int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
     int code, fd = -1;
 

@@ -20,8 +20,6 @@ SUFFIXES = ("linux", "macos", "windows", "posix", "none")
 BESIDES = {
     "watch_linux.c": {"msalex__watch_new_leaving"},
     "os_linux.c": {"msalex__ofd_lock", "msalex__ofd_conflict"},
-    "file_windows.c": {"msalex__nonce"},
-    "temp_posix.c": {"msalex__nonce"},
 }
 #: Named like twins, but with a header and a contract of its own (os_windows.h).
 NO_TWINS = {"os_windows.c"}

@@ -1,0 +1,97 @@
+/* The gap for peers that only poll: see lock_gap.h. */
+#include "lock_gap.h"
+
+#include <stddef.h>
+
+enum {
+    FIRST_MS = 4100,         /* a peer that waits for 5 s finds one gap at least ... */
+    AGAIN_MS = 2000,         /* ... and two, once one of them was seen */
+    GAP_MS = 270,            /* 1.3.1 looks every 250 ms */
+    PEER_SEEN_MS = 20000,    /* so long what was seen counts */
+    PAUSE_OF_HOLD = 4,       /* a pause of a fourth of the time before it is no pause */
+    LOCKS_MAX = 16           /* that a process remembers */
+};
+
+struct memory {
+    uint64_t key; /* 0: free */
+    int64_t used; /* last */
+    int64_t when, since, released;
+    int64_t until;
+    int64_t peer_seen; /* 0: never */
+};
+
+static struct memory memories[LOCKS_MAX];
+
+uint64_t msalex__gap_key(const char *path) {
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
+
+    for (; *path != '\0'; path++)
+        hash = (hash ^ (unsigned char)*path) * 0x100000001b3;
+    return hash != 0 ? hash : 1;
+}
+
+static struct memory *find(uint64_t key) {
+    for (size_t i = 0; i < LOCKS_MAX; i++) {
+        if (memories[i].key == key)
+            return &memories[i];
+    }
+    return NULL;
+}
+
+/* Makes one, in the place of that which has not been used for longest. */
+static struct memory *find_or_make(uint64_t key, int64_t now) {
+    struct memory *memory = find(key);
+
+    if (memory == NULL) {
+        memory = &memories[0];
+        for (size_t i = 1; i < LOCKS_MAX; i++) {
+            if (memories[i].used < memory->used)
+                memory = &memories[i];
+        }
+        *memory = (struct memory){.key = key};
+    }
+    memory->used = now;
+    return memory;
+}
+
+bool msalex__gap_was_peer_seen(uint64_t key, int64_t now) {
+    const struct memory *memory = find(key);
+    return memory != NULL && memory->peer_seen != 0 && now - memory->peer_seen <= PEER_SEEN_MS;
+}
+
+void msalex__gap_peer_seen(uint64_t key, int64_t now) {
+    find_or_make(key, now)->peer_seen = now;
+}
+
+int64_t msalex__gap_next(uint64_t key, int64_t when, int64_t now) {
+    const int64_t latest = now + (msalex__gap_was_peer_seen(key, now) ? AGAIN_MS : FIRST_MS);
+    return when > 0 && when < latest ? when : latest;
+}
+
+int64_t msalex__gap_when(uint64_t key, int64_t carried, int64_t now) {
+    const struct memory *memory = find(key);
+
+    if (carried == 0 && memory != NULL &&
+        now - memory->released <= (memory->released - memory->since) / PAUSE_OF_HOLD)
+        carried = memory->when;
+    return msalex__gap_next(key, carried, now);
+}
+
+int64_t msalex__gap_begin(uint64_t key, int64_t when, int64_t since, int64_t now) {
+    struct memory *memory = find_or_make(key, now);
+
+    memory->since = since;
+    memory->released = now;
+    memory->until = when != 0 && when <= now ? now + GAP_MS : 0;
+    memory->when = memory->until != 0 ? 0 : when;
+    return memory->until;
+}
+
+int64_t msalex__gap_check(int64_t until, int64_t now) {
+    return until > now && until <= now + GAP_MS ? until : 0;
+}
+
+int64_t msalex__gap_of_own(uint64_t key, int64_t now) {
+    const struct memory *memory = find(key);
+    return memory != NULL ? msalex__gap_check(memory->until, now) : 0;
+}
