@@ -29,10 +29,10 @@ PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_
 PLATFORMS = {
     "linux": Platform(
         sources=(
-            "lock_linux.c",
-            "lock_file_linux.c",
-            "lock_queue_linux.c",
-            "lock_peer_linux.c",
+            "lock_posix.c",
+            "lock_file_posix.c",
+            "lock_peer_posix.c",
+            "lock_wait_linux.c",
             "watch_linux.c",
             "file_posix.c",
             "content_posix.c",
@@ -52,9 +52,10 @@ PLATFORMS = {
     ),
     "darwin": Platform(
         sources=(
-            "lock_macos.c",
-            "lock_file_macos.c",
-            "lock_peer_macos.c",
+            "lock_posix.c",
+            "lock_file_posix.c",
+            "lock_peer_posix.c",
+            "lock_wait_macos.c",
             "watch_macos.c",
             "file_posix.c",
             "content_posix.c",

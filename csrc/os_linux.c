@@ -1,19 +1,25 @@
 /* What Linux does in its own way.  The promises are in os_posix.h.  Twin: os_macos.c. */
 #define _GNU_SOURCE /* O_PATH, fallocate, F_OFD_SETLK, syscall */
-#include "os_linux.h"
+#include "os_posix.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "os_posix.h"
+#include "internal.h"
 
 /* ---- directories and links ---- */
 
@@ -183,31 +189,246 @@ int msalex__rename_new(int directory, const char *from, const char *to) {
     return errno == ENOSYS ? EINVAL : errno;
 }
 
-/* ---- locks on data files ---- */
+/* ---- open file description (OFD) locks ---- */
 
-/* Behind any content, and behind what the lock's own files use (lock_linux.h). */
+/* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT, far behind any
+ * content.  Data files have their turn behind that. */
+static const off_t ANNOUNCE_AT = (off_t)1 << 62;
 static const off_t TURN_AT = ((off_t)1 << 62) + 1;
 
-int msalex__ofd_lock(int fd, short type, off_t start, off_t length) {
+/* Sets (F_RDLCK, F_WRLCK) or withdraws (F_UNLCK) a lock: 0 or errno. */
+static int set_lock(int fd, short type, off_t start, off_t length) {
     struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
                           .l_len = length};
-    return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
+    return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
 }
 
-bool msalex__ofd_conflict(int fd, short type, off_t start, off_t length) {
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
+/* Does another open file hold an OFD or fcntl lock that excludes a write lock? */
+static bool is_locked(int fd, off_t start, off_t length) {
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start,
                           .l_len = length};
     return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
 
+/* ---- lock files ---- */
+
+int msalex__open_nameless(int directory) {
+    return openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+/* Before Linux 6.10 an empty path needs a capability, and the way is "/proc/self/fd/N". */
+int msalex__give_name(int fd, int directory, const char *name) {
+    char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+
+    if (linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0)
+        return 0;
+    if (errno == EEXIST)
+        return EEXIST;
+    (void)snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, unnamed, directory, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+}
+
+bool msalex__is_unsupported(int code) {
+    return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
+}
+
+int msalex__exclude_fcntl(int fd) {
+    return set_lock(fd, F_WRLCK, 0, ANNOUNCE_AT);
+}
+
+bool msalex__is_fcntl_locked(int fd) {
+    return is_locked(fd, 0, 0);
+}
+
+void msalex__announce(int fd) {
+    (void)set_lock(fd, F_RDLCK, ANNOUNCE_AT, 1);
+}
+
+void msalex__withdraw(int fd) {
+    (void)set_lock(fd, F_UNLCK, ANNOUNCE_AT, 1);
+}
+
+bool msalex__is_announced(int fd) {
+    return is_locked(fd, ANNOUNCE_AT, 1);
+}
+
+void msalex__unlock(int fd) {
+    (void)set_lock(fd, F_UNLCK, 0, 0);
+    (void)flock(fd, LOCK_UN);
+}
+
+/* Do the mount's options say that its locks stay on this host (nfs(5), mount.cifs(8))?
+ * proc_pid_mountinfo(5): the third field of a line is the device. */
+static bool has_local_locks(dev_t device) {
+    static const char *const OPTIONS[] = {"nolock", "local_lock=flock", "local_lock=all", "nobrl"};
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    unsigned major, minor;
+    char *line = NULL;
+    bool found = false;
+    size_t room = 0;
+
+    if (mounts == NULL)
+        return true; /* what is not known is not trusted */
+    while (!found && getline(&line, &room, mounts) > 0) {
+        if (sscanf(line, "%*d %*d %u:%u", &major, &minor) != 2 || makedev(major, minor) != device)
+            continue;
+        for (size_t i = 0; i < sizeof OPTIONS / sizeof OPTIONS[0]; i++)
+            found = found || strstr(line, OPTIONS[i]) != NULL;
+    }
+    free(line);
+    (void)fclose(mounts);
+    return found;
+}
+
+/* FUSE gets its flock from the local kernel, unless the program has one, which cannot be seen from
+ * here; so does 9p with most of its caches.  virtiofs is FUSE. */
+static bool is_lock_local(int fd, dev_t device) {
+    const long fuse = 0x65735546, plan9 = 0x01021997; /* of linux/magic.h */
+    struct statfs system;
+
+    if (fstatfs(fd, &system) != 0 || (long)system.f_type == fuse || (long)system.f_type == plan9)
+        return true;
+    return has_local_locks(device);
+}
+
+/* This boot of this machine, or, where that is hidden (gVisor), this process. */
+static uint64_t boot(void) {
+    static _Atomic uint64_t known;
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
+    char id[64];
+    ssize_t size;
+    int fd;
+
+    if (known != 0)
+        return known;
+    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    size = fd >= 0 ? read(fd, id, sizeof id) : -1;
+    if (fd >= 0)
+        (void)close(fd);
+    for (ssize_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)id[i]) * 0x100000001b3;
+    known = size > 0 ? hash : msalex__nonce();
+    return known;
+}
+
+uint64_t msalex__lock_view(int fd, dev_t device) {
+    uint64_t view;
+
+    if (!is_lock_local(fd, device))
+        return 0;
+    view = boot() ^ (uint64_t)device * 0x9e3779b97f4a7c15; /* odd: another device, another view */
+    return view != 0 ? view : 1;
+}
+
+/* ---- processes ---- */
+
+/* Reads the start of a file of procfs, as a string: false when that is hidden from us. */
+static bool read_proc(const char *path, char *text, size_t room) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size;
+
+    if (fd < 0)
+        return false;
+    size = read(fd, text, room - 1);
+    (void)close(fd);
+    if (size <= 0)
+        return false;
+    text[size] = '\0';
+    return true;
+}
+
+/* proc_pid_stat(5): fields 3 (state), 20 (threads) and 22 (start, in ticks since boot). */
+static bool read_process(long long pid, char *state, long *threads, time_t *start) {
+    char path[64], stat[1024], *fields;
+    unsigned long long ticks;
+
+    (void)snprintf(path, sizeof path, "/proc/%lld/stat", pid);
+    /* The name in brackets may itself hold brackets and spaces: start behind the last. */
+    if (!read_proc(path, stat, sizeof stat) || (fields = strrchr(stat, ')')) == NULL ||
+        sscanf(fields + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %llu",
+               state, threads, &ticks) != 3)
+        return false;
+    *start = (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+    return true;
+}
+
+/* Can the process with that pid, of our namespace, have written a file at that time?  A zombie is
+ * dead, unless only its first thread has ended.  /proc may be hidden (hidepid), or descriptors have
+ * run out: then at least ask the kernel. */
+static bool is_writer(long long pid, time_t written) {
+    struct timespec now, since_boot;
+    time_t booted, start;
+    long threads;
+    char state;
+
+    if (!read_process(pid, &state, &threads, &start))
+        return pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
+    if ((state == 'Z' && threads <= 1) || state == 'X')
+        return false;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
+    booted = now.tv_sec - since_boot.tv_sec;
+    return booted <= written + MSALEX__BOOT_S && booted + start <= written + MSALEX__REUSE_S;
+}
+
+/* Do we see the processes of all namespaces, and of all users? */
+static bool sees_all_processes(void) {
+    static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
+    char name[sizeof INITIAL_NAMESPACE] = "", ignored[8];
+
+    return readlink("/proc/self/ns/pid", name, sizeof name) == sizeof name - 1 &&
+           memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) == 0 &&
+           read_proc("/proc/1/stat", ignored, sizeof ignored);
+}
+
+/* Has the process that pid in a namespace below ours?  proc_pid_status(5): NSpid lists its pids,
+ * from our namespace to its own. */
+static bool has_nested_pid(const char *process, long long pid) {
+    char path[64], status[4096], *at;
+
+    (void)snprintf(path, sizeof path, "/proc/%.20s/status", process);
+    if (!read_proc(path, status, sizeof status) || (at = strstr(status, "\nNSpid:")) == NULL)
+        return false;
+    at += sizeof "\nNSpid:" - 1;
+    (void)strtoll(at, &at, 10); /* in our namespace */
+    while (*at == '\t') {
+        if (strtoll(at, &at, 10) == pid)
+            return true;
+    }
+    return false;
+}
+
+enum msalex__life msalex__life_of(int64_t pid, time_t written) {
+    enum msalex__life life = MSALEX__DEAD;
+    const struct dirent *entry;
+    DIR *processes;
+
+    if (is_writer(pid, written))
+        return MSALEX__ALIVE;
+    if (!sees_all_processes() || (processes = opendir("/proc")) == NULL)
+        return MSALEX__UNSEEN;
+    /* The pid may be one of a container that shares the directory with us. */
+    while (life == MSALEX__DEAD && (entry = readdir(processes)) != NULL) {
+        const char *const name = entry->d_name;
+        if (name[0] >= '1' && name[0] <= '9' && has_nested_pid(name, pid) &&
+            is_writer(strtoll(name, NULL, 10), written))
+            life = MSALEX__ALIVE;
+    }
+    (void)closedir(processes);
+    return life;
+}
+
+/* ---- locks on data files ---- */
+
 void msalex__show_life(int fd) {
-    (void)msalex__ofd_lock(fd, F_WRLCK, TURN_AT, 1);
+    (void)set_lock(fd, F_WRLCK, TURN_AT, 1);
 }
 
 /* A flock is how the first version of this library showed it.  It is asked for by a shared one, so
  * that two sweepers do not take each other for the writer. */
 bool msalex__shows_life(int fd) {
-    if (msalex__ofd_conflict(fd, F_WRLCK, TURN_AT, 1))
+    if (is_locked(fd, TURN_AT, 1))
         return true;
     if (flock(fd, LOCK_SH | LOCK_NB) != 0)
         return errno == EWOULDBLOCK;
@@ -217,7 +438,7 @@ bool msalex__shows_life(int fd) {
 
 /* Explicitly, because a child forked just now shares the open file. */
 void msalex__end_life(int fd) {
-    (void)msalex__ofd_lock(fd, F_UNLCK, TURN_AT, 1);
+    (void)set_lock(fd, F_UNLCK, TURN_AT, 1);
 }
 
 /* On the file itself.  File systems of other hosts or of programs turn OFD locks into something
@@ -230,9 +451,9 @@ int msalex__try_turn(int directory, int file, int *holder) {
     if (!msalex__is_remote(file >= 0 ? file : directory)) {
         if (file < 0)
             return ENOENT;
-        if ((code = msalex__ofd_lock(file, F_WRLCK, TURN_AT, 1)) == 0)
+        if ((code = set_lock(file, F_WRLCK, TURN_AT, 1)) == 0)
             *holder = file;
-        return code == EACCES ? EAGAIN : code;
+        return code;
     }
     if ((*holder = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return errno;
@@ -248,7 +469,7 @@ void msalex__end_turn(int file, int holder) {
     if (holder < 0)
         return;
     if (holder == file) {
-        (void)msalex__ofd_lock(file, F_UNLCK, TURN_AT, 1);
+        (void)set_lock(file, F_UNLCK, TURN_AT, 1);
     } else {
         (void)flock(holder, LOCK_UN);
         (void)close(holder);

@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,8 +18,11 @@
 #include <sys/mount.h>
 #include <sys/acl.h>
 #include <sys/file.h>
+#include <sys/proc.h>
+#include <sys/sysctl.h>
 #include <unistd.h>
 
+#include "internal.h"
 #include "os_posix.h"
 
 enum {
@@ -251,6 +255,118 @@ int msalex__rename_new(int directory, const char *from, const char *to) {
     if (renameatx_np(directory, from, directory, to, RENAME_EXCL) == 0)
         return 0;
     return errno == ENOTSUP ? EINVAL : errno;
+}
+
+/* ---- lock files ---- */
+
+int msalex__open_nameless(int directory) {
+    (void)directory;
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+int msalex__give_name(int fd, int directory, const char *name) {
+    (void)fd, (void)directory, (void)name;
+    return EOPNOTSUPP;
+}
+
+bool msalex__is_unsupported(int code) {
+    return code == ENOTSUP || code == EOPNOTSUPP || code == ENOLCK || code == EINVAL;
+}
+
+/* One that we took beside our flock would exclude us: xnu keeps all kinds of locks in one list
+ * (kern_lockf.c). */
+int msalex__exclude_fcntl(int fd) {
+    (void)fd;
+    return 0;
+}
+
+bool msalex__is_fcntl_locked(int fd) {
+    (void)fd;
+    return false;
+}
+
+void msalex__announce(int fd) {
+    (void)fd;
+}
+
+void msalex__withdraw(int fd) {
+    (void)fd;
+}
+
+bool msalex__is_announced(int fd) {
+    (void)fd;
+    return false;
+}
+
+void msalex__unlock(int fd) {
+    (void)flock(fd, LOCK_UN);
+}
+
+/* macFUSE, and the virtiofs of a guest, lock in the local kernel. */
+static bool is_lock_local(int fd) {
+    static const char *const SYSTEMS[] = {"macfuse", "osxfuse", "fuse", "virtiofs"};
+    struct statfs system;
+
+    if (fstatfs(fd, &system) != 0)
+        return true; /* what is not known is not trusted */
+    for (size_t i = 0; i < sizeof SYSTEMS / sizeof SYSTEMS[0]; i++) {
+        if (strncmp(system.f_fstypename, SYSTEMS[i], strlen(SYSTEMS[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* This boot of this machine, or, where that is hidden (in a sandbox), this process. */
+static uint64_t boot(void) {
+    static _Atomic uint64_t known;
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
+    char id[64];
+    size_t size = sizeof id;
+
+    if (known != 0)
+        return known;
+    if (sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) != 0)
+        size = 0;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)id[i]) * 0x100000001b3;
+    known = size > 0 ? hash : msalex__nonce();
+    return known;
+}
+
+uint64_t msalex__lock_view(int fd, dev_t device) {
+    uint64_t view;
+
+    if (!is_lock_local(fd))
+        return 0;
+    view = boot() ^ (uint64_t)device * 0x9e3779b97f4a7c15; /* odd: another device, another view */
+    return view != 0 ? view : 1;
+}
+
+/* When the system was started, by the clock of today; 0: that cannot be found out. */
+static time_t boot_time(void) {
+    int name[] = {CTL_KERN, KERN_BOOTTIME};
+    struct timeval booted;
+    size_t size = sizeof booted;
+
+    return sysctl(name, 2, &booted, &size, NULL, 0) == 0 ? booted.tv_sec : 0;
+}
+
+/* A zombie is dead.  In a sandbox nothing is told of other processes: then at least ask whether
+ * there is one. */
+enum msalex__life msalex__life_of(int64_t pid, time_t written) {
+    int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PID, (int)pid};
+    struct kinfo_proc process;
+    size_t size = sizeof process;
+    bool alive;
+
+    if (sysctl(name, 4, &process, &size, NULL, 0) != 0)
+        alive = kill((pid_t)pid, 0) == 0 || errno != ESRCH;
+    else
+        alive = size > 0 && process.kp_proc.p_stat != SZOMB &&
+                process.kp_proc.p_starttime.tv_sec <= written + MSALEX__REUSE_S &&
+                boot_time() <= written + MSALEX__BOOT_S;
+    return alive ? MSALEX__ALIVE : MSALEX__DEAD;
 }
 
 /* ---- locks on data files ---- */

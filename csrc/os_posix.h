@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 
 /* ---- directories and links ---- */
 
@@ -61,6 +62,53 @@ int msalex__reserve(int fd, off_t size);
 /* Renames within a directory; EEXIST, and no change, when there is a `to` already.  EINVAL: the
  * file system has no such rename. */
 int msalex__rename_new(int directory, const char *from, const char *to);
+
+/* ---- lock files ---- */
+
+/* Opens a new file without a name, mode 0600: a descriptor, or -1 with errno.  EOPNOTSUPP: there
+ * are no such files here. */
+int msalex__open_nameless(int directory);
+
+/* Gives a file without a name one.  EEXIST, and no change, when the name is taken. */
+int msalex__give_name(int fd, int directory, const char *name);
+
+/* Is that errno of a kernel lock the file system's way to say that it has none? */
+bool msalex__is_unsupported(int code);
+
+/* Keeps those out that take fcntl locks (Java), beside the flock that the caller has.  EAGAIN: one
+ * of them has the file.  macOS: 0, a flock does that by itself. */
+int msalex__exclude_fcntl(int fd);
+
+/* Does somebody else have such a lock? */
+bool msalex__is_fcntl_locked(int fd);
+
+/* Announces that somebody waits in flock for the file, withdraws that, and asks for it.  macOS
+ * knows no announcements. */
+void msalex__announce(int fd);
+void msalex__withdraw(int fd);
+bool msalex__is_announced(int fd);
+
+/* Withdraws all these, explicitly: a child forked just now may share the open file, and the kernel
+ * reports IN_CLOSE before it drops a closed file's locks.  The flock goes as well. */
+void msalex__unlock(int fd);
+
+/* How far does a flock on the open file, on that device, reach?  0: it excludes all who can open
+ * the file.  Else only those of this machine who come by the same mount (FUSE, 9p, and network
+ * file systems that were mounted with local locks): a number that only they share. */
+uint64_t msalex__lock_view(int fd, dev_t device);
+
+/* What can be found out about the process that wrote its pid into a file at that time.  Pids are
+ * given away again, and other namespaces have others: UNSEEN when the process may be one that is
+ * not visible from here. */
+enum msalex__life { MSALEX__DEAD, MSALEX__ALIVE, MSALEX__UNSEEN };
+enum msalex__life msalex__life_of(int64_t pid, time_t written);
+
+enum {
+    /* A process that started so much later than the file was written, by the clock of today, is
+     * not its writer.  So much, because the clock may have been set since. */
+    MSALEX__REUSE_S = 3600,
+    MSALEX__BOOT_S = 60 /* the same for a file that is older than this boot */
+};
 
 /* ---- locks on data files ----
  *

@@ -23,12 +23,16 @@ static const char SUFFIX[] = ".tmp";
 
 enum { DIGITS = 16, OPEN_TRIES = 10, REMOVE_TRIES = 100 };
 
+void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]) {
+    (void)snprintf(name, MSALEX__TEMP_NAME_SIZE, "%s%016llx%s", PREFIX,
+                   (unsigned long long)msalex__nonce(), SUFFIX);
+}
+
 int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
     int code, fd = -1;
 
     for (int tries = 0; fd < 0 && tries < OPEN_TRIES; tries++) {
-        (void)snprintf(name, MSALEX__TEMP_NAME_SIZE, "%s%016llx%s", PREFIX,
-                       (unsigned long long)msalex__nonce(), SUFFIX);
+        msalex__temp_name(name);
         /* O_EXCL is what keeps a planted file or link from being used, not the name. */
         fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0 && errno != EEXIST)

@@ -15,6 +15,9 @@ enum {
     MSALEX__TEMP_DEAD_SOON_S = 2
 };
 
+/* Fills `name` with one that no other call makes. */
+void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]);
+
 /* Opens a new one, mode 0600 and without an inherited access list, and fills `name`.  A
  * descriptor that shows life, or -1 with errno. */
 int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]);

@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "lock_linux.h"
+#include "watch.h"
 
 enum {
     BLIND_MS = 20, /* between two looks, where nothing can be watched */
@@ -215,7 +215,7 @@ int msalex__watch_new_leaving(const char *path, msalex_watch **watch, msalex_err
 }
 
 int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error) {
-    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
+    const int64_t deadline = msalex__deadline(timeout_ms);
 
     leave_queue_to_parent(watch);
     while (!may_have_changed(watch)) {

@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "watch.h"
 
 enum {
     BLIND_MS = 20, /* between two looks, where nothing can be watched */
@@ -187,8 +188,12 @@ int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error
     return msalex__ok(error);
 }
 
+int msalex__watch_new_leaving(const char *path, msalex_watch **watch, msalex_error *error) {
+    return msalex_watch_new(path, watch, error);
+}
+
 int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error) {
-    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
+    const int64_t deadline = msalex__deadline(timeout_ms);
     enum told told;
 
     leave_queue_to_parent(watch);

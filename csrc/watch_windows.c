@@ -116,7 +116,7 @@ int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error
 }
 
 int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error) {
-    const int64_t deadline = timeout_ms < 0 ? INT64_MAX : msalex__now_ms() + timeout_ms;
+    const int64_t deadline = msalex__deadline(timeout_ms);
 
     for (;;) {
         const int64_t now = msalex__now_ms();

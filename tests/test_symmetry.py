@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,16 +14,19 @@ from csrc.ffi_build import PLATFORMS, sources
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
 #: <concern>_<suffix>.c; a store that a platform lacks is its stub, <concern>_none.c.
-CONCERNS = ("lock", "file", "os", "clock", "watch", "libsecret", "dpapi", "keychain")
+CONCERNS = (
+    *("lock", "lock_wait", "file", "os", "clock", "watch", "libsecret", "dpapi", "keychain"),
+)
 SUFFIXES = ("linux", "macos", "windows", "posix", "none")
 #: What one of the twins has besides: for another file of its own platform, declared in a header
 #: of theirs, or what another file has on other platforms.
 BESIDES = {
     "watch_linux.c": {"msalex__watch_new_leaving"},
-    "os_linux.c": {"msalex__ofd_lock", "msalex__ofd_conflict"},
+    "watch_macos.c": {"msalex__watch_new_leaving"},
 }
-#: Named like twins, but with a header and a contract of its own (os_windows.h).
-NO_TWINS = {"os_windows.c"}
+#: Named like twins, but with a header and a contract of its own: the POSIX files deal with
+#: descriptors, these with handles.
+NO_TWINS = {"os_windows.c", "lock_wait_windows.c", "lock_file_windows.c", "lock_peer_windows.c"}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # Our style has definitions, and nothing else with a parenthesis, begin in the first column.
 DEFINITION = re.compile(r"^(?!static\b)[a-z_][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
@@ -86,6 +90,21 @@ def test_a_lock_file_has_the_public_functions_and_no_other(platform: str) -> Non
         if source in {f"csrc/{path.name}" for path in twins("lock")}
     ]
     assert functions(lock) == public
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_no_c_files_know_each_other_in_a_circle(platform: str) -> None:
+    """A file knows another when it names a function of it."""
+    texts = {Path(source).name: text_of(ROOT / source) for source in sources(platform)}
+    owners = {name: file for file in texts for name in functions(CSRC / file)}
+    named = {file: set(re.findall(r"\bmsalex_\w+", text)) for file, text in texts.items()}
+    knows = {
+        file: {owners[name] for name in names & owners.keys()} - {file}
+        for file, names in named.items()
+    }
+    order = list(graphlib.TopologicalSorter(knows).static_order())
+    print("\n" + " < ".join(order))
+    assert len(order) == len(texts)
 
 
 def test_no_c_file_asks_for_its_platform() -> None:

@@ -7,6 +7,7 @@
  *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
  *     inode=unstable    each look at a name sees another inode number (fstat never agrees)
  *     openat2=<errno>   there is no openat2
+ *     renameat2=<errno> a rename cannot refuse to replace
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
  *     fstatfs=nfs       every file system says to be NFS
@@ -215,6 +216,8 @@ long syscall(long number, ...) {
         FAIL_AS_TOLD("openat2");
         FAIL_IF(interrupted(CALLER), EINTR);
     }
+    if (number == SYS_renameat2)
+        FAIL_AS_TOLD("renameat2");
     return REAL(syscall)(number, given[0], given[1], given[2], given[3], given[4], given[5]);
 }
 

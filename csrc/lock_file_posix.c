@@ -1,0 +1,643 @@
+/* One open lock file, Linux and macOS.  The promises are in lock_file_posix.h. */
+#define _GNU_SOURCE /* O_NOFOLLOW */
+#define _DARWIN_C_SOURCE
+#include "lock_file_posix.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "lock_gap.h"
+#include "os_posix.h"
+#include "place_posix.h"
+#include "temp_posix.h"
+
+enum {
+    TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
+    YIELDS = 3,     /* after handing over: see msalex__lock_file_close */
+    CALLS_MAX = 100 /* of one kind, as signals interrupt them on some network file systems */
+};
+
+/* ---- the registry ---- */
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct msalex__lock_file *registry;
+static struct msalex__lock_file *orphans; /* in a child: those whose thread stayed in the parent */
+static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
+
+void msalex__registry_enter(void) {
+    (void)pthread_mutex_lock(&mutex);
+}
+
+void msalex__registry_leave(void) {
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_state from,
+                            enum msalex__lock_state to) {
+    if (atomic_load(&file->state) != (uint32_t)from)
+        return false;
+    atomic_store(&file->state, (uint32_t)to);
+    return true;
+}
+
+struct msalex__lock_file *msalex__lock_file_find(enum msalex__lock_state state,
+                                                 const struct msalex__lock_file *like) {
+    for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
+        if (atomic_load(&file->state) == (uint32_t)state && file->device == like->device &&
+            file->inode == like->inode && strcmp(file->name, like->name) == 0)
+            return file;
+    }
+    return NULL;
+}
+
+/* The thread's own, of which no caller knows any more. */
+static bool is_threads(enum msalex__lock_state state) {
+    return state == MSALEX__ABANDONED || state == MSALEX__RETURNING || state == MSALEX__LINGERING;
+}
+
+/* The open files are shared with the parent: closing takes nothing away from it.  A kqueue is not
+ * inherited at all, and its number may be another file's soon. */
+static void after_fork_in_child(void) {
+    struct msalex__lock_file *file = registry, *next;
+
+    registry = NULL;
+    for (; file != NULL; file = next) {
+        const enum msalex__lock_state state = (enum msalex__lock_state)atomic_load(&file->state);
+        struct msalex__lock_file **list = is_threads(state) ? &orphans : &registry;
+        if (file->fd >= 0)
+            (void)close(file->fd);
+        if (file->directory >= 0)
+            (void)close(file->directory);
+        file->fd = file->directory = file->events = -1;
+        (void)msalex__lock_file_move(file, state, MSALEX__INHERITED);
+        next = file->next;
+        file->next = *list;
+        *list = file;
+    }
+    msalex__registry_leave();
+}
+
+static void install_fork_handlers(void) {
+    (void)pthread_atfork(msalex__registry_enter, msalex__registry_leave, after_fork_in_child);
+}
+
+static void free_orphans(void) {
+    while (orphans != NULL) {
+        struct msalex__lock_file *file = orphans;
+        orphans = file->next;
+        free(file);
+    }
+}
+
+static void forget(struct msalex__lock_file *file) {
+    struct msalex__lock_file **link = &registry;
+    while (*link != file)
+        link = &(*link)->next;
+    *link = file->next;
+}
+
+/* ---- its place ---- */
+
+/* Inside the registry: a new entry, which takes the directory of `place` over. */
+static struct msalex__lock_file *new_file(struct msalex__place *place, const char *program) {
+    const size_t name_size = strlen(place->name) + 1, program_size = strlen(program) + 1;
+    struct msalex__lock_file *file = calloc(1, sizeof *file + name_size + program_size);
+
+    free_orphans();
+    if (file == NULL)
+        return NULL;
+    file->fd = file->events = -1;
+    file->directory = place->directory;
+    place->directory = -1;
+    memcpy(file->name, place->name, name_size);
+    file->program = file->name + name_size;
+    memcpy(file->program, program, program_size);
+    file->next = registry;
+    registry = file;
+    return file;
+}
+
+int msalex__lock_file_arrive(const char *path, const char *program, uint64_t key,
+                             struct msalex__lock_file **file, msalex_error *error) {
+    struct msalex__place place;
+    int status;
+
+    (void)pthread_once(&fork_handlers, install_fork_handlers);
+    msalex__registry_enter();
+    if ((status = msalex__place_find_name(path, &place, error)) == MSALEX_OK) {
+        if ((*file = new_file(&place, program)) == NULL)
+            status = msalex__fail_errno(error, ENOMEM, "malloc");
+        msalex__place_leave(&place);
+    }
+    msalex__registry_leave();
+    if (status != MSALEX_OK)
+        return status;
+    (*file)->key = key;
+    if (fstat((*file)->directory, &(*file)->directory_status) == 0)
+        return msalex__ok(error);
+    status = msalex__fail_errno(error, errno, "fstat");
+    msalex__lock_file_close(*file);
+    *file = NULL;
+    return status;
+}
+
+static bool is_same(const struct stat *one, const struct stat *other) {
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+/* ---- what is in it, and which name it has ---- */
+
+static int identify(struct msalex__lock_file *file, struct stat *opened) {
+    if (fstat(file->fd, opened) != 0)
+        return errno;
+    if (!S_ISREG(opened->st_mode))
+        return EINVAL;
+    file->device = opened->st_dev;
+    file->inode = opened->st_ino;
+    file->remote = msalex__is_remote(file->fd);
+    file->view = file->remote ? msalex__lock_view(file->fd, file->device) : 0;
+    return 0;
+}
+
+/* Closes the file alone. */
+static void close_file(struct msalex__lock_file *file) {
+    msalex__registry_enter();
+    if (file->fd >= 0)
+        (void)close(file->fd);
+    file->fd = -1;
+    msalex__registry_leave();
+}
+
+int msalex__lock_file_open(struct msalex__lock_file *file) {
+    struct stat opened;
+    int code = 0;
+
+    msalex__registry_enter();
+    /* O_NONBLOCK: should it be a fifo, fail rather than hang. */
+    file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    code = file->fd < 0 ? errno : 0;
+    msalex__registry_leave();
+    if (code == 0 && (code = identify(file, &opened)) != 0)
+        close_file(file);
+    return code;
+}
+
+static int read_start(int fd, char bytes[MSALEX__RECORD_SIZE], size_t *size) {
+    ssize_t count;
+    int calls = 0;
+
+    do
+        count = pread(fd, bytes, MSALEX__RECORD_SIZE, 0);
+    while (count < 0 && errno == EINTR && ++calls < CALLS_MAX);
+    *size = count < 0 ? 0 : (size_t)count;
+    return count < 0 ? errno : 0;
+}
+
+int msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MSALEX__RECORD_SIZE],
+                           size_t *size) {
+    return read_start(file->fd, bytes, size);
+}
+
+/* Inside the registry, as all that opens a descriptor. */
+static int read_in(int directory, const char *name, char bytes[MSALEX__RECORD_SIZE],
+                   size_t *size) {
+    int calls = 0, code, fd;
+
+    do
+        fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR && ++calls < CALLS_MAX);
+    if (fd < 0)
+        return errno;
+    code = read_start(fd, bytes, size);
+    (void)close(fd);
+    return code;
+}
+
+bool msalex__lock_file_is_name_taken(const struct msalex__lock_file *file) {
+    struct stat found;
+    return fstatat(file->directory, file->name, &found, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int msalex__lock_file_read_named(const struct msalex__lock_file *file,
+                                 char bytes[MSALEX__RECORD_SIZE], size_t *size) {
+    int code;
+
+    msalex__registry_enter();
+    code = read_in(file->directory, file->name, bytes, size);
+    msalex__registry_leave();
+    return code;
+}
+
+bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size) {
+    struct msalex__record record;
+
+    if (!msalex__record_parse(bytes, size, &record))
+        return false;
+    file->nonce = record.nonce;
+    return record.state != MSALEX__EXISTS && record.view == file->view;
+}
+
+/* By its record alone, which file is it? */
+enum whose { THIS, ANOTHER, UNKNOWN };
+
+static enum whose whose(const struct msalex__lock_file *file, const char *bytes, size_t size) {
+    struct msalex__record record;
+
+    if (!msalex__record_parse(bytes, size, &record))
+        return UNKNOWN;
+    return record.nonce == file->nonce ? THIS : ANOTHER;
+}
+
+/* Inside the registry.  Where inode numbers prove nothing: FUSE file systems change them from one look to the next, or
+ * give the number of a removed file to the next one with its name.  There the nonce tells.  A peer
+ * of the same mount may have written over it; then our own descriptor shows that too, and it is
+ * read first, because what is read by name may replace what the system remembers of both. */
+static int check_record(const struct msalex__lock_file *file, int directory, bool same_inode) {
+    char bytes[MSALEX__RECORD_SIZE];
+    enum whose open, named;
+    size_t size;
+    int code;
+
+    if ((code = read_start(file->fd, bytes, &size)) != 0)
+        return code;
+    open = whose(file, bytes, size);
+    if ((code = read_in(directory, file->name, bytes, &size)) != 0)
+        return code == ENOENT ? ESTALE : code;
+    named = whose(file, bytes, size);
+    return named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN) ? 0 : ESTALE;
+}
+
+/* Is the descriptor still ours?  A program may have closed all that it does not know. */
+static bool is_open(const struct msalex__lock_file *file) {
+    struct stat opened;
+    return file->fd >= 0 && fstat(file->fd, &opened) == 0 && opened.st_dev == file->device &&
+           opened.st_ino == file->inode;
+}
+
+int msalex__lock_file_check(const struct msalex__lock_file *file) {
+    struct stat named;
+    int calls = 0, code;
+    bool same;
+
+    if (!is_open(file))
+        return ESTALE;
+    do
+        code = fstatat(file->directory, file->name, &named, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+    while (code == EINTR && ++calls < CALLS_MAX);
+    if (code != 0)
+        return code == ENOENT ? ESTALE : code;
+    same = named.st_dev == file->device && named.st_ino == file->inode;
+    if (same && !file->remote)
+        return 0;
+    msalex__registry_enter();
+    code = check_record(file, file->directory, same);
+    msalex__registry_leave();
+    return code;
+}
+
+bool msalex__lock_file_is_at(const struct msalex__lock_file *file, const char *path) {
+    struct msalex__place place;
+    msalex_error ignored;
+    struct stat found;
+    bool same = false;
+    int status;
+
+    msalex__registry_enter();
+    do
+        status = msalex__place_find_name(path, &place, &ignored);
+    while (status == MSALEX_INTERRUPTED);
+    if (status == MSALEX_OK) {
+        same = fstat(place.directory, &found) == 0 &&
+               (is_same(&found, &file->directory_status) ||
+                check_record(file, place.directory, false) == 0);
+        msalex__place_leave(&place);
+    }
+    msalex__registry_leave();
+    return same;
+}
+
+int msalex__lock_file_unlink(const struct msalex__lock_file *file) {
+    int calls = 0, code;
+
+    do
+        code = unlinkat(file->directory, file->name, 0) == 0 ? 0 : errno;
+    while (code == EINTR && ++calls < CALLS_MAX);
+    return code;
+}
+
+/* ---- how it comes to be ours ---- */
+
+/* Writes the record that says so. */
+static int write_record(const struct msalex__lock_file *file, enum msalex__record_state state,
+                        unsigned turn, int64_t when) {
+    const struct msalex__record record = {.pid = getpid(),
+                                          .state = file->exists ? MSALEX__EXISTS : state,
+                                          .turn = turn,
+                                          .nonce = file->nonce,
+                                          .when = when,
+                                          .view = file->view};
+    char bytes[MSALEX__RECORD_SIZE];
+    ssize_t written;
+
+    msalex__record_format(&record, file->program, bytes);
+    written = pwrite(file->fd, bytes, sizeof bytes, 0);
+    if (written < 0)
+        return errno;
+    if (written < (ssize_t)sizeof bytes)
+        return ENOSPC; /* a short write says nothing itself */
+    /* Other hosts would see an empty file until the system cares to send it. */
+    return file->remote && msalex__sync(file->fd) != 0 && errno == EIO ? EIO : 0;
+}
+
+int msalex__lock_file_try(const struct msalex__lock_file *file) {
+    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+}
+
+/* Takes the locks that the file system has. */
+static int lock_new_file(struct msalex__lock_file *file) {
+    int code = msalex__lock_file_try(file);
+
+    if (code != 0 && !msalex__is_unsupported(code))
+        return code;
+    file->exists = code != 0;
+    code = msalex__exclude_fcntl(file->fd);
+    return msalex__is_unsupported(code) ? 0 : code;
+}
+
+/* Gives the file to the users that may remove other files in its directory: to the directory's
+ * owner, when we are root, and to its group.  So they can remove it if we die.  It holds no secret.
+ * In a sticky directory users remove their own files only.  What the system refuses stays as it
+ * is. */
+static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
+    const struct stat *const directory = &file->directory_status;
+    const bool with_group = (directory->st_mode & S_IWGRP) != 0;
+    const uid_t owner = made->st_uid == 0 ? directory->st_uid : made->st_uid;
+    const gid_t group = with_group ? directory->st_gid : made->st_gid;
+
+    if ((directory->st_mode & S_ISVTX) != 0)
+        return;
+    if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)
+        return;
+    if (with_group)
+        (void)fchmod(file->fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP);
+}
+
+/* Locks and fills a new file. */
+static int fill(struct msalex__lock_file *file) {
+    struct stat made;
+    int code;
+
+    file->nonce = msalex__nonce();
+    if ((code = identify(file, &made)) != 0 || (code = lock_new_file(file)) != 0 ||
+        (code = write_record(file, MSALEX__HELD, 0, file->when)) != 0)
+        return code;
+    share_with_directory(file, &made);
+    return 0;
+}
+
+/* Opens a new file: without a name, where there are such files, when `name` is NULL. */
+static int create(struct msalex__lock_file *file, const char *name) {
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int code;
+
+    msalex__registry_enter();
+    file->fd = name == NULL ? msalex__open_nameless(file->directory)
+                            : openat(file->directory, name, flags, 0600);
+    code = file->fd < 0 ? errno : 0;
+    msalex__registry_leave();
+    return code;
+}
+
+/* Without a name, which it gets when all is done.  EOPNOTSUPP: that cannot be done here. */
+static int create_nameless(struct msalex__lock_file *file) {
+    int code;
+
+    if ((code = create(file, NULL)) != 0)
+        return code == EISDIR || code == EINVAL || code == ENOENT ? EOPNOTSUPP : code;
+    if ((code = fill(file)) != 0)
+        return code;
+    code = msalex__give_name(file->fd, file->directory, file->name);
+    return code == 0 || code == EEXIST ? code : EOPNOTSUPP;
+}
+
+/* Gives the file with the name `temp` its own instead. */
+static int rename_or_link(const struct msalex__lock_file *file, const char *temp) {
+    int code = msalex__rename_new(file->directory, temp, file->name);
+
+    if (code != 0 && code != EEXIST) { /* sshfs links, and cannot refuse to replace */
+        code = linkat(file->directory, temp, file->directory, file->name, 0) == 0 ? 0 : errno;
+        if (code == 0)
+            msalex__temp_remove(file->directory, temp);
+    }
+    return code;
+}
+
+/* With another name before.  EOPNOTSUPP: that cannot be done here. */
+static int create_renamed(struct msalex__lock_file *file) {
+    char temp[MSALEX__TEMP_NAME_SIZE];
+    int code;
+
+    msalex__temp_name(temp);
+    if ((code = create(file, temp)) != 0)
+        return code;
+    if ((code = fill(file)) == 0) {
+        if ((code = rename_or_link(file, temp)) == 0)
+            return 0;
+        if (msalex__lock_file_is_name_taken(file))
+            code = EEXIST; /* sshfs has no errno of its own for that */
+        else if (msalex__is_unsupported(code) || code == EPERM || code == ENOENT)
+            code = EOPNOTSUPP;
+    }
+    msalex__temp_remove(file->directory, temp);
+    return code;
+}
+
+/* With its name from the start.  Ours never touch a young file without a record.  A peer may, and
+ * then the file is the peer's. */
+static int create_named(struct msalex__lock_file *file) {
+    int code;
+
+    if ((code = create(file, file->name)) != 0)
+        return msalex__lock_file_is_name_taken(file) ? EEXIST : code;
+    if ((code = fill(file)) == 0 && (code = msalex__lock_file_check(file)) == 0)
+        return 0;
+    if (code == EWOULDBLOCK || msalex__lock_file_check(file) == ESTALE)
+        return EEXIST; /* a peer caught it */
+    (void)msalex__lock_file_unlink(file);
+    return code;
+}
+
+int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried) {
+    static int (*const ways[])(struct msalex__lock_file *) = {create_nameless, create_renamed,
+                                                              create_named};
+    const int64_t now = msalex__now_ms();
+    int code = EOPNOTSUPP;
+
+    msalex__registry_enter();
+    file->when = msalex__gap_when(file->key, carried, now);
+    msalex__registry_leave();
+    for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
+        close_file(file); /* of the way before */
+        code = ways[i](file);
+    }
+    if (code != 0) {
+        close_file(file);
+        return code;
+    }
+    file->since = now;
+    msalex__lock_file_hold(file);
+    return 0;
+}
+
+void msalex__lock_file_hold(struct msalex__lock_file *file) {
+    msalex__registry_enter();
+    if (!msalex__lock_file_move(file, MSALEX__SETTLED, MSALEX__HOLDING))
+        (void)msalex__lock_file_move(file, MSALEX__OPEN, MSALEX__HOLDING);
+    msalex__registry_leave();
+}
+
+/* Each waiter that reads it leaves a trace for the next, because they shall come back in the same
+ * order. */
+void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+    size_t size;
+
+    file->when = file->until = 0;
+    if (msalex__lock_file_read(file, bytes, &size) != 0 ||
+        !msalex__record_parse(bytes, size, &record))
+        return;
+    if (record.state != MSALEX__GAP) {
+        file->when = record.when;
+        return;
+    }
+    file->until = msalex__gap_check(record.when, msalex__now_ms());
+    file->order = record.turn;
+    (void)write_record(file, MSALEX__GAP, record.turn + 1, record.when);
+}
+
+/* Does the flock, which this process has, make the file ours?  0, ESTALE, EBUSY, or what cannot be
+ * found out.  It takes the range of bytes that fcntl peers lock: they could lock it between a
+ * question and its use. */
+static int claim(struct msalex__lock_file *file, struct msalex__record *record) {
+    char bytes[MSALEX__RECORD_SIZE];
+    size_t size;
+    bool parsed;
+    int code;
+
+    if ((code = msalex__lock_file_read(file, bytes, &size)) != 0)
+        return code;
+    if ((parsed = msalex__record_parse(bytes, size, record)))
+        file->nonce = record->nonce;
+    if ((code = msalex__lock_file_check(file)) != 0) { /* somebody unlinked it */
+        if (code == ESTALE)
+            msalex__lock_file_read_farewell(file);
+        return code;
+    }
+    /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
+     * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of
+     * ours made it. */
+    if (msalex__exclude_fcntl(file->fd) == EAGAIN || !parsed || record->view != file->view)
+        return EBUSY;
+    return 0;
+}
+
+int msalex__lock_file_take_over(struct msalex__lock_file *file) {
+    struct msalex__record record;
+    int code = claim(file, &record);
+    int64_t now;
+
+    if (code == EINTR || code == ETIMEDOUT)
+        code = EIO; /* of a waiter these two mean that it waits on */
+    if (code != 0)
+        return code;
+    now = msalex__now_ms();
+    msalex__registry_enter();
+    file->since = now;
+    file->when = msalex__gap_next(file->key, record.when, now);
+    msalex__registry_leave();
+    (void)write_record(file, MSALEX__HELD, record.turn + 1, file->when);
+    return 0;
+}
+
+/* ---- how it goes ---- */
+
+/* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its
+ * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
+ * like the peer's to all but those who are queued already. */
+static bool hand_over(const struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+    size_t size;
+
+    return msalex__is_announced(file->fd) && msalex__lock_file_read(file, bytes, &size) == 0 &&
+           msalex__record_parse(bytes, size, &record) && record.turn < TURNS_MAX;
+}
+
+/* Leaves the name free for peers, if it is time for that. */
+static bool begin_gap(struct msalex__lock_file *file) {
+    int64_t until;
+
+    msalex__registry_enter();
+    until = msalex__gap_begin(file->key, file->exists ? 0 : file->when, file->since,
+                              msalex__now_ms());
+    msalex__registry_leave();
+    if (until == 0)
+        return false;
+    (void)write_record(file, MSALEX__GAP, 0, until);
+    return true;
+}
+
+int msalex__lock_file_give_back(struct msalex__lock_file *file) {
+    const int code = msalex__lock_file_check(file);
+
+    if (code != 0)
+        return code;
+    file->handed_over = !begin_gap(file) && hand_over(file);
+    return file->handed_over ? 0 : msalex__lock_file_unlink(file);
+}
+
+void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
+    struct msalex__record record;
+
+    if (claim(file, &record) == 0) {
+        file->when = record.when;
+        file->since = msalex__now_ms();
+        (void)msalex__lock_file_give_back(file);
+    }
+    msalex__lock_file_close(file);
+}
+
+void msalex__lock_file_close(struct msalex__lock_file *file) {
+    struct stat found;
+
+    if (file == NULL)
+        return;
+    if (!is_open(file)) {
+        file->fd = -1;
+    } else {
+        msalex__unlock(file->fd);
+        /* A holder that comes back at once would take the processor from those it has woken. */
+        for (int i = 0; file->handed_over && i < YIELDS; i++)
+            (void)sched_yield();
+    }
+    msalex__registry_enter();
+    if (file->fd >= 0)
+        (void)close(file->fd);
+    if (file->events >= 0)
+        (void)close(file->events);
+    if (file->directory >= 0 && fstat(file->directory, &found) == 0 &&
+        is_same(&found, &file->directory_status))
+        (void)close(file->directory);
+    forget(file);
+    msalex__registry_leave();
+    free(file);
+}

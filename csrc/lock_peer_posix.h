@@ -1,0 +1,20 @@
+/* Lock files of other libraries, Linux and macOS: has their holder died?  lock_peer_posix.c.  What
+ * those libraries write and lock: CONTRIBUTING.md, "Who else uses the lock file". */
+#ifndef MSALEX_LOCK_PEER_POSIX_H
+#define MSALEX_LOCK_PEER_POSIX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lock_file_posix.h"
+
+/* Has the peer that made this file died without removing it?  `bytes` are the start of its
+ * content.  What cannot be found out counts as alive. */
+bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *bytes,
+                               size_t size);
+
+/* Removes the file of a peer that is gone, unless somebody else was faster: 0, or the errno that
+ * keeps it there. */
+int msalex__lock_peer_remove(const struct msalex__lock_file *file);
+
+#endif

@@ -1,0 +1,427 @@
+/*
+ * The lock between processes, Linux and macOS: the protocol.  The promise is in msalex.h.  Twin:
+ * lock_windows.c.
+ *
+ * How it works.  The lock file carries three locks at once, because other programs look at
+ * different ones: its existence, a flock, and a lock that meets fcntl locks (Linux: an "open file
+ * description" lock; macOS keeps all kinds in one list, so there the flock does).  Ours is the
+ * flock: the process that has it, on the file that the path names, is in.
+ *
+ * The file appears already locked and filled (made without a name or with another one, and then
+ * given its own): a file that is created first and locked then can be caught in between by a
+ * program that tries it.
+ *
+ * Its one line, the record, tells only whether the file is *ours* or a *peer's* (another
+ * library's).  For ours the kernel knows whether it is held, whatever pid it names, and waiting
+ * means waiting for the flock.  Of a peer's file the flock proves nothing, as several peers unlock
+ * before they remove it; we wait for the *name* to go away, or for its holder to be found dead
+ * (lock_peer_posix.h).
+ *
+ * Linux has a queue: waiters block in flock, and the kernel wakes one of them, in order.  A waiter
+ * announces itself by a lock on a byte far out.  A holder that sees an announcement leaves the file
+ * in place, so that the queue survives; unlinking would send every waiter back to the start, out of
+ * order.  That is bounded (TURNS_MAX of lock_file_posix.c), so that peers that wait for the file to
+ * vanish get their turn, and so that peers that only look now and then find it gone, its name stays
+ * free for a moment after some seconds (lock_gap.h).  macOS has no queue: all waiters are woken by
+ * one unlock, whichever looks first is next, and a holder always removes the file.
+ *
+ * The flock alone never makes a file ours to remove.  Whatever gets it, a wait that was given up
+ * included, first asks whether the file still has its name and its record, and takes the lock that
+ * meets fcntl locks; if a peer is inside, the file is only closed.
+ *
+ * Where a file system has no flock (NFS without lockd, some sshfs and 9p) the file's existence is
+ * the lock: its record says so (EXISTS), and everybody treats it like a peer's.  Where a flock
+ * reaches only those that come by the same mount (FUSE, 9p, NFS with local locks), the record names
+ * the mount, and those that come by another one treat it like a peer's, too.
+ *
+ * Each look resolves the path once, to a directory that it keeps open and a name in it
+ * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the
+ * lock was made, whatever the path leads to by then.  A check resolves the path again: where it
+ * leads to another directory others may be inside, and the lock counts as lost.
+ */
+#define _GNU_SOURCE /* nanosleep */
+#define _DARWIN_C_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+#include "lock_file_posix.h"
+#include "lock_gap.h"
+#include "lock_peer_posix.h"
+#include "lock_wait.h"
+#include "watch.h"
+
+enum {
+    TRIES_MAX = 100,    /* times that one call starts over because files come and go */
+    PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
+    ORDER_US = 200,     /* between waiters that come back after a gap */
+    OWN_ORDER = 10,     /* that of the process which began the gap: behind those that waited */
+    ORDER_MAX = 100
+};
+
+struct msalex_lock {
+    struct msalex__lock_file *file; /* held or waited for, else NULL */
+    msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
+    int status;                     /* what the error says, when an attempt has ended with one */
+    int64_t carried;                /* when the next gap is due: see msalex__gap_when */
+    int64_t gap_until;              /* the name is to stay free until then, or 0 */
+    unsigned gap_order;             /* so many others come back first */
+    bool gap_watched;               /* this one looks whether a peer comes */
+    uint64_t key;                   /* of lock_gap.c */
+    char *program;
+    char path[];
+};
+
+/* What a look at the lock file's path led to. */
+enum outcome {
+    HELD,    /* by us now */
+    QUEUED,  /* behind one of ours */
+    PEER,    /* a peer's file is in the way */
+    BUSY,    /* one of ours is in the way, and we were to try once */
+    CHANGED, /* it came or went meanwhile: look again */
+    NOT_YET, /* the wait has ended before that; the error says by what */
+    FAILED   /* the error says why */
+};
+
+static bool holds(const msalex_lock *lock) {
+    return lock->file != NULL && atomic_load(&lock->file->state) == MSALEX__HOLDING;
+}
+
+/* In a child: made before the fork. */
+static bool is_inherited(const msalex_lock *lock) {
+    return lock->file != NULL && atomic_load(&lock->file->state) == MSALEX__INHERITED;
+}
+
+/* ---- getting it ---- */
+
+static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
+    msalex__lock_file_close(lock->file);
+    lock->file = NULL;
+    return outcome;
+}
+
+static enum outcome fail(msalex_lock *lock, int code, const char *call, msalex_error *error) {
+    lock->status = msalex__fail_errno(error, code, call);
+    return drop(lock, FAILED);
+}
+
+static enum outcome not_yet(msalex_lock *lock, int code, const char *call, msalex_error *error) {
+    lock->status = msalex__fail_errno(error, code, call);
+    return NOT_YET;
+}
+
+static enum outcome publish(msalex_lock *lock, msalex_error *error) {
+    const int code = msalex__lock_file_publish(lock->file, lock->carried);
+
+    lock->carried = 0;
+    if (code == 0)
+        return HELD;
+    return code == EEXIST ? drop(lock, CHANGED) : fail(lock, code, "create lock file", error);
+}
+
+/* What the flock of one of ours led to, by errno. */
+static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error) {
+    switch (code) {
+    case 0:
+        msalex__lock_file_hold(lock->file);
+        return HELD;
+    case ESTALE:
+        lock->carried = lock->file->when;
+        lock->gap_until = lock->file->until;
+        lock->gap_order = lock->file->order;
+        lock->gap_watched = lock->file->order == 0;
+        return drop(lock, CHANGED);
+    case EBUSY:
+        return drop(lock, PEER);
+    default:
+        return fail(lock, code, "flock", error);
+    }
+}
+
+/* Another user's file is waited for until it goes away.  (EPERM: sshfs.) */
+static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error) {
+    if (code == ENOENT)
+        return publish(lock, error);
+    if ((code == EACCES || code == EPERM) && msalex__lock_file_is_name_taken(lock->file))
+        return drop(lock, PEER);
+    if (code != ELOOP && code != EINVAL)
+        return fail(lock, code, "open lock file", error);
+    lock->status = msalex__fail(error, MSALEX_INVALID, code, "open lock file",
+                                code == ELOOP ? "the lock file is a symbolic link"
+                                              : "the lock file is not a regular file");
+    return drop(lock, FAILED);
+}
+
+static void note_peer(const msalex_lock *lock) {
+    msalex__registry_enter();
+    msalex__gap_peer_seen(lock->key, msalex__now_ms());
+    msalex__registry_leave();
+}
+
+/* What cannot be unlinked, another user's in a sticky directory for example, is waited for like a
+ * living peer's: trying again at once would keep a processor busy. */
+static enum outcome meet_peer(msalex_lock *lock, const char *bytes, size_t size) {
+    note_peer(lock);
+    if (!msalex__lock_peer_is_gone(lock->file, bytes, size))
+        return drop(lock, PEER);
+    return drop(lock, msalex__lock_peer_remove(lock->file) == 0 ? CHANGED : PEER);
+}
+
+static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
+    char bytes[MSALEX__RECORD_SIZE];
+    size_t size;
+    int code;
+
+    if ((code = msalex__lock_file_open(lock->file)) != 0)
+        return open_failed(lock, code, error);
+    if ((code = msalex__lock_file_read(lock->file, bytes, &size)) != 0)
+        return fail(lock, code, "read lock file", error);
+    if (!msalex__lock_file_is_ours(lock->file, bytes, size))
+        return meet_peer(lock, bytes, size);
+    if (!once)
+        return msalex__lock_wait_join(&lock->file) ? QUEUED : CHANGED;
+    if ((code = msalex__lock_file_try(lock->file)) == EWOULDBLOCK)
+        return drop(lock, BUSY);
+    return after_flock(lock, code != 0 ? code : msalex__lock_file_take_over(lock->file), error);
+}
+
+/* ---- waiting ---- */
+
+/* Waits for one of ours.  The path may lead elsewhere when the wait is over. */
+static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
+    const int code = msalex__lock_wait_for(lock->file, timeout_ms);
+    enum outcome outcome;
+
+    if (code == ETIMEDOUT || code == EINTR)
+        return not_yet(lock, code, "flock", error);
+    outcome = after_flock(lock, code, error);
+    if (outcome == HELD && !msalex__lock_file_is_at(lock->file, lock->path)) {
+        (void)msalex__lock_file_give_back(lock->file);
+        return drop(lock, CHANGED);
+    }
+    return outcome;
+}
+
+/* Waits until a peer's file may have gone, or it is time to see whether its holder died. */
+static enum outcome wait_for_peer(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
+    const bool is_last = timeout_ms >= 0 && timeout_ms <= PEER_LOOK_MS;
+
+    if (lock->watch == NULL) { /* the file may go before the watch is there: look again */
+        lock->status = msalex__watch_new_leaving(lock->path, &lock->watch, error);
+        return lock->status == MSALEX_OK ? CHANGED : FAILED;
+    }
+    lock->status = msalex_watch_wait(lock->watch, is_last ? timeout_ms : PEER_LOOK_MS, error);
+    if (lock->status == MSALEX_OK || (lock->status == MSALEX_TIMEOUT && !is_last))
+        return CHANGED;
+    return lock->status == MSALEX_TIMEOUT || lock->status == MSALEX_INTERRUPTED ? NOT_YET : FAILED;
+}
+
+static void stop_watching(msalex_lock *lock) {
+    msalex_watch_free(lock->watch);
+    lock->watch = NULL;
+}
+
+/* Is the name to stay free now, and can the caller wait for the end of that? */
+static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
+    const int64_t now = msalex__now_ms();
+
+    if (lock->gap_until == 0) {
+        msalex__registry_enter();
+        lock->gap_until = msalex__gap_of_own(lock->key, now);
+        msalex__registry_leave();
+        lock->gap_order = OWN_ORDER;
+        lock->gap_watched = true;
+    }
+    if (lock->gap_until <= now)
+        lock->gap_until = 0;
+    return lock->gap_until != 0 && (patience_ms < 0 || patience_ms > lock->gap_until - now);
+}
+
+/* Something has the name, in the gap.  Another of ours that did not know of the gap has ended it;
+ * of a peer we take note. */
+static void see_newcomer(msalex_lock *lock) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__lock_file *file;
+    struct msalex__record record;
+    msalex_error ignored;
+    size_t size;
+
+    if (msalex__lock_file_arrive(lock->path, lock->program, lock->key, &file, &ignored) !=
+        MSALEX_OK)
+        return;
+    if (msalex__lock_file_read_named(file, bytes, &size) == 0) {
+        if (msalex__record_parse(bytes, size, &record))
+            lock->gap_until = 0;
+        else
+            note_peer(lock);
+    }
+    msalex__lock_file_close(file);
+}
+
+static int sleep_for(int64_t us) {
+    const struct timespec pause = {.tv_sec = (time_t)(us / 1000000),
+                                   .tv_nsec = (long)(us % 1000000) * 1000};
+    return nanosleep(&pause, NULL) == 0 ? 0 : errno;
+}
+
+/* Sleeps until the end of the gap. */
+static enum outcome wait_for_gap(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
+    const int64_t gap_ms = lock->gap_until - msalex__now_ms();
+    const int64_t left_ms = gap_ms > 0 ? gap_ms : 0;
+    const bool is_last = timeout_ms >= 0 && timeout_ms < left_ms;
+    const int64_t pause_ms = is_last ? timeout_ms : left_ms;
+    const unsigned order = lock->gap_order < ORDER_MAX ? lock->gap_order : ORDER_MAX;
+    int code;
+
+    if (lock->gap_watched && lock->watch == NULL)
+        (void)msalex_watch_new(lock->path, &lock->watch, error);
+    if (lock->watch == NULL) {
+        code = sleep_for(pause_ms * 1000);
+    } else if (msalex_watch_wait(lock->watch, pause_ms, error) == MSALEX_OK) {
+        see_newcomer(lock);
+        return CHANGED;
+    } else {
+        code = error->code == ETIMEDOUT ? 0 : (int)error->code;
+    }
+    if (code == 0 && is_last)
+        code = ETIMEDOUT;
+    if (code != 0)
+        return not_yet(lock, code, "nanosleep", error);
+    stop_watching(lock); /* it tells of more than the end of a peer */
+    (void)sleep_for((int64_t)order * ORDER_US);
+    lock->gap_until = 0;
+    return CHANGED;
+}
+
+/* ---- the interface ---- */
+
+int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
+                    msalex_error *error) {
+    const size_t path_size = strlen(path) + 1, program_size = strlen(program) + 1;
+
+    *lock = calloc(1, sizeof **lock + path_size + program_size);
+    if (*lock == NULL)
+        return msalex__fail_errno(error, ENOMEM, "malloc");
+    memcpy((*lock)->path, path, path_size);
+    (*lock)->program = (*lock)->path + path_size;
+    memcpy((*lock)->program, program, program_size);
+    (*lock)->key = msalex__gap_key(path);
+    return msalex__ok(error);
+}
+
+/* One turn of msalex_lock_acquire. */
+static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patience,
+                            msalex_error *error) {
+    const int64_t left = msalex__time_left(patience);
+    enum outcome outcome = QUEUED;
+
+    if (lock->file == NULL) {
+        if (is_in_gap(lock, left))
+            return wait_for_gap(lock, msalex__time_left(deadline), error);
+        lock->status = msalex__lock_file_arrive(lock->path, lock->program, lock->key, &lock->file,
+                                                error);
+        if (lock->status != MSALEX_OK)
+            return FAILED;
+        outcome = look(lock, left == 0, error);
+    }
+    if (outcome == QUEUED)
+        outcome = wait_in_queue(lock, msalex__time_left(deadline), error);
+    if (outcome == PEER && left != 0)
+        outcome = wait_for_peer(lock, msalex__time_left(deadline), error);
+    return outcome;
+}
+
+int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
+                        msalex_error *error) {
+    const int64_t patience = msalex__deadline(patience_ms), slice = msalex__deadline(slice_ms);
+    const int64_t deadline = slice < patience ? slice : patience;
+    enum outcome outcome = CHANGED;
+
+    if (is_inherited(lock))
+        (void)drop(lock, CHANGED); /* our parent's wait, or its lock */
+    if (holds(lock))
+        return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
+    for (int tries = 0; outcome == CHANGED; tries++) {
+        if (tries >= TRIES_MAX && msalex__time_left(deadline) == 0)
+            break;
+        outcome = attempt(lock, deadline, patience, error);
+    }
+    if (outcome == NOT_YET || outcome == FAILED)
+        return lock->status;
+    if (outcome != HELD)
+        return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "flock", "the lock is held");
+    stop_watching(lock);
+    return msalex__ok(error);
+}
+
+int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
+    int code = ESTALE;
+
+    if (holds(lock) && msalex__lock_file_is_at(lock->file, lock->path))
+        code = msalex__lock_file_check(lock->file);
+    if (code == 0)
+        return msalex__ok(error);
+    if (code != ESTALE)
+        return msalex__fail_errno(error, code, "fstatat");
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat", "the lock file is not ours");
+}
+
+/* Go locks a file that it opened before we removed it; a flock that lasts a little longer makes it
+ * look again.  Only where such a peer was seen, as it costs a moment of a thread. */
+static bool linger(msalex_lock *lock) {
+    bool wanted;
+
+    msalex__registry_enter();
+    wanted = msalex__gap_was_peer_seen(lock->key, msalex__now_ms());
+    msalex__registry_leave();
+    return wanted && !lock->file->handed_over && !lock->file->remote &&
+           msalex__lock_wait_linger(lock->file);
+}
+
+int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
+    int code = 0;
+
+    if (holds(lock)) {
+        code = msalex__lock_file_give_back(lock->file);
+        if (code != 0 || !linger(lock))
+            msalex__lock_file_close(lock->file);
+    } else {
+        msalex__lock_wait_leave(lock->file);
+    }
+    lock->file = NULL;
+    lock->gap_until = 0;
+    stop_watching(lock);
+    if (code == 0)
+        return msalex__ok(error);
+    if (code != ESTALE && code != ENOENT)
+        return msalex__fail_errno(error, code, "remove lock file");
+    return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat",
+                        "somebody removed the lock file");
+}
+
+void msalex_lock_free(msalex_lock *lock) {
+    msalex_error ignored;
+
+    if (lock == NULL)
+        return;
+    (void)msalex_lock_release(lock, &ignored);
+    free(lock);
+}
+
+int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__lock_file *file;
+    int code, status;
+    size_t size;
+
+    *text = (msalex_buffer){0};
+    if ((status = msalex__lock_file_arrive(path, "", 0, &file, error)) != MSALEX_OK)
+        return status;
+    code = msalex__lock_file_read_named(file, bytes, &size);
+    msalex__lock_file_close(file);
+    if (code != 0)
+        return msalex__fail_errno(error, code, "open lock file");
+    return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
+}

@@ -1,0 +1,312 @@
+/*
+ * Waiting for a lock file of ours, Linux.  The promise is in lock_wait.h, the states are in
+ * lock_file_posix.h.  Twin: lock_wait_macos.c.
+ *
+ * flock knows no deadline.  So a thread, the helper, blocks in it while the caller waits on a
+ * futex, which is the state.  A caller that gives up first leaves the thread behind: the thread
+ * gives the lock back once it has it, and the next wait for the same file adopts it.  (Cancelling a
+ * thread needs libgcc_s, which slim images lack; interrupting it needs a signal, and signals are
+ * the program's own.)
+ */
+#define _GNU_SOURCE /* syscall */
+#include "lock_wait.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "os_posix.h"
+
+enum {
+    THREAD_STACK = 128 * 1024, /* bytes; it makes a few system calls only */
+    IDLE_MS = 1000,            /* how long a thread waits for its next file */
+    LINGER_MS = 1,             /* Go locks what it has opened within less */
+    POLL_MS = 5                /* between two tries, where there is no thread to be had */
+};
+
+/* A thread that blocks in flock for others, for one file after another: making a new one each
+ * time takes longer than handing over. */
+struct helper {
+    struct msalex__lock_file *file;
+    _Atomic uint32_t busy; /* a futex: 0 while it waits for its next file */
+};
+
+static struct helper *idle; /* one at most, the others end; guarded by the registry */
+static pthread_once_t fork_handler = PTHREAD_ONCE_INIT;
+
+/* The child has no thread but the one that forked. */
+static void forget_helper(void) {
+    idle = NULL;
+}
+
+static void install_fork_handler(void) {
+    (void)pthread_atfork(NULL, NULL, forget_helper);
+}
+
+/* ---- futexes ---- */
+
+/* Waits while *word is `value`, but not for ever: 0, EAGAIN, ETIMEDOUT or EINTR. */
+static int futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t timeout_ms) {
+    const struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
+                                     .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &timeout, NULL, 0) == 0 ? 0 : errno;
+}
+
+static void futex_wake(_Atomic uint32_t *word) {
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* ---- the thread ---- */
+
+/* Moves the file, and wakes the caller, which cannot free it before it has entered the registry. */
+static bool tell(struct msalex__lock_file *file, enum msalex__lock_state from,
+                 enum msalex__lock_state to, int code) {
+    bool moved;
+
+    msalex__registry_enter();
+    if ((moved = msalex__lock_file_move(file, from, to))) {
+        file->code = code;
+        futex_wake(&file->state);
+    }
+    msalex__registry_leave();
+    return moved;
+}
+
+/* Nobody waits any more: the file is the thread's. */
+static bool keep(struct msalex__lock_file *file) {
+    bool moved;
+
+    msalex__registry_enter();
+    moved = msalex__lock_file_move(file, MSALEX__ABANDONED, MSALEX__RETURNING);
+    msalex__registry_leave();
+    return moved;
+}
+
+static void wait_in_flock(struct msalex__lock_file *file) {
+    int code;
+
+    do
+        code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
+    while (code == EINTR);
+
+    if (code != 0) {
+        code = code == ETIMEDOUT ? EIO : code; /* that would mean that we wait on */
+        while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
+            if (keep(file)) { /* else it has just been adopted */
+                msalex__lock_file_close(file);
+                return;
+            }
+        }
+        return;
+    }
+    /* The caller wakes up, which takes its time, while this thread does the rest. */
+    while (!tell(file, MSALEX__WAITING, MSALEX__TAKING, 0)) {
+        if (keep(file)) {
+            msalex__lock_file_turn_down(file);
+            return;
+        }
+    }
+    code = msalex__lock_file_take_over(file);
+    if (tell(file, MSALEX__TAKING, MSALEX__SETTLED, code))
+        return;
+    if (code == 0) /* the caller has left meanwhile: RETURNING */
+        (void)msalex__lock_file_give_back(file);
+    msalex__lock_file_close(file);
+}
+
+static void linger(struct msalex__lock_file *file) {
+    const struct timespec moment = {.tv_nsec = LINGER_MS * 1000000L};
+    (void)nanosleep(&moment, NULL);
+    msalex__lock_file_close(file);
+}
+
+/* Offers itself for another file.  False: another helper does, or nobody came. */
+static bool next_file(struct helper *self) {
+    msalex__registry_enter();
+    if (idle != NULL) {
+        msalex__registry_leave();
+        return false;
+    }
+    idle = self;
+    atomic_store(&self->busy, 0);
+    msalex__registry_leave();
+
+    while (atomic_load(&self->busy) == 0 && futex_wait(&self->busy, 0, IDLE_MS) != ETIMEDOUT)
+        ;
+    msalex__registry_enter(); /* a file is given to it inside */
+    if (idle == self)
+        idle = NULL;
+    msalex__registry_leave();
+    return atomic_load(&self->busy) != 0;
+}
+
+static void *help(void *file) {
+    struct helper self = {.file = file};
+    do {
+        if (atomic_load(&self.file->state) == MSALEX__LINGERING)
+            linger(self.file);
+        else
+            wait_in_flock(self.file);
+    } while (next_file(&self));
+    return NULL;
+}
+
+/* Gives the file to the idle helper, if there is one, in a state of its own. */
+static bool use_idle_helper(struct msalex__lock_file *file, enum msalex__lock_state from,
+                            enum msalex__lock_state to) {
+    struct helper *helper;
+
+    msalex__registry_enter();
+    if ((helper = idle) != NULL && msalex__lock_file_move(file, from, to)) {
+        idle = NULL;
+        helper->file = file;
+        atomic_store(&helper->busy, 1);
+        futex_wake(&helper->busy);
+    }
+    msalex__registry_leave();
+    return helper != NULL;
+}
+
+static bool start_thread(struct msalex__lock_file *file) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    bool started;
+
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* The thread inherits the mask: the program's signals must go to its own threads. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    started = pthread_create(&thread, &attributes, help, file) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return started;
+}
+
+/* ---- the interface ---- */
+
+/* A wait for the same file that was given up: its thread has a place in the queue. */
+static struct msalex__lock_file *adopt(struct msalex__lock_file *file) {
+    struct msalex__lock_file *adopted;
+
+    msalex__registry_enter();
+    adopted = msalex__lock_file_find(MSALEX__ABANDONED, file);
+    if (adopted != NULL) {
+        const struct msalex__lock_file before = *adopted;
+        adopted->directory = file->directory; /* where the path leads now */
+        adopted->directory_status = file->directory_status;
+        file->directory = before.directory;
+        file->directory_status = before.directory_status;
+        (void)msalex__lock_file_move(adopted, MSALEX__ABANDONED, MSALEX__WAITING);
+    }
+    msalex__registry_leave();
+    return adopted;
+}
+
+bool msalex__lock_wait_join(struct msalex__lock_file **file) {
+    struct msalex__lock_file *const adopted = adopt(*file);
+
+    (void)pthread_once(&fork_handler, install_fork_handler);
+    if (adopted != NULL) {
+        msalex__lock_file_close(*file);
+        *file = adopted;
+    }
+    /* NFS makes a flock out of a lock on all bytes, which our announcement would hold up. */
+    if (!(*file)->remote)
+        msalex__announce((*file)->fd);
+    if (adopted != NULL)
+        return true;
+    /* Nobody is to wait for a file that lingers on without a name. */
+    if (msalex__lock_file_check(*file) == ESTALE) {
+        msalex__lock_file_close(*file);
+        *file = NULL;
+        return false;
+    }
+    if (use_idle_helper(*file, MSALEX__OPEN, MSALEX__WAITING))
+        return true;
+    msalex__registry_enter();
+    (void)msalex__lock_file_move(*file, MSALEX__OPEN, MSALEX__WAITING);
+    msalex__registry_leave();
+    if (!start_thread(*file)) {
+        msalex__registry_enter();
+        (void)msalex__lock_file_move(*file, MSALEX__WAITING, MSALEX__POLLING);
+        msalex__registry_leave();
+    }
+    return true;
+}
+
+/* Without a thread. */
+static int poll_flock(struct msalex__lock_file *file, int64_t deadline) {
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+    int code;
+
+    while ((code = msalex__lock_file_try(file)) == EWOULDBLOCK) {
+        if (msalex__time_left(deadline) == 0)
+            return ETIMEDOUT;
+        if (nanosleep(&pause, NULL) != 0)
+            return EINTR;
+    }
+    if (code == EINTR)
+        return code;
+    if (code == 0)
+        code = msalex__lock_file_take_over(file);
+    (void)tell(file, MSALEX__POLLING, MSALEX__SETTLED, code);
+    return code;
+}
+
+int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
+    const int64_t deadline = msalex__deadline(timeout_ms);
+    uint32_t state;
+
+    if (atomic_load(&file->state) == MSALEX__POLLING)
+        return poll_flock(file, deadline);
+    while ((state = atomic_load(&file->state)) != MSALEX__SETTLED) {
+        const int64_t left = msalex__time_left(deadline);
+        if (left == 0)
+            return ETIMEDOUT;
+        if (futex_wait(&file->state, state, left < 0 || left > IDLE_MS ? IDLE_MS : left) == EINTR)
+            return EINTR;
+    }
+    msalex__registry_enter(); /* the thread wrote it inside */
+    msalex__registry_leave();
+    return file->code;
+}
+
+/* Leaves the file to the thread, if that has it in its hands or will have it. */
+static bool leave_to_thread(struct msalex__lock_file *file) {
+    bool left;
+
+    msalex__registry_enter();
+    left = msalex__lock_file_move(file, MSALEX__WAITING, MSALEX__ABANDONED) ||
+           msalex__lock_file_move(file, MSALEX__TAKING, MSALEX__RETURNING);
+    msalex__registry_leave();
+    return left;
+}
+
+void msalex__lock_wait_leave(struct msalex__lock_file *file) {
+    if (file == NULL)
+        return;
+    /* First, so that a holder that releases now unlinks rather than hands over to nobody. */
+    if (file->fd >= 0)
+        msalex__withdraw(file->fd);
+    if (leave_to_thread(file))
+        return;
+    /* A holder that saw the announcement may have handed over to us. */
+    if (file->fd >= 0 && msalex__lock_file_try(file) == 0)
+        msalex__lock_file_turn_down(file);
+    else
+        msalex__lock_file_close(file);
+}
+
+bool msalex__lock_wait_linger(struct msalex__lock_file *file) {
+    return use_idle_helper(file, MSALEX__HOLDING, MSALEX__LINGERING);
+}

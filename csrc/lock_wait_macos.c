@@ -1,0 +1,119 @@
+/*
+ * Waiting for a lock file of ours, macOS.  The promise is in lock_wait.h, the states are in
+ * lock_file_posix.h.  Twin: lock_wait_linux.c.
+ *
+ * flock knows no deadline, so a waiter tries, asks a kqueue to tell of an unlock (NOTE_FUNLOCK), a
+ * removal or a rename, tries *again*, as what came before the kqueue was there wakes nobody, and
+ * then waits, at most SLICE_MS at a time.  A wake-up means no more than "look again": some come
+ * for nothing, and one unlock wakes all that wait.  So there is no queue.
+ */
+#define _DARWIN_C_SOURCE /* kqueue */
+#include "lock_wait.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/event.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum {
+    SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss what others do */
+    BLIND_MS = 20   /* the same without a kqueue */
+};
+
+static void move(struct msalex__lock_file *file, enum msalex__lock_state from,
+                 enum msalex__lock_state to) {
+    msalex__registry_enter();
+    (void)msalex__lock_file_move(file, from, to);
+    msalex__registry_leave();
+}
+
+/* Has a kqueue tell of the file.  Where that cannot be, there is none. */
+static void watch(struct msalex__lock_file *file) {
+    struct kevent change;
+    int queue;
+
+    msalex__registry_enter(); /* as all that opens a descriptor */
+    if ((queue = kqueue()) >= 0) {
+        (void)fcntl(queue, F_SETFD, FD_CLOEXEC);
+        EV_SET(&change, (uintptr_t)file->fd, EVFILT_VNODE, EV_ADD | EV_CLEAR,
+               NOTE_FUNLOCK | NOTE_DELETE | NOTE_RENAME | NOTE_REVOKE, 0, NULL);
+        if (kevent(queue, &change, 1, NULL, 0, NULL) == 0)
+            file->events = queue;
+        else
+            (void)close(queue);
+    }
+    msalex__registry_leave();
+}
+
+/* Waits for a change, a slice at most: 0 or EINTR. */
+static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
+    const int64_t longest = file->events >= 0 ? SLICE_MS : BLIND_MS;
+    const int64_t slice = left >= 0 && left < longest ? left : longest;
+    const struct timespec timeout = {.tv_nsec = (long)slice * 1000000};
+    struct kevent change;
+
+    if (file->events >= 0) {
+        if (kevent(file->events, NULL, 0, &change, 1, &timeout) >= 0)
+            return 0;
+        if (errno == EINTR)
+            return EINTR;
+    }
+    return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
+}
+
+/* One try: EWOULDBLOCK while another has it. */
+static int attempt(struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    size_t size;
+    int code;
+
+    if ((code = msalex__lock_file_try(file)) == 0)
+        return msalex__lock_file_take_over(file);
+    if (code != EWOULDBLOCK)
+        return code;
+    if ((code = msalex__lock_file_check(file)) == ESTALE)
+        msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
+    else if (code == 0 && (code = msalex__lock_file_read(file, bytes, &size)) == 0)
+        code = msalex__lock_file_is_ours(file, bytes, size) ? EWOULDBLOCK : EBUSY;
+    return code;
+}
+
+bool msalex__lock_wait_join(struct msalex__lock_file **file) {
+    move(*file, MSALEX__OPEN, MSALEX__POLLING);
+    return true;
+}
+
+int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
+    const int64_t deadline = msalex__deadline(timeout_ms);
+    int code;
+
+    while ((code = attempt(file)) == EWOULDBLOCK) {
+        int64_t left;
+        if (file->events < 0) {
+            watch(file);
+            if (file->events >= 0)
+                continue; /* again: see above */
+        }
+        if ((left = msalex__time_left(deadline)) == 0)
+            return ETIMEDOUT;
+        if (wait_a_slice(file, left) != 0)
+            return EINTR;
+    }
+    if (code != EINTR)
+        move(file, MSALEX__POLLING, MSALEX__SETTLED);
+    return code;
+}
+
+void msalex__lock_wait_leave(struct msalex__lock_file *file) {
+    msalex__lock_file_close(file);
+}
+
+/* There is no thread to do that. */
+bool msalex__lock_wait_linger(struct msalex__lock_file *file) {
+    (void)file;
+    return false;
+}
