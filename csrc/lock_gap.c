@@ -9,6 +9,7 @@ enum {
     GAP_MS = 270,            /* 1.3.1 looks every 250 ms */
     PEER_SEEN_MS = 20000,    /* so long what was seen counts */
     PAUSE_OF_HOLD = 4,       /* a pause of a fourth of the time before it is no pause */
+    RETURN_OF_HOLD = 4,      /* so soon comes back what keeps a lock busy */
     LOCKS_MAX = 16           /* that a process remembers */
 };
 
@@ -94,4 +95,15 @@ int64_t msalex__gap_check(int64_t until, int64_t now) {
 int64_t msalex__gap_of_own(uint64_t key, int64_t now) {
     const struct memory *memory = find(key);
     return memory != NULL ? msalex__gap_check(memory->until, now) : 0;
+}
+
+int64_t msalex__gap_suspected(uint64_t key, int64_t now) {
+    const struct memory *memory = find(key);
+    int64_t begin;
+
+    if (memory == NULL || memory->when == 0 || now < memory->when ||
+        now - memory->released > (memory->released - memory->since) * RETURN_OF_HOLD)
+        return 0;
+    begin = memory->when > memory->released ? memory->when : memory->released;
+    return msalex__gap_check(begin + GAP_MS, now);
 }

@@ -46,6 +46,10 @@ int64_t msalex__gap_check(int64_t until, int64_t now);
 /* Until when a gap lasts that this process has begun, or 0. */
 int64_t msalex__gap_of_own(uint64_t key, int64_t now);
 
+/* The name is free, as it seems.  Until when it may be so for a gap, or 0: this process held the
+ * lock a moment ago, has not waited in the queue since, and a gap was due. */
+int64_t msalex__gap_suspected(uint64_t key, int64_t now);
+
 /* A peer's file was in the way, and was one lately. */
 void msalex__gap_peer_seen(uint64_t key, int64_t now);
 bool msalex__gap_was_peer_seen(uint64_t key, int64_t now);

@@ -94,6 +94,39 @@ static bool is_inherited(const msalex_lock *lock) {
     return lock->file != NULL && atomic_load(&lock->file->state) == MSALEX__INHERITED;
 }
 
+/* ---- the gap: see lock_gap.h ---- */
+
+static void note_peer(const msalex_lock *lock) {
+    msalex__registry_enter();
+    msalex__gap_peer_seen(lock->key, msalex__now_ms());
+    msalex__registry_leave();
+}
+
+/* Is the name to stay free until then, and can the caller wait for that? */
+static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
+    const int64_t left = lock->gap_until - msalex__now_ms();
+
+    if (left <= 0)
+        lock->gap_until = 0;
+    return left > 0 && (patience_ms < 0 || patience_ms > left);
+}
+
+/* Has this process begun a gap, or, when there is no file, may another have begun one? */
+static bool knows_of_gap(msalex_lock *lock, bool is_free, int64_t patience_ms) {
+    const int64_t now = msalex__now_ms();
+
+    if (lock->gap_until == 0) {
+        msalex__registry_enter();
+        lock->gap_until = msalex__gap_of_own(lock->key, now);
+        if (lock->gap_until == 0 && is_free)
+            lock->gap_until = msalex__gap_suspected(lock->key, now);
+        msalex__registry_leave();
+        lock->gap_order = OWN_ORDER;
+        lock->gap_watched = true;
+    }
+    return is_in_gap(lock, patience_ms);
+}
+
 /* ---- getting it ---- */
 
 static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
@@ -141,7 +174,10 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
 }
 
 /* Another user's file is waited for until it goes away.  (EPERM: sshfs.) */
-static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error) {
+static enum outcome open_failed(msalex_lock *lock, int code, int64_t patience_ms,
+                                msalex_error *error) {
+    if (code == ENOENT && knows_of_gap(lock, true, patience_ms))
+        return drop(lock, CHANGED);
     if (code == ENOENT)
         return publish(lock, error);
     if ((code == EACCES || code == EPERM) && msalex__lock_file_is_name_taken(lock->file))
@@ -154,12 +190,6 @@ static enum outcome open_failed(msalex_lock *lock, int code, msalex_error *error
     return drop(lock, FAILED);
 }
 
-static void note_peer(const msalex_lock *lock) {
-    msalex__registry_enter();
-    msalex__gap_peer_seen(lock->key, msalex__now_ms());
-    msalex__registry_leave();
-}
-
 /* What cannot be unlinked, another user's in a sticky directory for example, is waited for like a
  * living peer's: trying again at once would keep a processor busy. */
 static enum outcome meet_peer(msalex_lock *lock, const char *bytes, size_t size) {
@@ -169,18 +199,18 @@ static enum outcome meet_peer(msalex_lock *lock, const char *bytes, size_t size)
     return drop(lock, msalex__lock_peer_remove(lock->file) == 0 ? CHANGED : PEER);
 }
 
-static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
+static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
     int code;
 
     if ((code = msalex__lock_file_open(lock->file)) != 0)
-        return open_failed(lock, code, error);
+        return open_failed(lock, code, patience_ms, error);
     if ((code = msalex__lock_file_read(lock->file, bytes, &size)) != 0)
         return fail(lock, code, "read lock file", error);
     if (!msalex__lock_file_is_ours(lock->file, bytes, size))
         return meet_peer(lock, bytes, size);
-    if (!once)
+    if (patience_ms != 0)
         return msalex__lock_wait_join(&lock->file) ? QUEUED : CHANGED;
     if ((code = msalex__lock_file_try(lock->file)) == EWOULDBLOCK)
         return drop(lock, BUSY);
@@ -221,22 +251,6 @@ static enum outcome wait_for_peer(msalex_lock *lock, int64_t timeout_ms, msalex_
 static void stop_watching(msalex_lock *lock) {
     msalex_watch_free(lock->watch);
     lock->watch = NULL;
-}
-
-/* Is the name to stay free now, and can the caller wait for the end of that? */
-static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
-    const int64_t now = msalex__now_ms();
-
-    if (lock->gap_until == 0) {
-        msalex__registry_enter();
-        lock->gap_until = msalex__gap_of_own(lock->key, now);
-        msalex__registry_leave();
-        lock->gap_order = OWN_ORDER;
-        lock->gap_watched = true;
-    }
-    if (lock->gap_until <= now)
-        lock->gap_until = 0;
-    return lock->gap_until != 0 && (patience_ms < 0 || patience_ms > lock->gap_until - now);
 }
 
 /* Something has the name, in the gap.  Another of ours that did not know of the gap has ended it;
@@ -318,13 +332,13 @@ static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patienc
     enum outcome outcome = QUEUED;
 
     if (lock->file == NULL) {
-        if (is_in_gap(lock, left))
+        if (knows_of_gap(lock, false, left))
             return wait_for_gap(lock, msalex__time_left(deadline), error);
         lock->status = msalex__lock_file_arrive(lock->path, lock->program, lock->key, &lock->file,
                                                 error);
         if (lock->status != MSALEX_OK)
             return FAILED;
-        outcome = look(lock, left == 0, error);
+        outcome = look(lock, left, error);
     }
     if (outcome == QUEUED)
         outcome = wait_in_queue(lock, msalex__time_left(deadline), error);
