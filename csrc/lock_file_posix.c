@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "lock_gap.h"
 #include "os_posix.h"
 #include "place_posix.h"
 #include "temp_posix.h"
@@ -342,6 +341,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
                                           .state = file->exists ? MSALEX__EXISTS : state,
                                           .turn = turn,
                                           .nonce = file->nonce,
+                                          .seen = file->gap.seen,
                                           .when = when,
                                           .view = file->view};
     char bytes[MSALEX__RECORD_SIZE];
@@ -397,7 +397,7 @@ static int fill(struct msalex__lock_file *file) {
 
     file->nonce = msalex__nonce();
     if ((code = identify(file, &made)) != 0 || (code = lock_new_file(file)) != 0 ||
-        (code = write_record(file, MSALEX__HELD, 0, file->when)) != 0)
+        (code = write_record(file, MSALEX__HELD, 0, file->gap.when)) != 0)
         return code;
     share_with_directory(file, &made);
     return 0;
@@ -475,14 +475,14 @@ static int create_named(struct msalex__lock_file *file) {
     return code;
 }
 
-int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried) {
+int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t when) {
     static int (*const ways[])(struct msalex__lock_file *) = {create_nameless, create_renamed,
                                                               create_named};
     const int64_t now = msalex__now_ms();
     int code = EOPNOTSUPP;
 
     msalex__registry_enter();
-    file->when = msalex__gap_when(file->key, carried, now);
+    file->gap = msalex__gap_of_new_file(file->key, when, now);
     msalex__registry_leave();
     for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
         close_file(file); /* of the way before */
@@ -511,12 +511,14 @@ void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
     struct msalex__record record;
     size_t size;
 
-    file->when = file->until = 0;
+    file->gap = (struct msalex__gap){0};
+    file->until = 0;
     if (msalex__lock_file_read(file, bytes, &size) != 0 ||
         !msalex__record_parse(bytes, size, &record))
         return;
+    file->gap.seen = record.seen;
     if (record.state != MSALEX__GAP) {
-        file->when = record.when;
+        file->gap.when = record.when;
         return;
     }
     file->until = msalex__gap_check(record.when, msalex__now_ms());
@@ -562,9 +564,10 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
     now = msalex__now_ms();
     msalex__registry_enter();
     file->since = now;
-    file->when = msalex__gap_next(file->key, record.when, now);
+    file->gap = msalex__gap_of_taken_file(
+        file->key, (struct msalex__gap){.when = record.when, .seen = record.seen}, now);
     msalex__registry_leave();
-    (void)write_record(file, MSALEX__HELD, record.turn + 1, file->when);
+    (void)write_record(file, MSALEX__HELD, record.turn + 1, file->gap.when);
     return 0;
 }
 
@@ -586,9 +589,10 @@ static bool hand_over(const struct msalex__lock_file *file) {
 static bool begin_gap(struct msalex__lock_file *file) {
     int64_t until;
 
+    if (file->exists) /* nobody waits in that file, and reads what it says */
+        file->gap.when = 0;
     msalex__registry_enter();
-    until = msalex__gap_begin(file->key, file->exists ? 0 : file->when, file->since,
-                              msalex__now_ms());
+    until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
     msalex__registry_leave();
     if (until == 0)
         return false;
@@ -609,7 +613,7 @@ void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
     struct msalex__record record;
 
     if (claim(file, &record) == 0) {
-        file->when = record.when;
+        file->gap = (struct msalex__gap){.when = record.when, .seen = record.seen};
         file->since = msalex__now_ms();
         (void)msalex__lock_file_give_back(file);
     }

@@ -39,6 +39,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "lock_gap.h"
 #include "lock_record.h"
 #include "msalex.h"
 
@@ -72,11 +73,11 @@ struct msalex__lock_file {
     bool exists;      /* flock does not work there: its existence is the lock */
     bool handed_over; /* it was left to a waiter */
 
-    uint64_t key;  /* of lock_gap.c */
-    int64_t when;  /* the next gap is due, as far as its record says */
-    int64_t since; /* it is held */
-    int64_t until; /* a gap that its record told of lasts, or 0 */
-    unsigned order; /* in which we were sent away for that gap */
+    uint64_t key;           /* of lock_gap.c */
+    struct msalex__gap gap; /* what its record says */
+    int64_t since;          /* when we began to hold it */
+    int64_t until;          /* a gap lasts of which it told us, or 0 */
+    unsigned order;         /* in which we were sent away for that gap */
 
     char *program; /* the holder, for people */
     char name[];
@@ -140,19 +141,19 @@ int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 int msalex__lock_file_try(const struct msalex__lock_file *file);
 
 /* Makes the file with its name, already locked and filled: HOLDING.  EEXIST: there is one.  Where
- * that cannot be done in one step, or locks do not exist, it does what it can.  `carried`: see
- * msalex__gap_when. */
-int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried);
+ * that cannot be done in one step, or locks do not exist, it does what it can.  `when`: see
+ * msalex__gap_of_new_file. */
+int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t when);
 
 /* It is this process's now: HOLDING. */
 void msalex__lock_file_hold(struct msalex__lock_file *file);
 
 /* A file of ours that has lost its name: what does it say to those that waited for it?  Fills
- * `when`, `until` and `order`. */
+ * `gap`, `until` and `order`. */
 void msalex__lock_file_read_farewell(struct msalex__lock_file *file);
 
 /* Makes the file, whose flock this process has, its lock.  ESTALE: the file has lost its name
- * (`when`, `until` and `order` are what it said); EBUSY: it has become a peer's. */
+ * (`gap`, `until` and `order` are what it said); EBUSY: it has become a peer's. */
 int msalex__lock_file_take_over(struct msalex__lock_file *file);
 
 /* ---- how it goes ---- */

@@ -4,8 +4,9 @@
 #include <stddef.h>
 
 enum {
-    FIRST_MS = 4100,         /* a peer that waits for 5 s finds one gap at least ... */
-    AGAIN_MS = 2000,         /* ... and two, once one of them was seen */
+    FIRST_MS = 4100,         /* a peer that waits for 5 s meets one ... */
+    EAGER_MS = 250,          /* ... and one more, if there was another peer in it */
+    AGAIN_MS = 2000,         /* two in 5 s */
     GAP_MS = 270,            /* 1.3.1 looks every 250 ms */
     PEER_SEEN_MS = 20000,    /* so long what was seen counts */
     PAUSE_OF_HOLD = 4,       /* a pause of a fourth of the time before it is no pause */
@@ -16,9 +17,10 @@ enum {
 struct memory {
     uint64_t key; /* 0: free */
     int64_t used; /* last */
-    int64_t when, since, released;
+    struct msalex__gap said; /* by the record when the lock was given back */
+    int64_t since, released;
     int64_t until;
-    int64_t peer_seen; /* 0: never */
+    int64_t peer_seen; /* by this process; 0: never */
 };
 
 static struct memory memories[LOCKS_MAX];
@@ -55,36 +57,46 @@ static struct memory *find_or_make(uint64_t key, int64_t now) {
     return memory;
 }
 
-bool msalex__gap_was_peer_seen(uint64_t key, int64_t now) {
+static bool is_lately(int64_t seen, int64_t now) {
+    return seen > 0 && seen <= now && now - seen <= PEER_SEEN_MS;
+}
+
+struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap said, int64_t now) {
     const struct memory *memory = find(key);
-    return memory != NULL && memory->peer_seen != 0 && now - memory->peer_seen <= PEER_SEEN_MS;
+    const int64_t own = memory != NULL ? memory->peer_seen : 0;
+    const bool was_known = is_lately(said.seen, now);
+    int64_t latest;
+
+    if (own > said.seen || said.seen > now)
+        said.seen = own;
+    latest = now + (!is_lately(said.seen, now) ? FIRST_MS : was_known ? AGAIN_MS : EAGER_MS);
+    if (said.when <= 0 || said.when > latest)
+        said.when = latest;
+    return said;
 }
 
-void msalex__gap_peer_seen(uint64_t key, int64_t now) {
-    find_or_make(key, now)->peer_seen = now;
-}
-
-int64_t msalex__gap_next(uint64_t key, int64_t when, int64_t now) {
-    const int64_t latest = now + (msalex__gap_was_peer_seen(key, now) ? AGAIN_MS : FIRST_MS);
-    return when > 0 && when < latest ? when : latest;
-}
-
-int64_t msalex__gap_when(uint64_t key, int64_t carried, int64_t now) {
+struct msalex__gap msalex__gap_of_new_file(uint64_t key, int64_t when, int64_t now) {
     const struct memory *memory = find(key);
+    struct msalex__gap said = {.when = when};
 
-    if (carried == 0 && memory != NULL &&
-        now - memory->released <= (memory->released - memory->since) / PAUSE_OF_HOLD)
-        carried = memory->when;
-    return msalex__gap_next(key, carried, now);
+    if (memory != NULL) {
+        said.seen = memory->said.seen;
+        if (when == 0 &&
+            now - memory->released <= (memory->released - memory->since) / PAUSE_OF_HOLD)
+            said.when = memory->said.when;
+    }
+    return msalex__gap_of_taken_file(key, said, now);
 }
 
-int64_t msalex__gap_begin(uint64_t key, int64_t when, int64_t since, int64_t now) {
+int64_t msalex__gap_begin(uint64_t key, struct msalex__gap said, int64_t since, int64_t now) {
     struct memory *memory = find_or_make(key, now);
 
+    memory->said = said;
     memory->since = since;
     memory->released = now;
-    memory->until = when != 0 && when <= now ? now + GAP_MS : 0;
-    memory->when = memory->until != 0 ? 0 : when;
+    memory->until = said.when != 0 && said.when <= now ? now + GAP_MS : 0;
+    if (memory->until != 0)
+        memory->said.when = 0;
     return memory->until;
 }
 
@@ -101,9 +113,18 @@ int64_t msalex__gap_suspected(uint64_t key, int64_t now) {
     const struct memory *memory = find(key);
     int64_t begin;
 
-    if (memory == NULL || memory->when == 0 || now < memory->when ||
+    if (memory == NULL || memory->said.when == 0 || now < memory->said.when ||
         now - memory->released > (memory->released - memory->since) * RETURN_OF_HOLD)
         return 0;
-    begin = memory->when > memory->released ? memory->when : memory->released;
+    begin = memory->said.when > memory->released ? memory->said.when : memory->released;
     return msalex__gap_check(begin + GAP_MS, now);
+}
+
+void msalex__gap_peer_seen(uint64_t key, int64_t now) {
+    find_or_make(key, now)->peer_seen = now;
+}
+
+bool msalex__gap_was_peer_seen(uint64_t key, int64_t now) {
+    const struct memory *memory = find(key);
+    return memory != NULL && (is_lately(memory->peer_seen, now) || is_lately(memory->said.seen, now));
 }

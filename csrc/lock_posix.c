@@ -65,7 +65,7 @@ struct msalex_lock {
     struct msalex__lock_file *file; /* held or waited for, else NULL */
     msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
     int status;                     /* what the error says, when an attempt has ended with one */
-    int64_t carried;                /* when the next gap is due: see msalex__gap_when */
+    int64_t carried;                /* when a gap is due: see msalex__gap_of_new_file */
     int64_t gap_until;              /* the name is to stay free until then, or 0 */
     unsigned gap_order;             /* so many others come back first */
     bool gap_watched;               /* this one looks whether a peer comes */
@@ -161,7 +161,7 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
         msalex__lock_file_hold(lock->file);
         return HELD;
     case ESTALE:
-        lock->carried = lock->file->when;
+        lock->carried = lock->file->gap.when;
         lock->gap_until = lock->file->until;
         lock->gap_order = lock->file->order;
         lock->gap_watched = lock->file->order == 0;

@@ -6,10 +6,11 @@
 #include <string.h>
 
 enum {
-    TEXT_SIZE = 175, /* "<pid> <program>", padded */
-    WHEN_AT = TEXT_SIZE + 1,
-    WHEN_SIZE = 13,
-    VIEW_AT = WHEN_AT + WHEN_SIZE + 1,
+    TEXT_SIZE = 161, /* "<pid> <program>", padded */
+    TIME_SIZE = 13,
+    SEEN_AT = TEXT_SIZE + 1,
+    WHEN_AT = SEEN_AT + TIME_SIZE + 1,
+    VIEW_AT = WHEN_AT + TIME_SIZE + 1,
     VIEW_SIZE = 16,
     TAG_AT = VIEW_AT + VIEW_SIZE, /* so long was the text in the first release */
     STATE_SIZE = 8,
@@ -47,14 +48,21 @@ static bool get_number(const char *field, size_t size, int base, uint64_t *numbe
     return false;
 }
 
-/* Has it the two fields that the first release did not write? */
-static bool get_newer_fields(const char *bytes, uint64_t *when, uint64_t *view) {
-    if (bytes[TEXT_SIZE] == ' ' && bytes[VIEW_AT - 1] == ' ' &&
-        get_number(bytes + WHEN_AT, WHEN_SIZE, 10, when) &&
-        get_number(bytes + VIEW_AT, VIEW_SIZE, 16, view))
-        return true;
-    *when = *view = 0;
-    return false;
+/* Has it the fields that the first release did not write?  If not, they are 0. */
+static bool get_newer_fields(const char *bytes, struct msalex__record *record) {
+    uint64_t seen, when, view;
+
+    record->seen = record->when = 0;
+    record->view = 0;
+    if (bytes[TEXT_SIZE] != ' ' || bytes[WHEN_AT - 1] != ' ' || bytes[VIEW_AT - 1] != ' ' ||
+        !get_number(bytes + SEEN_AT, TIME_SIZE, 10, &seen) ||
+        !get_number(bytes + WHEN_AT, TIME_SIZE, 10, &when) ||
+        !get_number(bytes + VIEW_AT, VIEW_SIZE, 16, &view))
+        return false;
+    record->seen = (int64_t)seen;
+    record->when = (int64_t)when;
+    record->view = view;
+    return true;
 }
 
 void msalex__record_format(const struct msalex__record *record, const char *program,
@@ -65,7 +73,8 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
     char *at = bytes;
 
     memset(bytes, ' ', MSALEX__RECORD_SIZE);
-    memset(bytes + WHEN_AT, '0', WHEN_SIZE);
+    memset(bytes + SEEN_AT, '0', TIME_SIZE);
+    memset(bytes + WHEN_AT, '0', TIME_SIZE);
     memset(bytes + VIEW_AT, '0', VIEW_SIZE);
     memset(bytes + TURN_AT, '0', TURN_SIZE);
     memset(bytes + NONCE_AT, '0', NONCE_SIZE);
@@ -74,7 +83,8 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
         *at++ = *pid;
     for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* one line it must stay */
         *at++ = iscntrl((unsigned char)*program) ? '?' : *program;
-    (void)put_number(bytes + WHEN_AT, WHEN_SIZE, 10, (uint64_t)record->when);
+    (void)put_number(bytes + SEEN_AT, TIME_SIZE, 10, (uint64_t)record->seen);
+    (void)put_number(bytes + WHEN_AT, TIME_SIZE, 10, (uint64_t)record->when);
     (void)put_number(bytes + VIEW_AT, VIEW_SIZE, 16, record->view);
     memcpy(bytes + TAG_AT, TAG, sizeof TAG - 1);
     memcpy(bytes + STATE_AT, STATES[record->state], STATE_SIZE);
@@ -84,7 +94,7 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
 }
 
 bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record *record) {
-    uint64_t pid, turn, when;
+    uint64_t pid, turn;
 
     if (size < MSALEX__RECORD_SIZE || memcmp(bytes + TAG_AT, TAG, sizeof TAG - 1) != 0 ||
         !get_number(bytes + PID_AT, PID_SIZE, 10, &pid) ||
@@ -98,8 +108,7 @@ bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record 
         if (memcmp(bytes + STATE_AT, STATES[state], STATE_SIZE) == 0)
             record->state = (enum msalex__record_state)state;
     }
-    (void)get_newer_fields(bytes, &when, &record->view);
-    record->when = (int64_t)when;
+    (void)get_newer_fields(bytes, record);
     /* .NET and Go write over the start of what they find without truncating it. */
     return msalex__record_pid(bytes, size) == record->pid;
 }
@@ -150,10 +159,9 @@ static size_t printable(const unsigned char *bytes, size_t size) {
 size_t msalex__record_text(char *bytes, size_t size) {
     struct msalex__record record;
     const char *newline;
-    uint64_t when;
 
     if (msalex__record_parse(bytes, size, &record))
-        size = get_newer_fields(bytes, &when, &record.view) ? TEXT_SIZE : TAG_AT;
+        size = get_newer_fields(bytes, &record) ? TEXT_SIZE : TAG_AT;
     if ((newline = memchr(bytes, '\n', size)) != NULL)
         size = (size_t)(newline - bytes);
     while (size > 0 && isspace((unsigned char)bytes[size - 1]))

@@ -1,12 +1,12 @@
 /*
  * The one line in a lock file, the same on all platforms.
  *
- *     1234 /usr/bin/az  ...  WHEN VIEW msalex1       1234 HELD     000 89abcdef01234567
+ *     1234 /usr/bin/az  ...  SEEN WHEN VIEW msalex1       1234 HELD     000 89abcdef01234567
  *
  * "<pid> <program>" comes first, as msal-extensions 1.3.1 writes it, for people.  Behind it,
  * at a fixed place, stands what makes the file ours.  The length is fixed, so that a new
  * record replaces the whole of an old one in a single write.  (The first release of this library
- * had no WHEN and VIEW, and a longer text.  Each of the two reads the other's records.)
+ * had no SEEN, WHEN and VIEW, and a longer text.  Each of the two reads the other's records.)
  *
  * A record is a courtesy, never the truth: a peer may truncate or overwrite it while we hold
  * the lock.  It decides whether a file is ours or a peer's, and, among ours, how long the name
@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 enum {
-    MSALEX__RECORD_SIZE = 256, /* bytes; of them 175 for people */
+    MSALEX__RECORD_SIZE = 256, /* bytes; of them 161 for people */
     MSALEX__RECORD_TURNS = 999 /* the most its three digits can tell */
 };
 
@@ -35,7 +35,8 @@ struct msalex__record {
     enum msalex__record_state state;
     unsigned turn;  /* hand-overs since the file was made; GAP: waiters that were sent away */
     uint64_t nonce; /* of the file: tells two files of the same inode number apart */
-    int64_t when;   /* see lock_gap.h; 0: not known */
+    int64_t seen;   /* see lock_gap.h; 0: never */
+    int64_t when;   /* the same; 0: not known */
     uint64_t view;  /* where a kernel lock reaches: msalex__lock_view (POSIX); 0: everywhere */
 };
 
