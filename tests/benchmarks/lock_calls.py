@@ -55,6 +55,7 @@ def _general(line: str, path: Path) -> str:
     line = re.sub(r'"/proc/self/fd/\d+"', "/proc/self/fd/FD", line)
     line = re.sub(r'^pwrite64\(\d+, ".*"(\.\.\.)?, ', "pwrite64(FD, RECORD, ", line)
     line = re.sub(r"\{st_mode=[^}]*\}", "STAT", line)
+    line = re.sub(r"\{f_type=.*\}", "SYSTEM", line)
     line = re.sub(r"^(\w+)\(\d+, ", r"\1(FD, ", line)
     line = re.sub(r"^getpid\(\) += \d+", "getpid()", line)
     line = re.sub(r"^(openat2?\(.*\)) += \d+", r"\1", line)

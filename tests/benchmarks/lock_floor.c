@@ -19,6 +19,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,42 +56,53 @@ static bool link_at(int fd, int directory, const char *name) {
 /* NULL, or the call that failed. */
 static const char *cycle(const char *path, const char *name) {
     static const char record[RECORD_SIZE];
+    struct statfs system;
     struct stat status;
     int directory, fd;
 
     if ((directory = pin(path)) < 0)
         return "openat2";
+    if (fstat(directory, &status) != 0)
+        return "fstat";
     if (openat(directory, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) >= 0 ||
         errno != ENOENT)
         return "openat";
     if ((fd = openat(directory, ".", O_RDWR | O_CLOEXEC | O_TMPFILE, 0600)) < 0)
         return "openat O_TMPFILE";
+    (void)getpid();
     if (fstat(fd, &status) != 0)
         return "fstat";
+    if (fstatfs(fd, &system) != 0)
+        return "fstatfs";
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return "flock";
     if (!set_ofd_lock(fd, F_WRLCK, ANNOUNCE_AT))
         return "fcntl F_OFD_SETLK";
     (void)getpid();
-    (void)getpid();
     if (pwrite(fd, record, sizeof record, 0) != sizeof record)
         return "pwrite";
-    if (fstat(directory, &status) != 0)
-        return "fstat";
     if (!link_at(fd, directory, name))
         return "linkat";
 
+    if (fstat(fd, &status) != 0)
+        return "fstat";
     if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return "fstatat";
     if (!nobody_waits(fd))
         return "fcntl F_OFD_GETLK";
     if (unlinkat(directory, name, 0) != 0)
         return "unlinkat";
+    if (fstat(fd, &status) != 0)
+        return "fstat";
     if (!set_ofd_lock(fd, F_UNLCK, 0))
         return "fcntl F_OFD_SETLK";
     if (flock(fd, LOCK_UN) != 0)
         return "flock";
-    return close(fd) == 0 && close(directory) == 0 ? NULL : "close";
+    if (close(fd) != 0)
+        return "close";
+    if (fstat(directory, &status) != 0)
+        return "fstat";
+    return close(directory) == 0 ? NULL : "close";
 }
 
 static long long now_ns(void) {
