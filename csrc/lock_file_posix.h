@@ -11,8 +11,9 @@
  * The life of a lock file.  `state` changes inside the registry only, by msalex__lock_file_move.
  *
  *     OPEN      --publish, try-->   HOLDING
- *     OPEN      --join-->           WAITING     a thread blocks in flock for it (Linux)
- *     OPEN      --join-->           POLLING     no thread could be had (Linux); always (macOS)
+ *     OPEN      --join-->           WAITING     a thread blocks in flock for it
+ *     OPEN      --join-->           POLLING     (macOS): there is none
+ *     WAITING   --no thread-->      POLLING     none could be had
  *     POLLING   --flock-->          SETTLED
  *     WAITING   --flock-->          TAKING      the thread makes the lock this process's
  *     WAITING   --flock fails-->    SETTLED
@@ -20,14 +21,14 @@
  *     SETTLED   --code is 0-->      HOLDING
  *     WAITING   --leave-->          ABANDONED   the thread blocks on, for nobody
  *     ABANDONED --adopt-->          WAITING     for another wait for the same file
- *     ABANDONED --flock-->          RETURNING   the thread gives the lock back
+ *     ABANDONED --flock ends-->     RETURNING   the thread gives back what it got
  *     TAKING    --leave-->          RETURNING
  *     HOLDING   --release-->        LINGERING   the thread keeps a nameless file locked for a moment
  *     any       --fork-->           INHERITED   in the child: nothing is open any more
  *
- * Freed by the thread: ABANDONED whose flock fails, RETURNING, LINGERING.  Freed by the caller: all
- * others, by msalex__lock_file_close or msalex__lock_wait_leave; in a child what was the thread's is
- * freed when the next lock file is made.
+ * Freed by the thread: RETURNING, LINGERING.  Freed by the caller: all others but ABANDONED, by
+ * msalex__lock_file_close or msalex__lock_wait_leave.  In a child, what was the thread's is freed
+ * when the next lock file is made.
  */
 #ifndef MSALEX_LOCK_FILE_POSIX_H
 #define MSALEX_LOCK_FILE_POSIX_H
