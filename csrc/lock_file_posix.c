@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -20,7 +21,8 @@
 
 enum {
     TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
-    YIELDS = 3,     /* after handing over: see msalex__lock_file_close */
+    YIELDS = 3,     /* after handing over: see see_it_taken */
+    LOOKS = 8,      /* for a waiter that takes the lock: 25 ms together */
     CALLS_MAX = 100 /* of one kind, as signals interrupt them on some network file systems */
 };
 
@@ -576,13 +578,16 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
 /* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its
  * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
  * like the peer's to all but those who are queued already. */
-static bool hand_over(const struct msalex__lock_file *file) {
+static bool hand_over(struct msalex__lock_file *file) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
     size_t size;
 
-    return msalex__is_announced(file->fd) && msalex__lock_file_read(file, bytes, &size) == 0 &&
-           msalex__record_parse(bytes, size, &record) && record.turn < TURNS_MAX;
+    if (!msalex__is_announced(file->fd) || msalex__lock_file_read(file, bytes, &size) != 0 ||
+        !msalex__record_parse(bytes, size, &record) || record.turn >= TURNS_MAX)
+        return false;
+    file->turn = record.turn;
+    return true;
 }
 
 /* Leaves the name free for peers, if it is time for that. */
@@ -620,6 +625,37 @@ void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
     msalex__lock_file_close(file);
 }
 
+/* The record is as we left it: nobody has taken the lock over. */
+static bool is_left(const struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+    size_t size;
+
+    return msalex__lock_file_read(file, bytes, &size) == 0 &&
+           msalex__record_parse(bytes, size, &record) && record.nonce == file->nonce &&
+           record.turn == file->turn;
+}
+
+/* The lock was left to a waiter.  A waiter that is stopped (Ctrl-Z) has announced itself, and does
+ * not wait in flock: the file would keep peers out that only look whether it exists, until the
+ * waiter goes on.  So it is removed if nobody takes it for a while. */
+static void see_it_taken(struct msalex__lock_file *file) {
+    struct timespec pause = {.tv_nsec = 100 * 1000};
+
+    /* A holder that comes back at once would take the processor from the waiter it has woken. */
+    for (int i = 0; i < YIELDS; i++)
+        (void)sched_yield();
+    for (int i = 0; i < LOOKS && is_left(file); i++) {
+        (void)nanosleep(&pause, NULL);
+        pause.tv_nsec *= 2;
+    }
+    if (is_left(file) && msalex__lock_file_try(file) == 0) {
+        if (is_left(file) && msalex__lock_file_check(file) == 0)
+            (void)msalex__lock_file_unlink(file);
+        msalex__unlock(file->fd);
+    }
+}
+
 void msalex__lock_file_close(struct msalex__lock_file *file) {
     struct stat found;
 
@@ -629,9 +665,8 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
         file->fd = -1;
     } else {
         msalex__unlock(file->fd);
-        /* A holder that comes back at once would take the processor from those it has woken. */
-        for (int i = 0; file->handed_over && i < YIELDS; i++)
-            (void)sched_yield();
+        if (file->handed_over)
+            see_it_taken(file);
     }
     msalex__registry_enter();
     if (file->fd >= 0)

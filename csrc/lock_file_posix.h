@@ -72,7 +72,8 @@ struct msalex__lock_file {
     uint64_t view;    /* where a kernel lock reaches, by msalex__lock_view */
     bool remote;      /* inode numbers prove nothing there */
     bool exists;      /* flock does not work there: its existence is the lock */
-    bool handed_over; /* it was left to a waiter */
+    bool handed_over; /* it was left to a waiter, when its record told of... */
+    unsigned turn;    /* ...so many hand-overs */
 
     uint64_t key;           /* of lock_gap.c */
     struct msalex__gap gap; /* what its record says */

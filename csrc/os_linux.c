@@ -237,7 +237,7 @@ int msalex__exclude_fcntl(int fd) {
 }
 
 bool msalex__is_fcntl_locked(int fd) {
-    return is_locked(fd, 0, 0);
+    return is_locked(fd, 0, ANNOUNCE_AT);
 }
 
 void msalex__announce(int fd) {
