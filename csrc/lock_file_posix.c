@@ -430,16 +430,29 @@ static int create_nameless(struct msalex__lock_file *file) {
     return code == 0 || code == EEXIST ? code : EOPNOTSUPP;
 }
 
+/* Locks the file that has the name now: to many FUSE file systems a link is another file than the
+ * one that it was made from, and the locks of the two do not meet.  EEXIST: somebody who came by in
+ * between has it. */
+static int lock_named(struct msalex__lock_file *file) {
+    int code;
+
+    if ((code = msalex__lock_file_open(file)) == 0 && (code = lock_new_file(file)) == 0)
+        code = msalex__lock_file_check(file);
+    return code == ENOENT || code == EWOULDBLOCK || code == ESTALE ? EEXIST : code;
+}
+
 /* Gives the file with the name `temp` its own instead. */
-static int rename_or_link(const struct msalex__lock_file *file, const char *temp) {
+static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     int code = msalex__rename_new(file->directory, temp, file->name);
 
-    if (code != 0 && code != EEXIST) { /* sshfs links, and cannot refuse to replace */
-        code = linkat(file->directory, temp, file->directory, file->name, 0) == 0 ? 0 : errno;
-        if (code == 0)
-            msalex__temp_remove(file->directory, temp);
-    }
-    return code;
+    if (code == 0 || code == EEXIST)
+        return code;
+    /* bindfs and sshfs cannot refuse to replace */
+    if (linkat(file->directory, temp, file->directory, file->name, 0) != 0)
+        return errno;
+    close_file(file); /* first, else the file gets a third name when it loses this one */
+    msalex__temp_remove(file->directory, temp);
+    return lock_named(file);
 }
 
 /* With another name before.  EOPNOTSUPP: that cannot be done here. */
