@@ -69,6 +69,7 @@ struct msalex_lock {
     int64_t gap_until;              /* the name is to stay free until then, or 0 */
     unsigned gap_order;             /* so many others come back first */
     bool gap_watched;               /* this one looks whether a peer comes */
+    bool lost;                      /* a check found another file in the place of ours */
     uint64_t key;                   /* of lock_gap.c */
     char *program;
     char path[];
@@ -373,8 +374,9 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
     int code = ESTALE;
 
-    if (holds(lock) && msalex__lock_file_is_at(lock->file, lock->path))
-        code = msalex__lock_file_check(lock->file);
+    /* For good: on FUSE the look at another file changes what our descriptor shows of ours. */
+    if (holds(lock) && !lock->lost && msalex__lock_file_is_at(lock->file, lock->path))
+        lock->lost = (code = msalex__lock_file_check(lock->file)) == ESTALE;
     if (code == 0)
         return msalex__ok(error);
     if (code != ESTALE)
@@ -398,7 +400,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     int code = 0;
 
     if (holds(lock)) {
-        code = msalex__lock_file_give_back(lock->file);
+        code = lock->lost ? ESTALE : msalex__lock_file_give_back(lock->file);
         if (code != 0 || !linger(lock))
             msalex__lock_file_close(lock->file);
     } else {
@@ -406,6 +408,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     }
     lock->file = NULL;
     lock->gap_until = 0;
+    lock->lost = false;
     stop_watching(lock);
     if (code == 0)
         return msalex__ok(error);
