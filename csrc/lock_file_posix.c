@@ -276,11 +276,16 @@ static int check_record(const struct msalex__lock_file *file, int directory, boo
     return named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN) ? 0 : ESTALE;
 }
 
-/* Is the descriptor still ours?  A program may have closed all that it does not know. */
+/* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
+ * a file that was removed elsewhere that there is none, or tells of the next one with its name. */
 static bool is_open(const struct msalex__lock_file *file) {
     struct stat opened;
-    return file->fd >= 0 && fstat(file->fd, &opened) == 0 && opened.st_dev == file->device &&
-           opened.st_ino == file->inode;
+
+    if (file->fd < 0)
+        return false;
+    if (fstat(file->fd, &opened) != 0)
+        return errno != EBADF;
+    return opened.st_dev == file->device && (file->remote || opened.st_ino == file->inode);
 }
 
 int msalex__lock_file_check(const struct msalex__lock_file *file) {
