@@ -362,6 +362,11 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (tries >= TRIES_MAX && msalex__time_left(deadline) == 0)
             break;
         outcome = attempt(lock, deadline, patience, error);
+        /* A call that a signal interrupted says nothing about the lock, and the caller of a single
+         * try, or of the last slice, does not call again. */
+        if (outcome == FAILED && lock->status == MSALEX_INTERRUPTED &&
+            msalex__time_left(deadline) == 0 && tries < TRIES_MAX)
+            outcome = CHANGED;
     }
     if (outcome == NOT_YET || outcome == FAILED)
         return lock->status;
