@@ -270,8 +270,11 @@ static int check_record(const struct msalex__lock_file *file, int directory, boo
     if ((code = read_start(file->fd, bytes, &size)) != 0)
         return code;
     open = whose(file, bytes, size);
-    if ((code = read_in(directory, file->name, bytes, &size)) != 0)
-        return code == ENOENT ? ESTALE : code;
+    code = read_in(directory, file->name, bytes, &size);
+    if (code == ENOENT || (msalex__is_read_locked(code) && !same_inode))
+        return ESTALE;
+    if (code != 0)
+        return msalex__is_read_locked(code) ? 0 : code;
     named = whose(file, bytes, size);
     return named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN) ? 0 : ESTALE;
 }
@@ -436,7 +439,7 @@ static int create_nameless(struct msalex__lock_file *file) {
 }
 
 /* Locks the file that has the name now: to many FUSE file systems a link is another file than the
- * one that it was made from, and the locks of the two do not meet.  EEXIST: somebody who came by in
+ * one that it was made from, and the locks of the two do not meet.  EEXIST: another that came by in
  * between has it. */
 static int lock_named(struct msalex__lock_file *file) {
     int code;

@@ -51,6 +51,7 @@
 #include "lock_gap.h"
 #include "lock_peer_posix.h"
 #include "lock_wait.h"
+#include "os_posix.h"
 #include "watch.h"
 
 enum {
@@ -207,7 +208,10 @@ static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *e
 
     if ((code = msalex__lock_file_open(lock->file)) != 0)
         return open_failed(lock, code, patience_ms, error);
-    if ((code = msalex__lock_file_read(lock->file, bytes, &size)) != 0)
+    code = msalex__lock_file_read(lock->file, bytes, &size);
+    if (msalex__is_read_locked(code))
+        return drop(lock, PEER);
+    if (code != 0)
         return fail(lock, code, "read lock file", error);
     if (!msalex__lock_file_is_ours(lock->file, bytes, size))
         return meet_peer(lock, bytes, size);

@@ -232,6 +232,10 @@ bool msalex__is_unsupported(int code) {
     return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
 }
 
+bool msalex__is_read_locked(int code) {
+    return code == EACCES || code == EAGAIN;
+}
+
 int msalex__exclude_fcntl(int fd) {
     return set_lock(fd, F_WRLCK, 0, ANNOUNCE_AT);
 }

@@ -274,6 +274,10 @@ bool msalex__is_unsupported(int code) {
     return code == ENOTSUP || code == EOPNOTSUPP || code == ENOLCK || code == EINVAL;
 }
 
+bool msalex__is_read_locked(int code) {
+    return code == EACCES || code == EAGAIN;
+}
+
 /* One that we took beside our flock would exclude us: xnu keeps all kinds of locks in one list
  * (kern_lockf.c). */
 int msalex__exclude_fcntl(int fd) {

@@ -75,6 +75,10 @@ int msalex__give_name(int fd, int directory, const char *name);
 /* Is that errno of a kernel lock the file system's way to say that it has none? */
 bool msalex__is_unsupported(int code);
 
+/* Is that errno of a read a sign that another open file has locked the content?  On SMB a flock is
+ * such a lock, for the very process that has it, too. */
+bool msalex__is_read_locked(int code);
+
 /* Keeps those out that take fcntl locks (Java), beside the flock that the caller has.  EAGAIN: one
  * of them has the file.  macOS: 0, a flock does that by itself. */
 int msalex__exclude_fcntl(int fd);

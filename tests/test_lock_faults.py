@@ -63,6 +63,7 @@ FAULTS = {
     f"flock=ENOLCK;ofd=ENOLCK;{NAMED_FIRST}": OR_SAYS_SO,
     f"flock=byterange;fstatfs=nfs;{NO_NAMELESS}": OR_SAYS_SO,
     f"flock=ENOLCK;ofd=ENOLCK;fstatfs=nfs;{NO_NAMELESS}": OR_SAYS_SO,
+    f"flock=mandatory;fstatfs=smb;{NO_NAMELESS}": OR_SAYS_SO,
     "inode=unstable": OR_SAYS_SO,
     f"inode=unstable;{NO_NAMELESS}": OR_SAYS_SO,
     f"inode=unstable;{NAMED_FIRST}": OR_SAYS_SO,

@@ -5,12 +5,14 @@
  *
  * A rule is <what>=<how>; how is an errno's name, or one of these:
  *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
+ *     flock=mandatory   as SMB does: the same, and no other open file can be read meanwhile
+ *                       (cifs_find_lock_conflict in Linux' fs/smb/client/file.c)
  *     inode=unstable    each look at a name sees another inode number (fstat never agrees)
  *     openat2=<errno>   there is no openat2
  *     renameat2=<errno> a rename cannot refuse to replace
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
- *     fstatfs=nfs       every file system says to be NFS
+ *     fstatfs=nfs|smb   every file system says to be that
  *     proc=<errno>      /proc cannot be read
  *     eintr=N           one in N of the calls that can be interrupted, is
  *     create=slow       50 ms pass between the creation of a file and what comes next
@@ -147,7 +149,7 @@ static int range_lock(int fd, int operation) {
 int flock(int fd, int operation) {
     FAIL_AS_TOLD("flock");
     FAIL_IF(interrupted(CALLER), EINTR);
-    if (is(rule("flock", CALLER), "byterange")) {
+    if (is(rule("flock", CALLER), "byterange") || is(rule("flock", CALLER), "mandatory")) {
         met("flock");
         return range_lock(fd, operation);
     }
@@ -254,9 +256,10 @@ int fstatat(int directory, const char *name, struct stat *found, int flags) {
 
 int fstatfs(int fd, struct statfs *system) {
     int code = REAL(fstatfs)(fd, system);
-    if (code == 0 && is(rule("fstatfs", CALLER), "nfs")) {
+    const bool nfs = is(rule("fstatfs", CALLER), "nfs"), smb = is(rule("fstatfs", CALLER), "smb");
+    if (code == 0 && (nfs || smb)) {
         met("fstatfs");
-        system->f_type = 0x6969;
+        system->f_type = nfs ? 0x6969 : 0xfe534d42;
     }
     return code;
 }
@@ -279,7 +282,14 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 ssize_t pread(int fd, void *bytes, size_t size, off_t at) {
+    struct flock part = {
+        .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = (off_t)size};
+
+    FAIL_AS_TOLD("pread");
     FAIL_IF(interrupted(CALLER), EINTR);
+    FAIL_IF(is(rule("flock", CALLER), "mandatory") &&
+                REAL(fcntl)(fd, F_OFD_GETLK, &part) == 0 && part.l_type != F_UNLCK,
+            EACCES);
     return REAL(pread)(fd, bytes, size, at);
 }
 
