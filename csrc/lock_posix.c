@@ -56,6 +56,7 @@
 
 enum {
     TRIES_MAX = 100,    /* times that one call starts over because files come and go */
+    PAUSE_US = 1000,    /* before each further time that follows at once */
     PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
     ORDER_US = 200,     /* between waiters that come back after a gap */
     OWN_ORDER = 10,     /* that of the process which began the gap: behind those that waited */
@@ -355,8 +356,9 @@ static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patienc
 int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
                         msalex_error *error) {
     const int64_t patience = msalex__deadline(patience_ms), slice = msalex__deadline(slice_ms);
-    const int64_t deadline = slice < patience ? slice : patience;
+    const int64_t deadline = slice < patience ? slice : patience, begin = msalex__now_ms();
     enum outcome outcome = CHANGED;
+    int code;
 
     if (is_inherited(lock))
         (void)drop(lock, CHANGED); /* our parent's wait, or its lock */
@@ -365,6 +367,9 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
     for (int tries = 0; outcome == CHANGED; tries++) {
         if (tries >= TRIES_MAX && msalex__time_left(deadline) == 0)
             break;
+        if (tries >= TRIES_MAX && tries > msalex__now_ms() - begin &&
+            (code = sleep_for(PAUSE_US)) != 0)
+            return msalex__fail_errno(error, code, "nanosleep");
         outcome = attempt(lock, deadline, patience, error);
         /* A call that a signal interrupted says nothing about the lock, and the caller of a single
          * try, or of the last slice, does not call again. */
