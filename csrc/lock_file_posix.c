@@ -115,7 +115,11 @@ static struct msalex__lock_file *new_file(struct msalex__place *place, const cha
     free_orphans();
     if (file == NULL)
         return NULL;
-    file->fd = file->events = -1;
+    file->fd = file->events = file->directory = -1;
+    if (fstat(place->directory, &file->directory_status) != 0) {
+        free(file);
+        return NULL;
+    }
     file->directory = place->directory;
     place->directory = -1;
     memcpy(file->name, place->name, name_size);
@@ -135,18 +139,12 @@ int msalex__lock_file_arrive(const char *path, const char *program, uint64_t key
     msalex__registry_enter();
     if ((status = msalex__place_find_name(path, &place, error)) == MSALEX_OK) {
         if ((*file = new_file(&place, program)) == NULL)
-            status = msalex__fail_errno(error, ENOMEM, "malloc");
+            status = msalex__fail_errno(error, errno, "open directory");
+        else
+            (*file)->key = key;
         msalex__place_leave(&place);
     }
     msalex__registry_leave();
-    if (status != MSALEX_OK)
-        return status;
-    (*file)->key = key;
-    if (fstat((*file)->directory, &(*file)->directory_status) == 0)
-        return msalex__ok(error);
-    status = msalex__fail_errno(error, errno, "fstat");
-    msalex__lock_file_close(*file);
-    *file = NULL;
     return status;
 }
 
@@ -281,14 +279,18 @@ static int check_record(const struct msalex__lock_file *file, int directory, boo
 
 /* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
  * a file that was removed elsewhere that there is none, or tells of the next one with its name. */
-static bool is_open(const struct msalex__lock_file *file) {
+static bool is_still(int fd, dev_t device, ino_t inode, bool remote) {
     struct stat opened;
 
-    if (file->fd < 0)
+    if (fd < 0)
         return false;
-    if (fstat(file->fd, &opened) != 0)
+    if (fstat(fd, &opened) != 0)
         return errno != EBADF;
-    return opened.st_dev == file->device && (file->remote || opened.st_ino == file->inode);
+    return opened.st_dev == device && (remote || opened.st_ino == inode);
+}
+
+static bool is_open(const struct msalex__lock_file *file) {
+    return is_still(file->fd, file->device, file->inode, file->remote);
 }
 
 int msalex__lock_file_check(const struct msalex__lock_file *file) {
@@ -678,8 +680,6 @@ static void see_it_taken(struct msalex__lock_file *file) {
 }
 
 void msalex__lock_file_close(struct msalex__lock_file *file) {
-    struct stat found;
-
     if (file == NULL)
         return;
     if (!is_open(file)) {
@@ -694,8 +694,8 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
         (void)close(file->fd);
     if (file->events >= 0)
         (void)close(file->events);
-    if (file->directory >= 0 && fstat(file->directory, &found) == 0 &&
-        is_same(&found, &file->directory_status))
+    if (is_still(file->directory, file->directory_status.st_dev, file->directory_status.st_ino,
+                 file->remote))
         (void)close(file->directory);
     forget(file);
     msalex__registry_leave();
