@@ -65,21 +65,28 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* One try: EWOULDBLOCK while another has it. */
+/* Of a wait, each of these says that it goes on.  Of a call that failed they do not. */
+static int outcome_of(int code) {
+    return code == EWOULDBLOCK || code == ETIMEDOUT || code == EINTR ? EIO : code;
+}
+
+/* One try: EWOULDBLOCK while another has it, EINTR when a signal came (on a network file system). */
 static int attempt(struct msalex__lock_file *file) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
     int code;
 
-    if ((code = msalex__lock_file_try(file)) == 0)
-        return msalex__lock_file_take_over(file);
-    if (code != EWOULDBLOCK)
+    if ((code = msalex__lock_file_try(file)) == EINTR)
         return code;
+    if (code == 0)
+        return outcome_of(msalex__lock_file_take_over(file));
+    if (code != EWOULDBLOCK)
+        return outcome_of(code);
     if ((code = msalex__lock_file_check(file)) == ESTALE)
         msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
-    else if (code == 0 && (code = msalex__lock_file_read(file, bytes, &size)) == 0)
-        code = msalex__lock_file_is_ours(file, bytes, size) ? EWOULDBLOCK : EBUSY;
-    return code;
+    if (code != 0 || (code = msalex__lock_file_read(file, bytes, &size)) != 0)
+        return outcome_of(code);
+    return msalex__lock_file_is_ours(file, bytes, size) ? EWOULDBLOCK : EBUSY;
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {

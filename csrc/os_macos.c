@@ -164,12 +164,17 @@ bool msalex__is_unmapped(uid_t owner) {
     return false;
 }
 
-/* macFUSE calls its file systems "macfuse", older ones "osxfuse", and marks them as local when
- * asked to (-o local). */
+/* What a program gives us (macFUSE: "macfuse", older ones "osxfuse"), or the host of a virtual
+ * machine (virtiofs, 9p).  Both may call themselves local (-o local). */
+static bool is_foreign(const struct statfs *system) {
+    return strstr(system->f_fstypename, "fuse") != NULL ||
+           strstr(system->f_fstypename, "virtio") != NULL ||
+           strcmp(system->f_fstypename, "9p") == 0;
+}
+
 bool msalex__is_remote(int fd) {
     struct statfs system;
-    return fstatfs(fd, &system) != 0 || (system.f_flags & MNT_LOCAL) == 0 ||
-           strstr(system.f_fstypename, "fuse") != NULL;
+    return fstatfs(fd, &system) != 0 || (system.f_flags & MNT_LOCAL) == 0 || is_foreign(&system);
 }
 
 /* ---- what a file carries beside its content ---- */
@@ -307,35 +312,29 @@ void msalex__unlock(int fd) {
     (void)flock(fd, LOCK_UN);
 }
 
-/* macFUSE, and the virtiofs of a guest, lock in the local kernel. */
+/* There the local kernel locks, and knows nothing of those that come by another mount. */
 static bool is_lock_local(int fd) {
-    static const char *const SYSTEMS[] = {"macfuse", "osxfuse", "fuse", "virtiofs"};
     struct statfs system;
-
-    if (fstatfs(fd, &system) != 0)
-        return true; /* what is not known is not trusted */
-    for (size_t i = 0; i < sizeof SYSTEMS / sizeof SYSTEMS[0]; i++) {
-        if (strncmp(system.f_fstypename, SYSTEMS[i], strlen(SYSTEMS[i])) == 0)
-            return true;
-    }
-    return false;
+    return fstatfs(fd, &system) != 0 || is_foreign(&system); /* not known is not trusted */
 }
 
 /* This boot of this machine, or, where that is hidden (in a sandbox), this process. */
 static uint64_t boot(void) {
     static _Atomic uint64_t known;
-    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
+    uint64_t found = atomic_load(&known), hash = 0xcbf29ce484222325; /* FNV-1a */
     char id[64];
     size_t size = sizeof id;
 
-    if (known != 0)
-        return known;
+    if (found != 0)
+        return found;
     if (sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) != 0)
         size = 0;
     for (size_t i = 0; i < size; i++)
         hash = (hash ^ (unsigned char)id[i]) * 0x100000001b3;
-    known = size > 0 ? hash : msalex__nonce();
-    return known;
+    if (size == 0)
+        hash = msalex__nonce();
+    /* Another thread may have been faster, with another nonce. */
+    return atomic_compare_exchange_strong(&known, &found, hash) ? hash : found;
 }
 
 uint64_t msalex__lock_view(int fd, dev_t device) {

@@ -60,39 +60,68 @@ int fake_flock(int fd, int operation) {
     return flock(fd, operation);
 }
 
-/* KERN_PROC_PID, by way of proc(5): no process is a success of size 0. */
-int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size) {
-    struct kinfo_proc *process = old;
+static time_t boot_time(void) {
+    struct timespec now, since_boot;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
+    return now.tv_sec - since_boot.tv_sec;
+}
+
+/* By way of proc(5): no process is a success of size 0. */
+static void find_process(int pid, struct kinfo_proc *process, size_t *size) {
     char path[64], text[1024], *fields, state;
     unsigned long long ticks;
-    struct timespec now, boot;
+    size_t length;
     FILE *file;
-    size_t size;
 
-    if (count != 4 || name[0] != CTL_KERN || name[1] != KERN_PROC || name[2] != KERN_PROC_PID ||
-        *old_size != sizeof *process || new != NULL || new_size != 0)
-        abort();
-    if (fake_fails("sysctl"))
-        return -1;
-    *old_size = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", name[3]);
+    *size = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
     if ((file = fopen(path, "re")) == NULL)
-        return 0;
-    size = fread(text, 1, sizeof text - 1, file);
+        return;
+    length = fread(text, 1, sizeof text - 1, file);
     (void)fclose(file);
-    text[size] = '\0';
+    text[length] = '\0';
     if ((fields = strrchr(text, ')')) == NULL ||
         sscanf(fields + 1,
                " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
                &state, &ticks) != 2)
-        return 0;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+        return;
     *process = (struct kinfo_proc){0};
     process->kp_proc.p_stat = state == 'Z' ? SZOMB : 2;
     process->kp_proc.p_starttime.tv_sec =
-        now.tv_sec - boot.tv_sec + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
-    *old_size = sizeof *process;
+        boot_time() + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+    *size = sizeof *process;
+}
+
+/* KERN_PROC_PID and KERN_BOOTTIME. */
+int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size) {
+    if (name[0] != CTL_KERN || new != NULL || new_size != 0)
+        abort();
+    if (fake_fails("sysctl"))
+        return -1;
+    if (count == 4 && name[1] == KERN_PROC && name[2] == KERN_PROC_PID &&
+        *old_size == sizeof(struct kinfo_proc)) {
+        find_process(name[3], old, old_size);
+    } else if (count == 2 && name[1] == KERN_BOOTTIME && *old_size == sizeof(struct timeval)) {
+        const int64_t booted = fake_kernel.booted != 0 ? fake_kernel.booted : boot_time();
+        *(struct timeval *)old = (struct timeval){.tv_sec = booted};
+    } else {
+        abort();
+    }
+    return 0;
+}
+
+int sysctlbyname(const char *name, void *old, size_t *old_size, void *new, size_t new_size) {
+    static const char BOOT[] = "01234567-89AB-CDEF-0123-456789ABCDEF";
+
+    if (strcmp(name, "kern.bootsessionuuid") != 0 || *old_size < sizeof BOOT || new != NULL ||
+        new_size != 0)
+        abort();
+    if (fake_fails("sysctlbyname"))
+        return -1;
+    memcpy(old, BOOT, sizeof BOOT);
+    *old_size = sizeof BOOT;
     return 0;
 }
 
@@ -242,7 +271,9 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
     left = timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000;
     if (fake_fails("kevent"))
         return -1;
-    if (fake_kernel.wait != NULL)
+    if (fake_kernel.wait != NULL) {
+        events[0] = (struct kevent){0}; /* which file it is about is for us to find out */
         return fake_kernel.wait(queue, left);
+    }
     return wait_live(queue, events, left);
 }

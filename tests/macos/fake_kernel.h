@@ -31,6 +31,8 @@ struct fake_kernel {
     bool always;
     int after;
     int rename_code; /* not 0: that of every exclusive rename */
+    int link_code; /* not 0: that of every link */
+    int64_t booted; /* not 0: when the system was started, by its clock; else, as it was */
     bool remote; /* every file system belongs to another host */
     bool unstable; /* each look at a path sees another inode number */
     int macos; /* not 0: the version whose kernel this is; what we build for begins with 11 */

@@ -243,17 +243,39 @@ static void link_that_becomes_a_file(void) {
 }
 
 static void whose_file_system(void) {
+    static const char *const programs[] = {"macfuse", "osxfuse", "virtiofs", "9p"};
     int here = open_here();
 
     CHECK(!msalex__is_remote(here));
     start((struct fake_kernel){.remote = true});
     CHECK(msalex__is_remote(here));
-    start((struct fake_kernel){.file_system = "macfuse"}); /* mounted with -o local */
-    CHECK(msalex__is_remote(here));
-    start((struct fake_kernel){.failing = "fstatfs", .code = EIO});
-    CHECK(msalex__is_remote(here));
+    CHECK(msalex__lock_view(here, 1) == 0); /* the server's locks are for all */
+    for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
+        uint64_t view;
+        start((struct fake_kernel){.file_system = programs[i]}); /* mounted with -o local */
+        CHECK(msalex__is_remote(here));
+        CHECK((view = msalex__lock_view(here, 1)) != 0 && view == msalex__lock_view(here, 1));
+        CHECK(view != msalex__lock_view(here, 2)); /* another mount */
+    }
+    start((struct fake_kernel){.failing = "fstatfs", .code = EIO, .always = true});
+    CHECK(msalex__is_remote(here) && msalex__lock_view(here, 1) != 0);
     end();
     CHECK(!msalex__has_magic_links(here) && !msalex__is_unmapped(65534));
+    (void)close(here);
+}
+
+/* What lock_posix.c asks for, and macOS has no need of. */
+static void what_locks_lack(void) {
+    int here = open_here(), fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    CHECK(msalex__open_nameless(here) == -1 && errno == EOPNOTSUPP);
+    CHECK(msalex__give_name(fd, here, "name") == EOPNOTSUPP && !file_exists("name"));
+    CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 && msalex__exclude_fcntl(fd) == 0);
+    msalex__announce(fd);
+    CHECK(!msalex__is_announced(fd) && !msalex__is_fcntl_locked(fd));
+    msalex__withdraw(fd);
+    msalex__unlock(fd);
+    (void)close(fd);
     (void)close(here);
 }
 
@@ -679,6 +701,7 @@ static const struct property properties[] = {
     {"A link that cannot be read is an error", failing_reads_of_links},
     {"A link that becomes a file is none", link_that_becomes_a_file},
     {"Other hosts' files and programs' files are told apart", whose_file_system},
+    {"What only Linux's locks have is not there", what_locks_lack},
     {"A save follows the links that macOS has, on old and new kernels", saves_through_links},
     {"Links and files of others are trusted by the rules of place_posix.h",
      links_and_files_of_others},

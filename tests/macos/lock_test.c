@@ -3,6 +3,7 @@
  * does when each of the things that can happen happens just then.  Run by tests/test_macos.py.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -19,7 +21,11 @@
 #include "internal.h"
 #include "lock_record.h"
 
+enum { GAP_DUE_MS = 4100, GAP_MS = 270 }; /* of lock_gap.c */
+
 static const char PATH[] = "cache.lockfile";
+/* The same file under a name that our process remembers nothing of, as another process would. */
+static const char ALIAS[] = "./cache.lockfile";
 static int64_t now, begin;   /* the clock */
 static int waits;            /* so far */
 static int64_t longest;      /* of them */
@@ -32,11 +38,19 @@ int64_t msalex__now_ms(void) {
     return now;
 }
 
+/* Instead of clock_posix.c, which is left out. */
+uint64_t msalex__moment(void) {
+    static uint64_t moments;
+    return ++moments ^ (uint64_t)getpid() << 40;
+}
+
 /* ---- scripts ---- */
 
-/* Time passes to the end of the wait, unless something happens. */
+/* Time passes to the end of the wait, unless something happens.  A mere question is no wait. */
 static int wait_script(int queue, int64_t timeout_ms) {
     (void)queue;
+    if (timeout_ms == 0)
+        return 0;
     waits++;
     longest = timeout_ms > longest ? timeout_ms : longest;
     if (event != NULL && (event_at == 0 || waits == event_at)) {
@@ -56,8 +70,10 @@ static int interrupted_script(int queue, int64_t timeout_ms) {
 }
 
 static void start(int (*script)(int queue, int64_t timeout_ms)) {
+    static int64_t clock = 1000000;
+
     fake_kernel = (struct fake_kernel){.wait = script};
-    now = begin = 1000000;
+    now = begin = clock += 100000000; /* what the process remembers of a lock is long over */
     waits = 0;
     longest = 0;
     event = NULL;
@@ -85,15 +101,36 @@ static void end(void) {
     (void)unlink(PATH);
 }
 
-/* A lock file of ours whose holder is another process, as far as one can see. */
-static void make_held_by_other(void) {
-    const struct msalex__record record = {.pid = 1, .state = MSALEX__HELD, .nonce = 1};
+/* Writes a record at the start of the file. */
+static void write_record(int fd, const struct msalex__record *record) {
     char bytes[MSALEX__RECORD_SIZE];
 
-    msalex__record_format(&record, "other", bytes);
-    holder_fd = open(PATH, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    CHECK(write(holder_fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes);
+    msalex__record_format(record, "other", bytes);
+    CHECK(pwrite(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
+}
+
+/* A lock file of ours whose holder is another process, as far as one can see. */
+static void make_held_by_other(const char *path) {
+    const struct msalex__record record = {.pid = 1, .state = MSALEX__HELD, .nonce = 1};
+
+    holder_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    write_record(holder_fd, &record);
     CHECK(flock(holder_fd, LOCK_EX) == 0);
+}
+
+static bool read_record(int fd, struct msalex__record *record) {
+    char bytes[MSALEX__RECORD_SIZE];
+    const ssize_t size = pread(fd, bytes, sizeof bytes, 0);
+    return size > 0 && msalex__record_parse(bytes, (size_t)size, record);
+}
+
+/* The record of what has the name. */
+static bool read_record_at(const char *path, struct msalex__record *record) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool found = fd >= 0 && read_record(fd, record);
+    if (fd >= 0)
+        (void)close(fd);
+    return found;
 }
 
 static void write_peer(long pid) {
@@ -112,6 +149,16 @@ static bool names(const char *program) {
             memcmp(text.data + text.size - strlen(program), program, strlen(program)) == 0;
     msalex_buffer_free(&text);
     return found;
+}
+
+static int count_entries(void) {
+    DIR *entries = opendir(".");
+    int count = -2; /* . and .. */
+    while (entries != NULL && readdir(entries) != NULL)
+        count++;
+    if (entries != NULL)
+        (void)closedir(entries);
+    return count;
 }
 
 /* A pid that was somebody's and is nobody's. */
@@ -175,8 +222,9 @@ static void grant(void) {
     event = holder_releases;
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(now == begin + 1 && waits == 1);
-    /* Tried, watched, tried again, and only then waited. */
-    CHECK(strcmp(fake_kernel.log, "LOALWL") == 0);
+    /* Tried, watched, tried again, and only then waited.  The last two: the removed file, which
+     * may say more, and the new one. */
+    CHECK(strcmp(fake_kernel.log, "LOALWLL") == 0);
     /* For an unlock, a removal, a rename or a replacement, and a forced unmount. */
     CHECK(fake_kernel.added == (0x100 | 0x1 | 0x20 | 0x40));
     CHECK(names("waiter") && msalex_lock_check(waiter, &error) == MSALEX_OK);
@@ -207,7 +255,7 @@ static void waits_for_ever(void) {
     event = holder_releases;
     event_at = 1000;
     CHECK_STATUS(msalex_lock_acquire(waiter, -1, -1, &error), MSALEX_OK);
-    CHECK(waits == 1000 && now > begin + 900 * 250);
+    CHECK(waits > 1000 && now > begin + 900 * 250); /* there is a gap at the end */
     end();
 }
 
@@ -275,7 +323,7 @@ static void lost_race(void) {
 
 static void unlock_before_the_watch(void) {
     start(wait_script);
-    make_held_by_other();
+    make_held_by_other(PATH);
     fake_kernel.adding = holder_dies_before_adding;
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 0 && strcmp(fake_kernel.log, "LOAL") == 0);
@@ -285,7 +333,7 @@ static void unlock_before_the_watch(void) {
 
 static void death(void) {
     start(wait_script);
-    make_held_by_other();
+    make_held_by_other(PATH);
     event = holder_dies;
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 1 && names("waiter"));
@@ -294,10 +342,12 @@ static void death(void) {
 
 static void granted_then_unlinked(void) {
     start(wait_script);
-    make_held_by_other();
+    make_held_by_other(PATH);
     fake_kernel.adding = holder_dies_before_adding;
     event = nothing;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_TIMEOUT);
+    CHECK(strcmp(fake_kernel.log, "L") == 0); /* who will not wait watches nothing */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_NOT_FOUND);
@@ -326,14 +376,14 @@ static void act_at_try(int fd) {
 
 static void change_between_look_and_grant(void) {
     start(wait_script);
-    make_held_by_other();
+    make_held_by_other(PATH);
     at_try = unlink_at_flock;
     fake_kernel.trying = act_at_try;
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK); /* on a file of its own */
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
-    make_held_by_other();
+    make_held_by_other(PATH);
     at_try = overwrite_at_flock;
     CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_TIMEOUT); /* a peer's now */
     CHECK(!names("waiter"));
@@ -397,32 +447,33 @@ static void no_flock(void) {
 }
 
 static void no_exclusive_rename(void) {
-    start(wait_script);
-    fake_kernel.failing = "renameatx_np";
-    fake_kernel.code = ENOTSUP;
-    fake_kernel.always = true;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
-    event = holder_releases;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
-    CHECK(!file_exists(PATH));
-    end();
+    static const int link_codes[] = {0, EPERM, ENOTSUP}; /* linked; in place */
+    for (size_t i = 0; i < 3; i++) {
+        start(wait_script);
+        fake_kernel.rename_code = ENOTSUP;
+        fake_kernel.link_code = link_codes[i];
+        CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+        event = holder_releases;
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
+        CHECK(count_entries() == 1); /* no temporary file */
+        CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+        CHECK(count_entries() == 0);
+        end();
+    }
 }
 
-/* Without the exclusive rename: after the temporary file's, the second try is the real file's. */
+/* In place: after the temporary file's, the second try is the real file's. */
 static int tries_left;
 static void fail_a_later_try(int fd) {
     (void)fd;
-    if (--tries_left == 0) {
+    if (--tries_left == 0)
         fake_kernel.failing = "flock";
-        fake_kernel.always = false;
-    }
 }
 
 static void created_file_is_caught(void) {
     start(wait_script);
-    fake_kernel.rename_code = ENOTSUP;
+    fake_kernel.rename_code = fake_kernel.link_code = ENOTSUP;
     fake_kernel.trying = fail_a_later_try;
     fake_kernel.code = EWOULDBLOCK; /* a peer was faster with its flock */
     tries_left = 2;
@@ -434,19 +485,26 @@ static void created_file_is_caught(void) {
     fake_kernel.code = EIO;
     tries_left = 2;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OS_ERROR);
-    CHECK(error.code == EIO && !file_exists(PATH));
+    CHECK(error.code == EIO && count_entries() == 0);
     end();
 }
 
 static void failures_leave_nothing(void) {
     static const struct {
         const char *name;
-        int code, status, after, rename_code;
+        int code, status, after, rename_code, link_code;
     } failing[] = {
-        {"renameatx_np", EACCES, MSALEX_DENIED, 0, 0}, {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0},
-        {"fstat", EIO, MSALEX_OS_ERROR, 0, 0},         {"flock", EIO, MSALEX_OS_ERROR, 0, 0},
-        {"opendir", EMFILE, MSALEX_OS_ERROR, 0, 0},    {"openat", EMFILE, MSALEX_OS_ERROR, 0, 0},
-        {"openat", EROFS, MSALEX_DENIED, 1, 0},        {"openat", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP},
+        {"pwrite", ENOSPC, MSALEX_OS_ERROR, 0, 0, 0},
+        {"fstat", EIO, MSALEX_OS_ERROR, 0, 0, 0},
+        {"fstat", EIO, MSALEX_OS_ERROR, 1, 0, 0},
+        {"flock", EIO, MSALEX_OS_ERROR, 0, 0, 0},
+        {"opendir", EMFILE, MSALEX_OS_ERROR, 0, 0, 0},
+        {"openat", EMFILE, MSALEX_OS_ERROR, 0, 0, 0},
+        {"openat", EROFS, MSALEX_DENIED, 1, 0, 0},
+        {"openat", EMFILE, MSALEX_OS_ERROR, 2, ENOTSUP, ENOTSUP},
+        {"linkat", EACCES, MSALEX_DENIED, 0, ENOTSUP, 0},
+        {"linkat", EIO, MSALEX_OS_ERROR, 0, EACCES, 0},
+        {"calloc", ENOMEM, MSALEX_OS_ERROR, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
         start(wait_script);
@@ -454,9 +512,10 @@ static void failures_leave_nothing(void) {
         fake_kernel.code = failing[i].code;
         fake_kernel.after = failing[i].after;
         fake_kernel.rename_code = failing[i].rename_code;
+        fake_kernel.link_code = failing[i].link_code;
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), failing[i].status);
         CHECK(error.code == failing[i].code && waits == 0);
-        CHECK(!file_exists(PATH));
+        CHECK(count_entries() == 0);
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
         end();
     }
@@ -467,6 +526,107 @@ static void failures_leave_nothing(void) {
     msalex_lock_free(NULL);
 }
 
+static const char *const CALLS[] = {
+    "fstat",    "fstatat", "openat", "pread", "pwrite", "unlinkat",     "flock",
+    "linkat",   "kqueue",  "kevent", "calloc", "fchmod", "renameatx_np", "fstatfs",
+};
+static const int CODES[] = {EIO, ENOMEM, EACCES, ESTALE};
+enum { CALL_COUNT = sizeof CALLS / sizeof CALLS[0], CODE_COUNT = sizeof CODES / sizeof CODES[0] };
+
+static void fail_later(const char *name, int code, int after) {
+    fake_kernel.failing = name;
+    fake_kernel.code = code;
+    fake_kernel.after = after;
+    fake_kernel.always = false;
+}
+
+/* Has the failure been met?  From now on nothing fails. */
+static bool is_met;
+static void fail_no_more(void) {
+    is_met = fake_kernel.failing == NULL;
+    fake_kernel.failing = NULL;
+}
+
+/* Lets each of the calls fail that `act` makes, one by one. */
+static int with_every_failure(void (*prepare)(void), void (*act)(void)) {
+    int met = 0;
+
+    for (int call = 0; call < CALL_COUNT; call++) {
+        for (int code = 0; code < CODE_COUNT; code++) {
+            is_met = true;
+            for (int after = 0; is_met && after < 100; after++) {
+                prepare();
+                fail_later(CALLS[call], CODES[code], after);
+                act();
+                met += is_met;
+                end();
+            }
+        }
+    }
+    return met;
+}
+
+/* It is free, so nobody may say that it is held; and afterwards it is free again. */
+static void acquire_while_something_fails(void) {
+    const char *const name = fake_kernel.failing;
+    const int status = msalex_lock_acquire(waiter, 100, 100, &error);
+
+    fail_no_more();
+    CHECK(status != MSALEX_TIMEOUT && status != MSALEX_INTERRUPTED);
+    CHECK(is_met || status == MSALEX_OK);
+    CHECK(status == MSALEX_OK || count_entries() == 0 || strcmp(name, "unlinkat") == 0);
+    if (status == MSALEX_OK)
+        CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
+}
+
+static void start_free(void) {
+    start(wait_script);
+}
+
+static void start_behind(void) {
+    start(wait_script);
+    make_held_by_other(PATH);
+    event = holder_dies;
+    event_at = 1;
+}
+
+static void acquire_behind_while_something_fails(void) {
+    const int status = msalex_lock_acquire(waiter, 1000, 1000, &error);
+
+    fail_no_more();
+    CHECK(status != MSALEX_TIMEOUT && status != MSALEX_INTERRUPTED);
+    CHECK(is_met || status == MSALEX_OK);
+    if (holder_fd >= 0)
+        holder_dies();
+    if (status == MSALEX_OK)
+        CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
+}
+
+static void start_with_one(void) {
+    start_held(wait_script);
+}
+
+/* What is released is free, even if its file stays. */
+static void release_while_something_fails(void) {
+    const int status = msalex_lock_release(holder, &error);
+
+    fail_no_more();
+    CHECK(is_met || status == MSALEX_OK);
+    CHECK(status != MSALEX_OK || !file_exists(PATH));
+    CHECK(status != MSALEX_TIMEOUT && status != MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
+}
+
+static void every_call_may_fail(void) {
+    const int free = with_every_failure(start_free, acquire_while_something_fails);
+    const int behind = with_every_failure(start_behind, acquire_behind_while_something_fails);
+    const int release = with_every_failure(start_with_one, release_while_something_fails);
+
+    printf("    %d, %d and %d failures met\n", free, behind, release);
+}
+
 static void another_user_s_file(void) {
     start(wait_script);
     write_peer(getpid());
@@ -474,7 +634,7 @@ static void another_user_s_file(void) {
     fake_kernel.code = EACCES;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
-    CHECK(waits == 5 && longest == 20);
+    CHECK(waits == 1 && longest == 100); /* its directory is watched */
     CHECK(unlink(PATH) == 0);
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_DENIED);
     end();
@@ -493,7 +653,7 @@ static void unstable_inodes(void) {
     CHECK(file_exists(PATH));
     fake_kernel.failing = "pread";
     fake_kernel.code = EIO;
-    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OS_ERROR);
     end();
 }
 
@@ -533,30 +693,67 @@ static void exchange_directory(void) {
     CHECK(rename("place", "elsewhere") == 0 && mkdir("place", 0700) == 0);
 }
 
-static void directory_that_moves(void) {
-    msalex_lock *one, *other;
+static void exchange_directory_then_release(void) {
+    if (waits == 1)
+        exchange_directory();
+    else if (waits == 2)
+        holder_releases();
+}
 
-    CHECK(mkdir("place", 0700) == 0);
-    CHECK_STATUS(msalex_lock_new("place/lockfile", "one", &one, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_new("place/lockfile", "other", &other, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(one, 0, 0, &error), MSALEX_OK);
+static void exchange_directory_then_die(void) {
+    if (waits == 1)
+        exchange_directory();
+    else if (waits == 2)
+        holder_dies();
+}
+
+static void start_in_place(void) {
     start(wait_script);
-    event = exchange_directory;
-    event_at = 1;
-    CHECK_STATUS(msalex_lock_acquire(other, 5000, 5000, &error), MSALEX_OK); /* in the new one */
-    CHECK(waits == 1 && file_exists("place/lockfile") && file_exists("elsewhere/lockfile"));
-    CHECK_STATUS(msalex_lock_check(one, &error), MSALEX_NOT_FOUND);
-    CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_release(one, &error), MSALEX_OK);
-    CHECK(file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
+    msalex_lock_free(holder);
+    msalex_lock_free(waiter);
+    CHECK(mkdir("place", 0700) == 0);
+    CHECK_STATUS(msalex_lock_new("place/lockfile", "holder", &holder, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_new("place/lockfile", "waiter", &waiter, &error), MSALEX_OK);
+}
+
+static void directory_that_moves(void) {
+    start_in_place();
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+    event = exchange_directory_then_release;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK); /* in the new one */
+    CHECK(waits == 2 && file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
+    CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
     CHECK(rename("place", "away") == 0);
-    CHECK_STATUS(msalex_lock_check(other, &error), MSALEX_NOT_FOUND);
-    CHECK_STATUS(msalex_lock_acquire(one, 0, 0, &error), MSALEX_NOT_FOUND); /* no directory */
+    CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_NOT_FOUND); /* no directory */
     CHECK_STATUS(msalex_lock_holder("place/lockfile", &(msalex_buffer){0}, &error),
                  MSALEX_NOT_FOUND);
-    msalex_lock_free(one);
-    msalex_lock_free(other);
+    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(!file_exists("away/lockfile"));
+    end();
+}
+
+/* The waiter is granted the lock of the directory in which it has waited. */
+static void grant_in_a_directory_that_moved(void) {
+    start_in_place();
+    make_held_by_other("place/lockfile");
+    event = exchange_directory_then_die;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
+    CHECK(waits == 2 && file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
+    CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
+    end();
+}
+
+/* The holder's directory is exchanged: a newcomer in the other one, and the holder does no harm. */
+static void holder_in_a_directory_that_moved(void) {
+    start_in_place();
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+    exchange_directory();
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_OK);
+    CHECK(file_exists("place/lockfile") && !file_exists("elsewhere/lockfile"));
+    CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
     end();
 }
 
@@ -596,48 +793,365 @@ static void stale_file_that_stays(void) {
     end();
 }
 
-static void peers(void) {
-    const struct {
-        pid_t pid;
-        time_t age;
-        bool remote, without_sysctl, gone;
-    } cases[] = {
-        {getpid(), 0, false, false, false},   {dead_pid(), 0, false, false, true},
-        {getpid(), 9999999, false, false, true}, /* given away again since */
-        {dead_pid(), 0, true, false, false},  {dead_pid(), 61, true, false, true},
-        {dead_pid(), 0, false, true, true},   {getpid(), 0, false, true, false},
-        {0, 0, false, false, false},          {0, 6, false, false, true},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        start(wait_script);
-        if (cases[i].pid != 0)
-            write_peer(cases[i].pid);
-        else
-            write_text(PATH, "");
-        make_old(PATH, cases[i].age);
-        fake_kernel.remote = cases[i].remote;
-        if (cases[i].without_sysctl) {
-            fake_kernel.failing = "sysctl";
-            fake_kernel.code = EPERM;
-            fake_kernel.always = true;
-        }
-        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error),
-                     cases[i].gone ? MSALEX_OK : MSALEX_TIMEOUT);
-        end();
+/* A peer whose process has this pid, and whose file is so old. */
+struct peer {
+    pid_t pid;
+    time_t age;
+    int status; /* of an attempt: OK, the file is stale and was removed */
+    bool remote, without_sysctl;
+    time_t since_boot; /* 0: as it is */
+};
+
+static void meet(const struct peer *peer) {
+    start(wait_script);
+    if (peer->pid != 0)
+        write_peer(peer->pid);
+    else
+        write_text(PATH, "");
+    make_old(PATH, peer->age);
+    fake_kernel.remote = peer->remote;
+    if (peer->since_boot != 0)
+        fake_kernel.booted = time(NULL) - peer->since_boot;
+    if (peer->without_sysctl) {
+        fake_kernel.failing = "sysctl";
+        fake_kernel.code = EPERM;
+        fake_kernel.always = true;
     }
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), peer->status);
+    CHECK(names("waiter") == (peer->status == MSALEX_OK));
+    end();
+}
+
+static void peers(void) {
+    const struct peer peers[] = {
+        {getpid(), 0, MSALEX_TIMEOUT, false, false, 0},
+        {dead_pid(), 0, MSALEX_OK, false, false, 0},
+        {getpid(), 9999999, MSALEX_OK, false, false, 0}, /* the pid was given away again since */
+        {dead_pid(), 0, MSALEX_TIMEOUT, true, false, 0},
+        {dead_pid(), 61, MSALEX_OK, true, false, 0},
+        {dead_pid(), 0, MSALEX_OK, false, true, 0},
+        {getpid(), 0, MSALEX_TIMEOUT, false, true, 0},
+        {0, 0, MSALEX_TIMEOUT, false, false, 0},
+        {0, 6, MSALEX_OK, false, false, 0},
+    };
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        meet(&peers[i]);
     start(wait_script);
     write_peer(dead_pid());
     fake_kernel.trying = act_at_try;
     at_try = somebody_unlinks; /* another one removes the stale file first */
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     end();
+}
+
+/* Finding 8 of the lock's review.  A clock that was set makes a process look younger than the file
+ * that it wrote, and not only a little. */
+static void clock_that_was_set(void) {
+    const time_t DAYS = 10 * 24 * 3600;
+    const struct peer peers[] = {
+        {getpid(), 70, MSALEX_TIMEOUT, false, false, DAYS},
+        {getpid(), 3000, MSALEX_TIMEOUT, false, false, DAYS},
+        {getpid(), 7200, MSALEX_OK, false, false, DAYS},
+        {getpid(), 1000, MSALEX_TIMEOUT, false, false, 970}, /* nearly as old as this boot */
+        {getpid(), 1000, MSALEX_OK, false, false, 900},      /* older */
+    };
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        meet(&peers[i]);
+}
+
+/* Finding 7 of the lock's review.  A stale file, that of somebody who lives, and one of ours. */
+static void record_that_cannot_be_read(void) {
+    const struct {
+        const char *name;
+        int code, status;
+    } failing[] = {{"pread", EIO, MSALEX_OS_ERROR}, {"pread", EACCES, MSALEX_DENIED}};
+    for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
+        start(wait_script);
+        fake_kernel.failing = failing[i].name;
+        fake_kernel.code = failing[i].code;
+        fake_kernel.always = true;
+        write_peer(dead_pid());
+        make_old(PATH, 100);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), failing[i].status);
+        CHECK(error.code == failing[i].code && waits == 0 && file_exists(PATH));
+        CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), failing[i].status);
+        CHECK_STATUS(msalex_lock_holder(PATH, &(msalex_buffer){0}, &error), failing[i].status);
+        end();
+    }
+    for (int after = 0; after < 3; after++) { /* while it waits */
+        start_held(wait_script);
+        event = nothing;
+        fake_kernel.failing = "pread";
+        fake_kernel.code = after == 1 ? ETIMEDOUT : EIO;
+        fake_kernel.after = after;
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OS_ERROR);
+        CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
+        end();
+    }
     start(wait_script);
     write_peer(dead_pid());
     fake_kernel.failing = "fstat";
     fake_kernel.code = EIO;
-    fake_kernel.after = 1; /* the one that asks for its age */
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
-    CHECK(fake_kernel.failing == NULL); /* it was met, and the second look got through */
+    fake_kernel.after = 3; /* the one that asks for its age */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_TIMEOUT);
+    CHECK(fake_kernel.failing == NULL && file_exists(PATH));
+    end();
+}
+
+/* A network file system may let signals end a try, or the server be silent. */
+static void try_that_fails(void) {
+    static const struct {
+        int code, status;
+    } failing[] = {{EINTR, MSALEX_INTERRUPTED}, {ETIMEDOUT, MSALEX_OS_ERROR}, {EIO, MSALEX_OS_ERROR}};
+    for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
+        start_held(wait_script);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 10, 100, &error), MSALEX_TIMEOUT);
+        fake_kernel.failing = "flock";
+        fake_kernel.code = failing[i].code;
+        CHECK_STATUS(msalex_lock_acquire(waiter, 10, 100, &error), failing[i].status);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 10, 100, &error), MSALEX_TIMEOUT);
+        event = holder_releases;
+        CHECK_STATUS(msalex_lock_acquire(waiter, 10, 100, &error), MSALEX_OK);
+        end();
+    }
+}
+
+/* ---- the gap (lock_gap.h) ---- */
+
+static msalex_lock *first, *second; /* of another process, as far as their memory goes */
+static int64_t gap_end;             /* as the record says */
+
+static void nobody_has_the_name(void) {
+    CHECK(!file_exists(PATH));
+}
+
+/* The lock is held, `first` and `second` wait for it, and a gap is due. */
+static void start_due(void) {
+    start_held(wait_script);
+    CHECK_STATUS(msalex_lock_new(ALIAS, "first", &first, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_new(ALIAS, "second", &second, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(first, 10, 60000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(second, 10, 60000, &error), MSALEX_TIMEOUT);
+    now = begin + GAP_DUE_MS;
+}
+
+static void end_due(void) {
+    msalex_lock_free(first);
+    msalex_lock_free(second);
+    end();
+}
+
+/* Releases, and looks at the record that stays behind in the file without a name. */
+static void release_into_gap(void) {
+    const int fd = open(PATH, O_RDONLY | O_CLOEXEC);
+    struct msalex__record record;
+
+    holder_releases();
+    CHECK(fd >= 0 && read_record(fd, &record) && record.state == MSALEX__GAP);
+    CHECK(record.when == now + GAP_MS);
+    gap_end = record.when;
+    (void)close(fd);
+}
+
+static void gap_is_kept(void) {
+    struct msalex__record record;
+
+    start_due();
+    release_into_gap();
+    event = nobody_has_the_name;
+    waits = 0;
+    CHECK_STATUS(msalex_lock_acquire(first, 50, 60000, &error), MSALEX_TIMEOUT); /* a slice */
+    CHECK(now == gap_end - GAP_MS + 50);
+    CHECK_STATUS(msalex_lock_acquire(second, 50, 60000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_acquire(first, 5000, 60000, &error), MSALEX_OK);
+    CHECK(now >= gap_end && now < gap_end + 5);
+    CHECK(read_record_at(PATH, &record) && record.when == now + GAP_DUE_MS); /* the next one */
+    event = NULL;
+    CHECK_STATUS(msalex_lock_acquire(second, 100, 60000, &error), MSALEX_TIMEOUT);
+    end_due();
+}
+
+static void gap_is_not_due(void) {
+    start_held(wait_script);
+    now = begin + GAP_DUE_MS - 1;
+    holder_releases();
+    CHECK_STATUS(msalex_lock_acquire(holder, 1000, 1000, &error), MSALEX_OK);
+    CHECK(waits == 0);
+    end();
+}
+
+/* Another process may have begun it, and had nobody to tell. */
+static void gap_is_suspected(void) {
+    start_held(wait_script);
+    now = begin + GAP_DUE_MS - 100;
+    holder_releases();
+    now = begin + GAP_DUE_MS + 50;
+    event = nobody_has_the_name;
+    CHECK_STATUS(msalex_lock_acquire(holder, 5000, 5000, &error), MSALEX_OK);
+    CHECK(now >= begin + GAP_DUE_MS + GAP_MS && now < begin + GAP_DUE_MS + GAP_MS + 10);
+    end();
+}
+
+static void process_that_began_the_gap(void) {
+    start_due();
+    release_into_gap();
+    event = nobody_has_the_name;
+    CHECK_STATUS(msalex_lock_acquire(holder, 5000, 5000, &error), MSALEX_OK);
+    CHECK(now >= gap_end && now < gap_end + 10);
+    end_due();
+}
+
+static void gap_and_the_impatient(void) {
+    start_due();
+    release_into_gap();
+    waits = 0;
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK); /* a try */
+    CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(third, GAP_MS - 1, GAP_MS - 1, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(first, 10, GAP_MS, &error), MSALEX_OK); /* as long as it is */
+    CHECK(waits == 0 && now == gap_end - GAP_MS);
+    end_due();
+}
+
+static void peer_comes_in_the_gap(void) {
+    if (!file_exists(PATH))
+        write_peer(getpid());
+    else if (now > gap_end + 100)
+        somebody_unlinks();
+}
+
+static void gap_and_a_peer(void) {
+    start_due();
+    release_into_gap();
+    event = peer_comes_in_the_gap;
+    CHECK_STATUS(msalex_lock_acquire(first, 5000, 60000, &error), MSALEX_OK);
+    CHECK(now > gap_end + 100); /* the peer's turn ends when the peer says so */
+    CHECK(read_record_at(PATH, &(struct msalex__record){0}));
+    end_due();
+}
+
+/* One that did not know of the gap. */
+static void ours_comes_in_the_gap(void) {
+    event = NULL;
+    CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
+}
+
+static void gap_and_one_of_ours(void) {
+    start_due();
+    release_into_gap();
+    event = ours_comes_in_the_gap;
+    CHECK_STATUS(msalex_lock_acquire(first, 100, 60000, &error), MSALEX_TIMEOUT);
+    CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(first, 100, 60000, &error), MSALEX_OK);
+    CHECK(now < gap_end); /* it was over */
+    end_due();
+}
+
+static void gap_and_a_signal(void) {
+    start_due();
+    release_into_gap();
+    fake_kernel.wait = interrupted_script;
+    CHECK_STATUS(msalex_lock_acquire(first, 5000, 60000, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(second, 5000, 60000, &error), MSALEX_INTERRUPTED);
+    fake_kernel.wait = wait_script;
+    CHECK_STATUS(msalex_lock_acquire(second, 5000, 60000, &error), MSALEX_OK);
+    CHECK(now >= gap_end);
+    end_due();
+}
+
+/* ---- file systems of programs, and of others ---- */
+
+/* Finding 3 of the lock's review: a FUSE file system may give another file the same number. */
+static void nonce_is_remembered(void) {
+    const struct msalex__record another = {.pid = 1, .state = MSALEX__HELD, .nonce = 77};
+    for (int is_fuse = 0; is_fuse < 2; is_fuse++) {
+        int fd;
+        start(wait_script);
+        fake_kernel.file_system = is_fuse ? "macfuse" : "apfs";
+        CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
+        CHECK((fd = open(PATH, O_RDWR | O_CLOEXEC)) >= 0);
+        write_record(fd, &another); /* the same number, and what another one's file says */
+        (void)close(fd);
+        CHECK_STATUS(msalex_lock_check(holder, &error), is_fuse ? MSALEX_NOT_FOUND : MSALEX_OK);
+        CHECK_STATUS(msalex_lock_release(holder, &error), is_fuse ? MSALEX_NOT_FOUND : MSALEX_OK);
+        CHECK(file_exists(PATH) == (is_fuse == 1)); /* only its own is a holder's to remove */
+        end();
+    }
+}
+
+/* A peer of the same mount may write over our record. */
+static void peer_writes_over_it_there(void) {
+    start(wait_script);
+    fake_kernel.file_system = "macfuse";
+    CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+    write_peer(getpid());
+    CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_OK);
+    CHECK(!file_exists(PATH));
+    end();
+}
+
+/* Finding 2 of the lock's review: the kernel of another mount, or of another machine, holds it. */
+static void other_mounts_are_peers(void) {
+    static const char *const systems[] = {"macfuse", "osxfuse", "virtiofs", "9p", "apfs"};
+    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
+        const bool is_local = strcmp(systems[i], "apfs") == 0;
+        struct msalex__record record = {.state = MSALEX__HELD, .nonce = 1};
+        int fd;
+
+        start(wait_script);
+        fake_kernel.file_system = systems[i];
+        CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
+        CHECK(read_record_at(PATH, &record) && (record.view == 0) == is_local);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+        event = holder_releases; /* within one mount the flock decides */
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
+        CHECK(waits == 2);
+        CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+        event = NULL;
+
+        CHECK((fd = open(PATH, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) >= 0);
+        record.pid = getpid(); /* nobody has its flock, here */
+        record.view ^= 1;
+        write_record(fd, &record);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+        record.view = is_local ? 2 : 0; /* by a program that knows nothing of views */
+        write_record(fd, &record);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+        record.pid = dead_pid(); /* it may run on another machine, which shares the directory */
+        write_record(fd, &record);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error),
+                     is_local ? MSALEX_OK : MSALEX_TIMEOUT);
+        make_old(PATH, 61);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error),
+                     is_local ? MSALEX_INVALID : MSALEX_OK);
+        (void)close(fd);
+        end();
+    }
+}
+
+/* Before any other property: what was found out of this boot is remembered. */
+static void boot_that_is_hidden(void) {
+    pid_t child;
+
+    start(wait_script);
+    (void)fflush(stdout);
+    if ((child = fork()) == 0) {
+        struct msalex__record one = {0}, other = {0};
+        bool right;
+        fake_kernel.file_system = "macfuse";
+        fake_kernel.failing = "sysctlbyname";
+        fake_kernel.code = EPERM;
+        right = msalex_lock_acquire(waiter, 0, 0, &error) == MSALEX_OK &&
+                read_record_at(PATH, &one) &&
+                msalex_lock_release(waiter, &error) == MSALEX_OK &&
+                msalex_lock_acquire(third, 0, 0, &error) == MSALEX_OK &&
+                read_record_at(PATH, &other) && msalex_lock_release(third, &error) == MSALEX_OK;
+        exit(right && one.view != 0 && one.view == other.view ? 0 : 1);
+    }
+    CHECK(wait_for_child(child) == 0);
     end();
 }
 
@@ -649,11 +1163,15 @@ static void others_in_a_loop(void) {
     fake_kernel.code = EEXIST;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
-    CHECK(waits == 5 && longest == 20); /* it does not spin for ever */
+    CHECK(waits >= 99 && longest == 1); /* it does not spin */
+    fake_kernel.wait = interrupted_script;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_INTERRUPTED);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_TIMEOUT);
     CHECK_STATUS(msalex_lock_holder(PATH, &(msalex_buffer){0}, &error), MSALEX_NOT_FOUND);
     end();
 }
 
+/* Finding 9 of the lock's review, last part. */
 static void child_keeps_nothing(void) {
     pid_t child;
 
@@ -664,9 +1182,11 @@ static void child_keeps_nothing(void) {
     if (child == 0) {
         memset(fake_kernel.log, 0, sizeof fake_kernel.log);
         bool lost = msalex_lock_check(holder, &error) == MSALEX_NOT_FOUND &&
-                    msalex_lock_release(holder, &error) == MSALEX_NOT_FOUND &&
                     msalex_lock_acquire(waiter, 10, 10, &error) == MSALEX_TIMEOUT &&
-                    strcmp(fake_kernel.log, "LOALWL") == 0; /* a kqueue of its own */
+                    strcmp(fake_kernel.log, "LOALWL") == 0 && /* a kqueue of its own */
+                    /* The lock is its parent's: no mistake of the child's. */
+                    msalex_lock_acquire(holder, 10, 10, &error) == MSALEX_TIMEOUT &&
+                    msalex_lock_release(holder, &error) == MSALEX_OK && file_exists(PATH);
         exit(lost ? 0 : 1);
     }
     CHECK(wait_for_child(child) == 0);
@@ -674,7 +1194,60 @@ static void child_keeps_nothing(void) {
     end();
 }
 
+/* The parent has left before the child comes back to the wait that it inherited. */
+static void child_goes_on_alone(void) {
+    pid_t child;
+    int gate[2];
+    char byte = 0;
+
+    start_held(wait_script);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_TIMEOUT);
+    CHECK(pipe2(gate, O_CLOEXEC) == 0);
+    (void)fflush(stdout);
+    if ((child = fork()) == 0) {
+        bool got = read(gate[0], &byte, 1) == 1 &&
+                   msalex_lock_acquire(waiter, 10, 10, &error) == MSALEX_OK &&
+                   msalex_lock_check(waiter, &error) == MSALEX_OK &&
+                   msalex_lock_release(waiter, &error) == MSALEX_OK && !file_exists(PATH) &&
+                   msalex_lock_acquire(holder, 0, 0, &error) == MSALEX_OK &&
+                   msalex_lock_release(holder, &error) == MSALEX_OK;
+        exit(got ? 0 : 1);
+    }
+    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    holder_releases();
+    CHECK(write(gate[1], &byte, 1) == 1);
+    CHECK(wait_for_child(child) == 0);
+    (void)close(gate[0]);
+    (void)close(gate[1]);
+    end();
+}
+
+static void timeouts_of_any_size(void) {
+    static const int64_t timeouts[] = {INT64_MAX, INT64_MAX - 1, INT64_MIN, -1};
+    for (size_t i = 0; i < sizeof timeouts / sizeof timeouts[0]; i++) {
+        start_held(wait_script); /* one of ours */
+        event = holder_releases;
+        event_at = 3;
+        CHECK_STATUS(msalex_lock_acquire(waiter, timeouts[i], timeouts[i], &error), MSALEX_OK);
+        CHECK(waits == 3 && longest == 250);
+        end();
+        start(wait_script); /* a peer's */
+        write_peer(getpid());
+        event = somebody_unlinks;
+        event_at = 3;
+        CHECK_STATUS(msalex_lock_acquire(waiter, timeouts[i], timeouts[i], &error), MSALEX_OK);
+        CHECK(waits == 3);
+        end();
+        start_due(); /* a gap */
+        release_into_gap();
+        CHECK_STATUS(msalex_lock_acquire(first, timeouts[i], timeouts[i], &error), MSALEX_OK);
+        CHECK(now >= gap_end);
+        end_due();
+    }
+}
+
 static const struct property properties[] = {
+    {"Where the boot is hidden, each process has a view of its own", boot_that_is_hidden},
     {"A waiter is granted the lock by the release that it waited for", grant},
     {"A wait ends at its deadline, in slices, and goes on where it was", time_out},
     {"A wait without a deadline has none", waits_for_ever},
@@ -691,18 +1264,39 @@ static const struct property properties[] = {
      change_between_look_and_grant},
     {"Without a kqueue the waiter polls", no_kqueue},
     {"Without flock the existence of the file is the lock", no_flock},
-    {"Without an exclusive rename the file is made in place", no_exclusive_rename},
+    {"Without an exclusive rename the file is linked, or made in place", no_exclusive_rename},
     {"A file made in place that a peer catches is the peer's", created_file_is_caught},
     {"A call that fails is an error that leaves nothing behind", failures_leave_nothing},
+    {"Whatever call fails, a free lock is not said to be held, and stays free", every_call_may_fail},
     {"A file that we may not open is waited for", another_user_s_file},
     {"Where inode numbers change, the nonce tells whose file it is", unstable_inodes},
     {"A path that can be no lock file fails at once", paths_that_cannot_be},
-    {"A directory that is exchanged takes its lock along", directory_that_moves},
+    {"A waiter follows its path when the directory that it waited in is exchanged",
+     directory_that_moves},
+    {"A grant in a directory that was exchanged is given back", grant_in_a_directory_that_moved},
+    {"A directory that is exchanged takes its lock along", holder_in_a_directory_that_moved},
     {"Root's lock file belongs to the owner of its directory", owner_of_the_directory},
     {"A stale file that cannot be removed is waited for", stale_file_that_stays},
     {"A peer's file is stale when its process is dead, or it is old", peers},
+    {"A process is no other one because a clock was set", clock_that_was_set},
+    {"A record that cannot be read is an error, and robs nobody", record_that_cannot_be_read},
+    {"A try that fails is an error, and a signal is a signal", try_that_fails},
+    {"In a gap the name stays free until the end that the record tells", gap_is_kept},
+    {"Before a gap is due there is none", gap_is_not_due},
+    {"A process that comes back when a gap was due suspects one", gap_is_suspected},
+    {"The process that began a gap stays away as well", process_that_began_the_gap},
+    {"A try, and a call with less patience than the gap, do not wait for its end",
+     gap_and_the_impatient},
+    {"A peer that comes in a gap has its turn", gap_and_a_peer},
+    {"One of ours that comes in a gap ends it", gap_and_one_of_ours},
+    {"A signal ends the wait in a gap, which may go on", gap_and_a_signal},
+    {"On macFUSE the number of a file proves nothing, its nonce does", nonce_is_remembered},
+    {"On macFUSE a peer that writes over our record takes nothing", peer_writes_over_it_there},
+    {"A lock of ours by another mount is a peer's", other_mounts_are_peers},
     {"Files that come and go in a loop do not make the waiter spin", others_in_a_loop},
     {"A child made by fork has neither the lock nor the wait", child_keeps_nothing},
+    {"A child made by fork begins a wait of its own", child_goes_on_alone},
+    {"Timeouts of any size are timeouts", timeouts_of_any_size},
 };
 
 int main(void) {

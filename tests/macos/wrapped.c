@@ -3,6 +3,7 @@
  * -Wl,--wrap=<name> for each.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -66,6 +67,10 @@ int __wrap_linkat(int from_directory, const char *from, int to_directory, const 
                   int flags);
 int __wrap_linkat(int from_directory, const char *from, int to_directory, const char *to,
                   int flags) {
+    if (fake_kernel.link_code != 0) {
+        errno = fake_kernel.link_code;
+        return -1;
+    }
     return fake_fails("linkat") ? -1
                                 : __real_linkat(from_directory, from, to_directory, to, flags);
 }

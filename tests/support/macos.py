@@ -30,7 +30,7 @@ DARWIN = PLATFORMS["darwin"]
 FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
-    *("-D_GNU_SOURCE", "-include", str(MACOS / "linux" / "darwin.h")),
+    *("-D_GNU_SOURCE=", "-include", str(MACOS / "linux" / "darwin.h")),
     *("-I", str(MACOS / "linux"), "-I", str(MACOS / "include")),
     *("-I", str(ROOT / "csrc"), "-I", str(MACOS)),
 )

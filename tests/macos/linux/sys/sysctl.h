@@ -1,11 +1,11 @@
-/* One process: see darwin.h. */
+/* One process, and the boot of the system: see darwin.h. */
 #ifndef MSALEX_TEST_SYSCTL_H
 #define MSALEX_TEST_SYSCTL_H
 
 #include <stddef.h>
 #include <sys/time.h>
 
-enum { CTL_KERN = 1, KERN_PROC = 14, KERN_PROC_PID = 1 };
+enum { CTL_KERN = 1, KERN_PROC = 14, KERN_PROC_PID = 1, KERN_BOOTTIME = 21 };
 
 struct kinfo_proc {
     struct {
@@ -14,5 +14,6 @@ struct kinfo_proc {
     } kp_proc;
 };
 int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size);
+int sysctlbyname(const char *name, void *old, size_t *old_size, void *new, size_t new_size);
 
 #endif
