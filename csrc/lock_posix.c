@@ -377,6 +377,9 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             msalex__time_left(deadline) == 0 && tries < TRIES_MAX)
             outcome = CHANGED;
     }
+    if (outcome == FAILED && lock->status == MSALEX_TIMEOUT) /* the server's, not the wait's */
+        return msalex__fail(error, MSALEX_OS_ERROR, ETIMEDOUT, "lock file",
+                            "the file system does not answer");
     if (outcome == NOT_YET || outcome == FAILED)
         return lock->status;
     if (outcome != HELD)
