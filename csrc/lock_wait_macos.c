@@ -72,21 +72,19 @@ static int outcome_of(int code) {
 
 /* One try: EWOULDBLOCK while another has it, EINTR when a signal came (on a network file system). */
 static int attempt(struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
-    size_t size;
-    int code;
+    int code = msalex__lock_file_try(file);
 
-    if ((code = msalex__lock_file_try(file)) == EINTR)
+    if (code == EINTR)
         return code;
     if (code == 0)
         return outcome_of(msalex__lock_file_take_over(file));
     if (code != EWOULDBLOCK)
         return outcome_of(code);
-    if ((code = msalex__lock_file_check(file)) == ESTALE)
+    if ((code = msalex__lock_file_check(file)) == 0)
+        return EWOULDBLOCK;
+    if (code == ESTALE)
         msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
-    if (code != 0 || (code = msalex__lock_file_read(file, bytes, &size)) != 0)
-        return outcome_of(code);
-    return msalex__lock_file_is_ours(file, bytes, size) ? EWOULDBLOCK : EBUSY;
+    return outcome_of(code);
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {
