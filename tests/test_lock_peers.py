@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
-import json
 import os
 import select
 import shutil
@@ -13,22 +11,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from msal_extensions import CrossPlatLock, LockError
 from tests.support.capability import needs
 from tests.support.node import node_peer
+from tests.support.peer_programs import (
+    OURS,
+    Log,
+    Start,
+    Turn,
+    ours,
+    overlaps,
+    program,
+    reference,
+    report,
+    run_together,
+    started,
+)
 from tests.support.processes import GENEROUS, crowd, eventually, python
-from tests.support.reference import reference_python
-
-ROOT = Path(__file__).resolve().parents[1]
-OURS = "ours"
-Start = tuple[list[str], dict[str, str]]
 
 
 class Peer(NamedTuple):
@@ -37,21 +42,6 @@ class Peer(NamedTuple):
     start: Callable[[], Start]
     entries: int
     pause_ms: int = 30
-
-
-def program(name: str, start: Start | None = None) -> Start:
-    command, env = start or ([sys.executable], dict(os.environ))
-    return [*command, "-m", f"tests.support.peers.{name}"], env
-
-
-def reference(portalocker: bool) -> Start:
-    command, env = program("python_lock", reference_python(portalocker))
-    return command, {**env, "PEER_KIND": "portalocker" if portalocker else "bare"}
-
-
-def ours() -> Start:
-    command, env = program("python_lock")
-    return command, {**env, "PEER_KIND": OURS}
 
 
 PEERS = {
@@ -65,97 +55,15 @@ PEERS = {
 OUR_PAUSE_MS = 60
 
 
-class Log(NamedTuple):
-    """What one process said about its entries: see tests/support/peers/section.py."""
-
-    kind: str
-    entries: list[tuple[int, int, str]]
-    seen: list[str]
-    longest: float
-    gave_up: int
-
-
-class Overlap(NamedTuple):
-    """Two entries that were inside at once: their kinds, and why each was not regular."""
-
-    kinds: tuple[str, str]
-    how: tuple[str, str]
-
-
-@contextlib.contextmanager
-def started(
-    start: Start, path: Path, entries: int, pause_ms: int
-) -> Generator[subprocess.Popen[str]]:
-    """A peer program that is ready, and ended at the end."""
-    command, env = start
-    process = subprocess.Popen(
-        [*command, str(path), str(path.parent), str(entries), str(pause_ms)],
-        env=env,
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def finish(process: subprocess.Popen[str]) -> Log:
-    output, _ = process.communicate(timeout=GENEROUS)
-    assert process.returncode == 0
-    log: dict[str, Any] = json.loads(output)
-    return Log(**log)
-
-
 def mix(path: Path, peer: Peer, peers: int = 4) -> list[Log]:
     """Four of ours beside the peers, all started at once; ours go on until the peers are done."""
-    (path.parent / "inside").mkdir()
-    with contextlib.ExitStack() as stack:
-        many = [
-            *((peer.start(), peer.entries, peer.pause_ms) for _ in range(peers)),
-            *((ours(), 0, OUR_PAUSE_MS) for _ in range(4)),
-        ]
-        running = [
-            stack.enter_context(started(start, path, *how_much)) for start, *how_much in many
-        ]
-        for process in running:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        try:
-            logs = [finish(process) for process in running[:peers]]
-        finally:
-            (path.parent / "stop").touch()
-        logs += [finish(process) for process in running[peers:]]
-    return logs
-
-
-def overlaps(logs: list[Log]) -> list[Overlap]:
-    """All pairs of entries that were inside at the same time."""
-    entries = sorted((start, end, how, log.kind) for log in logs for start, end, how in log.entries)
-    found, inside = [], list[tuple[int, int, str, str]]()
-    for entry in entries:
-        inside = [other for other in inside if other[1] > entry[0]]
-        found += [Overlap((other[3], entry[3]), (other[2], entry[2])) for other in inside]
-        inside.append(entry)
-    return found
-
-
-def report(logs: list[Log], found: list[Overlap]) -> None:
-    for kind, group in itertools.groupby(logs, lambda log: log.kind):
-        members = list(group)
-        entries = [how for log in members for _, _, how in log.entries]
-        print(
-            f"{kind}: {len(entries)} entries, not regular {dict(Counter(filter(None, entries)))},"
-            f" {sum(log.gave_up for log in members)} time-outs,"
-            f" longest wait {max(log.longest for log in members):.2f} s"
-        )
-    print("overlaps:", dict(Counter(found)) or "none")
+    return run_together(
+        [
+            *(Turn(peer.start(), path, peer.entries, peer.pause_ms) for _ in range(peers)),
+            *(Turn(ours(), path, 0, OUR_PAUSE_MS) for _ in range(4)),
+        ],
+        path.parent,
+    )
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -208,7 +116,7 @@ def test_go_like_peers_that_remove_each_others_files_are_to_blame_for_every_over
 def test_a_waiter_gets_in_when_the_peer_inside_is_killed(name: str, tmp_path: Path) -> None:
     path, peer = tmp_path / "lockfile", PEERS[name]
     (tmp_path / "inside").mkdir()
-    with started(peer.start(), path, 1000, 0) as process:
+    with started(Turn(peer.start(), path, 1000, 0), tmp_path) as process:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
