@@ -45,6 +45,7 @@ TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
     *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
+    *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
 # Commands that run a module in the environment of the tests.
