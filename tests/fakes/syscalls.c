@@ -15,7 +15,8 @@
  *     fstatfs=nfs|smb   every file system says to be that
  *     proc=<errno>      /proc cannot be read
  *     eintr=N           one in N of the calls that can be interrupted, is
- *     create=slow       50 ms pass between the creation of a file and what comes next
+ *     create=slow       50 ms pass between the creation of a file, with or without a name, and what
+ *                       comes next
  *     clock=coarse      "now" for a file's times is that of the last tick, 4 ms, as before Linux 6.13
  * Only calls made by the library itself are touched (it is known by its file name), so that the
  * program around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
@@ -177,7 +178,8 @@ static int open_for(void *caller, int directory, const char *path, int flags, mo
     FAIL_IF(told != 0, told);
     FAIL_IF(interrupted(caller), EINTR);
     made = REAL(openat)(directory, path, flags, mode);
-    if (made >= 0 && (flags & O_EXCL) != 0 && is(rule("create", caller), "slow")) {
+    if (made >= 0 && ((flags & O_EXCL) != 0 || (flags & O_TMPFILE) == O_TMPFILE) &&
+        is(rule("create", caller), "slow")) {
         const struct timespec pause = {.tv_nsec = 50000000};
         met("create");
         (void)REAL(nanosleep)(&pause, NULL);

@@ -1,0 +1,186 @@
+"""Forks beside threads that lock, and in the middle of a wait: a child keeps nothing.
+
+A child that keeps a descriptor of its parent's lock file keeps the lock, when the parent dies.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fcntl")
+
+from csrc.ffi_build import sources
+from dev import C_WARNINGS
+from msal_extensions import CrossPlatLock
+from tests.support.capability import needs
+from tests.support.fakes import faked
+from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.processes import GENEROUS, PATIENCE, python
+
+ROOT = Path(__file__).resolve().parents[1]
+FORKS = int(os.environ.get("MSALEX_FORKS", "300"))
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tests/c/lock_forks.c with the library."""
+    compiler = shutil.which("cc")
+    needs(None if compiler else "cc is not installed")
+    made = tmp_path_factory.mktemp("forks") / "lock_forks"
+    files = [ROOT / "tests" / "c" / "lock_forks.c", *(ROOT / name for name in sources("linux"))]
+    command = [str(compiler), "-g", *C_WARNINGS, "-I", str(ROOT / "csrc"), "-o", str(made)]
+    subprocess.run([*command, *map(str, files), "-lpthread", "-ldl"], check=True, timeout=300)
+    return made
+
+
+def run(program: Path, directory: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [str(program), str(directory), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE + FORKS / 50,
+    )
+    assert done.returncode == 0
+    return done.stdout
+
+
+def test_no_child_forked_beside_threads_that_lock_keeps_a_descriptor(
+    program: Path, tmp_path: Path
+) -> None:
+    """Finding 5 of the lock's review."""
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    said = run(program, directory, "children", str(FORKS))
+    print(said)
+    numbers = re.fullmatch(
+        r"0 of (\d+) children kept 0 descriptors; (\d+) entries, (\d+) waits left\n", said
+    )
+    assert numbers is not None, said
+    assert all(int(number) >= 10 for number in numbers.groups())
+
+
+@pytest.mark.parametrize("fault", ["create=slow", "open_tmpfile=EOPNOTSUPP;create=slow"])
+def test_a_child_forked_while_the_lock_file_is_made_does_not_keep_a_killed_parents_lock(
+    fault: str, fakes: Path, tmp_path: Path
+) -> None:
+    """Finding 5 of the lock's review: the file is open already, and the library does not know."""
+    directory, logs = tmp_path / "directory", tmp_path / "logs"
+    directory.mkdir()
+    logs.mkdir()
+    said = python(
+        """
+        import os, sys, threading, time
+        from msal_extensions import CrossPlatLock
+        directory = os.path.dirname(sys.argv[1])
+        def kept():
+            found = []
+            for number in os.listdir("/proc/self/fd"):
+                try:
+                    found.append(os.readlink(f"/proc/self/fd/{number}"))
+                except OSError:
+                    pass
+            return [name for name in found if name.startswith(directory)]
+        inside = threading.Event()
+        def hold():
+            CrossPlatLock(sys.argv[1]).acquire()
+            inside.set()
+            time.sleep(600)
+        threading.Thread(target=hold, daemon=True).start()
+        while not any(name.startswith(directory + "/") for name in kept()):
+            pass
+        child = os.fork()
+        if child == 0:
+            os.write(1, f"{os.getpid()} {kept()}\\n".encode())
+            os.close(1), os.close(2)    # nobody waits for the child
+            time.sleep(120)
+            os._exit(0)
+        inside.wait()
+        print("held", flush=True)
+        os._exit(1)                     # as if it was killed
+        """,
+        str(directory / "lockfile"),
+        environment=faked(fakes, fault, logs),
+        check=False,
+    ).stdout
+    child = int(next(line for line in said.splitlines() if line != "held").split()[0])
+    try:
+        assert "held" in said.splitlines()
+        with CrossPlatLock(directory / "lockfile", timeout=GENEROUS / 4) as lock:
+            assert lock.still_held()
+        assert f"{child} []" in said.splitlines()
+    finally:
+        os.kill(child, 9)
+
+
+@pytest.mark.parametrize(
+    ("patience_ms", "expected"), [(-1, "in"), (20_000, "in"), (250, "time is up")]
+)
+def test_a_child_forked_by_a_handler_in_a_wait_gets_in_or_is_told(
+    patience_ms: int, expected: str, program: Path, tmp_path: Path
+) -> None:
+    """Finding 9 of the lock's review."""
+    said = run(program, tmp_path, "handler", str(patience_ms))
+    assert sorted(said.splitlines()) == [f"child: {expected}", f"parent: {expected}"]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("timeout", [-1, 20, 0.3])
+@pytest.mark.parametrize("whose", ["ours", "a peer's"])
+def test_a_child_forked_by_a_python_handler_in_a_wait_gets_in_or_is_told(
+    whose: str, timeout: float, tmp_path: Path
+) -> None:
+    """Finding 9 of the lock's review."""
+    path = tmp_path / "lockfile"
+    said = python(
+        """
+        import os, pathlib, signal, sys, time
+        from msal_extensions import CrossPlatLock, LockError
+        path, whose, timeout = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+        ready, held = os.pipe()
+        waiter = os.getpid()
+        if os.fork() == 0:
+            signal.alarm(30)
+            if whose == "ours":
+                lock = CrossPlatLock(path).acquire()
+            else:
+                path.write_text(f"{os.getpid()} a peer")
+            os.write(held, b"h")
+            time.sleep(0.15)
+            os.kill(waiter, signal.SIGUSR1)
+            time.sleep(0.5)
+            lock.release() if whose == "ours" else path.unlink()
+            os._exit(0)
+        os.read(ready, 1)
+        forked = []
+        def fork(*_):
+            forked.append(os.fork())
+            signal.alarm(30)    # a child does not inherit it
+        signal.signal(signal.SIGUSR1, fork)
+        signal.alarm(30)
+        try:
+            with CrossPlatLock(path, timeout=timeout) as lock:
+                told = f"in {lock.still_held()}"
+        except LockError as error:
+            told = f"out {getattr(error, 'errno', None)}"
+        who = "child" if forked[0] == 0 else "parent"
+        os.write(1, f"{who}: {told}\\n".encode())
+        if forked[0] == 0:
+            os._exit(0)
+        for _ in range(2):
+            os.wait()
+        """,
+        str(path),
+        whose,
+        str(timeout),
+        check=False,
+    ).stdout
+    expected = "out None" if 0 <= timeout < 0.5 else "in True"
+    assert sorted(said.splitlines()) == [f"child: {expected}", f"parent: {expected}"]
+    assert os.listdir(tmp_path) == []
