@@ -10,8 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ from tests.support.peer_programs import (
     started,
 )
 from tests.support.processes import GENEROUS, crowd, eventually, python
+from tests.support.reference import reference_python
 
 
 class Peer(NamedTuple):
@@ -53,6 +55,8 @@ PEERS = {
     "existence": Peer(lambda: program("existence"), 25),
 }
 OUR_PAUSE_MS = 60
+#: Waits that are given up beside a peer; MSALEX_ABANDONED=200 is what was promised.
+ABANDONED = int(os.environ.get("MSALEX_ABANDONED", "10"))
 
 
 def mix(path: Path, peer: Peer, peers: int = 4) -> list[Log]:
@@ -243,6 +247,237 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
                 CrossPlatLock(path, timeout=0.1).acquire()
         finally:
             waiter.kill()
+
+
+# ---- waits that were given up --------------------------------------------------------------
+
+#: What the processes of a round are made of.
+PROCESSES = """
+import contextlib, ctypes, fcntl, os, signal, sys, time
+from msal_extensions import CrossPlatLock, LockError
+path, rounds, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+PR_SET_PDEATHSIG = 1
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return pid
+
+def child(work):
+    reading, writing = os.pipe()
+    pid = fork()
+    if pid == 0:
+        try:
+            work()
+            os.write(writing, b".")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    assert os.read(reading, 1) == b"."
+    os.close(reading)
+    return pid
+
+def give_up():
+    with contextlib.suppress(LockError):
+        CrossPlatLock(path, timeout=0.02).acquire()
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+def is_waiting(pid):
+    return any(f"-> FLOCK  ADVISORY  WRITE {pid} " in line for line in open("/proc/locks"))
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+    tasks = [f"/proc/{pid}/task/{task}/stat" for task in os.listdir(f"/proc/{pid}/task")]
+    wait_until(lambda: all(open(task).read().rpartition(")")[2][1] == "T" for task in tasks))
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+"""
+
+#: A holds, B gives up its wait and is stopped, A is killed.  The file becomes a peer's, B goes on,
+#: and the flock is B's.
+ABANDONED_BESIDE = (
+    PROCESSES
+    + """
+robbed = 0
+for _ in range(rounds):
+    a = child(lambda: CrossPlatLock(path).acquire())
+    b = child(give_up)
+    wait_until(lambda: is_waiting(b))
+    stop(b)
+    kill(a)
+    peer = os.open(path, os.O_RDWR)
+    if kind == "java":      # it gave up waiting for the name, and locks what is there
+        fcntl.lockf(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(peer, f"{os.getpid()} java".encode())
+        os.kill(b, signal.SIGCONT)
+    else:                   # it is done and has unlocked, but has yet to remove the file
+        fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(peer, f"{{{os.getpid()}}} {{go}}".encode())
+        os.kill(b, signal.SIGCONT)
+        time.sleep(0.005)
+        fcntl.flock(peer, fcntl.LOCK_UN)
+    time.sleep(0.02)
+    try:
+        robbed += not os.path.samestat(os.fstat(peer), os.stat(path))
+    except FileNotFoundError:
+        robbed += 1
+    os.close(peer)
+    kill(b)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+print(robbed)
+"""
+)
+
+
+@pytest.mark.parametrize("kind", ["go", "java"])
+def test_a_wait_that_was_given_up_leaves_a_peers_file_alone(kind: str, tmp_path: Path) -> None:
+    """Finding 1 of the lock's review."""
+    output = python(ABANDONED_BESIDE, str(tmp_path / "lockfile"), str(ABANDONED), kind).stdout
+    print(f"robbed {output.strip()} of {ABANDONED} times")
+    assert output == "0\n"
+
+
+#: A holds, B gives up its wait, D waits; B and D are stopped, and A hands over to D.  A Go-like
+#: peer takes the file before D, and unlocks it some time before it removes whatever has the name.
+ABANDONED_BEFORE = (
+    PROCESSES
+    + """
+def wait_and_stay():
+    with CrossPlatLock(path, timeout=60) as lock:
+        until, held = time.monotonic() + 0.02, True
+        while time.monotonic() < until:
+            held = held and lock.still_held()
+    os._exit(0 if held else 1)
+
+robbed = 0
+while rounds > 0:
+    a = CrossPlatLock(path).acquire()
+    b = child(give_up)
+    wait_until(lambda: is_waiting(b))
+    d = fork()
+    if d == 0:
+        wait_and_stay()
+    wait_until(lambda: is_waiting(d))
+    stop(b), stop(d)
+    a.release()
+    if not os.path.exists(path):    # a gap for peers that only look now and then
+        kill(b), kill(d)
+        continue
+    rounds -= 1
+    peer = os.open(path, os.O_RDWR)
+    fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(peer, f"{{{os.getppid()}}} {{go}}".encode())  # our own pid is in A's record
+    os.kill(b, signal.SIGCONT)
+    wait_until(lambda: is_waiting(b))
+    os.kill(d, signal.SIGCONT)
+    wait_until(lambda: is_waiting(d))
+    fcntl.flock(peer, fcntl.LOCK_UN)
+    time.sleep(0.01)
+    os.unlink(path)
+    os.close(peer)
+    robbed += os.waitpid(d, 0)[1] != 0
+    kill(b)
+print(robbed)
+"""
+)
+
+
+def test_a_wait_that_was_given_up_robs_no_waiter_of_what_a_go_like_peer_left(
+    tmp_path: Path,
+) -> None:
+    """Finding 1 of the lock's review."""
+    output = python(ABANDONED_BEFORE, str(tmp_path / "lockfile"), str(ABANDONED), "go").stdout
+    print(f"robbed {output.strip()} of {ABANDONED} times")
+    assert output == "0\n"
+
+
+# ---- dead, or not? -------------------------------------------------------------------------
+
+HOLD_AS_1_3_1 = """
+import sys
+from msal_extensions import CrossPlatLock
+with CrossPlatLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def peer_process(
+    code: str, path: Path, start: Start | None = None
+) -> Generator[subprocess.Popen[str]]:
+    """It has said `held`, and is killed at the end."""
+    command, environment = start or ([sys.executable], dict(os.environ))
+    with subprocess.Popen(
+        [*command, "-c", textwrap.dedent(code), str(path)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_living_1_3_1_whose_file_is_older_than_its_process_is_not_robbed(tmp_path: Path) -> None:
+    """Finding 8 of the lock's review: the clock was set, or it is a file server's."""
+    path = tmp_path / "lockfile"
+    with peer_process(HOLD_AS_1_3_1, path, reference_python(portalocker=False)) as process:
+        content = path.read_text()
+        for age in 1, 3, 5, 10, 70:
+            then = time.time() - age
+            os.utime(path, (then, then))
+            for timeout in 0, 0.1:
+                with pytest.raises(LockError, match=f"held by: {process.pid} "):
+                    CrossPlatLock(path, timeout=timeout).acquire()
+            assert path.read_text() == content
+        process.kill()
+        process.wait()
+        with CrossPlatLock(path, timeout=GENEROUS) as lock:
+            assert lock.still_held()
+
+
+def test_a_peer_whose_first_thread_has_ended_is_alive(tmp_path: Path) -> None:
+    """Suspected in the lock's review: its state is that of a zombie."""
+    path = tmp_path / "lockfile"
+    with peer_process(
+        """
+        import ctypes, os, platform, sys, threading, time
+        exit_thread = {"x86_64": 60}.get(platform.machine(), 93)
+        with open(sys.argv[1], "x") as file:
+            file.write(f"{os.getpid()} threads")
+        def live():
+            while "Z (zombie)" not in open(f"/proc/{os.getpid()}/status").read():
+                time.sleep(0.001)
+            print("held", flush=True)
+            time.sleep(600)
+        threading.Thread(target=live).start()
+        ctypes.CDLL(None).syscall(exit_thread, 0)
+        """,
+        path,
+    ) as process:
+        for timeout in 0, 0.3:
+            with pytest.raises(LockError, match=f"held by: {process.pid} threads"):
+                CrossPlatLock(path, timeout=timeout).acquire()
+        assert path.exists()
+        process.kill()
+        process.wait()
+        with CrossPlatLock(path, timeout=GENEROUS) as lock:
+            assert lock.still_held()
 
 
 def status(pid: int) -> str:
