@@ -480,6 +480,32 @@ def test_a_peer_whose_first_thread_has_ended_is_alive(tmp_path: Path) -> None:
             assert lock.still_held()
 
 
+def test_a_stopped_waiter_of_ours_keeps_no_1_3_1_out(tmp_path: Path) -> None:
+    """Finding 13 of the lock's review: 1.3.1 waits for 5 s until the file has gone."""
+    path = tmp_path / "lockfile"
+    wait = """
+        import sys
+        from msal_extensions import CrossPlatLock
+        print("held", flush=True)
+        with CrossPlatLock(sys.argv[1], timeout=60):
+            print("in", flush=True)
+    """
+    holder = CrossPlatLock(path).acquire()
+    with peer_process(wait, path) as waiter:
+        assert eventually(lambda: is_queued(waiter.pid, path))
+        waiter.send_signal(signal.SIGSTOP)
+        assert eventually(lambda: "T (stopped)" in status(waiter.pid))
+        assert eventually(lambda: not is_queued(waiter.pid, path))
+        holder.release()
+        with peer_process(HOLD_AS_1_3_1, path, reference_python(portalocker=False)) as peer:
+            waiter.send_signal(signal.SIGCONT)
+            with pytest.raises(LockError, match=f"held by: {peer.pid} "):
+                CrossPlatLock(path, timeout=0.3).acquire()
+            peer.communicate("\n")
+        assert waiter.stdout is not None
+        assert waiter.stdout.readline() == "in\n"
+
+
 def status(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()
 
