@@ -5,6 +5,7 @@ File systems that this machine does not have are made by tests/fakes/syscalls.c.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from msal_extensions import CrossPlatLock
 from tests.support.capability import needs
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
-from tests.support.processes import crowd, python
+from tests.support.processes import GENEROUS, crowd, python
 
 PROCESSES, ROUNDS = 4, 25
 TIMEOUT_S = 20  # of one wait; one that takes longer than that hangs
@@ -430,3 +432,159 @@ def test_a_wait_survives_a_poll_that_fails(fakes: Path, tmp_path: Path) -> None:
     )
     assert done.returncode != -signal.SIGSEGV
     assert "LockError" in done.stderr or "LockFileError" in done.stderr
+
+
+# ---- errors that are no answer -------------------------------------------------------------
+
+TRY_ONCE = """
+    import sys
+    from msal_extensions import CrossPlatLock, LockError
+    for timeout in map(float, sys.argv[2:]):
+        try:
+            with CrossPlatLock(sys.argv[1], timeout=timeout):
+                print("in")
+        except LockError as error:
+            print(getattr(error, "errno", None), error)
+"""
+
+
+@contextlib.contextmanager
+def holder(
+    path: Path, environment: dict[str, str] | None = None
+) -> Generator[subprocess.Popen[str]]:
+    """A process of ours that has it, and is killed at the end."""
+    code = (
+        "import sys; from msal_extensions import CrossPlatLock\n"
+        "CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("read", ["EIO", "EIO once"])
+@pytest.mark.parametrize("flock", ["flock=ENOLCK;ofd=ENOLCK;", ""])
+def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
+    flock: str, read: str, fakes: Path, tmp_path: Path
+) -> None:
+    """Finding 7 of the lock's review."""
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    no_locks = faked(fakes, flock, logs) if flock else None
+    fault = f"{flock}pread={read}"
+    with holder(path, no_locks):
+        content = path.read_bytes()
+        os.utime(path, (time.time() - 30, time.time() - 30))
+        for timeout in "0", "1":
+            said = python(TRY_ONCE, str(path), timeout, environment=faked(fakes, fault, logs))
+            print(said.stdout.strip())
+            assert said.stdout != "in\n"
+            if read == "EIO":
+                assert said.stdout.startswith(f"{errno.EIO} ")
+            assert path.read_bytes() == content
+        assert_met(fault.split(";")[-1], logs)
+
+
+@pytest.mark.parametrize("code", ["EIO", "ENOLCK", "ENOMEM"])
+@pytest.mark.parametrize("alive", [True, False], ids=["a living holder", "a dead one"])
+def test_an_error_of_flock_is_told_as_such(
+    alive: bool, code: str, fakes: Path, tmp_path: Path
+) -> None:
+    """Finding 14 of the lock's review: a try said that the lock was held."""
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    with holder(path) as process:
+        if not alive:
+            process.kill()
+            process.wait()
+        environment = faked(fakes, f"flock={code}", logs)
+        said = python(TRY_ONCE, str(path), "0", "0.3", environment=environment).stdout
+    print(said)
+    assert_met("flock", logs)
+    for line in said.splitlines():
+        assert line.startswith(f"{getattr(errno, code)} ")
+        assert "held by" not in line
+    assert len(said.splitlines()) == 2
+
+
+NOT_REMOVED = """
+    import os, sys
+    from msal_extensions import _native
+    ffi, lib = _native.ffi, _native.lib
+    error, lock = ffi.new("msalex_error *"), ffi.new("msalex_lock **")
+    assert lib.msalex_lock_new(sys.argv[1].encode(), b"test", lock, error) == lib.MSALEX_OK
+    assert lib.msalex_lock_acquire(lock[0], 0, 0, error) == lib.MSALEX_OK
+    os.putenv("FAKE", sys.argv[2])
+    status = lib.msalex_lock_release(lock[0], error)
+    os.putenv("FAKE", "")
+    failed = status not in (lib.MSALEX_OK, lib.MSALEX_NOT_FOUND)
+    print(failed, error.code, os.path.exists(sys.argv[1]))
+    lib.msalex_lock_free(lock[0])
+"""
+
+
+@pytest.mark.parametrize("fault", ["unlinkat=EIO", "unlinkat=EROFS", "fstatat=EIO"])
+def test_a_release_that_cannot_remove_the_file_says_so(
+    fault: str, fakes: Path, tmp_path: Path
+) -> None:
+    """Finding 14 of the lock's review: it said that all was well, or that somebody removed it."""
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    environment = faked(fakes, "", logs)
+    said = python(NOT_REMOVED, str(path), fault, environment=environment).stdout
+    assert_met(fault, logs)
+    code = getattr(errno, fault.partition("=")[2])
+    assert said == f"True {code} True\n"
+    with CrossPlatLock(path, timeout=GENEROUS) as lock:  # nobody has it
+        assert lock.still_held()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("first", [3, 0], ids=["all but the standard ones", "all"])
+def test_a_lock_whose_descriptors_were_closed_is_lost_and_closes_nothing_of_anybodys(
+    first: int, tmp_path: Path
+) -> None:
+    """Suspected in the lock's review: daemons close all descriptors that they do not know."""
+    path, result = tmp_path / "lockfile", tmp_path / "result"
+    done = python(
+        """
+        import os, pathlib, sys
+        from msal_extensions import CrossPlatLock, LockError
+        path, result, first = *map(pathlib.Path, sys.argv[1:3]), int(sys.argv[3])
+        lock = CrossPlatLock(path).acquire()
+        os.closerange(first, 256)
+        foreign = [os.open("/dev/null", os.O_RDWR) for _ in range(20)]
+        held = lock.still_held()
+        try:
+            lock.release()
+        except LockError:
+            pass
+        del lock
+        gone = []
+        for descriptor in foreign:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                gone.append(descriptor)
+        result.write_text(f"{held} {gone}")
+        os._exit(0)
+        """,
+        str(path),
+        str(result),
+        str(first),
+        check=False,
+    )
+    assert done.returncode == 0
+    assert result.read_text() == "False []"
+    with CrossPlatLock(path, timeout=GENEROUS) as lock:
+        assert lock.still_held()

@@ -12,6 +12,7 @@
  *     renameat2=<errno> a rename cannot refuse to replace
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
+ *     pread=<errno> once  only the first look into a file fails
  *     fstatfs=nfs|smb   every file system says to be that
  *     proc=<errno>      /proc cannot be read
  *     eintr=N           one in N of the calls that can be interrupted, is
@@ -48,6 +49,7 @@ static const struct {
     {"EAGAIN", EAGAIN}, {"EINVAL", EINVAL},         {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
     {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC},         {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP},
     {"EPERM", EPERM},   {"EACCES", EACCES},         {"EROFS", EROFS},   {"ENOENT", ENOENT},
+    {"EIO", EIO},
 };
 
 enum { METS_MAX = 32 };
@@ -248,7 +250,10 @@ int linkat(int from, const char *old, int to, const char *new, int flags) {
 
 int fstatat(int directory, const char *name, struct stat *found, int flags) {
     static ino_t number;
-    int code = REAL(fstatat)(directory, name, found, flags);
+    int code;
+
+    FAIL_AS_TOLD("fstatat");
+    code = REAL(fstatat)(directory, name, found, flags);
     if (code == 0 && is(rule("inode", CALLER), "unstable")) {
         met("inode");
         found->st_ino = ((ino_t)1 << 40) + __atomic_add_fetch(&number, 1, __ATOMIC_SEQ_CST);
@@ -284,10 +289,13 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 ssize_t pread(int fd, void *bytes, size_t size, off_t at) {
+    static _Atomic int reads;
+    const char *how = rule("pread", CALLER);
     struct flock part = {
         .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = (off_t)size};
 
-    FAIL_AS_TOLD("pread");
+    if (how != NULL && (strncmp(how + strcspn(how, " ;"), " once", 5) != 0 || reads++ == 0))
+        FAIL_AS_TOLD("pread");
     FAIL_IF(interrupted(CALLER), EINTR);
     FAIL_IF(is(rule("flock", CALLER), "mandatory") &&
                 REAL(fcntl)(fd, F_OFD_GETLK, &part) == 0 && part.l_type != F_UNLCK,
