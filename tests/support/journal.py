@@ -1,0 +1,150 @@
+"""What processes did with a lock, written down so that a SIGKILL takes nothing away.
+
+Each process appends lines to a file of its own; a line is one write, and the kernel keeps it
+whatever becomes of the process.
+
+    journal = Journal(file)             journal.note(thread, ASKED)  ...
+    visits = read(file, killed_ns)      overlaps(visits), free_times(visits, begin, end)
+
+A line is "<what> <thread> <CLOCK_MONOTONIC in ns>"; that clock is the same in all processes of a
+machine.  ENTERED is written after the lock was got and LEFT before it is given back, so visits that
+overlap here were inside together.  Needs the standard library only: the Python of 1.3.1 imports it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ASKED, ENTERED, LEFT, GAVE_UP = "?", "+", "-", "!"
+
+
+class Journal:
+    """The writing side."""
+
+    def __init__(self, file: str | Path) -> None:
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(self, thread: int, what: str) -> int:
+        """Writes down that it happens now; the time."""
+        now = time.monotonic_ns()
+        os.write(self._descriptor, f"{what} {thread} {now}\n".encode())
+        return now
+
+
+class Visit(NamedTuple):
+    """One wait for the lock, and the time inside if it came to that; in nanoseconds."""
+
+    kind: str
+    who: str  #: process and thread
+    asked: int
+    entered: int | None
+    left: int  #: the end of the section, or of the wait; of the process, if it was killed
+    gave_up: bool = False
+
+    @property
+    def waited(self) -> float:
+        """In seconds."""
+        return ((self.left if self.entered is None else self.entered) - self.asked) / 1e9
+
+
+def read(file: Path, killed: int) -> list[Visit]:
+    """The visits of one process.  What it had begun when it was killed, or the journal was read,
+    ends at ``killed``."""
+    process, _, rest = file.stem.partition("-")
+    kind = rest.partition(".")[0]
+    visits: list[Visit] = []
+    asked: dict[str, int] = {}
+    entered: dict[str, int] = {}
+    for line in file.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # killed in the middle of the write
+        what, thread, at = line.split()
+        now, who = int(at), f"{process}.{thread}{rest.removeprefix(kind)}"
+        if what == ASKED:
+            asked[thread] = now
+        elif what == ENTERED:
+            entered[thread] = now
+        elif what == LEFT:
+            visits.append(Visit(kind, who, asked.pop(thread), entered.pop(thread), now))
+        else:
+            visits.append(Visit(kind, who, asked.pop(thread), None, now, gave_up=True))
+    for thread, since in asked.items():
+        who = f"{process}.{thread}{rest.removeprefix(kind)}"
+        inside = entered.get(thread)
+        visits.append(Visit(kind, who, since, inside, max(killed, inside or since)))
+    return visits
+
+
+class Overlap(NamedTuple):
+    """Two visits that were inside at once; the first one had entered first."""
+
+    first: Visit
+    second: Visit
+
+
+def overlaps(visits: Iterable[Visit]) -> list[Overlap]:
+    """All of them, in the order of their beginnings."""
+    found: list[Overlap] = []
+    inside: list[tuple[int, int, Visit]] = []  # by the end
+    entries = sorted((visit.entered, n, visit) for n, visit in enumerate(visits) if visit.entered)
+    for entered, number, visit in entries:
+        while inside and inside[0][0] <= entered:
+            heapq.heappop(inside)
+        found += [Overlap(other, visit) for _, _, other in sorted(inside)]
+        heapq.heappush(inside, (visit.left, number, visit))
+    return found
+
+
+class Span(NamedTuple):
+    """From one moment to another, in nanoseconds."""
+
+    begin: int
+    end: int
+
+    def within(self, begin: int, end: int) -> float:
+        """Seconds of it that lie between the two moments."""
+        return max(0, min(self.end, end) - max(self.begin, begin)) / 1e9
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Those that touch or overlap become one; in their order."""
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.begin <= merged[-1].end:
+            merged[-1] = Span(merged[-1].begin, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def gaps(spans: Iterable[Span], begin: int, end: int) -> list[Span]:
+    """What no span covers between the two moments."""
+    found, at = [], begin
+    for span in union(spans):
+        if span.begin > at:
+            found.append(Span(at, min(span.begin, end)))
+        at = max(at, span.end)
+    found.append(Span(at, end))
+    return [span for span in found if span.end > span.begin]
+
+
+def inside(visits: Iterable[Visit], *kinds: str) -> list[Span]:
+    """When somebody was in; of these kinds, if any are named."""
+    return union(
+        Span(visit.entered, visit.left)
+        for visit in visits
+        if visit.entered is not None and (not kinds or visit.kind in kinds)
+    )
+
+
+def between(spans: Sequence[Span], begin: int, end: int) -> Sequence[Span]:
+    """Those of them, which are in order and apart, that reach into the time between."""
+    first = bisect.bisect_right(spans, begin, key=lambda span: span.end)
+    last = bisect.bisect_left(spans, end, key=lambda span: span.begin)
+    return spans[first:last]
