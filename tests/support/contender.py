@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import sys
@@ -142,6 +143,7 @@ def threads() -> int:
 
 
 def main() -> None:
+    logging.disable()  # 1.3.1 warns whenever it enters by force
     contender = Contender(json.loads(sys.argv[1]))
     with contender.lock(contender.told["journal"] + ".warm", 1):
         pass  # what is loaded late is there now

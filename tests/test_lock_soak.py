@@ -1,0 +1,23 @@
+"""The soak of tests/soak.py, for 15 s, or for MSALEX_SOAK_SECONDS."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.soak import problems, soak, summary
+
+pytest.importorskip("fcntl")
+
+SECONDS = float(os.environ.get("MSALEX_SOAK_SECONDS", "15"))
+
+
+@pytest.mark.timeout(SECONDS + 600)
+def test_among_kills_stops_forks_and_1_3_1_nobody_is_inside_beside_another(tmp_path: Path) -> None:
+    counts = soak(tmp_path, SECONDS)
+    print(summary(counts))
+    assert problems(counts) == []
+    assert counts.kills > 0
+    assert counts.stops > 0
