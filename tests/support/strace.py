@@ -62,7 +62,7 @@ class Call(NamedTuple):
 
 
 @functools.cache
-def _missing() -> str | None:
+def missing() -> str | None:
     if shutil.which("strace") is None:
         return "strace is not installed"
     allowed = subprocess.run(["strace", "-qq", "true"], capture_output=True, timeout=PATIENCE)
@@ -71,7 +71,7 @@ def _missing() -> str | None:
 
 def traced(scratch: Path, which: str, snippet: str, *arguments: str) -> dict[str, list[Call]]:
     """Runs the snippet; its calls of the kinds that ``strace -e trace=`` understands, by mark."""
-    needs(_missing())
+    needs(missing())
     log = scratch / "strace.log"
     done = subprocess.run(
         [

@@ -1,0 +1,444 @@
+"""The lock while strace kills the process that uses it, or makes one of its system calls fail.
+
+    with Theatre("tmpfs", tmp_path) as theatre:
+        calls = theatre.play(FREE, 5).calls
+        result = theatre.play(FREE, 5, inject="openat:error=EIO:when=1")
+
+Three processes play: the *subject*, a new one for each case, of which one thread is traced; the
+*first*, which holds the lock before it, waits for it, or lends its pid to a peer's file; and the
+*newcomer*, which comes when the subject is gone, or looks whether it really keeps others out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from msal_extensions import CrossPlatLock, LockError
+from tests.support.file_systems import HERE, on
+
+ROOT = Path(__file__).resolve().parents[2]
+
+QUEUED_S = 0.4  # so long at most until a wait is in the kernel's queue
+HANG_S = 30
+NEWCOMER_S = 20
+WITHOUT_PID_S = 10  # a file of that age in which no pid can be read is a dead peer's
+LOOK_S = 0.1  # the newcomer's patience while somebody is inside
+DEAD = "999999999"  # above any pid
+#: "openat(3, ...) = 4", as strace writes it.
+NAME = re.compile(r"^(\w+)\(")
+
+#: What is there before, and what the subject does.
+FREE = "free"
+DEAD_HOLDER = "a dead holder's file"  # of ours
+DEAD_PEER = "a dead peer's file"
+BEHIND = "behind one of ours"  # which leaves meanwhile
+HELD = "held by one of ours"
+LIVING_PEER = "a living peer's file"
+GIVE_UP = "give-up of a wait"  # and only then does the holder leave
+WAITED_FOR = "release with a waiter"  # only the release is traced
+#: In these somebody else is inside until the subject has ended.
+OCCUPIED = (HELD, LIVING_PEER, GIVE_UP)
+
+
+class Case(NamedTuple):
+    """One run of the subject."""
+
+    directory: str  #: an empty one
+    scenario: str
+    patience: float
+    thread: str = "main"  #: "helper": the one that waits in flock for it, which is there already
+    inject: str = ""  #: for strace -e inject=; "": only tell the calls
+
+
+class Said(NamedTuple):
+    """How a process fared."""
+
+    how: str  #: "in", "out" (the time was up), "refused" (a typed error), else an exception
+    errno: int | None = None
+    text: str = ""
+    seconds: float = 0
+
+
+class Result(NamedTuple):
+    """What came of a case."""
+
+    met: bool  #: strace did what it was told
+    signal: int  #: that ended the subject, or 0
+    hung: bool
+    said: Said | None  #: the subject, of its wait
+    released: str | None  #: "released", what its release raised, or None if it said nothing
+    beside: Said | None  #: the newcomer, while the subject said that it was in
+    first: Said | None  #: the one that waited all the time
+    newcomer: Said
+    files: list[str]  #: in the directory when the newcomer has left
+    calls: list[str]  #: of the traced thread, from the beginning to the end of the section
+
+
+def try_lock(lock: CrossPlatLock, timeout: float) -> Said:
+    before = time.monotonic()
+    try:
+        lock.acquire(timeout)
+    except LockError as error:
+        code = getattr(error, "errno", None)
+        seconds = time.monotonic() - before
+        return Said("out" if code is None else "refused", code, str(error), seconds)
+    except Exception as error:  # it must not be
+        return Said(type(error).__name__, None, str(error), time.monotonic() - before)
+    return Said("in", seconds=time.monotonic() - before)
+
+
+class Line:
+    """One end of a line of JSON to another process."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self._read, self._write = read, write
+        self._rest = b""
+
+    def say(self, what: object) -> None:
+        os.write(self._write, json.dumps(what).encode() + b"\n")
+
+    def hear(self, seconds: float) -> Any:
+        """What comes within the time, or None; None too when the other one has ended."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._rest:
+            left = max(0, deadline - time.monotonic())
+            if not select.select([self._read], [], [], left)[0]:
+                return None
+            more = os.read(self._read, 65536)
+            if not more:
+                return None
+            self._rest += more
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line)
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+def fork(play: Callable[[Line], None]) -> tuple[int, Line]:
+    """A child that plays a part; its pid, and the line to it."""
+    there, mine = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(there[1])
+            os.close(mine[0])
+            play(Line(there[0], mine[1]))
+        finally:
+            os._exit(0)
+    os.close(there[0])
+    os.close(mine[1])
+    return pid, Line(mine[0], there[1])
+
+
+class Helper:
+    """Another process of ours, which does what it is told: the first, or the newcomer."""
+
+    def __init__(self) -> None:
+        self.pid, self._line = fork(self._play)
+
+    @staticmethod
+    def _play(line: Line) -> None:
+        lock = None
+        while True:
+            told = line.hear(3600)
+            if told is None:
+                return
+            if told["do"] == "acquire":
+                lock = CrossPlatLock(told["path"])
+                line.say(try_lock(lock, told["timeout"]))
+            else:
+                if lock is not None and lock.locked:
+                    lock.release()
+                line.say(None)
+
+    def begin(self, path: str, timeout: float) -> None:
+        self._line.say({"do": "acquire", "path": path, "timeout": timeout})
+
+    def end(self) -> Said:
+        said = self._line.hear(HANG_S + NEWCOMER_S)
+        return Said("hang") if said is None else Said(*said)
+
+    def acquire(self, path: str, timeout: float) -> Said:
+        self.begin(path, timeout)
+        return self.end()
+
+    def release(self) -> None:
+        self._line.say({"do": "release"})
+        self._line.hear(HANG_S)
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self._line.close()
+
+
+def is_queued(pid: int) -> bool:
+    """Does the kernel list a blocked flock of that process?"""
+    return f"-> FLOCK  ADVISORY  WRITE {pid} " in Path("/proc/locks").read_text()
+
+
+def threads(pid: int | str) -> list[int]:
+    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+class Subject:
+    """The process that something is done to."""
+
+    def __init__(self, case: Case, path: str) -> None:
+        self._case, self._path = case, path
+        self._wait: int | None = None
+        self.pid, self.line = fork(self._play)
+
+    def _play(self, line: Line) -> None:
+        lock = CrossPlatLock(self._path)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        if self._case.scenario == WAITED_FOR:
+            lock.acquire(NEWCOMER_S)
+        if self._case.thread == "helper":
+            with CrossPlatLock(self._path + ".warm", timeout=NEWCOMER_S):
+                pass
+        line.say("ready")
+        signal.sigwait([signal.SIGUSR1])
+        if self._case.scenario != WAITED_FOR:
+            said = try_lock(lock, self._case.patience)
+            line.say(said)
+            if said.how != "in":
+                return
+            line.hear(HANG_S)
+        try:
+            lock.release()
+            line.say("released")
+        except Exception as error:
+            line.say(f"{type(error).__name__}: {error}")
+        line.hear(HANG_S)
+
+    def thread(self) -> int | None:
+        """The one to be traced."""
+        others = [thread for thread in threads(self.pid) if thread != self.pid]
+        return self.pid if self._case.thread == "main" else others[0] if others else None
+
+    def has_ended(self) -> bool:
+        """It goes on being a zombie, and its pid its own."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def signal(self) -> int:
+        """That ended it; waits for its end."""
+        if self._wait is None:
+            self._wait = os.waitpid(self.pid, 0)[1]
+        return os.WTERMSIG(self._wait) if os.WIFSIGNALED(self._wait) else 0
+
+
+@contextlib.contextmanager
+def traced(subject: Subject, inject: str, log: Path) -> Iterator[bool]:
+    """One thread of it, by strace; False if it is gone."""
+    thread = subject.thread()
+    if thread is None:
+        yield False
+        return
+    strace = shutil.which("strace")
+    assert strace
+    more = ["-e", f"inject={inject}"] if inject else []
+    command = [strace, "-qq", "-e", "signal=none", *more, "-o", str(log), "-p", str(thread)]
+    status = Path(f"/proc/{subject.pid}/task/{thread}/status")
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield until(lambda: "TracerPid:\t0\n" not in status.read_text(), HANG_S)
+    finally:
+        try:
+            process.wait(HANG_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Stage:
+    """Plays one case after the other."""
+
+    def __init__(self, scratch: str) -> None:
+        self._scratch = scratch
+        self.first, self.newcomer = Helper(), Helper()
+
+    def _set(self, case: Case, path: str) -> None:
+        """What is there before."""
+        if case.scenario in (BEHIND, HELD, GIVE_UP):
+            assert self.first.acquire(path, NEWCOMER_S).how == "in"
+        elif case.scenario == DEAD_PEER:
+            Path(path).write_text(f"{DEAD} az")
+        elif case.scenario == LIVING_PEER:
+            Path(path).write_text("1 init")
+            os.utime(path, (time.time() - WITHOUT_PID_S, time.time() - WITHOUT_PID_S))
+        elif case.scenario == DEAD_HOLDER:
+            dead = Helper()
+            assert dead.acquire(path, NEWCOMER_S).how == "in"
+            dead.close()
+            assert Path(path).exists()
+
+    def play(self, case: Case) -> Result:
+        path = case.directory + "/lockfile"
+        log = Path(self._scratch, "strace.log")
+        warm = path + ".warm"
+        if case.thread == "helper":
+            assert self.first.acquire(warm, NEWCOMER_S).how == "in"
+        subject = Subject(case, path)
+        if case.thread == "helper":
+            until(lambda: is_queued(subject.pid), NEWCOMER_S)
+            self.first.release()
+        self._set(case, path)
+        assert subject.line.hear(NEWCOMER_S) == "ready"
+        said = beside = first = released = None
+        hung = False
+        with traced(subject, case.inject, log) as is_there:
+            if case.scenario == WAITED_FOR:
+                self.first.begin(path, NEWCOMER_S)
+                until(lambda: is_queued(self.first.pid), QUEUED_S)
+            os.kill(subject.pid, signal.SIGUSR1)
+            if case.scenario == BEHIND:
+                until(lambda: is_queued(subject.pid) or subject.has_ended(), QUEUED_S)
+                self.first.release()
+            heard = subject.line.hear(HANG_S)
+            if case.scenario == WAITED_FOR:
+                released = heard
+            elif heard is not None:
+                said = Said(*heard)
+                if said.how == "in":
+                    beside = self.newcomer.acquire(path, LOOK_S)
+                    self.newcomer.release()
+                    with contextlib.suppress(BrokenPipeError):
+                        subject.line.say("release")
+                    released = subject.line.hear(HANG_S)
+            with contextlib.suppress(BrokenPipeError):
+                subject.line.say("end")
+            hung = not until(subject.has_ended, HANG_S)
+            if hung:
+                os.kill(subject.pid, signal.SIGKILL)
+        number = subject.signal()
+        subject.line.close()
+        if case.scenario == WAITED_FOR:
+            first = self.first.end()
+        if case.scenario == LIVING_PEER:
+            Path(path).unlink(missing_ok=True)
+        self.first.release()
+        newcomer = self.newcomer.acquire(path, NEWCOMER_S)
+        self.newcomer.release()
+        files = sorted(os.listdir(case.directory))
+        written = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        met = is_there and ("(INJECTED)" in written or "killed by SIG" in written)
+        calls = section(written.splitlines(), case.thread)
+        return Result(met, number, hung, said, released, beside, first, newcomer, files, calls)
+
+    def close(self) -> None:
+        self.first.close()
+        self.newcomer.close()
+
+
+def section(log: list[str], thread: str) -> list[str]:
+    """Of a log the calls that belong to the lock, as "name:when" for strace: the thread's so manyth
+    of that name."""
+    seen: Counter[str] = Counter()
+    calls: list[str] = []
+    inside = thread != "main"
+    for line in log:
+        name = NAME.match(line)
+        if name is None or name[1] in ("rt_sigtimedwait", "restart_syscall"):
+            inside = True
+            continue
+        seen[name[1]] += 1
+        if name[1] in ("write", "read", "select", "pselect6") and thread == "main":
+            continue  # of the line to us
+        if name[1] in ("exit", "exit_group"):
+            break
+        if inside:
+            calls.append(f"{name[1]}:{seen[name[1]]}")
+    return calls
+
+
+class Theatre:
+    """A stage on a file system, from the outside."""
+
+    def __init__(self, file_system: str, directory: Path) -> None:
+        self._here, self._number = directory / HERE, 0
+        self._file_system = file_system
+        program = [sys.executable, "-m", "tests.support.stage"]
+        self._process = subprocess.Popen(
+            on(file_system, directory, program, ROOT),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def play(
+        self, scenario: str, patience: float, thread: str = "main", inject: str = ""
+    ) -> Result:
+        self._number += 1
+        case = Case(f"{self._here}/{self._number}", scenario, patience, thread, inject)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(case) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the stage ended at {case}"
+        result = Result(*json.loads(answer))
+        said = [None if it is None else Said(*it) for it in (result.said, result.beside)]
+        first = None if result.first is None else Said(*result.first)
+        newcomer = Said(*result.newcomer)
+        return result._replace(said=said[0], beside=said[1], first=first, newcomer=newcomer)
+
+    def __enter__(self) -> Theatre:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=HANG_S)
+        self._process.kill()
+        self._process.communicate()
+
+
+def main() -> None:
+    scratch = tempfile.mkdtemp()
+    stage = Stage(scratch)
+    try:
+        for line in sys.stdin:
+            case = Case(*json.loads(line))
+            os.mkdir(case.directory)
+            print(json.dumps(stage.play(case)), flush=True)
+            shutil.rmtree(case.directory)
+    finally:
+        stage.close()
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""A system call of the lock fails once: it gets in and excludes, or says why; no false "held".
+
+Of each system call of a wait and a release, and of 14 errors, the suite tries a sample; with
+MSALEX_ERRNOS=all everything is tried.  What came of it is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support import strace
+from tests.support.capability import needs, requires
+
+pytest.importorskip("fcntl")
+
+from tests.support.stage import (
+    BEHIND,
+    DEAD_HOLDER,
+    DEAD_PEER,
+    FREE,
+    HELD,
+    LIVING_PEER,
+    OCCUPIED,
+    Result,
+    Theatre,
+)
+
+ERRORS = (
+    *("EPERM", "ENOENT", "EINTR", "EIO", "ENXIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY"),
+    *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),
+)
+#: Every so manyth of all combinations; it has no divisor in common with their number.
+STEP = 1 if os.environ.get("MSALEX_ERRNOS") == "all" else 23
+#: Scenario, patience, and whether the thread that waits for it is tried as well.
+SCENARIOS = [
+    (FREE, 2.0, False),
+    (FREE, 0.0, False),
+    (DEAD_HOLDER, 2.0, True),
+    (DEAD_HOLDER, 0.0, False),
+    (DEAD_PEER, 2.0, False),
+    (BEHIND, 2.0, True),
+    (HELD, 0.1, True),
+    (HELD, 0.0, False),
+    (LIVING_PEER, 0.3, False),
+]
+#: Python's, the C library's, and those that cannot fail in a way that matters; close is exempt.
+NOT_OURS = {
+    *("close", "brk", "mmap", "munmap", "mprotect", "madvise", "getpid", "gettid", "exit"),
+    *(
+        "sched_yield",
+        "rt_sigprocmask",
+        "rt_sigaction",
+        "set_robust_list",
+        "rseq",
+        "clock_nanosleep",
+    ),
+    *("write", "read", "select", "pselect6", "prctl"),
+}
+MOST = 3  # of the same call, where a wait looks again and again
+#: That is what "held" looks like.
+MEANS_HELD = {("flock", "EAGAIN"), ("fcntl", "EAGAIN")}
+
+
+def fault(scenario: str, name: str, error: str, result: Result) -> str | None:
+    """What must not be."""
+    if result.hung:
+        return "it hangs"
+    if result.signal == signal.SIGABRT and name == "futex":
+        return None  # the C library ends a process whose futex it does not understand
+    if result.signal:
+        return f"signal {result.signal}"
+    if result.said is None:
+        return "it said nothing"
+    how = result.said.how
+    if how == "in":
+        if scenario in OCCUPIED or result.beside is None or result.beside.how != "out":
+            return "two inside"
+        if result.released != "released":
+            return f"release raised {result.released}"
+    elif how == "out":
+        if scenario not in OCCUPIED and (name, error) not in MEANS_HELD:
+            return 'a false "held"'
+    elif how != "refused":
+        return f"not a typed refusal: {how}"
+    if result.newcomer.how != "in":
+        return f"then a newcomer: {result.newcomer}"
+    left = [it for it in result.files if not it.startswith(".msalex-") or "unlink" not in name]
+    return f"left behind: {left}" if left else None
+
+
+@requires("os.fork")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("scenario", "patience", "helper"), SCENARIOS)
+def test_a_call_that_fails_makes_it_neither_lie_nor_hang(
+    scenario: str, patience: float, helper: bool, tmp_path: Path
+) -> None:
+    """Findings 7 and 14 of the lock's review: a read error, and a false "held" at timeout=0."""
+    needs(strace.missing())
+    outcomes: Counter[str] = Counter()
+    faults: list[str] = []
+    number = 0
+    with Theatre("disk", tmp_path) as theatre:
+        for thread in ("main", "helper") if helper else ("main",):
+            for call in theatre.play(scenario, patience, thread).calls:
+                name, when = call.split(":")
+                if name in NOT_OURS or int(when) > MOST:
+                    continue
+                for error in ERRORS:
+                    number += 1
+                    if number % STEP:
+                        continue
+                    inject = f"{name}:error={error}:when={when}"
+                    result = theatre.play(scenario, patience, thread, inject)
+                    wrong = fault(scenario, name, error, result)
+                    if wrong is not None:
+                        faults.append(f"{thread}, {inject}: {wrong}: {result}")
+                    said = "nothing said" if result.said is None else result.said.how
+                    outcomes[said if result.met else "not met"] += 1
+    print(f"{scenario}, {patience} s: {dict(outcomes)}, {len(faults)} wrong")
+    assert not faults, "\n".join(faults)
+    assert sum(outcomes.values()) > outcomes["not met"]
