@@ -20,12 +20,17 @@ pytest.importorskip("fcntl")
 
 from tests.support.stage import (
     BEHIND,
+    BEHIND_A_GAP,
     DEAD_HOLDER,
     DEAD_PEER,
     FREE,
+    GAP,
+    GIVE_UP,
     HELD,
     LIVING_PEER,
     OCCUPIED,
+    RELEASES,
+    WAITED_FOR,
     Result,
     Theatre,
 )
@@ -35,7 +40,8 @@ ERRORS = (
     *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),
 )
 #: Every so manyth of all combinations; it has no divisor in common with their number.
-STEP = 1 if os.environ.get("MSALEX_ERRNOS") == "all" else 23
+ALL = os.environ.get("MSALEX_ERRNOS") == "all"
+STEP = 1 if ALL else 29
 #: Scenario, patience, and whether the thread that waits for it is tried as well.
 SCENARIOS = [
     (FREE, 2.0, False),
@@ -47,6 +53,9 @@ SCENARIOS = [
     (HELD, 0.1, True),
     (HELD, 0.0, False),
     (LIVING_PEER, 0.3, False),
+    (GIVE_UP, 0.05, True),
+    (WAITED_FOR, 2.0, False),
+    *([(GAP, 2.0, False), (BEHIND_A_GAP, 2.0, True)] if ALL else []),  # seconds for each
 ]
 #: Python's, the C library's, and those that cannot fail in a way that matters; close is exempt.
 NOT_OURS = {
@@ -74,6 +83,10 @@ def fault(scenario: str, name: str, error: str, result: Result) -> str | None:
         return None  # the C library ends a process whose futex it does not understand
     if result.signal:
         return f"signal {result.signal}"
+    if scenario in RELEASES:
+        if result.released != "released" or result.first is None or result.first.how != "in":
+            return "the waiter is not in"
+        return after(name, result)
     if result.said is None:
         return "it said nothing"
     how = result.said.how
@@ -87,6 +100,11 @@ def fault(scenario: str, name: str, error: str, result: Result) -> str | None:
             return 'a false "held"'
     elif how != "refused":
         return f"not a typed refusal: {how}"
+    return after(name, result)
+
+
+def after(name: str, result: Result) -> str | None:
+    """The same, when the process has ended."""
     if result.newcomer.how != "in":
         return f"then a newcomer: {result.newcomer}"
     left = [it for it in result.files if not it.startswith(".msalex-") or "unlink" not in name]
@@ -119,7 +137,8 @@ def test_a_call_that_fails_makes_it_neither_lie_nor_hang(
                     wrong = fault(scenario, name, error, result)
                     if wrong is not None:
                         faults.append(f"{thread}, {inject}: {wrong}: {result}")
-                    said = "nothing said" if result.said is None else result.said.how
+                    said = result.released if result.said is None else result.said.how
+                    said = said or f"ended by signal {result.signal}"
                     outcomes[said if result.met else "not met"] += 1
     print(f"{scenario}, {patience} s: {dict(outcomes)}, {len(faults)} wrong")
     assert not faults, "\n".join(faults)

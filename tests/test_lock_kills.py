@@ -1,7 +1,8 @@
 """SIGKILL at a system call of acquire and release: newcomers enter, and nothing is left behind.
 
 In the suite every third call, on tmpfs and on the disk of this checkout; with MSALEX_KILLS=all each
-call, and also on overlayfs and bindfs.  How long newcomers took is printed.
+call, also on overlayfs and bindfs, and also around the gap that ours leave for peers.  How long
+newcomers took is printed.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ pytest.importorskip("fcntl")
 
 from tests.support.stage import (
     BEHIND,
+    BEHIND_A_GAP,
     DEAD_HOLDER,
     DEAD_PEER,
     FREE,
+    GAP,
     GIVE_UP,
     WAITED_FOR,
     Result,
@@ -36,11 +39,12 @@ STEP = 1 if ALL else 3
 DEADLINE_S = 3
 BUILD = Path(__file__).resolve().parents[1] / "build"  # on the disk of the checkout, ignored by git
 PATIENCE_S = {FREE: 5, BEHIND: 5, DEAD_HOLDER: 5, DEAD_PEER: 5, GIVE_UP: 0.05, WAITED_FOR: 5}
-WITH_HELPER = (BEHIND, DEAD_HOLDER, GIVE_UP)
+LONG = {BEHIND_A_GAP: 5.0, GAP: 5.0}  # seconds for each
+WITH_HELPER = (BEHIND, DEAD_HOLDER, GIVE_UP, BEHIND_A_GAP)
 CASES = [
     (file_system, scenario)
     for file_system in file_systems.MOUNT
-    for scenario in PATIENCE_S
+    for scenario in (*PATIENCE_S, *(LONG if ALL else ()))
     if ALL or file_system in ("disk", "tmpfs") or (file_system, scenario) == ("bindfs", FREE)
 ]
 
@@ -67,14 +71,15 @@ def test_wherever_one_is_killed_a_newcomer_enters_and_nothing_is_left(
 ) -> None:
     """Finding 12 of the lock's review (bindfs)."""
     needs(strace.missing() or file_systems.missing(file_system))
+    patience = {**PATIENCE_S, **LONG}[scenario]
     killed, slow, worst = 0, 0, 0.0
     with Theatre(file_system, directory) as theatre:
         for thread in ("main", *(["helper"] if scenario in WITH_HELPER else [])):
-            calls = theatre.play(scenario, PATIENCE_S[scenario], thread).calls
+            calls = theatre.play(scenario, patience, thread).calls
             for call in calls[::STEP]:
                 name, when = call.split(":")
                 inject = f"{name}:signal=KILL:when={when}"
-                result = theatre.play(scenario, PATIENCE_S[scenario], thread, inject)
+                result = theatre.play(scenario, patience, thread, inject)
                 where = f"{thread}, {call}: {result}"
                 killed += result.signal == signal.SIGKILL and not result.hung
                 assert not result.hung, where

@@ -5,8 +5,8 @@
         result = theatre.play(FREE, 5, inject="openat:error=EIO:when=1")
 
 Three processes play: the *subject*, a new one for each case, of which one thread is traced; the
-*first*, which holds the lock before it, waits for it, or lends its pid to a peer's file; and the
-*newcomer*, which comes when the subject is gone, or looks whether it really keeps others out.
+*first*, which holds the lock before it, or waits for it; and the *newcomer*, which comes when the
+subject is gone, or looks whether it really keeps others out.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tests.support.file_systems import HERE, on
 ROOT = Path(__file__).resolve().parents[2]
 
 QUEUED_S = 0.4  # so long at most until a wait is in the kernel's queue
+GAP_DUE_S = 4.4  # after a lock file was made
 HANG_S = 30
 NEWCOMER_S = 20
 WITHOUT_PID_S = 10  # a file of that age in which no pid can be read is a dead peer's
@@ -51,6 +52,9 @@ HELD = "held by one of ours"
 LIVING_PEER = "a living peer's file"
 GIVE_UP = "give-up of a wait"  # and only then does the holder leave
 WAITED_FOR = "release with a waiter"  # only the release is traced
+BEHIND_A_GAP = "behind one of ours that leaves a gap"  # for peers: what it held was held long
+GAP = "release into a gap, with a waiter"
+RELEASES = (WAITED_FOR, GAP)
 #: In these somebody else is inside until the subject has ended.
 OCCUPIED = (HELD, LIVING_PEER, GIVE_UP)
 
@@ -218,14 +222,14 @@ class Subject:
     def _play(self, line: Line) -> None:
         lock = CrossPlatLock(self._path)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        if self._case.scenario == WAITED_FOR:
+        if self._case.scenario in RELEASES:
             lock.acquire(NEWCOMER_S)
         if self._case.thread == "helper":
             with CrossPlatLock(self._path + ".warm", timeout=NEWCOMER_S):
                 pass
         line.say("ready")
         signal.sigwait([signal.SIGUSR1])
-        if self._case.scenario != WAITED_FOR:
+        if self._case.scenario not in RELEASES:
             said = try_lock(lock, self._case.patience)
             line.say(said)
             if said.how != "in":
@@ -287,7 +291,7 @@ class Stage:
 
     def _set(self, case: Case, path: str) -> None:
         """What is there before."""
-        if case.scenario in (BEHIND, HELD, GIVE_UP):
+        if case.scenario in (BEHIND, BEHIND_A_GAP, HELD, GIVE_UP):
             assert self.first.acquire(path, NEWCOMER_S).how == "in"
         elif case.scenario == DEAD_PEER:
             Path(path).write_text(f"{DEAD} az")
@@ -304,26 +308,30 @@ class Stage:
         path = case.directory + "/lockfile"
         log = Path(self._scratch, "strace.log")
         warm = path + ".warm"
+        self._set(case, path)
+        if case.scenario == BEHIND_A_GAP:
+            time.sleep(GAP_DUE_S)
         if case.thread == "helper":
-            assert self.first.acquire(warm, NEWCOMER_S).how == "in"
+            assert self.newcomer.acquire(warm, NEWCOMER_S).how == "in"
         subject = Subject(case, path)
         if case.thread == "helper":
             until(lambda: is_queued(subject.pid), NEWCOMER_S)
-            self.first.release()
-        self._set(case, path)
+            self.newcomer.release()
         assert subject.line.hear(NEWCOMER_S) == "ready"
+        if case.scenario == GAP:
+            time.sleep(GAP_DUE_S)
         said = beside = first = released = None
         hung = False
         with traced(subject, case.inject, log) as is_there:
-            if case.scenario == WAITED_FOR:
+            if case.scenario in RELEASES:
                 self.first.begin(path, NEWCOMER_S)
                 until(lambda: is_queued(self.first.pid), QUEUED_S)
             os.kill(subject.pid, signal.SIGUSR1)
-            if case.scenario == BEHIND:
+            if case.scenario in (BEHIND, BEHIND_A_GAP):
                 until(lambda: is_queued(subject.pid) or subject.has_ended(), QUEUED_S)
                 self.first.release()
             heard = subject.line.hear(HANG_S)
-            if case.scenario == WAITED_FOR:
+            if case.scenario in RELEASES:
                 released = heard
             elif heard is not None:
                 said = Said(*heard)
@@ -340,7 +348,7 @@ class Stage:
                 os.kill(subject.pid, signal.SIGKILL)
         number = subject.signal()
         subject.line.close()
-        if case.scenario == WAITED_FOR:
+        if case.scenario in RELEASES:
             first = self.first.end()
         if case.scenario == LIVING_PEER:
             Path(path).unlink(missing_ok=True)
