@@ -9,7 +9,7 @@ stopped for up to 1.2 s, at any moment.  What each did stands in its journal, wh
 that respect the lock, no wake-up was lost, and nothing is left: no file, descriptor or thread.
 
 1.3.1 with portalocker goes on without the lock after 5 s, and removes by name what it finds when it
-leaves.  What follows from that is its own fault ("P"), and is counted apart.
+leaves.  What follows from this is its own fault ("P"), and is counted apart.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ class Counts(NamedTuple):
 
     @property
     def forks(self) -> int:
-        """Children that waited themselves; about as many only slept."""
-        return len({it.who for it in self.account.visits if "." in it.who.partition(".")[2]})
+        """How many forked children waited for the lock; about as many slept."""
+        return len({it.thread for it in self.account.visits if it.thread.count(".") == 2})
 
     def split(self) -> tuple[list[Overlap], list[Overlap]]:
-        """The overlaps: those that must not be, and 1.3.1's own."""
+        """The overlaps that must not be, and 1.3.1's own."""
         visits = self.account.visits
         tainted = {it for it in visits if it.kind == PORTALOCKER.kind and it.waited >= FORCE_S}
         real, own = [], []
@@ -129,7 +129,7 @@ class Counts(NamedTuple):
 
 
 class Soak:
-    """The one that disturbs, and looks at the lock file meanwhile."""
+    """Disturbs the crowd, and looks at the lock file meanwhile."""
 
     def __init__(self, crowd: Crowd, chance: random.Random, threads: int) -> None:
         self._crowd, self._chance, self._threads = crowd, chance, threads
@@ -233,7 +233,7 @@ def _entries(visits: Iterable[Visit]) -> str:
 
 
 def problems(counts: Counts) -> list[str]:
-    """All that must not be; and sentences about it."""
+    """A sentence about each thing that must not be."""
     account = counts.account
     found = [f"overlap: {text}" for text in described(counts.split()[0])]
     found += [f"lost wake-up, free for {s:.1f} s: {wait}" for wait, s in counts.lost()[:5]]

@@ -39,7 +39,7 @@ ERRORS = (
     *("EPERM", "ENOENT", "EINTR", "EIO", "ENXIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY"),
     *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),
 )
-#: Every so manyth of all combinations; it has no divisor in common with their number.
+#: One of so many combinations; no divisor of 14, so that each error has its turn.
 ALL = os.environ.get("MSALEX_ERRNOS") == "all"
 STEP = 1 if ALL else 29
 #: Scenario, patience, and whether the thread that waits for it is tried as well.
@@ -57,7 +57,7 @@ SCENARIOS = [
     (WAITED_FOR, 2.0, False),
     *([(GAP, 2.0, False), (BEHIND_A_GAP, 2.0, True)] if ALL else []),  # seconds for each
 ]
-#: Python's, the C library's, and those that cannot fail in a way that matters; close is exempt.
+#: Calls of Python and the C library, and calls that do not fail; close is exempt.
 NOT_OURS = {
     *("close", "brk", "mmap", "munmap", "mprotect", "madvise", "getpid", "gettid", "exit"),
     *(
@@ -71,7 +71,7 @@ NOT_OURS = {
     *("write", "read", "select", "pselect6", "prctl"),
 }
 MOST = 3  # of the same call, where a wait looks again and again
-#: That is what "held" looks like.
+#: "Held" looks like this.
 MEANS_HELD = {("flock", "EAGAIN"), ("fcntl", "EAGAIN")}
 
 
@@ -80,7 +80,7 @@ def fault(scenario: str, name: str, error: str, result: Result) -> str | None:
     if result.hung:
         return "it hangs"
     if result.signal == signal.SIGABRT and name == "futex":
-        return None  # the C library ends a process whose futex it does not understand
+        return None  # the C library ends the process when a futex answers nonsense
     if result.signal:
         return f"signal {result.signal}"
     if scenario in RELEASES:

@@ -57,7 +57,7 @@ def directory() -> Iterator[Path]:
 
 
 def left_behind(file_system: str, result: Result) -> list[str]:
-    """On FUSE a temporary file of a dead one is there until the next one that makes one."""
+    """On FUSE a temporary file stays until somebody makes the next one."""
     return [
         name for name in result.files if file_system != "bindfs" or not name.startswith(".msalex-")
     ]

@@ -1,4 +1,4 @@
-"""Who gets in while six of ours keep the lock busy, and what that costs.
+"""How peers get in while six of ours keep the lock busy, and what it costs.
 
     python3 -m tests.benchmarks.lock_starvation [--runs 3] [--seconds 20] [row ...]
 

@@ -32,7 +32,7 @@ CHILD_PATIENCE_S = 2.0
 
 
 class GaveUp(Exception):
-    """As a library says that its patience is at its end."""
+    """The patience is at its end."""
 
 
 class Poller:
@@ -96,7 +96,7 @@ class Contender:
                 os.waitpid(-1, os.WNOHANG)
 
     def visit(self, thread: int, chance: random.Random) -> None:
-        """One wait, and the section if it comes to that."""
+        """One wait, and the section if it gets in."""
         patience = chance.uniform(*self.told["patience"])
         forks = chance.random() < self.told["forks"]
         self.journal.note(thread, ASKED)

@@ -128,7 +128,7 @@ class Account(NamedTuple):
         return [it for it in self.visits if it.kind in kinds and it.left <= self.stop]
 
     def held(self, *kinds: str) -> float:
-        """The share of the time, from the first entry to the stop, that these were inside."""
+        """For which share of the time, from the first entry to the stop, these were inside."""
         spans = journal.inside(self.visits, *kinds)
         if not spans:
             return 0
@@ -143,12 +143,12 @@ class Account(NamedTuple):
         return sum(it.gave_up for it in self.visits if it.kind in kinds)
 
     def refused_twice(self, *kinds: str) -> int:
-        """How often somebody was refused whose wait before was refused too."""
+        """How often two waits of a thread, one after the other, were refused."""
         found, before = 0, dict[str, bool]()
         for it in sorted(self.visits, key=lambda it: it.asked):
             if it.kind in kinds:
-                found += it.gave_up and before.get(it.who, False)
-                before[it.who] = it.gave_up
+                found += it.gave_up and before.get(it.thread, False)
+                before[it.thread] = it.gave_up
         return found
 
     def longest(self, *kinds: str) -> float:
@@ -257,5 +257,5 @@ def run(directory: Path, seconds: float, *members: tuple[Contender, int]) -> Acc
 
 
 def described(overlaps: Sequence[journal.Overlap]) -> list[str]:
-    """For a message: who met whom, and when."""
+    """The first few, for a message."""
     return [f"{it.first} and {it.second}" for it in overlaps[:5]]

@@ -1,14 +1,15 @@
 """What processes did with a lock, written down so that a SIGKILL takes nothing away.
 
-Each process appends lines to a file of its own; a line is one write, and the kernel keeps it
+Each process appends lines to a file of its own.  A line is one write, and the kernel keeps it
 whatever becomes of the process.
 
     journal = Journal(file)             journal.note(thread, ASKED)  ...
     visits = read(file, killed_ns)      overlaps(visits), free_times(visits, begin, end)
 
-A line is "<what> <thread> <CLOCK_MONOTONIC in ns>"; that clock is the same in all processes of a
-machine.  ENTERED is written after the lock was got and LEFT before it is given back, so visits that
-overlap here were inside together.  Needs the standard library only: the Python of 1.3.1 imports it.
+A line is "<what> <thread> <CLOCK_MONOTONIC in ns>"; this clock is the same in all processes of a
+machine.  ENTERED is written after the lock was got, and LEFT before it is given back.  So visits
+that overlap here were inside together.  The Python of 1.3.1 imports this, so it needs the standard
+library only.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ class Journal:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, thread: int, what: str) -> int:
-        """Writes down that it happens now; the time."""
+        """Writes down what happens now; the time."""
         now = time.monotonic_ns()
         os.write(self._descriptor, f"{what} {thread} {now}\n".encode())
         return now
 
 
 class Visit(NamedTuple):
-    """One wait for the lock, and the time inside if it came to that; in nanoseconds."""
+    """One wait for the lock, and the time inside if there was any; in nanoseconds."""
 
     kind: str
-    who: str  #: process and thread
+    thread: str  #: and its process
     asked: int
     entered: int | None
     left: int  #: the end of the section, or of the wait; of the process, if it was killed
@@ -65,19 +66,19 @@ def read(file: Path, killed: int) -> list[Visit]:
         if not line.endswith("\n"):
             break  # killed in the middle of the write
         what, thread, at = line.split()
-        now, who = int(at), f"{process}.{thread}{rest.removeprefix(kind)}"
+        now, name = int(at), f"{process}.{thread}{rest.removeprefix(kind)}"
         if what == ASKED:
             asked[thread] = now
         elif what == ENTERED:
             entered[thread] = now
         elif what == LEFT:
-            visits.append(Visit(kind, who, asked.pop(thread), entered.pop(thread), now))
+            visits.append(Visit(kind, name, asked.pop(thread), entered.pop(thread), now))
         else:
-            visits.append(Visit(kind, who, asked.pop(thread), None, now, gave_up=True))
+            visits.append(Visit(kind, name, asked.pop(thread), None, now, gave_up=True))
     for thread, since in asked.items():
-        who = f"{process}.{thread}{rest.removeprefix(kind)}"
+        name = f"{process}.{thread}{rest.removeprefix(kind)}"
         inside = entered.get(thread)
-        visits.append(Visit(kind, who, since, inside, max(killed, inside or since)))
+        visits.append(Visit(kind, name, since, inside, max(killed, inside or since)))
     return visits
 
 
@@ -135,7 +136,7 @@ def gaps(spans: Iterable[Span], begin: int, end: int) -> list[Span]:
 
 
 def inside(visits: Iterable[Visit], *kinds: str) -> list[Span]:
-    """When somebody was in; of these kinds, if any are named."""
+    """When somebody was inside; somebody of these kinds, if any are named."""
     return union(
         Span(visit.entered, visit.left)
         for visit in visits
@@ -144,7 +145,7 @@ def inside(visits: Iterable[Visit], *kinds: str) -> list[Span]:
 
 
 def between(spans: Sequence[Span], begin: int, end: int) -> Sequence[Span]:
-    """Those of them, which are in order and apart, that reach into the time between."""
+    """The spans that reach into the time between.  They are in order, and none touches another."""
     first = bisect.bisect_right(spans, begin, key=lambda span: span.end)
     last = bisect.bisect_left(spans, end, key=lambda span: span.begin)
     return spans[first:last]

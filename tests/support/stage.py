@@ -82,7 +82,7 @@ class Result(NamedTuple):
     """What came of a case."""
 
     met: bool  #: strace did what it was told
-    signal: int  #: that ended the subject, or 0
+    signal: int  #: it ended the subject; or 0
     hung: bool
     said: Said | None  #: the subject, of its wait
     released: str | None  #: "released", what its release raised, or None if it said nothing
@@ -212,7 +212,7 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 class Subject:
-    """The process that something is done to."""
+    """The process that is killed, or one call of which fails."""
 
     def __init__(self, case: Case, path: str) -> None:
         self._case, self._path = case, path
@@ -368,8 +368,8 @@ class Stage:
 
 
 def section(log: list[str], thread: str) -> list[str]:
-    """Of a log the calls that belong to the lock, as "name:when" for strace: the thread's so manyth
-    of that name."""
+    """The calls of a log that belong to the lock, as "name:when" for strace: the thread's first of
+    the name, its second, and so on."""
     seen: Counter[str] = Counter()
     calls: list[str] = []
     inside = thread != "main"
