@@ -35,6 +35,7 @@ from tests.support.stage import (
 
 ALL = os.environ.get("MSALEX_KILLS") == "all"
 STEP = 1 if ALL else 3
+MOST = 10  # of the same call: all processes are looked at before a peer counts as dead
 #: Generous: the aim is 100 ms, and a file that nothing is known of counts as dead after 5 s.
 DEADLINE_S = 3
 BUILD = Path(__file__).resolve().parents[1] / "build"  # on the disk of the checkout, ignored by git
@@ -76,6 +77,7 @@ def test_wherever_one_is_killed_a_newcomer_enters_and_nothing_is_left(
     with Theatre(file_system, directory) as theatre:
         for thread in ("main", *(["helper"] if scenario in WITH_HELPER else [])):
             calls = theatre.play(scenario, patience, thread).calls
+            calls = [call for call in calls if int(call.split(":")[1]) <= MOST]
             for call in calls[::STEP]:
                 name, when = call.split(":")
                 inject = f"{name}:signal=KILL:when={when}"
