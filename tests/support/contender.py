@@ -89,6 +89,7 @@ class Contender:
     def work(self, thread: int) -> None:
         """One thread: in and out, until it is time to stop."""
         chance = random.Random(f"{self.told['seed']} {thread}")
+        time.sleep(chance.uniform(*self.told["think"]))  # not all of them at the same moment
         while time.monotonic_ns() < self.stop:
             self.visit(thread, chance)
             time.sleep(chance.uniform(*self.told["think"]))

@@ -39,6 +39,7 @@ const lines = readline.createInterface(process.stdin);
 const line = await new Promise((resolve) => lines.once("line", resolve));
 const [start, stop] = line.split(" ").map(BigInt);
 await sleep(Math.max(0, Number(start - now()) / 1e6));
+await sleep(among(told.think)); // not all of them at the same moment
 while (now() < stop) {
     await visit();
     await sleep(among(told.think));
