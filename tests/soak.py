@@ -182,6 +182,8 @@ class Soak:
 
     def _disturb(self) -> None:
         living = [it for it in self._crowd.processes if not it.killed and it not in self._starting]
+        if len(self._starting) > len(living):
+            return  # a busy machine: they are not replaced as fast as they die
         process = self._chance.choice(living)
         number = process.process.pid
         if self._chance.random() < KILLS:
