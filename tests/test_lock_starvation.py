@@ -8,13 +8,18 @@ length of the run beside 1.3.1 (default 12: enough to be refused twice in a row)
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.capability import requires
 from tests.support.contenders import BARE, OURS, Account, described, run
+from tests.support.processes import GENEROUS
 
 pytest.importorskip("fcntl")
+
+from tests.support.stage import GAP_DUE_S, Player, is_queued, until
 
 SECONDS = float(os.environ.get("MSALEX_STARVATION_SECONDS", "12"))
 SHORT_S = 3  # less than it takes to the first gap
@@ -43,3 +48,27 @@ def test_six_of_ours_alone_all_get_in_and_leave_nothing(tmp_path: Path) -> None:
     account = run(tmp_path, SHORT_S, (OURS, BUSY))
     print(f"ours hold {account.held('ours'):.1%}, {len(account.of('ours'))} entries")
     assert_clean(account)
+
+
+@requires("os.fork")
+def test_in_a_gap_a_caller_without_patience_takes_the_name_and_the_waiter_comes_later(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lockfile"
+    holder, waiter, third = Player(), Player(), Player()
+    try:
+        assert holder.acquire(str(path), 0).how == "in"
+        waiter.begin(str(path), GENEROUS)
+        assert until(lambda: is_queued(waiter.pid), GENEROUS)
+        time.sleep(GAP_DUE_S)
+        holder.release()
+        assert not path.exists()  # for a peer
+        assert third.acquire(str(path), 0).how == "in"
+        assert path.exists()
+        third.release()
+        assert waiter.end().how == "in"
+        waiter.release()
+    finally:
+        for player in (holder, waiter, third):
+            player.close()
+    assert os.listdir(tmp_path) == []

@@ -151,8 +151,8 @@ def fork(play: Callable[[Line], None]) -> tuple[int, Line]:
     return pid, Line(mine[0], there[1])
 
 
-class Helper:
-    """Another process of ours, which does what it is told: the first, or the newcomer."""
+class Player:
+    """A process of ours that does what it is told: the first, or the newcomer."""
 
     def __init__(self) -> None:
         self.pid, self._line = fork(self._play)
@@ -287,7 +287,7 @@ class Stage:
 
     def __init__(self, scratch: str) -> None:
         self._scratch = scratch
-        self.first, self.newcomer = Helper(), Helper()
+        self.first, self.newcomer = Player(), Player()
 
     def _set(self, case: Case, path: str) -> None:
         """What is there before."""
@@ -299,7 +299,7 @@ class Stage:
             Path(path).write_text("1 init")
             os.utime(path, (time.time() - WITHOUT_PID_S, time.time() - WITHOUT_PID_S))
         elif case.scenario == DEAD_HOLDER:
-            dead = Helper()
+            dead = Player()
             assert dead.acquire(path, NEWCOMER_S).how == "in"
             dead.close()
             assert Path(path).exists()
