@@ -103,10 +103,14 @@ class Process:
         self.killed = time.monotonic_ns()
         self.process.kill()
         self.process.wait()
+        self._close_streams()
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
+        self._close_streams()
+
+    def _close_streams(self) -> None:
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
             stream.close()
