@@ -442,12 +442,20 @@ static int create_nameless(struct msalex__lock_file *file) {
 
 /* Locks the file that has the name now: to many FUSE file systems a link is another file than the
  * one that it was made from, and the locks of the two do not meet.  EEXIST: another that came by in
- * between has it. */
+ * between has it.  The name may have gone on to a peer since, and a peer that has no flock must not
+ * lose its file to us: only a record with our nonce is ours. */
 static int lock_named(struct msalex__lock_file *file) {
+    const uint64_t nonce = file->nonce;
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+    size_t size;
     int code;
 
-    if ((code = msalex__lock_file_open(file)) == 0 && (code = lock_new_file(file)) == 0)
-        code = msalex__lock_file_check(file);
+    if ((code = msalex__lock_file_open(file)) == 0 && (code = lock_new_file(file)) == 0 &&
+        (code = msalex__lock_file_read(file, bytes, &size)) == 0)
+        code = msalex__record_parse(bytes, size, &record) && record.nonce == nonce
+                   ? msalex__lock_file_check(file)
+                   : ESTALE;
     return code == ENOENT || code == EWOULDBLOCK || code == ESTALE ? EEXIST : code;
 }
 
