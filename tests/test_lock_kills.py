@@ -47,6 +47,8 @@ CASES = [
     for file_system in file_systems.MOUNT
     for scenario in (*PATIENCE_S, *(LONG if ALL and file_system == "disk" else ()))
     if ALL or file_system in ("disk", "tmpfs") or (file_system, scenario) == ("bindfs", FREE)
+    # A pid in a peer's file there may be another host's, so it counts as dead after a minute.
+    if (file_system, scenario) != ("bindfs", DEAD_PEER)
 ]
 
 
@@ -79,7 +81,7 @@ def test_wherever_one_is_killed_a_newcomer_enters_and_nothing_is_left(
             calls = theatre.play(scenario, patience, thread).calls
             calls = [call for call in calls if int(call.split(":")[1]) <= MOST]
             for call in calls[::STEP]:
-                name, when = call.split(":")
+                name, when = call.split(":")[:2]
                 inject = f"{name}:signal=KILL:when={when}"
                 result = theatre.play(scenario, patience, thread, inject)
                 where = f"{thread}, {call}: {result}"

@@ -272,8 +272,18 @@ def traced(subject: Subject, inject: str, log: Path) -> Iterator[bool]:
     command = [strace, "-qq", "-e", "signal=none", *more, "-o", str(log), "-p", str(thread)]
     status = Path(f"/proc/{subject.pid}/task/{thread}/status")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def sees_all() -> bool:
+        """strace has interrupted the thread, let it go on, and waits for its next call."""
+        told, waits_in = status.read_text(), Path(f"/proc/{process.pid}/wchan").read_text()
+        return (
+            "TracerPid:\t0\n" not in told
+            and "State:\tS" in told
+            and waits_in in ("", "0", "do_wait")
+        )
+
     try:
-        yield until(lambda: "TracerPid:\t0\n" not in status.read_text(), HANG_S)
+        yield until(sees_all, HANG_S)
     finally:
         try:
             process.wait(HANG_S)
@@ -369,22 +379,20 @@ class Stage:
 
 def section(log: list[str], thread: str) -> list[str]:
     """The calls of a log that belong to the lock, as "name:when" for strace: the thread's first of
-    the name, its second, and so on."""
+    the name, its second, and so on.  Behind a futex that wakes others stands ":wakes"."""
     seen: Counter[str] = Counter()
     calls: list[str] = []
-    inside = thread != "main"
     for line in log:
         name = NAME.match(line)
         if name is None or name[1] in ("rt_sigtimedwait", "restart_syscall"):
-            inside = True
             continue
         seen[name[1]] += 1
         if name[1] in ("write", "read", "select", "pselect6") and thread == "main":
             continue  # of the line to us
         if name[1] in ("exit", "exit_group"):
             break
-        if inside:
-            calls.append(f"{name[1]}:{seen[name[1]]}")
+        wakes = ":wakes" if "FUTEX_WAKE" in line else ""
+        calls.append(f"{name[1]}:{seen[name[1]]}{wakes}")
     return calls
 
 
