@@ -325,6 +325,60 @@ static void impossible_paths_fail_at_once(void) {
     CHECK(!file_exists("nowhere"));
 }
 
+struct leaver {
+    msalex_lock *lock; /* gives this back, or removes the file when NULL */
+    int status;
+};
+
+static void *leave_soon(void *argument) {
+    struct leaver *leaver = argument;
+    msalex_error own;
+
+    sleep_ms(20);
+    leaver->status = leaver->lock != NULL ? msalex_lock_release(leaver->lock, &own) : unlink(PATH);
+    return NULL;
+}
+
+/* Gets the lock that another thread leaves soon, with timeouts of that size. */
+static void wait_for_leaver(struct leaver leaver, int64_t slice_ms, int64_t patience_ms) {
+    msalex_lock *lock = new_lock(PATH);
+    pthread_t thread;
+
+    CHECK(pthread_create(&thread, NULL, leave_soon, &leaver) == 0);
+    CHECK_STATUS(msalex_lock_acquire(lock, slice_ms, patience_ms, &error), MSALEX_OK);
+    (void)pthread_join(thread, NULL);
+    CHECK(leaver.status == 0);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    msalex_lock_free(lock);
+}
+
+static void timeouts_of_any_size_are_right(void) {
+    static const int64_t sizes[] = {INT64_MAX, INT64_MAX - 1, INT64_MAX / 1000, (int64_t)1 << 62,
+                                    INT64_MIN, INT64_MIN + 1, -1};
+    char text[32];
+
+    (void)snprintf(text, sizeof text, "%d a peer", (int)getpid());
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const int64_t size = sizes[i], start = now_ms();
+        msalex_lock *lock = new_lock(PATH), *other = new_lock(PATH);
+
+        CHECK_STATUS(msalex_lock_acquire(lock, size, size, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(other, size, 0, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(other, 0, size, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(other, 1, size, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(other, size, 1, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_release(other, &error), MSALEX_OK);
+        wait_for_leaver((struct leaver){.lock = lock}, size, size);
+        write_text(PATH, text);
+        CHECK_STATUS(msalex_lock_acquire(other, size, 0, &error), MSALEX_TIMEOUT);
+        CHECK_STATUS(msalex_lock_acquire(other, 1, size, &error), MSALEX_TIMEOUT);
+        wait_for_leaver((struct leaver){.lock = NULL}, size, size);
+        CHECK(now_ms() - start < 10000);
+        msalex_lock_free(other);
+        msalex_lock_free(lock);
+    }
+}
+
 static void handle_alarm(int number) {
     (void)number;
 }
@@ -367,6 +421,7 @@ const struct property lock_properties[] = {
      waiter_gets_the_lock_where_its_path_leads},
     {"What a lock file says of its holder is shown as one line of printable characters",
      text_of_a_lock_file_is_one_line_of_printable_characters},
+    {"A timeout of any size ends when it shall, and not before", timeouts_of_any_size_are_right},
     {"A path that can be no lock file fails at once and is left as it is",
      impossible_paths_fail_at_once},
     {"A signal interrupts a wait, which keeps its place",

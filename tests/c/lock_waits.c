@@ -1,16 +1,19 @@
 /*
  * Threads that wait a little, give up, come back, and fork meanwhile: for the sanitizers.
  *
- *     lock_waits <directory> <rounds of each thread>
+ *     lock_waits <directory> <rounds of each thread> [threadless]
  *
- * Each round waits for a random time between none and 3 ms, in one call or in slices, on one of
- * two locks, so that waits are left behind, adopted, granted to nobody and given back.  Some
+ * Each round waits for a random time between none and 3 ms, or for as long as an int64_t can tell,
+ * in one call or in slices, on one of two locks, so that waits are left behind, adopted, granted to nobody and given back.  Some
  * rounds fork a child, which must find itself outside, let go of what it inherited, and try for
  * itself.  (What is counted inside is atomic: ThreadSanitizer does not know that a flock orders
  * anything, and only the library shall be able to race.)
+ * Threadless: the library gets no thread of its own, as in a process that has used up its share;
+ * the program is linked with --wrap=pthread_create for that.
  * Exits 0 and prints the entries when nobody was inside beside somebody else.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,11 +25,12 @@
 
 #include "msalex.h"
 
-enum { THREADS = 8, PATHS = 2, FORK_EVERY = 40 };
+enum { THREADS = 8, PATHS = 2, FORK_EVERY = 40, PATIENT_EVERY = 10 };
 
 static const char *const paths[PATHS] = {"one.lockfile", "two.lockfile"};
 static int inside[PATHS];
 static long rounds;
+static bool threadless;
 
 struct worker {
     unsigned dice;
@@ -89,6 +93,19 @@ static void visit(struct worker *worker, size_t which, msalex_lock *lock) {
         fail(worker, "release", &error);
 }
 
+static void *work(void *argument);
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument) {
+    return threadless && start != work ? EAGAIN
+                                       : __real_pthread_create(thread, attributes, start, argument);
+}
+
 static void *work(void *argument) {
     struct worker *worker = argument;
 
@@ -104,7 +121,9 @@ static void *work(void *argument) {
             break;
         }
         for (unsigned j = 0; j < slices && status == MSALEX_TIMEOUT; j++) {
-            const int64_t slice_ms = roll(worker, 4);
+            const int64_t slice_ms = roll(worker, PATIENT_EVERY) == 0
+                                         ? (roll(worker, 2) == 0 ? INT64_MAX : INT64_MIN)
+                                         : roll(worker, 4);
             status = msalex_lock_acquire(lock, slice_ms, slice_ms, &error);
         }
         if (status == MSALEX_OK) {
@@ -132,9 +151,10 @@ int main(int count, char **arguments) {
     pthread_t threads[THREADS];
     int failures = 0, children = 0, left = 0, held = 0;
 
-    if (count != 3 || chdir(arguments[1]) != 0)
+    if (count < 3 || count > 4 || chdir(arguments[1]) != 0)
         return 2;
     rounds = strtol(arguments[2], NULL, 10);
+    threadless = count == 4;
     (void)alarm(300);
     for (size_t i = 0; i < THREADS; i++) {
         workers[i].dice = (unsigned)i + 1;
