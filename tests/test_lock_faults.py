@@ -455,7 +455,7 @@ def holder(
     """A process of ours that has it, and is killed at the end."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
-        "CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+        "lock = CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path)],

@@ -89,7 +89,7 @@ def test_a_child_forked_while_the_lock_file_is_made_does_not_keep_a_killed_paren
             return [name for name in found if name.startswith(directory)]
         inside = threading.Event()
         def hold():
-            CrossPlatLock(sys.argv[1]).acquire()
+            lock = CrossPlatLock(sys.argv[1]).acquire()
             inside.set()
             time.sleep(600)
         threading.Thread(target=hold, daemon=True).start()

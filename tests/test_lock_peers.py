@@ -269,7 +269,7 @@ def child(work):
     pid = fork()
     if pid == 0:
         try:
-            work()
+            kept = work()
             os.write(writing, b".")
             while True:
                 signal.pause()
