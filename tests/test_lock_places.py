@@ -359,6 +359,42 @@ def test_a_lock_file_in_a_directory_of_ones_own_is_private(tmp_path: Path) -> No
         assert (directory / "lockfile").stat().st_mode & 0o777 == 0o600
 
 
+@requires("os.geteuid")
+@pytest.mark.parametrize(
+    ("mode", "user", "groups"),
+    [(0o777, OUTSIDER, ()), (0o1777, B, (GROUP,)), (0o1770, B, (GROUP,))],
+)
+def test_where_files_are_not_shared_a_killed_holders_file_is_told_with_its_owner(
+    mode: int, user: int, groups: tuple[int, ...], shared: Path
+) -> None:
+    """Finding 11 of the lock's review: it blocks others, but not its owner."""
+    directory = make_directory(shared / "directory", mode, 0, GROUP)
+    path = directory / "lockfile"
+    with holder(path, A, GROUP) as process:
+        process.kill()
+        process.wait()
+        for timeout in 0, 1:
+            said = told(path, user, *groups, timeout=timeout)
+            assert said != "in\n"
+            assert str(A) in said
+        assert told(path, A, GROUP) == "in\n"
+    assert os.listdir(directory) == []
+
+
+@requires("os.geteuid")
+def test_a_dead_peers_file_that_may_not_be_removed_is_told_with_its_owner(shared: Path) -> None:
+    """Finding 10 of the lock's review."""
+    path = make_directory(shared / "tmp", 0o1777) / "lockfile"
+    path.write_bytes(b"999999999 az")
+    os.chown(path, A, A)
+    path.chmod(0o666)
+    for timeout in 0, 1:
+        said = told(path, B, timeout=timeout)
+        assert said != "in\n"
+        assert str(A) in said
+    assert told(path, A) == "in\n"
+
+
 # ---- what cannot be removed ----------------------------------------------------------------
 
 
