@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -230,12 +231,19 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
             # Its thread leaves flock when it stops, which may be after the first one has.
             assert eventually(lambda: "T (stopped)" in status(waiter.pid))
             assert eventually(lambda: not is_queued(waiter.pid, path))
-            first.release()
-            assert path.exists()  # handed over to the waiter
             with path.open("r+") as peer:
-                fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                peer.write(f"{{{os.getppid()}}} {{go}}")
-                peer.flush()
+
+                def catch() -> None:
+                    fcntl.flock(peer, fcntl.LOCK_EX)
+                    peer.write(f"{{{os.getppid()}}} {{go}}")
+                    peer.flush()
+
+                catcher = threading.Thread(target=catch)
+                catcher.start()
+                assert eventually(lambda: is_queued(os.getpid(), path))
+                first.release()
+                catcher.join()
+                assert path.exists()  # handed over to the waiter
                 waiter.send_signal(signal.SIGCONT)
                 time.sleep(0.2)
                 fcntl.flock(peer, fcntl.LOCK_UN)
@@ -253,7 +261,7 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
 
 #: What the processes of a round are made of.
 PROCESSES = """
-import contextlib, ctypes, fcntl, os, signal, sys, time
+import contextlib, ctypes, fcntl, os, signal, sys, threading, time
 from msal_extensions import CrossPlatLock, LockError
 path, rounds, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 PR_SET_PDEATHSIG = 1
@@ -359,6 +367,10 @@ def wait_and_stay():
             held = held and lock.still_held()
     os._exit(0 if held else 1)
 
+def catch(peer):
+    fcntl.flock(peer, fcntl.LOCK_EX)  # at once: a release sees to it that the lock is taken
+    os.write(peer, f"{{{os.getppid()}}} {{go}}".encode())  # our own pid is in A's record
+
 robbed = 0
 while rounds > 0:
     a = CrossPlatLock(path).acquire()
@@ -369,14 +381,17 @@ while rounds > 0:
         wait_and_stay()
     wait_until(lambda: is_waiting(d))
     stop(b), stop(d)
+    peer = os.open(path, os.O_RDWR)
+    catcher = threading.Thread(target=catch, args=(peer,))
+    catcher.start()
+    wait_until(lambda: is_waiting(os.getpid()))
     a.release()
+    catcher.join()
     if not os.path.exists(path):    # a gap for peers that only look now and then
+        os.close(peer)
         kill(b), kill(d)
         continue
     rounds -= 1
-    peer = os.open(path, os.O_RDWR)
-    fcntl.flock(peer, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.write(peer, f"{{{os.getppid()}}} {{go}}".encode())  # our own pid is in A's record
     os.kill(b, signal.SIGCONT)
     wait_until(lambda: is_waiting(b))
     os.kill(d, signal.SIGCONT)
