@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ SESSION_VARIABLES = (
     "DISPLAY",
     "WAYLAND_DISPLAY",
 )
+
+# A shell ignores SIGINT in what it starts in the background, and children inherit that: tests that
+# send Ctrl-C to a child would wait for ever.  A handler, unlike that, does not outlive exec.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:

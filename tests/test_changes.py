@@ -493,7 +493,6 @@ WATCH = """
     import contextlib, signal, sys, time
     from msal_extensions import FilePersistence, PersistedTokenCache
     cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     with contextlib.suppress(KeyboardInterrupt), cache.changes() as changes:
         print("ready", flush=True)
         for _ in changes:
@@ -623,7 +622,6 @@ def test_ctrl_c_ends_a_wait_within_100_ms(location: Path) -> None:
         """
         import json, os, random, signal, sys, threading, time
         from msal_extensions import FilePersistence, PersistedTokenCache
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         sent, took = [0.0], []
         def interrupt():
             time.sleep(random.uniform(0.1, 0.2))
