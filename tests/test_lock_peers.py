@@ -217,7 +217,7 @@ def test_of_many_that_find_a_dead_peers_file_one_gets_in_at_a_time(tmp_path: Pat
 def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Path) -> None:
     """A Go-like peer catches the file in a hand-over, and unlocks before it removes."""
     path = tmp_path / "lockfile"
-    wait = "import sys; from msal_extensions import CrossPlatLock\nCrossPlatLock(sys.argv[1]"
+    wait = "import sys; from msal_extensions import CrossPlatLock\nlock = CrossPlatLock(sys.argv[1]"
     code = f"{wait}, timeout=60).acquire(); print('in', flush=True); sys.stdin.read()"
     first = CrossPlatLock(path).acquire()
     with subprocess.Popen(

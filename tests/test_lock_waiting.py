@@ -254,7 +254,7 @@ def test_a_program_started_by_a_killed_holder_does_not_keep_the_lock(path: Path)
         """
         import subprocess, sys
         from msal_extensions import CrossPlatLock
-        CrossPlatLock(sys.argv[1]).acquire()
+        lock = CrossPlatLock(sys.argv[1]).acquire()
         sleep = "import time; time.sleep(600)"
         child = subprocess.Popen([sys.executable, "-c", sleep], close_fds=False, stdout=2)
         print("ready", flush=True)

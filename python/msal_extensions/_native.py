@@ -336,13 +336,18 @@ def _program(name: str) -> bytes:
 
 
 class Lock:
-    """One attempt at a lock, and the lock once it is held."""
+    """One attempt at a lock, and the lock once it is held.
 
-    __slots__ = ("_error", "_location", "_lock")
+    One thread waits for it.  Once it is held any thread may call; the native lock has room for
+    one at a time, and the others wait for the few system calls that this takes.
+    """
+
+    __slots__ = ("_error", "_location", "_lock", "_turn")
 
     def __init__(self, path: str, program: str) -> None:
         self._error = _new(_ERROR)
         self._location = path
+        self._turn = threading.RLock()  # a signal handler may come in between and call, too
         handle = _new(_LOCK)
         self._check(_lock_new(_path(path), _program(program), handle, self._error))
         # Whatever happens to this object, the lock does not outlive it.
@@ -362,11 +367,13 @@ class Lock:
 
     def still_held(self) -> bool:
         """Is the file on disk still the one that we hold?"""
-        return bool(lib.msalex_lock_check(self._lock, self._error) == _OK)
+        with self._turn:
+            return bool(lib.msalex_lock_check(self._lock, self._error) == _OK)
 
     def release(self) -> bool:
         """False: somebody had removed the file.  Either way nothing is held any more."""
-        return bool(_lock_release(self._lock, self._error) == _OK)
+        with self._turn:
+            return bool(_lock_release(self._lock, self._error) == _OK)
 
     def _check(self, status: int) -> None:
         if status == _OK:
