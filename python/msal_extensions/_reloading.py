@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ import msal
 
 from ._damage import parse_leniently, parse_strictly
 from .errors import PersistenceDamaged, PersistenceDecryptionError, PersistenceNotFound
+from .lock import this_thread
 from .persistence import BasePersistence, FilePersistence, Stamp, _decode
 
 #: Seconds between reads of what cannot be parsed: 1.3.1 and .NET write in place, and we may
@@ -65,17 +65,18 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self._loaded_stamp: Stamp | None = None  # of what was loaded last and not saved here
         self._saving = False  # the persistence may have what _stamp does not tell yet
         # Threads whose reload must not be content with a stamp that is not settled.
-        self._doubters: set[int] = set()
+        self._doubters: set[object] = set()
         # What modify() changed in memory and is not saved yet; None for an entry removed.
         self._pending: dict[tuple[str, str], dict[str, Any] | None] = {}
 
     def _reload_for_certain(self) -> None:
         """Reloads; memory then is what the persistence had at a moment during this call."""
-        self._doubters.add(threading.get_ident())
+        me = this_thread()
         try:
+            self._doubters.add(me)
             self._reload_patiently()
         finally:
-            self._doubters.discard(threading.get_ident())
+            self._doubters.discard(me)
 
     def _reload_patiently(self) -> None:
         """Reloads; what cannot be parsed is read again before it is believed."""
@@ -116,7 +117,7 @@ class ReloadingCache(msal.SerializableTokenCache):  # type: ignore[misc]
         stamp = self._current_stamp()
         if stamp != self._stamp or stamp is None or not self._last_sync:
             return False
-        if self._doubters and threading.get_ident() in self._doubters:
+        if self._doubters and this_thread() in self._doubters:
             return self._read_again_at == math.inf and self._plain_file() is not None
         return self._read_again_at == math.inf or time.monotonic() < self._read_again_at
 

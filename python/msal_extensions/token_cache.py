@@ -26,7 +26,13 @@ from ._serializer import Serializer
 from ._snapshot import Snapshot
 from .changes import CacheChanges
 from .errors import LockError, LockLost, LockOrderError, PersistenceDamaged, PersistenceNotFound
-from .lock import DEFAULT_TIMEOUT, CrossPlatLock, held_by_this_thread
+from .lock import (
+    DEFAULT_TIMEOUT,
+    CrossPlatLock,
+    held_by_this_thread,
+    seconds_of,
+    this_thread,
+)
 from .persistence import BasePersistence, Stamp, _encode, _expand, _mkdir_p
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
@@ -75,9 +81,10 @@ class PersistedTokenCache(ReloadingCache):
         _mkdir_p(os.path.dirname(self._lock_location))
         self.is_encrypted = persistence.is_encrypted
         self._serializer = Serializer()
-        self._transaction_mutex = threading.RLock()
-        self._transaction: CrossPlatLock | None = None
-        self._transaction_thread = 0  # whose it is
+        self._transaction_mutex: Any = threading.RLock()  # mypy knows no _is_owned()
+        # Its lock, and its thread.  The lock is the transaction's to keep: if an interrupt ends
+        # that at a bad moment, nothing else keeps the lock.
+        self._transaction: tuple[weakref.ref[CrossPlatLock], object] | None = None
         self._modified = False  # was modify() called, since the last save?
         _caches[id(self)] = self
 
@@ -99,12 +106,16 @@ class PersistedTokenCache(ReloadingCache):
         :raises LockError: when the time is up.  Going on without is what programs did before.
         :raises LockOrderError: inside a transaction, which would last as long as the network.
         """
-        if held_by_this_thread(self._lock_location) or self._lock._is_owned():
+        if (
+            self._own_transaction() is not None
+            or held_by_this_thread(self._lock_location)
+            or self._lock._is_owned()
+        ):
             raise LockOrderError(
                 "single_flight() while the cache is locked would keep everybody out until the"
                 " network answers; begin the transaction inside the flight instead"
             )
-        seconds = FLIGHT_TIMEOUT if timeout is None else timeout
+        seconds = FLIGHT_TIMEOUT if timeout is None else seconds_of(timeout)
         with CrossPlatLock(self._lock_location + ".refresh", seconds, reentrant=True):
             self._reload_for_certain()
             yield self
@@ -121,31 +132,52 @@ class PersistedTokenCache(ReloadingCache):
         :param timeout: Seconds to wait for the lock; None means its default of 5.
         :raises LockError: when the time is up; nothing was changed then.
         """
-        seconds = DEFAULT_TIMEOUT if timeout is None else timeout
+        seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
+        if self._own_transaction() is not None:
+            yield self
+            return
         deadline = time.monotonic() + seconds
-        # RLock.acquire() wants -1 for ever, and 0 only without blocking.
-        if not self._transaction_mutex.acquire(seconds != 0, max(seconds, -1) or -1):
-            raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
+        lock = CrossPlatLock(self._lock_location, reentrant=True)
+        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
+        # is that one's, and so is the lock if it waits for it; then acquire() raises.
+        mutex = None if self._transaction_mutex._is_owned() else self._transaction_mutex
+        # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.  It
+        # may come in the middle of _leave(), too: hence twice.
         try:
-            if self._transaction is not None:
-                yield self
-                return
-            if seconds > 0:
-                seconds = max(deadline - time.monotonic(), 0)
-            lock = CrossPlatLock(self._lock_location, seconds, reentrant=True).acquire()
             try:
-                self._transaction, self._transaction_thread = lock, threading.get_ident()
+                if mutex is not None and not _take(mutex, seconds):
+                    words = f"Another thread uses this cache for over {seconds:g} second(s)"
+                    raise LockError(words)
+                if seconds > 0:
+                    seconds = max(deadline - time.monotonic(), 0)
+                lock.acquire(seconds)
+                self._transaction = weakref.ref(lock), this_thread()
                 self._reload_for_certain()
                 try:
                     yield self
                 finally:
                     self._commit(lock)
             finally:
-                self._transaction, self._transaction_thread = None, 0
-                if lock.locked:  # or _commit() could not have it back
-                    lock.release()
+                self._leave(lock, mutex)
         finally:
-            self._transaction_mutex.release()
+            self._leave(lock, mutex)
+
+    def _own_transaction(self) -> CrossPlatLock | None:
+        """The lock of the transaction that this thread is inside."""
+        transaction = self._transaction
+        if transaction is None or transaction[1] is not this_thread():
+            return None
+        return transaction[0]()
+
+    def _leave(self, lock: CrossPlatLock, mutex: Any) -> None:
+        """Ends a transaction as far as it has begun; again does nothing."""
+        if self._own_transaction() is lock:
+            self._saving = False  # or Ctrl-C came just when it was to be set
+            self._transaction = None
+        if lock.locked:  # or _commit() could not have it back
+            lock.release()
+        if mutex is not None and mutex._is_owned():
+            mutex.release()
 
     def _commit(self, lock: CrossPlatLock) -> None:
         """Saves what was changed.  When somebody deleted the lock file, another process may
@@ -162,7 +194,8 @@ class PersistedTokenCache(ReloadingCache):
                             self._pending.clear()
                         self._modified = False
                         return
-            lock.release()
+            if lock.locked:  # not in the child of a fork
+                lock.release()
             lock.acquire(DEFAULT_TIMEOUT)
             self._reload_for_certain()
         raise LockError(f"Another program keeps deleting the lock file {self._lock_location}")
@@ -172,8 +205,8 @@ class PersistedTokenCache(ReloadingCache):
         secret = self._encoded() if ours else _encode(self.serialize())
         if self._has_stored(secret):
             return
-        self._saving = True
         try:
+            self._saving = True
             self._save(secret, lock)
         finally:
             self._saving = False
@@ -308,8 +341,8 @@ class PersistedTokenCache(ReloadingCache):
         """Puts aside what is stored, after it was read again under the lock."""
         if self._lock._is_owned():
             raise damage
-        lock = self._transaction
-        if lock is None or self._transaction_thread != threading.get_ident():
+        lock = self._own_transaction()
+        if lock is None:
             try:
                 with self.transaction():  # comes here again, if it is damaged still
                     return
@@ -335,12 +368,20 @@ _SERIALIZE = PersistedTokenCache.serialize
 _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakValueDictionary()
 
 
+def _take(mutex: Any, seconds: float) -> bool:
+    # RLock.acquire() wants -1 for ever, and 0 only without blocking.
+    if seconds == 0:
+        return bool(mutex.acquire(blocking=False))
+    forever = seconds < 0 or seconds > threading.TIMEOUT_MAX
+    return bool(mutex.acquire(timeout=-1 if forever else seconds))
+
+
 def _after_fork_in_child() -> None:
     """What another thread of the parent held, nobody would ever give back here."""
     for cache in list(_caches.values()):
-        if cache._transaction_thread != threading.get_ident():
+        if not cache._transaction_mutex._is_owned():
             cache._transaction_mutex = threading.RLock()
-            cache._transaction, cache._transaction_thread = None, 0
+            cache._transaction = None
             cache._saving = False
         if not cache._lock._is_owned():
             cache._lock = threading.RLock()
