@@ -81,6 +81,7 @@ PLATFORMS = {
     "win32": Platform(
         sources=(
             "lock_windows.c",
+            "lock_file_windows.c",
             "lock_wait_windows.c",
             "lock_peer_windows.c",
             "watch_windows.c",

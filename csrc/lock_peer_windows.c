@@ -10,18 +10,28 @@
 enum {
     STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
     STALE_ELSEWHERE_S = 60,  /* where a pid tells nothing: longer than any peer waits */
-    START_SLACK_S = 2,       /* FAT's file times are that coarse */
     POLL_BLIND_MS = 20,      /* without a watch */
-    POLL_WATCHING_MS = 250,  /* behind one: a holder may unlock without removing */
-    FILE_REMOTE_PROTOCOL = 13 /* FileRemoteProtocolInfo, which old headers lack */
+    POLL_WATCHING_MS = 250   /* behind one: a holder may unlock without removing */
 };
 
 static int64_t seconds_of(FILETIME time) {
     return ((int64_t)time.dwHighDateTime << 32 | time.dwLowDateTime) / 10000000;
 }
 
-/* A pid that was given away again after the file was written is dead.  A process that may not be
- * looked at is alive. */
+static int64_t seconds_now(void) {
+    FILETIME now;
+    GetSystemTimeAsFileTime(&now);
+    return seconds_of(now);
+}
+
+/* Was the pid given away again after the file was written?  Clocks step, file servers have their
+ * own, and FAT's times are two seconds coarse: a process that seems a little younger than its file
+ * may well have made it, and of one that seems to start in the future nothing is known. */
+static bool is_reused(FILETIME start, int64_t written) {
+    return seconds_of(start) > written + STALE_ELSEWHERE_S && seconds_of(start) <= seconds_now();
+}
+
+/* A process that may not be looked at is alive. */
 static bool is_alive(int64_t pid, int64_t written) {
     HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | SYNCHRONIZE, FALSE,
                                  (DWORD)pid);
@@ -33,40 +43,33 @@ static bool is_alive(int64_t pid, int64_t written) {
     /* One that has ended is there as long as somebody has a handle of it. */
     alive = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
     if (alive && GetProcessTimes(process, &start, &ignored, &ignored, &ignored))
-        alive = seconds_of(start) <= written + START_SLACK_S;
+        alive = !is_reused(start, written);
     (void)CloseHandle(process);
     return alive;
 }
 
-/* On a file server, whose other clients have pids of their own? */
-static bool is_remote(HANDLE file) {
-    union {
-        BYTE bytes[512]; /* FILE_REMOTE_PROTOCOL_INFO */
-        int64_t aligned;
-    } unused;
-    return GetFileInformationByHandleEx(file, (FILE_INFO_BY_HANDLE_CLASS)FILE_REMOTE_PROTOCOL,
-                                        &unused, sizeof unused) != 0;
-}
-
-bool msalex__peer_is_gone(HANDLE file, const char *content, size_t size) {
+bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *content,
+                               size_t size) {
     const int64_t pid = msalex__record_pid(content, size);
     BY_HANDLE_FILE_INFORMATION found;
+    struct msalex__record record;
     int64_t written, age;
-    FILETIME now;
+    bool elsewhere;
 
-    if (!GetFileInformationByHandle(file, &found))
+    if (!GetFileInformationByHandle(file->waiting, &found))
         return false;
-    GetSystemTimeAsFileTime(&now);
     written = seconds_of(found.ftLastWriteTime);
-    age = seconds_of(now) - written;
+    age = seconds_now() - written; /* negative when a clock stepped: young */
     if (pid <= 0)
         return age >= STALE_WITHOUT_PID_S;
-    return !is_alive(pid, written) && (age >= STALE_ELSEWHERE_S || !is_remote(file));
+    /* A record of ours that is a peer's all the same is of another system (WSL). */
+    elsewhere = file->remote || msalex__record_parse(content, size, &record);
+    return !is_alive(pid, written) && (age >= STALE_ELSEWHERE_S || !elsewhere);
 }
 
 /* ---- waiting for the name to go away ---- */
 
-HANDLE msalex__names_watch(const wchar_t *path) {
+HANDLE msalex__lock_peer_watch(const wchar_t *path) {
     const size_t length = (size_t)(wcsrchr(path, L'\\') + 1 - path); /* the path is absolute */
     wchar_t *directory = malloc((length + 1) * sizeof *directory);
     HANDLE watch = INVALID_HANDLE_VALUE;
@@ -80,7 +83,7 @@ HANDLE msalex__names_watch(const wchar_t *path) {
     return watch;
 }
 
-void msalex__names_wait(HANDLE watch, int64_t timeout_ms) {
+void msalex__lock_peer_wait(HANDLE watch, int64_t timeout_ms) {
     const DWORD poll_ms = watch != INVALID_HANDLE_VALUE ? POLL_WATCHING_MS : POLL_BLIND_MS;
     const DWORD wait_ms = timeout_ms >= 0 && timeout_ms < poll_ms ? (DWORD)timeout_ms : poll_ms;
 

@@ -1,5 +1,5 @@
 /*
- * Waiting for a locked byte with a deadline, Windows.
+ * Waiting for the byte of a lock file with a deadline, Windows.
  *
  * LockFileEx knows no deadline, but a request on an overlapped handle can wait while the caller
  * does something else: the system signals an event once the byte is ours.  Until then the request
@@ -12,103 +12,55 @@
  */
 #include "lock_windows.h"
 
-#include <string.h>
-
 enum {
-    /* Far behind the record, because locked bytes cannot be read; msvcrt.locking by portalocker 3
-     * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0xffff on) both meet it. */
-    LOCKED_BYTE = 0xffff,
     POLL_MS = 10,
-    PENDING = 0x103 /* STATUS_PENDING, which winnt.h and ntstatus.h both define */
+    LONGEST_MS = 86400000 /* of one wait: a day fits into a DWORD */
 };
 
-/* 0 when it is ours, ERROR_IO_PENDING when the request is out, or why not. */
-static DWORD ask(struct msalex__byte *byte, DWORD flags) {
-    const HANDLE event = byte->overlapped.hEvent;
-
-    (void)ResetEvent(event);
-    memset(&byte->overlapped, 0, sizeof byte->overlapped);
-    byte->overlapped.hEvent = event;
-    byte->overlapped.Offset = LOCKED_BYTE;
-    /* So that it says "pending" also where nobody ever writes to it. */
-    byte->overlapped.Internal = PENDING;
-    if (LockFileEx(byte->file, LOCKFILE_EXCLUSIVE_LOCK | flags, 0, 1, 0, &byte->overlapped))
-        return 0;
-    byte->pending = GetLastError() == ERROR_IO_PENDING;
-    return GetLastError();
+void msalex__lock_wait_join(struct msalex__lock_file *file) {
+    (void)msalex__lock_file_request(file, 0); /* a failure is told by the next one */
 }
 
-/* What became of the request: 0 when the byte is ours. */
-static DWORD result(struct msalex__byte *byte, BOOL wait) {
-    DWORD unused;
-    byte->pending = false;
-    return GetOverlappedResult(byte->file, &byte->overlapped, &unused, wait) ? 0 : GetLastError();
+static DWORD slice_of(const struct msalex__lock_file *file, int64_t deadline) {
+    const int64_t left = msalex__time_left(deadline), most = file->queues ? LONGEST_MS : POLL_MS;
+    return (DWORD)(left >= 0 && left < most ? left : most);
 }
 
-/* Takes the request back: 0 when it was granted just before, ERROR_OPERATION_ABORTED when it was
- * waiting, ERROR_LOCK_VIOLATION when it never was. */
-static DWORD take_back(struct msalex__byte *byte) {
-    if (!CancelIoEx(byte->file, &byte->overlapped) && GetLastError() == ERROR_NOT_FOUND &&
-        byte->overlapped.Internal == PENDING) {
-        byte->pending = false;
-        return ERROR_LOCK_VIOLATION;
-    }
-    return result(byte, TRUE);
-}
-
-bool msalex__byte_init(struct msalex__byte *byte, HANDLE file) {
-    *byte = (struct msalex__byte){.file = file};
-    byte->overlapped.hEvent = CreateEventW(NULL, TRUE, FALSE, NULL);
-    return byte->overlapped.hEvent != NULL;
-}
-
-DWORD msalex__byte_try(struct msalex__byte *byte) {
-    DWORD code = ask(byte, LOCKFILE_FAIL_IMMEDIATELY);
-    if (code == ERROR_IO_PENDING) /* it is being answered, or (Wine) this is the answer */
-        code = take_back(byte);
-    return code == ERROR_OPERATION_ABORTED ? ERROR_LOCK_VIOLATION : code;
-}
-
-DWORD msalex__byte_wait(struct msalex__byte *byte, int64_t timeout_ms) {
-    const int64_t deadline = msalex__now_ms() + timeout_ms;
-    int64_t left;
+DWORD msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
+    const int64_t deadline = msalex__deadline(timeout_ms);
     DWORD code;
 
-    for (;;) {
-        code = byte->pending ? ERROR_IO_PENDING : ask(byte, 0);
-        left = timeout_ms < 0 ? INT32_MAX : deadline - msalex__now_ms();
-        left = left < 0 ? 0 : left > POLL_MS && !byte->queues ? POLL_MS : left;
+    while (!file->locked) {
+        code = file->asked ? ERROR_IO_PENDING : msalex__lock_file_request(file, 0);
         if (code == ERROR_LOCK_VIOLATION) { /* where requests do not even seem to wait */
-            Sleep((DWORD)left);
+            Sleep(slice_of(file, deadline));
         } else if (code != ERROR_IO_PENDING) {
             return code;
-        } else if (WaitForSingleObject(byte->overlapped.hEvent, (DWORD)left) == WAIT_OBJECT_0) {
-            code = result(byte, FALSE);
+        } else if (WaitForSingleObject(file->request.hEvent, slice_of(file, deadline)) ==
+                   WAIT_OBJECT_0) {
+            code = msalex__lock_file_answer(file);
             if (code != ERROR_OPERATION_ABORTED) /* the thread that asked has ended: ask again */
                 return code;
-        } else if (!byte->queues) {
-            code = take_back(byte);
-            byte->queues = code == ERROR_OPERATION_ABORTED;
+        } else if (!file->queues) {
+            code = msalex__lock_file_withdraw(file);
+            file->queues = code == ERROR_OPERATION_ABORTED;
             if (code != ERROR_OPERATION_ABORTED && code != ERROR_LOCK_VIOLATION)
                 return code;
         }
-        if (timeout_ms >= 0 && msalex__now_ms() >= deadline)
+        if (!file->locked && msalex__time_left(deadline) == 0)
             return ERROR_LOCK_VIOLATION;
     }
+    return 0;
 }
 
-bool msalex__byte_leave(struct msalex__byte *byte) {
-    if (byte->pending && take_back(byte) == 0)
-        return true;
-    return msalex__byte_try(byte) == 0;
-}
-
-void msalex__byte_free(struct msalex__byte *byte, bool locked) {
-    OVERLAPPED where = {.Offset = LOCKED_BYTE};
-
-    if (locked) /* closing would do, but "depending upon available system resources" */
-        (void)UnlockFileEx(byte->file, 0, 1, 0, &where);
-    if (byte->overlapped.hEvent != NULL)
-        (void)CloseHandle(byte->overlapped.hEvent);
-    *byte = (struct msalex__byte){0};
+void msalex__lock_wait_leave(struct msalex__lock_file *file) {
+    if (file == NULL)
+        return;
+    if (file->asked)
+        (void)msalex__lock_file_withdraw(file);
+    /* A wait that is given up behind a dead holder tidies up as well. */
+    if (file->locked || msalex__lock_file_try(file) == 0)
+        msalex__lock_file_turn_down(file);
+    else
+        msalex__lock_file_close(file);
 }

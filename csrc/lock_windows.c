@@ -1,14 +1,14 @@
 /*
- * The lock between processes, Windows: the protocol.  The promise is in msalex.h.  Twins:
- * lock_linux.c, lock_macos.c.
+ * The lock between processes, Windows: the protocol.  The promise is in msalex.h.
  *
- * How it works.  Who has byte 0xffff of the file that the path names, and beside it has that file
- * open for reading and writing without sharing deletion, is in.  That excludes all peers: the file
- * exists (1.3.1 without portalocker, Node), the byte is locked (portalocker), and MSAL.NET, which
- * shares reading only, can neither open it beside us nor we beside it.  And nobody can delete it.
+ * How it works.  The process that has byte 0xffff of the file that the path names, and beside it
+ * has that file open for reading and writing without sharing deletion, is the holder.  That
+ * excludes all peers: the file exists (1.3.1 without portalocker, Node), the byte is locked
+ * (portalocker), and MSAL.NET, which shares reading only, can neither open it beside us nor we
+ * beside it.  And nobody can delete it.
  *
- * Byte 0 is locked as well, which is what Go asks for.  Locked bytes cannot be read by others, so
- * they read the record from byte 1 on; the first digit of the pid is in it once more.
+ * Byte 0 is locked as well, which is what Go asks for.  Others cannot read locked bytes, so they
+ * read the record from byte 1 on; the first digit of the pid is in it once more.
  *
  * Two handles, because they share different things:
  *
@@ -16,22 +16,28 @@
  *            It carries the locked byte, from the request in the queue until the release.
  *   holding  reads and writes, shares both but not deletion; opened once the byte is ours, and it
  *            must be the same file.  It carries byte 0, as no other handle could write there.
- *            Would it share less, portalocker would fail to open the file, with an exception that
- *            it does not catch; with more, anybody could delete it.
+ *            If it shared less, portalocker would fail to open the file, with an exception that
+ *            it does not catch; if it shared more, anybody could delete the file.
  *
  * The record in the file tells only whether the file is *ours* or a *peer's* (another library's);
- * that is read before its byte is touched.  For ours the byte knows whether it is held, whatever
- * pid it names.  A peer's is waited for until its *name* goes away, or its process is dead; then
- * it is taken over where it stands.
+ * we read that before we touch its byte.  For ours the byte knows whether it is held, whatever
+ * pid the record names.  A peer's file is waited for until its *name* goes away, or its process is
+ * dead; then it is taken over where it stands.  A record that a system with kernel locks of its own
+ * has written (WSL, on the same directory) counts as a peer's.
  *
  * Release: close `holding`, delete the file through a new handle that is the same file as
- * `waiting`, which still has the byte, unlock, close.  So nobody of ours can be inside a file that
- * is being deleted, and no other file than ours is.  Waiters get the byte of a file whose name has
- * gone, and start over; where the system keeps the name until they all have closed (before Windows
- * 10, FAT) opening it gives error 5 meanwhile.  They hold it for milliseconds only.
+ * `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file that
+ * is being deleted, and no other file than ours is deleted.  Waiters get the byte of a file whose
+ * name has gone, and start over; where the system keeps the name until they all have closed (before
+ * Windows 10, FAT) opening it gives error 5 meanwhile.  They hold it for milliseconds only.
+ *
+ * Now and then the name stays free for a moment, for peers that only poll (lock_gap.h).  The
+ * release says so in the record, before the name goes; waiters read it in the nameless file, close
+ * at once, and look again when the gap is over, or when a name comes or goes in the directory.  A
+ * call whose patience ends before the gap takes the name at once.
  *
  * Existence is the lock from CREATE_NEW on: a file without a record that is younger than five
- * seconds is somebody's, maybe one of ours that has yet to write it.
+ * seconds is somebody's, maybe one of ours whose record is not written yet.
  */
 #include "lock_windows.h"
 
@@ -39,22 +45,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lock_gap.h"
+
 enum {
     TRIES_MAX = 100,   /* times that one call starts over because files come and go */
     PAUSE_MS = 5,      /* while something passes that nothing wakes us from */
-    DENIALS_MAX = 20,  /* in a row, until a denial is no name that just went away */
-    PASSINGS_MAX = 10, /* in a row, for who tries once */
-    DELETE_MS = 50     /* so long a release tries to remove a file that a peer looks at */
+    DENIALS_MAX = 20,  /* in a row, until a denial is nothing that passes */
+    CHANGES_MAX = 20,  /* in a row without a pause */
+    PASSINGS_MAX = 10  /* in a row, for a call that tries once */
 };
 
 struct msalex_lock {
-    HANDLE waiting; /* queued or held, else INVALID_HANDLE_VALUE */
-    HANDLE holding; /* held, else INVALID_HANDLE_VALUE */
-    struct msalex__byte byte;
-    struct msalex__identity identity; /* of both */
-    int denials;                      /* by the directory, in a row */
-    bool watching;                    /* a peer's file is in the way */
-    HANDLE watch;                     /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
+    struct msalex__lock_file *file; /* held or queued, else NULL */
+    bool held;
+    int64_t since;   /* held: since when */
+    int64_t carried; /* when the file before ours said that the next gap is due, or 0 */
+    int64_t until;   /* the end of the last gap that a file told of */
+    uint64_t key;    /* of the table of gaps */
+    int denials;     /* of a name that is not there, in a row */
+    int refusals;    /* by a file that is there, in a row */
+    bool watching;   /* the name has to go, or a gap has to end */
+    HANDLE watch;    /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
     char *program;
     wchar_t *path;
 };
@@ -64,235 +75,193 @@ enum outcome {
     HELD,    /* by us now */
     QUEUED,  /* behind one of ours */
     PEER,    /* a peer's file is in the way */
+    GAP,     /* the name stays free for peers, for a moment */
     BUSY,    /* one of ours is in the way, and we were to try once */
     CHANGED, /* it came or went meanwhile: look again */
     PASSING, /* something is in the way that nothing wakes us from: look again soon */
     FAILED   /* the error says why */
 };
 
-/* ---- one lock file ---- */
+/* ---- the gap ---- */
 
-static size_t read_at(HANDLE file, DWORD offset, char *bytes, DWORD room) {
-    OVERLAPPED where = {.Offset = offset};
-    DWORD size = 0;
+static SRWLOCK gaps = SRWLOCK_INIT; /* of the table in lock_gap.c */
 
-    if (!ReadFile(file, bytes, room, NULL, &where) && GetLastError() != ERROR_IO_PENDING)
-        return 0;
-    return GetOverlappedResult(file, &where, &size, TRUE) ? size : 0;
+static void peer_seen(const msalex_lock *lock) {
+    AcquireSRWLockExclusive(&gaps);
+    msalex__gap_peer_seen(lock->key, msalex__now_ms());
+    ReleaseSRWLockExclusive(&gaps);
 }
 
-/* The start of the content; how many bytes there are of it.  Of a record whose first byte is
- * locked that byte is found out: it fits in one way only. */
-static size_t read_start(HANDLE file, char bytes[MSALEX__RECORD_SIZE]) {
-    size_t size = read_at(file, 0, bytes, MSALEX__RECORD_SIZE);
-    struct msalex__record ignored;
+/* Until when we have to leave the name free, or 0.  We need not when our patience ends before. */
+static int64_t gap_end(const msalex_lock *lock, int64_t patience_end) {
+    const int64_t now = msalex__now_ms();
+    int64_t until = msalex__gap_check(lock->until, now);
 
-    if (size > 0 || read_at(file, 1, bytes + 1, MSALEX__RECORD_SIZE - 1) == 0)
-        return size;
-    for (bytes[0] = '1'; bytes[0] <= '9'; bytes[0]++) {
-        if (msalex__record_parse(bytes, MSALEX__RECORD_SIZE, &ignored))
-            return MSALEX__RECORD_SIZE;
+    if (until == 0) {
+        AcquireSRWLockShared(&gaps);
+        until = msalex__gap_of_own(lock->key, now);
+        ReleaseSRWLockShared(&gaps);
     }
-    return 0;
+    return until <= patience_end ? until : 0;
 }
 
-/* Byte 0 of `holding`: 0 when it is ours now, ERROR_LOCK_VIOLATION: somebody's (Go's), or why
- * not.  Closing the handle unlocks it, but maybe later. */
-static DWORD lock_first_byte(const msalex_lock *lock) {
-    OVERLAPPED where = {0};
-    const DWORD flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
-    return LockFileEx(lock->holding, flags, 0, 1, 0, &where) ? 0 : GetLastError();
+/* The file is, or becomes, ours: when its next gap is due. */
+static void begin_hold(msalex_lock *lock, bool is_new) {
+    AcquireSRWLockShared(&gaps);
+    lock->since = msalex__now_ms();
+    lock->file->when = is_new ? msalex__gap_when(lock->key, lock->carried, lock->since)
+                              : msalex__gap_next(lock->key, lock->file->when, lock->since);
+    ReleaseSRWLockShared(&gaps);
 }
 
-static void close_holding(msalex_lock *lock) {
-    OVERLAPPED where = {0};
-    const DWORD code = GetLastError();
+/* The hold ends: 0, or until when the name stays free. */
+static int64_t end_hold(const msalex_lock *lock) {
+    int64_t until;
 
-    if (lock->holding != INVALID_HANDLE_VALUE)
-        (void)UnlockFileEx(lock->holding, 0, 1, 0, &where);
-    SetLastError(code);
-    msalex__close(lock->holding);
-    lock->holding = INVALID_HANDLE_VALUE;
-}
-
-static bool write_record(const msalex_lock *lock) {
-    const struct msalex__record record = {.pid = GetCurrentProcessId(),
-                                          .state = MSALEX__HELD,
-                                          .nonce = msalex__nonce()};
-    char bytes[MSALEX__RECORD_SIZE];
-    OVERLAPPED where = {0};
-    DWORD size;
-
-    msalex__record_format(&record, lock->program, bytes);
-    /* A peer's record that was longer is cut off. */
-    return WriteFile(lock->holding, bytes, sizeof bytes, &size, &where) && size == sizeof bytes &&
-           SetEndOfFile(lock->holding);
-}
-
-/* Is this handle's file the one that we wait for or hold? */
-static bool is_same(const msalex_lock *lock, HANDLE file) {
-    struct msalex__identity found;
-    return msalex__identify(file, &found) && found.device == lock->identity.device &&
-           found.index == lock->identity.index;
-}
-
-static bool is_named(const msalex_lock *lock) {
-    HANDLE file = msalex__open_attributes(lock->path, 0);
-    bool same = file != INVALID_HANDLE_VALUE && is_same(lock, file);
-    msalex__close(file);
-    return same;
-}
-
-/* Deletes the file that we have the byte of, and no other.  A peer that has it open without
- * sharing deletion may be about to close it, or have it from now on: it is theirs then. */
-static void delete_ours(const msalex_lock *lock) {
-    const int64_t deadline = msalex__now_ms() + DELETE_MS;
-    HANDLE file;
-
-    for (;;) {
-        file = CreateFileW(lock->path, DELETE, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                           FILE_FLAG_OPEN_REPARSE_POINT, NULL);
-        if (file != INVALID_HANDLE_VALUE && is_same(lock, file))
-            (void)msalex__delete_open_file(file);
-        msalex__close(file);
-        if (file != INVALID_HANDLE_VALUE || GetLastError() != ERROR_SHARING_VIOLATION ||
-            msalex__now_ms() >= deadline)
-            return;
-        Sleep(1);
-    }
+    AcquireSRWLockExclusive(&gaps);
+    until = msalex__gap_begin(lock->key, lock->file->when, lock->since, msalex__now_ms());
+    ReleaseSRWLockExclusive(&gaps);
+    return until;
 }
 
 /* ---- getting it ---- */
 
-static enum outcome drop(msalex_lock *lock, bool locked, enum outcome outcome) {
-    close_holding(lock);
-    if (lock->waiting != INVALID_HANDLE_VALUE)
-        msalex__byte_free(&lock->byte, locked);
-    msalex__close(lock->waiting);
-    lock->waiting = INVALID_HANDLE_VALUE;
+static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
+    msalex__lock_file_close(lock->file);
+    lock->file = NULL;
     return outcome;
 }
 
-/* Opens `waiting`.  False with GetLastError. */
-static bool open_waiting(msalex_lock *lock) {
-    lock->waiting = CreateFileW(lock->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                                FILE_FLAG_OVERLAPPED | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
-    if (lock->waiting == INVALID_HANDLE_VALUE)
-        return false;
-    if (msalex__identify(lock->waiting, &lock->identity) &&
-        msalex__byte_init(&lock->byte, lock->waiting))
-        return true;
-    msalex__close(lock->waiting);
-    lock->waiting = INVALID_HANDLE_VALUE;
-    return false;
-}
-
-static HANDLE open_holding(const msalex_lock *lock, DWORD how) {
-    return CreateFileW(lock->path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
-                       NULL, how, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
-}
-
-/* Errors that tell of others, and pass: what is open elsewhere (32, 33), what is being deleted, and
- * what is another user's until it goes away (5).  When there is nothing by that name, 5 is the
+/* Drops the file because of an error.  Some tell of others, and pass: what is open elsewhere (32,
+ * 33), what is being deleted, and what is another user's until it goes away (5).  A file that goes
+ * on refusing us is waited for like a living peer's.  When there is nothing by that name, 5 is the
  * directory's denial; but the name may just have gone, so that is believed when it goes on. */
 static enum outcome failed(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
     const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
     const DWORD attributes = GetFileAttributesW(lock->path);
     const bool known = attributes != INVALID_FILE_ATTRIBUTES;
     const bool absent = !known && GetLastError() == ERROR_FILE_NOT_FOUND;
+    const bool denied = code == ERROR_ACCESS_DENIED;
 
-    lock->denials = absent && code == ERROR_ACCESS_DENIED ? lock->denials + 1 : 0;
+    (void)drop(lock, FAILED);
+    lock->denials = absent && denied ? lock->denials + 1 : 0;
+    lock->refusals += !absent && denied;
     if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
         return PASSING;
-    if (code == ERROR_ACCESS_DENIED &&
-        (absent ? lock->denials < DENIALS_MAX : !known || (attributes & never) == 0))
+    if (denied && absent && lock->denials < DENIALS_MAX)
         return PASSING;
+    if (denied && !absent && (!known || (attributes & never) == 0))
+        return lock->refusals < DENIALS_MAX ? PASSING : PEER;
     (void)msalex__fail_windows(error, code, call);
     if (known && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
         (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call,
                            "the lock file is not a regular file");
+    if (code == MSALEX__IS_LINK)
+        (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call,
+                           "the lock file is a symbolic link");
     return FAILED;
 }
 
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     DWORD code;
 
-    lock->holding = open_holding(lock, CREATE_NEW);
-    if (lock->holding == INVALID_HANDLE_VALUE) {
-        code = GetLastError();
-        return code == ERROR_FILE_EXISTS ? CHANGED : failed(lock, code, "create lock file", error);
-    }
-    if (!open_waiting(lock) || (code = msalex__byte_try(&lock->byte)) == ERROR_LOCK_VIOLATION)
-        return drop(lock, false, PASSING); /* a peer caught it: theirs now */
-    if (code == 0 && (code = lock_first_byte(lock)) == ERROR_LOCK_VIOLATION)
-        return drop(lock, true, PASSING);
-    if (code == 0 && write_record(lock))
+    begin_hold(lock, true);
+    code = msalex__lock_file_publish(lock->file);
+    if (code == 0)
         return HELD;
-    code = code != 0 ? code : GetLastError();
-    close_holding(lock);
-    delete_ours(lock);
-    (void)msalex__fail_windows(error, code, "write lock file");
-    return drop(lock, true, FAILED);
+    if (code == ERROR_FILE_EXISTS)
+        return drop(lock, CHANGED);
+    return failed(lock, code, "create lock file", error);
 }
 
-/* May it be taken by who gets its byte?  If not: PEER, or PASSING when it is about to tell. */
-static enum outcome judge(HANDLE file) {
+/* A record that speaks of a byte of this system. */
+static bool is_ours(const char *bytes, size_t size, struct msalex__record *record) {
+    return msalex__record_parse(bytes, size, record) && record->state != MSALEX__EXISTS &&
+           record->view == 0;
+}
+
+/* May the process that has its byte take the file?  QUEUED: yes.  Else it is dropped: PEER, PASSING
+ * when the file is about to tell, or what went wrong. */
+static enum outcome judge(msalex_lock *lock, HANDLE handle, msalex_error *error) {
+    struct msalex__lock_file *const file = lock->file;
     char bytes[MSALEX__RECORD_SIZE];
-    const size_t size = read_start(file, bytes); /* 0 also when a peer has locked these bytes */
+    struct msalex__record record = {0};
+    size_t size;
+    DWORD code = msalex__lock_file_read(handle, bytes, &size);
+
+    if (code == ERROR_LOCK_VIOLATION)
+        return drop(lock, PEER);
+    if (code != 0)
+        return failed(lock, code, "read lock file", error);
+    if (is_ours(bytes, size, &record) || msalex__lock_peer_is_gone(file, bytes, size)) {
+        file->nonce = record.nonce;
+        file->when = record.state == MSALEX__GAP ? 0 : record.when;
+        return QUEUED;
+    }
+    return drop(lock, size == 0 ? PASSING : PEER);
+}
+
+/* The byte is ours, and its file may have lost its name meanwhile: what does its record say of
+ * gaps?  True when we have to stay away. */
+static bool is_sent_away(msalex_lock *lock, int64_t patience_end) {
+    char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
+    size_t size;
 
-    if (msalex__record_parse(bytes, size, &record) || msalex__peer_is_gone(file, bytes, size))
-        return QUEUED;
-    return size == 0 ? PASSING : PEER;
+    if (msalex__lock_file_read(lock->file->waiting, bytes, &size) != 0 ||
+        !is_ours(bytes, size, &record))
+        return false;
+    if (record.state == MSALEX__GAP)
+        lock->until = record.when;
+    else
+        lock->carried = record.when;
+    return record.state == MSALEX__GAP && gap_end(lock, patience_end) != 0;
 }
 
-/* The byte is ours.  Is it the lock, or of a file that was deleted, or is .NET inside? */
-static enum outcome take_over(msalex_lock *lock, msalex_error *error) {
+/* The byte is ours.  Is it the lock, or of a file that was deleted, or is a peer inside? */
+static enum outcome take_over(msalex_lock *lock, int64_t patience_end, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
 
-    lock->holding = open_holding(lock, OPEN_EXISTING);
-    if (lock->holding == INVALID_HANDLE_VALUE) {
-        code = GetLastError();
-        if (code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND)
-            return drop(lock, true, CHANGED);
-        if (code == ERROR_SHARING_VIOLATION)
-            return drop(lock, true, PEER);
-        return drop(lock, true, failed(lock, code, "open lock file", error));
-    }
-    if (!is_same(lock, lock->holding))
-        return drop(lock, true, CHANGED);
-    if ((code = lock_first_byte(lock)) != 0)
-        return drop(lock, true, failed(lock, code, "LockFileEx", error));
-    if ((outcome = judge(lock->holding)) != QUEUED)
-        return drop(lock, true, outcome);
-    if (write_record(lock))
+    if (is_sent_away(lock, patience_end))
+        return drop(lock, GAP);
+    code = msalex__lock_file_claim(lock->file);
+    if (code == ERROR_FILE_NOT_FOUND)
+        return drop(lock, CHANGED);
+    if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
+        return drop(lock, PEER); /* .NET, Go */
+    if (code != 0)
+        return failed(lock, code, "open lock file", error);
+    if ((outcome = judge(lock, lock->file->holding, error)) != QUEUED)
+        return outcome;
+    begin_hold(lock, false);
+    if ((code = msalex__lock_file_take_over(lock->file)) == 0)
         return HELD;
-    (void)msalex__fail_windows(error, GetLastError(), "write lock file");
-    return drop(lock, true, FAILED);
+    (void)msalex__fail_windows(error, code, "write lock file");
+    return drop(lock, FAILED);
 }
 
-static enum outcome look(msalex_lock *lock, bool once, msalex_error *error) {
-    BY_HANDLE_FILE_INFORMATION found;
+static enum outcome look(msalex_lock *lock, bool once, int64_t patience_end, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
 
-    if (!open_waiting(lock)) {
-        code = GetLastError();
-        return code == ERROR_FILE_NOT_FOUND ? publish(lock, error)
-                                            : failed(lock, code, "open lock file", error);
+    if ((lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
+        (void)msalex__fail_windows(error, ERROR_NOT_ENOUGH_MEMORY, "malloc");
+        return FAILED;
     }
-    if (GetFileInformationByHandle(lock->waiting, &found) &&
-        (found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0) {
-        (void)msalex__fail(error, MSALEX_INVALID, EINVAL, "open lock file",
-                           "the lock file is a symbolic link");
-        return drop(lock, false, FAILED);
-    }
-    if ((outcome = judge(lock->waiting)) != QUEUED)
-        return drop(lock, false, outcome);
-    if (!once)
+    code = msalex__lock_file_open(lock->file);
+    if (code == ERROR_FILE_NOT_FOUND)
+        return gap_end(lock, patience_end) != 0 ? drop(lock, GAP) : publish(lock, error);
+    if (code != 0)
+        return failed(lock, code, "open lock file", error);
+    if ((outcome = judge(lock, lock->file->waiting, error)) != QUEUED)
+        return outcome;
+    if (!once) {
+        msalex__lock_wait_join(lock->file);
         return QUEUED;
-    return msalex__byte_try(&lock->byte) == 0 ? take_over(lock, error) : drop(lock, false, BUSY);
+    }
+    return msalex__lock_file_try(lock->file) == 0 ? take_over(lock, patience_end, error)
+                                                  : drop(lock, BUSY);
 }
 
 /* ---- the interface ---- */
@@ -306,7 +275,8 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
         return msalex__fail_errno(error, ENOMEM, "malloc");
     (*lock)->program = (char *)(*lock + 1);
     memcpy((*lock)->program, program, program_size);
-    (*lock)->waiting = (*lock)->holding = (*lock)->watch = INVALID_HANDLE_VALUE;
+    (*lock)->watch = INVALID_HANDLE_VALUE;
+    (*lock)->key = msalex__gap_key(path);
     if (((*lock)->path = msalex__wide_path(path, error)) != NULL)
         return msalex__ok(error);
     free(*lock);
@@ -314,12 +284,12 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
     return msalex__status_of_errno((int)error->code);
 }
 
-static void wait_for_peer(msalex_lock *lock, int64_t timeout_ms) {
+static void wait_for_name(msalex_lock *lock, int64_t timeout_ms) {
     if (lock->watching) {
-        msalex__names_wait(lock->watch, timeout_ms);
+        msalex__lock_peer_wait(lock->watch, timeout_ms);
     } else { /* and look again: it may have gone before the watch was there */
         lock->watching = true;
-        lock->watch = msalex__names_watch(lock->path);
+        lock->watch = msalex__lock_peer_watch(lock->path);
     }
 }
 
@@ -330,71 +300,95 @@ static void stop_watching(msalex_lock *lock) {
     lock->watching = false;
 }
 
-static int64_t time_left(int64_t deadline) {
-    int64_t left = deadline - msalex__now_ms();
-    return deadline == INT64_MAX ? -1 : left > 0 ? left : 0;
+/* Waits in the queue until the deadline; QUEUED: still there. */
+static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t patience_end,
+                                  msalex_error *error) {
+    const DWORD code = msalex__lock_wait_for(lock->file, msalex__time_left(deadline));
+
+    if (code == ERROR_LOCK_VIOLATION)
+        return QUEUED;
+    return code == 0 ? take_over(lock, patience_end, error)
+                     : failed(lock, code, "LockFileEx", error);
+}
+
+/* Waits before the next look, so that nothing keeps a processor busy. */
+static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64_t deadline,
+                       int64_t patience_end) {
+    const int64_t left = msalex__time_left(deadline);
+    int64_t gap;
+
+    if (outcome == PASSING)
+        Sleep(PAUSE_MS);
+    if (outcome == PEER) {
+        peer_seen(lock);
+        if (!once)
+            wait_for_name(lock, left);
+    }
+    if (outcome == GAP && (gap = gap_end(lock, patience_end)) != 0) {
+        gap = msalex__time_left(gap);
+        wait_for_name(lock, left < 0 || gap < left ? gap : left);
+    }
 }
 
 int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
                         msalex_error *error) {
-    const int64_t deadline = slice_ms < 0 ? INT64_MAX : msalex__now_ms() + slice_ms;
-    const bool once = patience_ms == 0 && lock->waiting == INVALID_HANDLE_VALUE;
-    DWORD code;
+    const int64_t deadline = msalex__deadline(slice_ms);
+    const int64_t patience_end = msalex__deadline(patience_ms);
+    const bool once = patience_ms == 0 && lock->file == NULL;
+    int changes = 0;
 
-    if (lock->holding != INVALID_HANDLE_VALUE)
+    if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
-    for (int tries = 0; tries < TRIES_MAX || (!once && time_left(deadline) != 0); tries++) {
-        enum outcome outcome =
-            lock->waiting != INVALID_HANDLE_VALUE ? QUEUED : look(lock, once, error);
-        if (outcome == QUEUED) {
-            code = msalex__byte_wait(&lock->byte, time_left(deadline));
-            if (code == ERROR_LOCK_VIOLATION)
-                break;
-            if (code == 0)
-                outcome = take_over(lock, error);
-            else
-                outcome = drop(lock, false, failed(lock, code, "LockFileEx", error));
-        }
-        if (outcome == PEER && !once)
-            wait_for_peer(lock, time_left(deadline));
-        if (outcome != PASSING)
-            lock->denials = 0;
+    for (int tries = 0; tries < TRIES_MAX || (!once && msalex__time_left(deadline) != 0); tries++) {
+        enum outcome outcome = QUEUED;
+        if (lock->file == NULL)
+            outcome = look(lock, once, patience_end, error);
+        if (outcome == QUEUED)
+            outcome = wait_in_queue(lock, deadline, patience_end, error);
 
         if (outcome == HELD) {
+            lock->held = true;
+            lock->carried = 0;
             stop_watching(lock);
             return msalex__ok(error);
         }
         if (outcome == FAILED)
             return msalex__status_of_errno((int)error->code);
-        if (outcome == BUSY || (outcome == PEER && once) ||
+        changes = outcome == CHANGED ? changes + 1 : 0;
+        if (changes > CHANGES_MAX)
+            outcome = PASSING;
+        if (outcome != PASSING && outcome != CHANGED)
+            lock->carried = 0;
+        if (outcome != PASSING)
+            lock->denials = 0;
+        if (outcome != PASSING && outcome != PEER)
+            lock->refusals = 0;
+        if (outcome == QUEUED || outcome == BUSY || (outcome == PEER && once) ||
             (outcome == PASSING && once && tries >= PASSINGS_MAX))
             break;
-        if (outcome == PASSING)
-            Sleep(PAUSE_MS);
-        if (outcome != CHANGED && !once && time_left(deadline) == 0)
+        wait_after(lock, outcome, once, deadline, patience_end);
+        if (outcome != CHANGED && !once && msalex__time_left(deadline) == 0)
             break;
     }
     return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "LockFileEx", "the lock is held");
 }
 
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
-    if (lock->holding != INVALID_HANDLE_VALUE && is_named(lock))
+    if (lock->held && msalex__lock_file_is_named(lock->file))
         return msalex__ok(error);
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "GetFileInformationByHandle",
                         "the lock file is not ours");
 }
 
 int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
-    const bool held = lock->holding != INVALID_HANDLE_VALUE, in_place = !held || is_named(lock);
+    bool in_place = true;
 
-    if (lock->waiting != INVALID_HANDLE_VALUE) {
-        /* Who leaves the queue behind a dead holder tidies up as well. */
-        const bool locked = held || msalex__byte_leave(&lock->byte);
-        close_holding(lock); /* it would keep us from deleting, too */
-        if (locked)
-            delete_ours(lock);
-        (void)drop(lock, locked, HELD);
-    }
+    if (lock->held)
+        in_place = msalex__lock_file_give_back(lock->file, end_hold(lock));
+    else
+        msalex__lock_wait_leave(lock->file);
+    lock->file = NULL;
+    lock->held = false;
     stop_watching(lock);
     if (in_place)
         return msalex__ok(error);
@@ -417,6 +411,7 @@ int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *erro
     wchar_t *wide = msalex__wide_path(path, error);
     HANDLE file;
     size_t size;
+    DWORD code;
 
     *text = (msalex_buffer){0};
     if (wide == NULL)
@@ -425,7 +420,9 @@ int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *erro
     free(wide);
     if (file == INVALID_HANDLE_VALUE)
         return msalex__fail_windows(error, GetLastError(), "open lock file");
-    size = read_start(file, bytes);
+    code = msalex__lock_file_read(file, bytes, &size);
     msalex__close(file);
+    if (code != 0)
+        return msalex__fail_windows(error, code, "read lock file");
     return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
 }

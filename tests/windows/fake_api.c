@@ -2,6 +2,8 @@
 #define FAKE_API_ITSELF
 #include "fake_api.h"
 
+#include <stdbool.h>
+
 static struct {
     int skip, times, count;
     DWORD code;
@@ -98,7 +100,9 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE file, LPOVERLAPPED request, LPDWORD 
 HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
                                LPSECURITY_ATTRIBUTES security, DWORD how, DWORD flags,
                                HANDLE model) {
-    if (planned(FAKE_CREATE_FILE) != 0)
+    const bool to_write = how == OPEN_EXISTING && (access & GENERIC_WRITE) != 0;
+
+    if (planned(FAKE_CREATE_FILE) != 0 || (to_write && planned(FAKE_OPEN_TO_WRITE) != 0))
         return INVALID_HANDLE_VALUE;
     return CreateFileW(path, access, sharing, security, how, flags, model);
 }
@@ -169,7 +173,11 @@ BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE file, FILE_INFO_BY_HANDLE_C
 }
 
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE file, LPBY_HANDLE_FILE_INFORMATION found) {
-    return planned(FAKE_IDENTIFY) == 0 && GetFileInformationByHandle(file, found);
+    if (planned(FAKE_IDENTIFY) != 0 || !GetFileInformationByHandle(file, found))
+        return FALSE;
+    if (planned(FAKE_NUMBERS) != 0)
+        found->nFileIndexLow += (DWORD)plans[FAKE_NUMBERS].count;
+    return TRUE;
 }
 
 HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR path, BOOL below, DWORD filter) {

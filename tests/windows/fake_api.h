@@ -42,6 +42,8 @@ enum fake_call {
     FAKE_LOCK,
     FAKE_LINK, /* what is there is a link: not a failure */
     FAKE_FINAL_PATH,
+    FAKE_OPEN_TO_WRITE, /* CreateFileW of what exists, to write to it */
+    FAKE_NUMBERS,       /* a file has another number at each look: not a failure */
     FAKE_CALLS
 };
 
