@@ -203,7 +203,8 @@ DWORD msalex__lock_file_open(struct msalex__lock_file *file) {
 
     file->waiting = CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
                                 FILE_FLAG_OVERLAPPED | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
-    if (file->waiting == INVALID_HANDLE_VALUE || !msalex__identify(file->waiting, &file->identity) ||
+    if (file->waiting == INVALID_HANDLE_VALUE ||
+        !msalex__identify(file->waiting, &file->identity) ||
         !GetFileInformationByHandle(file->waiting, &found))
         return GetLastError();
     if ((found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0)

@@ -260,8 +260,10 @@ static enum outcome look(msalex_lock *lock, bool once, int64_t patience_end, msa
         msalex__lock_wait_join(lock->file);
         return QUEUED;
     }
-    return msalex__lock_file_try(lock->file) == 0 ? take_over(lock, patience_end, error)
-                                                  : drop(lock, BUSY);
+    if ((code = msalex__lock_file_try(lock->file)) == 0)
+        return take_over(lock, patience_end, error);
+    return code == ERROR_LOCK_VIOLATION ? drop(lock, BUSY)
+                                        : failed(lock, code, "LockFileEx", error);
 }
 
 /* ---- the interface ---- */

@@ -382,6 +382,9 @@ static void a_grant_is_not_ownership(void) {
     leave_behind(path);
     fake_fail(FAKE_LOCK, 0, 2, ERROR_INVALID_FUNCTION); /* a file system without locks */
     CHECK(msalex_lock_acquire(lock, 2000, 2000, &error) == MSALEX_OS_ERROR);
+    /* "The lock is held" would be untrue (finding 14 of the lock's review). */
+    fake_fail(FAKE_LOCK, 0, 1, ERROR_INVALID_FUNCTION);
+    CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OS_ERROR);
     CHECK(msalex_file_delete(path, &error) == MSALEX_OK);
     msalex_lock_free(lock);
 }
@@ -547,6 +550,8 @@ static void on_a_file_server_the_nonce_tells_as_well_which_file_it_is(void) {
 
         fake_fail(FAKE_REMOTE, 0, remote ? 1000 : 0, 1);
         CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK);
+        CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
+        fake_fail(FAKE_READ_FILE, 0, 1, ERROR_LOCK_VIOLATION); /* the first byte: it is ours */
         CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
         CHECK(msalex_lock_release(lock, &error) == MSALEX_OK && !exists(path));
         leave_behind(path);

@@ -16,7 +16,7 @@ import pytest
 
 from msal_extensions import CrossPlatLock, LockError, _native
 from tests.support.capability import needs
-from tests.support.processes import crowd, python
+from tests.support.processes import Member, crowd, python, together
 from tests.support.reference import reference_python
 
 GENEROUS = 60  # seconds, for what should take no time at all
@@ -325,3 +325,73 @@ def test_the_reference_that_died_inside_does_not_block_us(portalocker: bool, pat
         with CrossPlatLock(path, timeout=2):
             pass
     assert not path.exists()
+
+
+# ---- peers that only poll ----------------------------------------------------------------
+
+#: So many seconds a crowd keeps the lock busy; a gap comes after 4.1.
+BUSY_S = float(os.environ.get("MSALEX_BUSY_S", "9"))
+
+BUSY = """
+import os, time
+from msal_extensions import CrossPlatLock
+path, marker, end, refused, entered = sys.argv[2], sys.argv[3], sys.argv[4], 0, 0
+ready()
+end = time.monotonic() + float(end)
+while time.monotonic() < end:
+    try:
+        with CrossPlatLock(path):
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            time.sleep(0.01)
+            os.remove(marker)
+            entered += 1
+    except Exception as error:
+        if type(error).__name__ != "LockError":
+            raise
+        refused += 1
+    time.sleep(float(sys.argv[5]))
+print(entered, refused)
+"""
+
+POLLER = """
+import os, time
+path, marker, end, entered = sys.argv[2], sys.argv[3], sys.argv[4], 0
+ready()
+end = time.monotonic() + float(end)
+while time.monotonic() < end:
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except OSError:
+        time.sleep(0.1)
+        continue
+    os.write(file, str(os.getpid()).encode())
+    os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    time.sleep(0.01)
+    os.remove(marker)
+    os.close(file)
+    os.remove(path)
+    entered += 1
+    time.sleep(0.1)
+print(entered, 0)
+"""
+
+
+def test_peers_that_only_poll_get_in_beside_a_crowd_of_ours(tmp_path: Path) -> None:
+    """Issue 10, part 3: on 8c14919 the poller never got in, and 1.3.1 not once ours were busy."""
+    command, env = reference_python(portalocker=False)
+    arguments = ("", str(tmp_path / "lockfile"), str(tmp_path / "inside"), str(BUSY_S))
+    reference = {"PYTHONPATH": env["PYTHONPATH"]}
+    members = [
+        *(Member(BUSY, (*arguments, "0")) for _ in range(3)),
+        Member(BUSY, (*arguments, "0.1"), command, reference),
+        Member(POLLER, arguments),
+    ]
+    numbers = [tuple(map(int, output.split())) for output in together(members)]
+    entered, refused = [one[0] for one in numbers], [one[1] for one in numbers]
+    print(
+        f"in {BUSY_S:g} s: ours in {entered[:3]} times, 1.3.1 {entered[3]} (refused {refused[3]}),"
+        f" a poller {entered[4]}"
+    )
+    assert min(entered) > 0
+    assert refused[:3] == [0, 0, 0]
+    assert os.listdir(tmp_path) == []
