@@ -369,6 +369,8 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             (outcome == PASSING && once && tries >= PASSINGS_MAX))
             break;
         wait_after(lock, outcome, once, deadline, patience_end);
+        if (outcome == GAP && gap_end(lock, patience_end) == 0)
+            continue; /* however late it is: nobody holds a lock that was left free */
         if (outcome != CHANGED && !once && msalex__time_left(deadline) == 0)
             break;
     }
