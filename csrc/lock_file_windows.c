@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lock_gap.h"
+
 enum {
     /* Far behind the record, because locked bytes cannot be read; msvcrt.locking by portalocker 3
      * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0 on, nearly all) both meet it. */
@@ -16,13 +18,25 @@ enum {
     PENDING = 0x103 /* STATUS_PENDING, which winnt.h and ntstatus.h both define */
 };
 
-struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program) {
+static SRWLOCK registry = SRWLOCK_INIT;
+
+void msalex__registry_enter(void) {
+    AcquireSRWLockExclusive(&registry);
+}
+
+void msalex__registry_leave(void) {
+    ReleaseSRWLockExclusive(&registry);
+}
+
+struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program,
+                                                uint64_t key) {
     const size_t path_size = (wcslen(path) + 1) * sizeof *path, program_size = strlen(program) + 1;
     struct msalex__lock_file *file = calloc(1, sizeof *file + path_size + program_size);
 
     if (file == NULL)
         return NULL;
     file->waiting = file->holding = INVALID_HANDLE_VALUE;
+    file->key = key;
     memcpy(file->path, path, path_size);
     file->program = (char *)file->path + path_size;
     memcpy(file->program, program, program_size);
@@ -48,7 +62,7 @@ static DWORD read_at(HANDLE handle, DWORD offset, char *bytes, DWORD room, DWORD
     return code == ERROR_HANDLE_EOF ? 0 : code;
 }
 
-DWORD msalex__lock_file_read(HANDLE handle, char bytes[MSALEX__RECORD_SIZE], size_t *size) {
+static DWORD read_start(HANDLE handle, char bytes[MSALEX__RECORD_SIZE], size_t *size) {
     struct msalex__record ignored;
     DWORD count = 0, code = read_at(handle, 0, bytes, MSALEX__RECORD_SIZE, &count);
 
@@ -68,11 +82,44 @@ DWORD msalex__lock_file_read(HANDLE handle, char bytes[MSALEX__RECORD_SIZE], siz
     return ERROR_LOCK_VIOLATION;
 }
 
-static bool write_record(struct msalex__lock_file *file, enum msalex__record_state state) {
+DWORD msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MSALEX__RECORD_SIZE],
+                             size_t *size) {
+    const bool claimed = file->holding != INVALID_HANDLE_VALUE;
+    return read_start(claimed ? file->holding : file->waiting, bytes, size);
+}
+
+DWORD msalex__lock_file_read_named(const struct msalex__lock_file *file,
+                                   char bytes[MSALEX__RECORD_SIZE], size_t *size) {
+    HANDLE handle = CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0,
+                                NULL);
+    DWORD code;
+
+    *size = 0;
+    if (handle == INVALID_HANDLE_VALUE)
+        return GetLastError();
+    code = read_start(handle, bytes, size);
+    msalex__close(handle);
+    return code;
+}
+
+bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size) {
+    struct msalex__record record;
+
+    file->nonce = 0;
+    file->when = 0;
+    if (!msalex__record_parse(bytes, size, &record))
+        return false;
+    file->nonce = record.nonce;
+    file->when = record.state == MSALEX__GAP ? 0 : record.when;
+    return record.state != MSALEX__EXISTS && record.view == 0;
+}
+
+static bool write_record(struct msalex__lock_file *file, enum msalex__record_state state,
+                         int64_t when) {
     const struct msalex__record record = {.pid = GetCurrentProcessId(),
                                           .state = state,
                                           .nonce = file->nonce,
-                                          .when = file->when};
+                                          .when = when};
     char bytes[MSALEX__RECORD_SIZE];
     OVERLAPPED where = {0};
     DWORD size;
@@ -91,7 +138,7 @@ static uint64_t nonce_of(HANDLE handle) {
     struct msalex__record record;
     size_t size;
 
-    if (msalex__lock_file_read(handle, bytes, &size) == 0 &&
+    if (read_start(handle, bytes, &size) == 0 &&
         msalex__record_parse(bytes, size, &record))
         return record.nonce;
     return 0;
@@ -106,11 +153,18 @@ static bool is_same(const struct msalex__lock_file *file, HANDLE handle) {
            (!file->remote || nonce_of(handle) == file->nonce);
 }
 
-bool msalex__lock_file_is_named(const struct msalex__lock_file *file) {
+DWORD msalex__lock_file_check(const struct msalex__lock_file *file) {
     HANDLE handle = msalex__open_attributes(file->path, file->remote ? GENERIC_READ : 0);
-    bool same = handle != INVALID_HANDLE_VALUE && is_same(file, handle);
+    DWORD code = 0;
+
+    if (handle == INVALID_HANDLE_VALUE) {
+        code = GetLastError();
+        return code == ERROR_PATH_NOT_FOUND ? ERROR_FILE_NOT_FOUND : code;
+    }
+    if (!is_same(file, handle))
+        code = ERROR_FILE_NOT_FOUND;
     msalex__close(handle);
-    return same;
+    return code;
 }
 
 /* On a file server, whose other clients have pids of their own? */
@@ -227,14 +281,24 @@ static void close_holding(struct msalex__lock_file *file) {
     file->holding = INVALID_HANDLE_VALUE;
 }
 
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file) {
+static DWORD make_ours(struct msalex__lock_file *file, int64_t now) {
+    file->nonce = msalex__nonce();
+    file->since = now;
+    return write_record(file, MSALEX__HELD, file->when) ? 0 : GetLastError();
+}
+
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried) {
+    const int64_t now = msalex__now_ms();
     DWORD code;
 
+    msalex__registry_enter();
+    file->when = msalex__gap_when(file->key, carried, now);
+    msalex__registry_leave();
     file->holding = open_holding(file, CREATE_NEW);
     if (file->holding == INVALID_HANDLE_VALUE)
         return GetLastError();
     if ((code = msalex__lock_file_open(file)) == 0 && (code = msalex__lock_file_try(file)) == 0 &&
-        (code = lock_first_byte(file)) == 0 && (code = msalex__lock_file_take_over(file)) == 0)
+        (code = lock_first_byte(file)) == 0 && (code = make_ours(file, now)) == 0)
         return 0;
     if (code == ERROR_LOCK_VIOLATION || code == ERROR_SHARING_VIOLATION)
         return code;
@@ -244,6 +308,21 @@ DWORD msalex__lock_file_publish(struct msalex__lock_file *file) {
     close_holding(file);
     delete_ours(file);
     return code;
+}
+
+void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record;
+    size_t size;
+
+    file->when = file->until = 0;
+    if (msalex__lock_file_read(file, bytes, &size) != 0 ||
+        !msalex__record_parse(bytes, size, &record))
+        return;
+    if (record.state == MSALEX__GAP)
+        file->until = msalex__gap_check(record.when, msalex__now_ms());
+    else
+        file->when = record.when;
 }
 
 DWORD msalex__lock_file_claim(struct msalex__lock_file *file) {
@@ -258,23 +337,36 @@ DWORD msalex__lock_file_claim(struct msalex__lock_file *file) {
 }
 
 DWORD msalex__lock_file_take_over(struct msalex__lock_file *file) {
-    file->nonce = msalex__nonce();
-    return write_record(file, MSALEX__HELD) ? 0 : GetLastError();
+    const int64_t now = msalex__now_ms();
+
+    msalex__registry_enter();
+    file->when = msalex__gap_next(file->key, file->when, now);
+    msalex__registry_leave();
+    return make_ours(file, now);
 }
 
 /* ---- how it goes ---- */
 
-bool msalex__lock_file_give_back(struct msalex__lock_file *file, int64_t until) {
-    const bool named = msalex__lock_file_is_named(file);
+/* Leaves the name free for peers, if it is time for that. */
+static void begin_gap(struct msalex__lock_file *file) {
+    int64_t until;
 
-    if (until != 0) {
-        file->when = until;
-        (void)write_record(file, MSALEX__GAP);
-    }
+    msalex__registry_enter();
+    until = msalex__gap_begin(file->key, file->when, file->since, msalex__now_ms());
+    msalex__registry_leave();
+    if (until != 0)
+        (void)write_record(file, MSALEX__GAP, until);
+}
+
+DWORD msalex__lock_file_give_back(struct msalex__lock_file *file) {
+    const DWORD code = msalex__lock_file_check(file);
+
+    if (code != ERROR_FILE_NOT_FOUND)
+        begin_gap(file);
     close_holding(file); /* it would keep us from deleting, too */
-    delete_ours(file);
-    msalex__lock_file_close(file);
-    return named;
+    if (code != ERROR_FILE_NOT_FOUND)
+        delete_ours(file);
+    return code;
 }
 
 void msalex__lock_file_turn_down(struct msalex__lock_file *file) {

@@ -1,5 +1,6 @@
 /*
- * The lock between processes, Windows: the protocol.  The promise is in msalex.h.
+ * The lock between processes, Windows: the protocol.  The promise is in msalex.h.  Twin:
+ * lock_posix.c.
  *
  * How it works.  The process that has byte 0xffff of the file that the path names, and beside it
  * has that file open for reading and writing without sharing deletion, is the holder.  That
@@ -58,10 +59,9 @@ enum {
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or queued, else NULL */
     bool held;
-    int64_t since;   /* held: since when */
-    int64_t carried; /* when the file before ours said that the next gap is due, or 0 */
-    int64_t until;   /* the end of the last gap that a file told of */
-    uint64_t key;    /* of the table of gaps */
+    int64_t carried;   /* when the next gap is due: see msalex__gap_when */
+    int64_t gap_until; /* the name is to stay free until then, or 0 */
+    uint64_t key;      /* of lock_gap.c */
     int denials;     /* of a name that is not there, in a row */
     int refusals;    /* by a file that is there, in a row */
     bool watching;   /* the name has to go, or a gap has to end */
@@ -82,46 +82,32 @@ enum outcome {
     FAILED   /* the error says why */
 };
 
-/* ---- the gap ---- */
+/* ---- the gap: see lock_gap.h ---- */
 
-static SRWLOCK gaps = SRWLOCK_INIT; /* of the table in lock_gap.c */
-
-static void peer_seen(const msalex_lock *lock) {
-    AcquireSRWLockExclusive(&gaps);
+static void note_peer(const msalex_lock *lock) {
+    msalex__registry_enter();
     msalex__gap_peer_seen(lock->key, msalex__now_ms());
-    ReleaseSRWLockExclusive(&gaps);
+    msalex__registry_leave();
 }
 
-/* Until when we have to leave the name free, or 0.  We need not when our patience ends before. */
-static int64_t gap_end(const msalex_lock *lock, int64_t patience_end) {
+/* How long the name is to stay free, if the caller can wait for that; else 0. */
+static int64_t gap_left(const msalex_lock *lock, int64_t patience) {
+    const int64_t now = msalex__now_ms(), until = msalex__gap_check(lock->gap_until, now);
+    return until != 0 && until <= patience ? until - now : 0;
+}
+
+/* The name is free.  Has this process begun a gap, or may another have begun one? */
+static bool is_gap(msalex_lock *lock, int64_t patience) {
     const int64_t now = msalex__now_ms();
-    int64_t until = msalex__gap_check(lock->until, now);
 
-    if (until == 0) {
-        AcquireSRWLockShared(&gaps);
-        until = msalex__gap_of_own(lock->key, now);
-        ReleaseSRWLockShared(&gaps);
+    if (msalex__gap_check(lock->gap_until, now) == 0) {
+        msalex__registry_enter();
+        lock->gap_until = msalex__gap_of_own(lock->key, now);
+        if (lock->gap_until == 0 && lock->carried == 0) /* a file that we waited for told of none */
+            lock->gap_until = msalex__gap_suspected(lock->key, now);
+        msalex__registry_leave();
     }
-    return until <= patience_end ? until : 0;
-}
-
-/* The file is, or becomes, ours: when its next gap is due. */
-static void begin_hold(msalex_lock *lock, bool is_new) {
-    AcquireSRWLockShared(&gaps);
-    lock->since = msalex__now_ms();
-    lock->file->when = is_new ? msalex__gap_when(lock->key, lock->carried, lock->since)
-                              : msalex__gap_next(lock->key, lock->file->when, lock->since);
-    ReleaseSRWLockShared(&gaps);
-}
-
-/* The hold ends: 0, or until when the name stays free. */
-static int64_t end_hold(const msalex_lock *lock) {
-    int64_t until;
-
-    AcquireSRWLockExclusive(&gaps);
-    until = msalex__gap_begin(lock->key, lock->file->when, lock->since, msalex__now_ms());
-    ReleaseSRWLockExclusive(&gaps);
-    return until;
+    return gap_left(lock, patience) != 0;
 }
 
 /* ---- getting it ---- */
@@ -165,8 +151,7 @@ static enum outcome failed(msalex_lock *lock, DWORD code, const char *call, msal
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     DWORD code;
 
-    begin_hold(lock, true);
-    code = msalex__lock_file_publish(lock->file);
+    code = msalex__lock_file_publish(lock->file, lock->carried);
     if (code == 0)
         return HELD;
     if (code == ERROR_FILE_EXISTS)
@@ -174,56 +159,32 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return failed(lock, code, "create lock file", error);
 }
 
-/* A record that speaks of a byte of this system. */
-static bool is_ours(const char *bytes, size_t size, struct msalex__record *record) {
-    return msalex__record_parse(bytes, size, record) && record->state != MSALEX__EXISTS &&
-           record->view == 0;
-}
-
 /* May the process that has its byte take the file?  QUEUED: yes.  Else it is dropped: PEER, PASSING
  * when the file is about to tell, or what went wrong. */
-static enum outcome judge(msalex_lock *lock, HANDLE handle, msalex_error *error) {
-    struct msalex__lock_file *const file = lock->file;
+static enum outcome judge(msalex_lock *lock, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record = {0};
     size_t size;
-    DWORD code = msalex__lock_file_read(handle, bytes, &size);
+    DWORD code = msalex__lock_file_read(lock->file, bytes, &size);
 
     if (code == ERROR_LOCK_VIOLATION)
         return drop(lock, PEER);
     if (code != 0)
         return failed(lock, code, "read lock file", error);
-    if (is_ours(bytes, size, &record) || msalex__lock_peer_is_gone(file, bytes, size)) {
-        file->nonce = record.nonce;
-        file->when = record.state == MSALEX__GAP ? 0 : record.when;
+    if (msalex__lock_file_is_ours(lock->file, bytes, size) ||
+        msalex__lock_peer_is_gone(lock->file, bytes, size))
         return QUEUED;
-    }
     return drop(lock, size == 0 ? PASSING : PEER);
 }
 
-/* The byte is ours, and its file may have lost its name meanwhile: what does its record say of
- * gaps?  True when we have to stay away. */
-static bool is_sent_away(msalex_lock *lock, int64_t patience_end) {
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record;
-    size_t size;
-
-    if (msalex__lock_file_read(lock->file->waiting, bytes, &size) != 0 ||
-        !is_ours(bytes, size, &record))
-        return false;
-    if (record.state == MSALEX__GAP)
-        lock->until = record.when;
-    else
-        lock->carried = record.when;
-    return record.state == MSALEX__GAP && gap_end(lock, patience_end) != 0;
-}
-
 /* The byte is ours.  Is it the lock, or of a file that was deleted, or is a peer inside? */
-static enum outcome take_over(msalex_lock *lock, int64_t patience_end, msalex_error *error) {
+static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
 
-    if (is_sent_away(lock, patience_end))
+    msalex__lock_file_read_farewell(lock->file);
+    lock->carried = lock->file->when;
+    lock->gap_until = lock->file->until;
+    if (gap_left(lock, patience) != 0)
         return drop(lock, GAP);
     code = msalex__lock_file_claim(lock->file);
     if (code == ERROR_FILE_NOT_FOUND)
@@ -232,36 +193,35 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience_end, msalex_er
         return drop(lock, PEER); /* .NET, Go */
     if (code != 0)
         return failed(lock, code, "open lock file", error);
-    if ((outcome = judge(lock, lock->file->holding, error)) != QUEUED)
+    if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
-    begin_hold(lock, false);
     if ((code = msalex__lock_file_take_over(lock->file)) == 0)
         return HELD;
     (void)msalex__fail_windows(error, code, "write lock file");
     return drop(lock, FAILED);
 }
 
-static enum outcome look(msalex_lock *lock, bool once, int64_t patience_end, msalex_error *error) {
+static enum outcome look(msalex_lock *lock, bool once, int64_t patience, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
 
-    if ((lock->file = msalex__lock_file_new(lock->path, lock->program)) == NULL) {
+    if ((lock->file = msalex__lock_file_new(lock->path, lock->program, lock->key)) == NULL) {
         (void)msalex__fail_windows(error, ERROR_NOT_ENOUGH_MEMORY, "malloc");
         return FAILED;
     }
     code = msalex__lock_file_open(lock->file);
     if (code == ERROR_FILE_NOT_FOUND)
-        return gap_end(lock, patience_end) != 0 ? drop(lock, GAP) : publish(lock, error);
+        return is_gap(lock, patience) ? drop(lock, GAP) : publish(lock, error);
     if (code != 0)
         return failed(lock, code, "open lock file", error);
-    if ((outcome = judge(lock, lock->file->waiting, error)) != QUEUED)
+    if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
     if (!once) {
         msalex__lock_wait_join(lock->file);
         return QUEUED;
     }
     if ((code = msalex__lock_file_try(lock->file)) == 0)
-        return take_over(lock, patience_end, error);
+        return take_over(lock, patience, error);
     return code == ERROR_LOCK_VIOLATION ? drop(lock, BUSY)
                                         : failed(lock, code, "LockFileEx", error);
 }
@@ -303,39 +263,35 @@ static void stop_watching(msalex_lock *lock) {
 }
 
 /* Waits in the queue until the deadline; QUEUED: still there. */
-static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t patience_end,
+static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t patience,
                                   msalex_error *error) {
     const DWORD code = msalex__lock_wait_for(lock->file, msalex__time_left(deadline));
 
     if (code == ERROR_LOCK_VIOLATION)
         return QUEUED;
-    return code == 0 ? take_over(lock, patience_end, error)
+    return code == 0 ? take_over(lock, patience, error)
                      : failed(lock, code, "LockFileEx", error);
 }
 
 /* Waits before the next look, so that nothing keeps a processor busy. */
 static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64_t deadline,
-                       int64_t patience_end) {
-    const int64_t left = msalex__time_left(deadline);
-    int64_t gap;
+                       int64_t patience) {
+    const int64_t left = msalex__time_left(deadline), gap = gap_left(lock, patience);
 
     if (outcome == PASSING)
         Sleep(PAUSE_MS);
-    if (outcome == PEER) {
-        peer_seen(lock);
-        if (!once)
-            wait_for_name(lock, left);
-    }
-    if (outcome == GAP && (gap = gap_end(lock, patience_end)) != 0) {
-        gap = msalex__time_left(gap);
+    if (outcome == PEER)
+        note_peer(lock);
+    if (outcome == PEER && !once)
+        wait_for_name(lock, left);
+    if (outcome == GAP && gap != 0)
         wait_for_name(lock, left < 0 || gap < left ? gap : left);
-    }
 }
 
 int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
                         msalex_error *error) {
     const int64_t deadline = msalex__deadline(slice_ms);
-    const int64_t patience_end = msalex__deadline(patience_ms);
+    const int64_t patience = msalex__deadline(patience_ms);
     const bool once = patience_ms == 0 && lock->file == NULL;
     int changes = 0;
 
@@ -344,9 +300,9 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
     for (int tries = 0; tries < TRIES_MAX || (!once && msalex__time_left(deadline) != 0); tries++) {
         enum outcome outcome = QUEUED;
         if (lock->file == NULL)
-            outcome = look(lock, once, patience_end, error);
+            outcome = look(lock, once, patience, error);
         if (outcome == QUEUED)
-            outcome = wait_in_queue(lock, deadline, patience_end, error);
+            outcome = wait_in_queue(lock, deadline, patience, error);
 
         if (outcome == HELD) {
             lock->held = true;
@@ -368,8 +324,8 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (outcome == QUEUED || outcome == BUSY || (outcome == PEER && once) ||
             (outcome == PASSING && once && tries >= PASSINGS_MAX))
             break;
-        wait_after(lock, outcome, once, deadline, patience_end);
-        if (outcome == GAP && gap_end(lock, patience_end) == 0)
+        wait_after(lock, outcome, once, deadline, patience);
+        if (outcome == GAP && gap_left(lock, patience) == 0)
             continue; /* however late it is: nobody holds a lock that was left free */
         if (outcome != CHANGED && !once && msalex__time_left(deadline) == 0)
             break;
@@ -378,24 +334,33 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
 }
 
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
-    if (lock->held && msalex__lock_file_is_named(lock->file))
+    const DWORD code = lock->held ? msalex__lock_file_check(lock->file) : ERROR_FILE_NOT_FOUND;
+
+    if (code == 0)
         return msalex__ok(error);
+    if (code != ERROR_FILE_NOT_FOUND)
+        return msalex__fail_windows(error, code, "open lock file");
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "GetFileInformationByHandle",
                         "the lock file is not ours");
 }
 
 int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
-    bool in_place = true;
+    DWORD code = 0;
 
-    if (lock->held)
-        in_place = msalex__lock_file_give_back(lock->file, end_hold(lock));
-    else
+    if (lock->held) {
+        code = msalex__lock_file_give_back(lock->file);
+        msalex__lock_file_close(lock->file);
+    } else {
         msalex__lock_wait_leave(lock->file);
+    }
     lock->file = NULL;
     lock->held = false;
+    lock->gap_until = 0;
     stop_watching(lock);
-    if (in_place)
+    if (code == 0)
         return msalex__ok(error);
+    if (code != ERROR_FILE_NOT_FOUND)
+        return msalex__fail_windows(error, code, "remove lock file");
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "GetFileInformationByHandle",
                         "somebody removed the lock file");
 }
@@ -413,20 +378,20 @@ void msalex_lock_free(msalex_lock *lock) {
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
     wchar_t *wide = msalex__wide_path(path, error);
-    HANDLE file;
+    struct msalex__lock_file *file;
     size_t size;
     DWORD code;
 
     *text = (msalex_buffer){0};
     if (wide == NULL)
         return msalex__status_of_errno((int)error->code);
-    file = CreateFileW(wide, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
+    file = msalex__lock_file_new(wide, "", 0);
     free(wide);
-    if (file == INVALID_HANDLE_VALUE)
-        return msalex__fail_windows(error, GetLastError(), "open lock file");
-    code = msalex__lock_file_read(file, bytes, &size);
-    msalex__close(file);
+    if (file == NULL)
+        return msalex__fail_errno(error, ENOMEM, "malloc");
+    code = msalex__lock_file_read_named(file, bytes, &size);
+    msalex__lock_file_close(file);
     if (code != 0)
-        return msalex__fail_windows(error, code, "read lock file");
+        return msalex__fail_windows(error, code, "open lock file");
     return msalex__buffer_copy(text, bytes, msalex__record_text(bytes, size), error);
 }

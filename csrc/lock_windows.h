@@ -23,29 +23,53 @@ struct msalex__lock_file {
     bool remote; /* on a file server */
     struct msalex__identity identity; /* of the file that both handles have */
     uint64_t nonce;                   /* of its record, as we read or wrote it; 0: a peer's file */
-    int64_t when;                     /* what its record says, or shall say: see lock_gap.h */
+    uint64_t key;                     /* of lock_gap.c */
+    int64_t when;                     /* the next gap is due, as far as its record says */
+    int64_t since;                    /* it is held */
+    int64_t until;                    /* a gap that its record told of lasts, or 0 */
     char *program;                    /* the holder's name, for people */
     wchar_t path[];
 };
 
 /* ---- lock_file_windows.c ---- */
 
+/* Keeps other threads out of what lock_gap.c remembers. */
+void msalex__registry_enter(void);
+void msalex__registry_leave(void);
+
 /* With copies of both texts, and no file open.  NULL when out of memory or events. */
-struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program);
+struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program,
+                                                uint64_t key);
 
 /* Opens what has the name, and looks which file that is.  MSALEX__IS_LINK: it is no file. */
 enum { MSALEX__IS_LINK = 681 /* ERROR_STOPPED_ON_SYMLINK, which old headers lack */ };
 DWORD msalex__lock_file_open(struct msalex__lock_file *file);
 
-/* The start of the content, and how many bytes there are of it, through any handle.
- * ERROR_LOCK_VIOLATION: another process keeps it locked, and it is not one of ours.  A file that
- * cannot be read says nothing: it is neither empty nor stale. */
-DWORD msalex__lock_file_read(HANDLE handle, char bytes[MSALEX__RECORD_SIZE], size_t *size);
+/* The start of the content, and how many bytes there are of it.  ERROR_LOCK_VIOLATION: another
+ * process keeps it locked, and it is not one of ours.  A file that cannot be read says nothing: it
+ * is neither empty nor stale. */
+DWORD msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MSALEX__RECORD_SIZE],
+                             size_t *size);
+
+/* The same of whatever has the name now. */
+DWORD msalex__lock_file_read_named(const struct msalex__lock_file *file,
+                                   char bytes[MSALEX__RECORD_SIZE], size_t *size);
+
+/* Is this content of a file whose byte decides?  Not of a peer's, and not of one that another
+ * system with locks of its own has made (WSL).  Remembers the nonce of any of ours, and `when`. */
+bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size);
+
+/* Is the open file still the one that has the name?  ERROR_FILE_NOT_FOUND: it is not. */
+DWORD msalex__lock_file_check(const struct msalex__lock_file *file);
 
 /* Makes the file with its name, locked and filled.  ERROR_FILE_EXISTS: there is one;
  * ERROR_LOCK_VIOLATION and ERROR_SHARING_VIOLATION: a peer caught it before it was locked, and has
- * it from now on. */
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file);
+ * it from now on.  `carried`: see msalex__gap_when. */
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried);
+
+/* A file of ours, which may have lost its name: what does it say to those that waited for it?
+ * Fills `when` and `until`. */
+void msalex__lock_file_read_farewell(struct msalex__lock_file *file);
 
 /* Opens the file, whose byte is ours, to write to it.  ERROR_FILE_NOT_FOUND: it does not have its
  * name any more; ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION: a peer is inside. */
@@ -54,19 +78,16 @@ DWORD msalex__lock_file_claim(struct msalex__lock_file *file);
 /* Makes a file that was claimed, and that is nobody else's, the lock of this process. */
 DWORD msalex__lock_file_take_over(struct msalex__lock_file *file);
 
-/* Gives a held lock back: removes the name, then closes and frees.  `until` is 0, or for how long
- * the name is to stay free, which waiters read.  False when the file no longer had its name. */
-bool msalex__lock_file_give_back(struct msalex__lock_file *file, int64_t until);
+/* Gives the name of a lock that we hold back: removes it.  ERROR_FILE_NOT_FOUND: it was not ours
+ * any more.  The byte stays locked until the file is closed. */
+DWORD msalex__lock_file_give_back(struct msalex__lock_file *file);
 
-/* The same for a byte that nobody took over, because its wait was given up: a file that is not one
- * of ours any more is only closed. */
+/* The same for a byte that nobody took over, because its wait was given up, and closes.  A file
+ * that is not one of ours any more is only closed. */
 void msalex__lock_file_turn_down(struct msalex__lock_file *file);
 
 /* Withdraws all locks and requests, closes and frees; NULL is fine. */
 void msalex__lock_file_close(struct msalex__lock_file *file);
-
-/* Does the open file still have its name? */
-bool msalex__lock_file_is_named(const struct msalex__lock_file *file);
 
 /* Asks for the byte: 0 when it is ours now, ERROR_IO_PENDING when the request is out,
  * ERROR_LOCK_VIOLATION, or why not. */

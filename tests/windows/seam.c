@@ -117,7 +117,7 @@ static struct msalex__lock_file *open_file(void) {
     wchar_t *wide = msalex__wide_path(path, &error);
 
     CHECK(put(path, "content", &error) == MSALEX_OK);
-    file = msalex__lock_file_new(wide, "seam");
+    file = msalex__lock_file_new(wide, "seam", 0);
     CHECK(file != NULL && msalex__lock_file_open(file) == 0);
     free(wide);
     return file;
@@ -551,6 +551,8 @@ static void on_a_file_server_the_nonce_tells_as_well_which_file_it_is(void) {
         fake_fail(FAKE_REMOTE, 0, remote ? 1000 : 0, 1);
         CHECK(msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK);
         CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
+        fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED); /* not known: not held */
+        CHECK(msalex_lock_check(lock, &error) == MSALEX_DENIED);
         fake_fail(FAKE_READ_FILE, 0, 1, ERROR_LOCK_VIOLATION); /* the first byte: it is ours */
         CHECK(msalex_lock_check(lock, &error) == MSALEX_OK);
         CHECK(msalex_lock_release(lock, &error) == MSALEX_OK && !exists(path));
@@ -680,16 +682,15 @@ static DWORD WINAPI wait_for_it(void *argument) {
     struct msalex__record record = {0};
     msalex_error error;
     wchar_t *wide = msalex__wide_path(waiter->path, &error);
-    HANDLE file;
+    struct msalex__lock_file *file = msalex__lock_file_new(wide, "", 0);
     size_t size;
 
     waiter->status = msalex_lock_acquire(lock, 5000, 5000, &error);
     waiter->entered = msalex__now_ms();
-    file = CreateFileW(wide, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
-    CHECK(msalex__lock_file_read(file, bytes, &size) == 0);
+    CHECK(msalex__lock_file_read_named(file, bytes, &size) == 0);
     CHECK(msalex__record_parse(bytes, size, &record));
     waiter->when = record.when;
-    msalex__close(file);
+    msalex__lock_file_close(file);
     msalex_lock_free(lock);
     free(wide);
     return 0;
@@ -752,6 +753,27 @@ static void a_gap_comes_when_the_lock_has_been_busy_for_long_whoever_held_it(voi
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     joined(thread);
     CHECK(waiter.status == MSALEX_OK && waiter.when == when);
+    msalex_lock_free(lock);
+}
+
+static void a_process_that_comes_back_when_a_gap_is_due_suspects_one(void) {
+    const char *path = path_of("lock");
+    msalex_lock *lock = lock_for(path);
+    msalex_error error;
+
+    for (int64_t patience = 2000; patience >= 0; patience -= 2000) {
+        const int64_t when = msalex__now_ms() + 150;
+        put_record(path, MSALEX__HELD, when, 0);
+        CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
+        Sleep(100);
+        CHECK(msalex_lock_release(lock, &error) == MSALEX_OK); /* before it is due */
+        Sleep(80);
+        CHECK(msalex__now_ms() > when && !exists(path));
+        CHECK(msalex_lock_acquire(lock, patience, patience, &error) == MSALEX_OK);
+        CHECK((msalex__now_ms() - when >= 270) == (patience != 0));
+        CHECK(msalex__now_ms() - when < 1000);
+        CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
+    }
     msalex_lock_free(lock);
 }
 
@@ -1208,6 +1230,7 @@ static const struct {
     PROPERTY(a_gap_that_is_due_keeps_ours_away_and_lets_a_try_in),
     PROPERTY(waiters_read_of_a_gap_in_the_nameless_file_and_a_peer_gets_in),
     PROPERTY(a_gap_comes_when_the_lock_has_been_busy_for_long_whoever_held_it),
+    PROPERTY(a_process_that_comes_back_when_a_gap_is_due_suspects_one),
     PROPERTY(a_gap_whose_beginner_died_ends_in_time_and_an_impossible_one_is_none),
     PROPERTY(what_passes_is_tried_again_and_what_stays_is_told),
     PROPERTY(a_failure_on_the_way_leaves_the_old_content_and_no_litter),
