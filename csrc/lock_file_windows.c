@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lock_gap.h"
-
 enum {
     /* Far behind the record, because locked bytes cannot be read; msvcrt.locking by portalocker 3
      * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0 on, nearly all) both meet it. */
@@ -106,11 +104,12 @@ bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes
     struct msalex__record record;
 
     file->nonce = 0;
-    file->when = 0;
+    file->gap = (struct msalex__gap){0};
     if (!msalex__record_parse(bytes, size, &record))
         return false;
     file->nonce = record.nonce;
-    file->when = record.state == MSALEX__GAP ? 0 : record.when;
+    file->gap.seen = record.seen;
+    file->gap.when = record.state == MSALEX__GAP ? 0 : record.when;
     return record.state != MSALEX__EXISTS && record.view == 0;
 }
 
@@ -119,6 +118,7 @@ static bool write_record(struct msalex__lock_file *file, enum msalex__record_sta
     const struct msalex__record record = {.pid = GetCurrentProcessId(),
                                           .state = state,
                                           .nonce = file->nonce,
+                                          .seen = file->gap.seen,
                                           .when = when};
     char bytes[MSALEX__RECORD_SIZE];
     OVERLAPPED where = {0};
@@ -284,15 +284,16 @@ static void close_holding(struct msalex__lock_file *file) {
 static DWORD make_ours(struct msalex__lock_file *file, int64_t now) {
     file->nonce = msalex__nonce();
     file->since = now;
-    return write_record(file, MSALEX__HELD, file->when) ? 0 : GetLastError();
+    return write_record(file, MSALEX__HELD, file->gap.when) ? 0 : GetLastError();
 }
 
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried) {
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap carried) {
     const int64_t now = msalex__now_ms();
     DWORD code;
 
     msalex__registry_enter();
-    file->when = msalex__gap_when(file->key, carried, now);
+    file->gap = carried.seen != 0 ? msalex__gap_of_taken_file(file->key, carried, now)
+                                  : msalex__gap_of_new_file(file->key, carried.when, now);
     msalex__registry_leave();
     file->holding = open_holding(file, CREATE_NEW);
     if (file->holding == INVALID_HANDLE_VALUE)
@@ -315,14 +316,16 @@ void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
     struct msalex__record record;
     size_t size;
 
-    file->when = file->until = 0;
+    file->gap = (struct msalex__gap){0};
+    file->until = 0;
     if (msalex__lock_file_read(file, bytes, &size) != 0 ||
         !msalex__record_parse(bytes, size, &record))
         return;
+    file->gap.seen = record.seen;
     if (record.state == MSALEX__GAP)
         file->until = msalex__gap_check(record.when, msalex__now_ms());
     else
-        file->when = record.when;
+        file->gap.when = record.when;
 }
 
 DWORD msalex__lock_file_claim(struct msalex__lock_file *file) {
@@ -340,7 +343,7 @@ DWORD msalex__lock_file_take_over(struct msalex__lock_file *file) {
     const int64_t now = msalex__now_ms();
 
     msalex__registry_enter();
-    file->when = msalex__gap_next(file->key, file->when, now);
+    file->gap = msalex__gap_of_taken_file(file->key, file->gap, now);
     msalex__registry_leave();
     return make_ours(file, now);
 }
@@ -352,7 +355,7 @@ static void begin_gap(struct msalex__lock_file *file) {
     int64_t until;
 
     msalex__registry_enter();
-    until = msalex__gap_begin(file->key, file->when, file->since, msalex__now_ms());
+    until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
     msalex__registry_leave();
     if (until != 0)
         (void)write_record(file, MSALEX__GAP, until);

@@ -46,8 +46,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lock_gap.h"
-
 enum {
     TRIES_MAX = 100,   /* times that one call starts over because files come and go */
     PAUSE_MS = 5,      /* while something passes that nothing wakes us from */
@@ -59,9 +57,9 @@ enum {
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or queued, else NULL */
     bool held;
-    int64_t carried;   /* when the next gap is due: see msalex__gap_when */
-    int64_t gap_until; /* the name is to stay free until then, or 0 */
-    uint64_t key;      /* of lock_gap.c */
+    struct msalex__gap carried; /* what the last file that we waited for said */
+    int64_t gap_until;          /* the name is to stay free until then, or 0 */
+    uint64_t key;               /* of lock_gap.c */
     int denials;     /* of a name that is not there, in a row */
     int refusals;    /* by a file that is there, in a row */
     bool watching;   /* the name has to go, or a gap has to end */
@@ -103,7 +101,8 @@ static bool is_gap(msalex_lock *lock, int64_t patience) {
     if (msalex__gap_check(lock->gap_until, now) == 0) {
         msalex__registry_enter();
         lock->gap_until = msalex__gap_of_own(lock->key, now);
-        if (lock->gap_until == 0 && lock->carried == 0) /* a file that we waited for told of none */
+        /* The file that we waited for, if it said when the next gap is due, began none. */
+        if (lock->gap_until == 0 && lock->carried.when == 0)
             lock->gap_until = msalex__gap_suspected(lock->key, now);
         msalex__registry_leave();
     }
@@ -182,7 +181,7 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error 
     DWORD code;
 
     msalex__lock_file_read_farewell(lock->file);
-    lock->carried = lock->file->when;
+    lock->carried = lock->file->gap;
     lock->gap_until = lock->file->until;
     if (gap_left(lock, patience) != 0)
         return drop(lock, GAP);
@@ -306,7 +305,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
 
         if (outcome == HELD) {
             lock->held = true;
-            lock->carried = 0;
+            lock->carried = (struct msalex__gap){0};
             stop_watching(lock);
             return msalex__ok(error);
         }
@@ -316,7 +315,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (changes > CHANGES_MAX)
             outcome = PASSING;
         if (outcome != PASSING && outcome != CHANGED)
-            lock->carried = 0;
+            lock->carried.when = 0;
         if (outcome != PASSING)
             lock->denials = 0;
         if (outcome != PASSING && outcome != PEER)

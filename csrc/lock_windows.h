@@ -8,6 +8,7 @@
 #ifndef MSALEX_LOCK_WINDOWS_H
 #define MSALEX_LOCK_WINDOWS_H
 
+#include "lock_gap.h"
 #include "lock_record.h"
 #include "os_windows.h"
 
@@ -24,7 +25,7 @@ struct msalex__lock_file {
     struct msalex__identity identity; /* of the file that both handles have */
     uint64_t nonce;                   /* of its record, as we read or wrote it; 0: a peer's file */
     uint64_t key;                     /* of lock_gap.c */
-    int64_t when;                     /* the next gap is due, as far as its record says */
+    struct msalex__gap gap;           /* what its record says */
     int64_t since;                    /* it is held */
     int64_t until;                    /* a gap that its record told of lasts, or 0 */
     char *program;                    /* the holder's name, for people */
@@ -56,7 +57,8 @@ DWORD msalex__lock_file_read_named(const struct msalex__lock_file *file,
                                    char bytes[MSALEX__RECORD_SIZE], size_t *size);
 
 /* Is this content of a file whose byte decides?  Not of a peer's, and not of one that another
- * system with locks of its own has made (WSL).  Remembers the nonce of any of ours, and `when`. */
+ * system with locks of its own has made (WSL).  Remembers the nonce of any of ours, and
+ * what it says about gaps. */
 bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size);
 
 /* Is the open file still the one that has the name?  ERROR_FILE_NOT_FOUND: it is not. */
@@ -64,11 +66,12 @@ DWORD msalex__lock_file_check(const struct msalex__lock_file *file);
 
 /* Makes the file with its name, locked and filled.  ERROR_FILE_EXISTS: there is one;
  * ERROR_LOCK_VIOLATION and ERROR_SHARING_VIOLATION: a peer caught it before it was locked, and has
- * it from now on.  `carried`: see msalex__gap_when. */
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file, int64_t carried);
+ * it from now on.  `carried` is what the file before it said, if their holders followed each other
+ * without a pause; else its `when` is 0. */
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap carried);
 
 /* A file of ours, which may have lost its name: what does it say to those that waited for it?
- * Fills `when` and `until`. */
+ * Fills `gap` and `until`. */
 void msalex__lock_file_read_farewell(struct msalex__lock_file *file);
 
 /* Opens the file, whose byte is ours, to write to it.  ERROR_FILE_NOT_FOUND: it does not have its

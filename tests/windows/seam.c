@@ -660,10 +660,26 @@ static void a_gap_that_is_due_keeps_ours_away_and_lets_a_try_in(void) {
     msalex_lock_free(other);
 }
 
+/* What the lock file says now. */
+static struct msalex__record record_of(const char *path) {
+    char bytes[MSALEX__RECORD_SIZE];
+    struct msalex__record record = {0};
+    msalex_error error;
+    wchar_t *wide = msalex__wide_path(path, &error);
+    struct msalex__lock_file *file = msalex__lock_file_new(wide, "", 0);
+    size_t size;
+
+    CHECK(msalex__lock_file_read_named(file, bytes, &size) == 0);
+    CHECK(msalex__record_parse(bytes, size, &record));
+    msalex__lock_file_close(file);
+    free(wide);
+    return record;
+}
+
 struct waiter {
     char path[1200];
     int64_t entered;
-    int64_t when;
+    struct msalex__record record; /* that it wrote */
     int status;
 };
 
@@ -678,21 +694,12 @@ static void spell(struct waiter *waiter, int number) {
 static DWORD WINAPI wait_for_it(void *argument) {
     struct waiter *waiter = argument;
     msalex_lock *lock = lock_for(waiter->path);
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record = {0};
     msalex_error error;
-    wchar_t *wide = msalex__wide_path(waiter->path, &error);
-    struct msalex__lock_file *file = msalex__lock_file_new(wide, "", 0);
-    size_t size;
 
     waiter->status = msalex_lock_acquire(lock, 5000, 5000, &error);
     waiter->entered = msalex__now_ms();
-    CHECK(msalex__lock_file_read_named(file, bytes, &size) == 0);
-    CHECK(msalex__record_parse(bytes, size, &record));
-    waiter->when = record.when;
-    msalex__lock_file_close(file);
+    waiter->record = record_of(waiter->path);
     msalex_lock_free(lock);
-    free(wide);
     return 0;
 }
 
@@ -731,28 +738,35 @@ static void waiters_read_of_a_gap_in_the_nameless_file_and_a_peer_gets_in(void) 
         CHECK(waiters[i].entered >= left && waiters[i].entered - released >= 268);
         CHECK(waiters[i].entered - released < 1500);
         /* They saw a peer: the next gap comes sooner. */
-        CHECK(waiters[i].when <= waiters[i].entered + 2000);
+        CHECK(waiters[i].record.when <= waiters[i].entered + 2000);
+        CHECK(waiters[i].record.seen >= released);
     }
     msalex_lock_free(lock);
     free(wide);
 }
 
-static void a_gap_comes_when_the_lock_has_been_busy_for_long_whoever_held_it(void) {
+static void what_a_record_says_of_gaps_goes_on_to_the_next_holder(void) {
     const char *path = path_of("lock");
     msalex_lock *lock = lock_for(path);
-    const int64_t when = msalex__now_ms() + 1000;
     struct waiter waiter = {.path = ""};
+    struct msalex__record before;
     msalex_error error;
     HANDLE thread;
 
     spell(&waiter, 3);
-    put_record(path, MSALEX__HELD, when, 0);
+    msalex__registry_enter();
+    msalex__gap_peer_seen(msalex__gap_key(path), msalex__now_ms());
+    msalex__registry_leave();
+    put_record(path, MSALEX__HELD, msalex__now_ms() + 1000, 0);
     CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
+    before = record_of(path);
+    CHECK(before.seen != 0 && before.when > msalex__now_ms());
     thread = CreateThread(NULL, 0, wait_for_it, &waiter, 0, NULL);
     Sleep(100);
     CHECK(msalex_lock_release(lock, &error) == MSALEX_OK);
     joined(thread);
-    CHECK(waiter.status == MSALEX_OK && waiter.when == when);
+    CHECK(waiter.status == MSALEX_OK);
+    CHECK(waiter.record.when == before.when && waiter.record.seen == before.seen);
     msalex_lock_free(lock);
 }
 
@@ -1229,7 +1243,7 @@ static const struct {
     PROPERTY(a_file_whose_number_is_another_at_each_look_keeps_no_processor_busy),
     PROPERTY(a_gap_that_is_due_keeps_ours_away_and_lets_a_try_in),
     PROPERTY(waiters_read_of_a_gap_in_the_nameless_file_and_a_peer_gets_in),
-    PROPERTY(a_gap_comes_when_the_lock_has_been_busy_for_long_whoever_held_it),
+    PROPERTY(what_a_record_says_of_gaps_goes_on_to_the_next_holder),
     PROPERTY(a_process_that_comes_back_when_a_gap_is_due_suspects_one),
     PROPERTY(a_gap_whose_beginner_died_ends_in_time_and_an_impossible_one_is_none),
     PROPERTY(what_passes_is_tried_again_and_what_stays_is_told),
