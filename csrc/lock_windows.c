@@ -60,10 +60,10 @@ struct msalex_lock {
     struct msalex__gap carried; /* what the last file that we waited for said */
     int64_t gap_until;          /* the name is to stay free until then, or 0 */
     uint64_t key;               /* of lock_gap.c */
-    int denials;     /* of a name that is not there, in a row */
-    int refusals;    /* by a file that is there, in a row */
-    bool watching;   /* the name has to go, or a gap has to end */
-    HANDLE watch;    /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
+    int denials;                /* of a name that is not there, in a row */
+    int refusals;               /* by a file that is there, in a row */
+    bool watching;              /* the name has to go, or a gap has to end */
+    HANDLE watch;               /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
     char *program;
     wchar_t *path;
 };
