@@ -508,14 +508,14 @@ static int create_named(struct msalex__lock_file *file) {
     return code;
 }
 
-int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t when) {
+int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said) {
     static int (*const ways[])(struct msalex__lock_file *) = {create_nameless, create_renamed,
                                                               create_named};
     const int64_t now = msalex__now_ms();
     int code = EOPNOTSUPP;
 
     msalex__registry_enter();
-    file->gap = msalex__gap_of_new_file(file->key, when, now);
+    file->gap = msalex__gap_of_new_file(file->key, said, now);
     msalex__registry_leave();
     for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
         close_file(file); /* of the way before */

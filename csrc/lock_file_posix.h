@@ -143,9 +143,9 @@ int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 int msalex__lock_file_try(const struct msalex__lock_file *file);
 
 /* Makes the file with its name, already locked and filled: HOLDING.  EEXIST: there is one.  Where
- * that cannot be done in one step, or locks do not exist, it does what it can.  `when`: see
+ * that cannot be done in one step, or locks do not exist, it does what it can.  `said`: see
  * msalex__gap_of_new_file. */
-int msalex__lock_file_publish(struct msalex__lock_file *file, int64_t when);
+int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said);
 
 /* It is this process's now: HOLDING. */
 void msalex__lock_file_hold(struct msalex__lock_file *file);

@@ -287,13 +287,12 @@ static DWORD make_ours(struct msalex__lock_file *file, int64_t now) {
     return write_record(file, MSALEX__HELD, file->gap.when) ? 0 : GetLastError();
 }
 
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap carried) {
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said) {
     const int64_t now = msalex__now_ms();
     DWORD code;
 
     msalex__registry_enter();
-    file->gap = carried.seen != 0 ? msalex__gap_of_taken_file(file->key, carried, now)
-                                  : msalex__gap_of_new_file(file->key, carried.when, now);
+    file->gap = msalex__gap_of_new_file(file->key, said, now);
     msalex__registry_leave();
     file->holding = open_holding(file, CREATE_NEW);
     if (file->holding == INVALID_HANDLE_VALUE)

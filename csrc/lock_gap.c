@@ -75,13 +75,13 @@ struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap sa
     return said;
 }
 
-struct msalex__gap msalex__gap_of_new_file(uint64_t key, int64_t when, int64_t now) {
+struct msalex__gap msalex__gap_of_new_file(uint64_t key, struct msalex__gap said, int64_t now) {
     const struct memory *memory = find(key);
-    struct msalex__gap said = {.when = when};
 
     if (memory != NULL) {
-        said.seen = memory->said.seen;
-        if (when == 0 &&
+        if (memory->said.seen > said.seen)
+            said.seen = memory->said.seen;
+        if (said.when == 0 &&
             now - memory->released <= (memory->released - memory->since) / PAUSE_OF_HOLD)
             said.when = memory->said.when;
     }

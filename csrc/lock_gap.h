@@ -38,9 +38,9 @@ struct msalex__gap {
 /* The number by which the table knows the lock with this path. */
 uint64_t msalex__gap_key(const char *path);
 
-/* A lock file has been made: what to write into it.  `when` of the file before it, if its holders
- * and this one followed each other without a pause, else 0. */
-struct msalex__gap msalex__gap_of_new_file(uint64_t key, int64_t when, int64_t now);
+/* A lock file has been made: what to write into it.  `said`: by the file before it, if this process
+ * waited for that. */
+struct msalex__gap msalex__gap_of_new_file(uint64_t key, struct msalex__gap said, int64_t now);
 
 /* The lock was taken over, in a file that says this: what to write instead. */
 struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap said, int64_t now);

@@ -67,7 +67,7 @@ struct msalex_lock {
     struct msalex__lock_file *file; /* held or waited for, else NULL */
     msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
     int status;                     /* what the error says, when an attempt has ended with one */
-    int64_t carried;                /* when a gap is due: see msalex__gap_of_new_file */
+    struct msalex__gap carried;     /* what a file said that lost its name while we waited */
     int64_t gap_until;              /* the name is to stay free until then, or 0 */
     unsigned gap_order;             /* so many others come back first */
     bool gap_watched;               /* this one looks whether a peer comes */
@@ -151,7 +151,7 @@ static enum outcome not_yet(msalex_lock *lock, int code, const char *call, msale
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     const int code = msalex__lock_file_publish(lock->file, lock->carried);
 
-    lock->carried = 0;
+    lock->carried = (struct msalex__gap){0};
     if (code == 0)
         return HELD;
     return code == EEXIST ? drop(lock, CHANGED) : fail(lock, code, "create lock file", error);
@@ -164,7 +164,7 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
         msalex__lock_file_hold(lock->file);
         return HELD;
     case ESTALE:
-        lock->carried = lock->file->gap.when;
+        lock->carried = lock->file->gap;
         lock->gap_until = lock->file->until;
         lock->gap_order = lock->file->order;
         lock->gap_watched = lock->file->order == 0;

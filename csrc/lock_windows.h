@@ -66,9 +66,8 @@ DWORD msalex__lock_file_check(const struct msalex__lock_file *file);
 
 /* Makes the file with its name, locked and filled.  ERROR_FILE_EXISTS: there is one;
  * ERROR_LOCK_VIOLATION and ERROR_SHARING_VIOLATION: a peer caught it before it was locked, and has
- * it from now on.  `carried` is what the file before it said, if their holders followed each other
- * without a pause; else its `when` is 0. */
-DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap carried);
+ * it from now on.  `said`: see msalex__gap_of_new_file. */
+DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said);
 
 /* A file of ours, which may have lost its name: what does it say to those that waited for it?
  * Fills `gap` and `until`. */
