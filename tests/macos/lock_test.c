@@ -1223,6 +1223,34 @@ static void child_keeps_nothing(void) {
     end();
 }
 
+static int count_descriptors(void) {
+    DIR *entries = opendir("/proc/self/fd");
+    int count = 0;
+    while (entries != NULL && readdir(entries) != NULL)
+        count++;
+    if (entries != NULL)
+        (void)closedir(entries);
+    return count;
+}
+
+/* Finding 5 of the lock's review.  (Darwin gives a child no kqueue, our fake does: there is none.) */
+static void child_keeps_no_descriptor(void) {
+    const int before = count_descriptors();
+    pid_t child;
+
+    start_held(wait_script);
+    fake_kernel.failing = "kqueue";
+    fake_kernel.code = EMFILE;
+    fake_kernel.always = true;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_TIMEOUT);
+    CHECK(count_descriptors() == before + 4); /* two files, and the directory of each */
+    (void)fflush(stdout);
+    if ((child = fork()) == 0)
+        exit(count_descriptors() == before ? 0 : 1);
+    CHECK(wait_for_child(child) == 0);
+    end();
+}
+
 /* The parent has left before the child comes back to the wait that it inherited. */
 static void child_goes_on_alone(void) {
     pid_t child;
@@ -1325,6 +1353,7 @@ static const struct property properties[] = {
     {"A lock of ours by another mount is a peer's", other_mounts_are_peers},
     {"Files that come and go in a loop do not make the waiter spin", others_in_a_loop},
     {"A child made by fork has neither the lock nor the wait", child_keeps_nothing},
+    {"A child made by fork keeps no descriptor", child_keeps_no_descriptor},
     {"A child made by fork begins a wait of its own", child_goes_on_alone},
     {"Timeouts of any size are timeouts", timeouts_of_any_size},
 };
