@@ -103,7 +103,7 @@ def test_the_questions_for_a_mac_have_their_answers_over_the_fakes(tmp_path: Pat
     macos.compile_over_fakes(tmp_path / "objects", flags, [macos.MACOS / "files_on_a_mac.c"])
     program = macos.link_over_fakes("questions", [PROGRAMS / "check.c"], tmp_path, flags)
     said = macos.run([program], tmp_path, TMPDIR=str(tmp_path))
-    assert said.count("ok: ") == 4
+    assert said.count("ok: ") == 6
     assert "a new file inherits no list" in macos.run([program, "inherits"], tmp_path)
 
 

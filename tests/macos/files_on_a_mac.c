@@ -15,6 +15,9 @@
 #include <sys/acl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysctl.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -114,6 +117,79 @@ static void locks(void) {
     (void)close(here);
 }
 
+/* What the lock asks about processes, the boot and file systems. */
+static void processes(void) {
+    const time_t now = time(NULL);
+    const pid_t child = fork();
+    int here = open_here();
+    char id[64] = "";
+    size_t size = sizeof id;
+
+    if (child == 0)
+        _exit(0);
+    CHECK(wait_for_child(child) == 0);
+    CHECK(msalex__life_of(child, now) == MSALEX__DEAD);
+    CHECK(msalex__life_of(getpid(), now) == MSALEX__ALIVE);
+    CHECK(msalex__life_of(getppid(), now) == MSALEX__ALIVE);
+    CHECK(msalex__life_of(1, now) == MSALEX__ALIVE); /* another user's */
+    CHECK(msalex__life_of(getpid(), now - 7200) == MSALEX__DEAD); /* it has begun since */
+    CHECK(msalex__lock_view(here, 1) == 0);
+    CHECK(sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) == 0 && size == 37);
+    printf("    this boot is %s\n", id);
+    (void)close(here);
+}
+
+enum ending { RELEASE, DEATH, REMOVAL };
+
+/* Holds the lock in a child until the parent waits for it, and tells when that ended. */
+static void hold(enum ending ending, int ready, int ended) {
+    msalex_lock *lock;
+    int64_t at;
+    bool held = msalex_lock_new("lockfile", "holder", &lock, &error) == MSALEX_OK &&
+                msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK &&
+                write(ready, "", 1) == 1;
+
+    sleep_ms(300);
+    at = now_ms();
+    held = held && write(ended, &at, sizeof at) == (ssize_t)sizeof at;
+    if (ending == RELEASE)
+        held = held && msalex_lock_release(lock, &error) == MSALEX_OK;
+    else if (ending == REMOVAL)
+        held = held && unlink("lockfile") == 0;
+    if (ending == REMOVAL)
+        sleep_ms(1000); /* with its lock */
+    _exit(held ? 0 : 1);
+}
+
+/* How soon a waiter comes in: at once where the kqueue tells, else after up to 250 ms. */
+static void wakes(void) {
+    static const char *const endings[] = {"a release", "a death", "a removal"};
+    for (int ending = RELEASE; ending <= REMOVAL; ending++) {
+        int ready[2], ended[2];
+        int64_t at = 0, in;
+        msalex_lock *lock;
+        pid_t child;
+        char byte;
+
+        CHECK(pipe(ready) == 0 && pipe(ended) == 0);
+        (void)fflush(stdout);
+        if ((child = fork()) == 0)
+            hold((enum ending)ending, ready[1], ended[1]);
+        CHECK(read(ready[0], &byte, 1) == 1);
+        CHECK_STATUS(msalex_lock_new("lockfile", "waiter", &lock, &error), MSALEX_OK);
+        CHECK_STATUS(msalex_lock_acquire(lock, 20000, 20000, &error), MSALEX_OK);
+        in = now_ms();
+        CHECK(read(ended[0], &at, sizeof at) == (ssize_t)sizeof at);
+        printf("    a waiter comes in %lld ms after %s\n", (long long)(in - at), endings[ending]);
+        CHECK(wait_for_child(child) == 0);
+        msalex_lock_free(lock);
+        for (int i = 0; i < 2; i++) {
+            (void)close(ready[i]);
+            (void)close(ended[i]);
+        }
+    }
+}
+
 /* Prints what a new file has of a list, and checks that a saved one has nothing. */
 static int inherits(void) {
     msalex_stamp stamp;
@@ -141,6 +217,8 @@ static const struct property properties[] = {
     {"The right to search is enough, where the kernel knows O_SEARCH", right_to_search},
     {"Content is sent to the disk, room is reserved, a rename replaces nothing", writing},
     {"Turns and signs of life are locks", locks},
+    {"The living and the dead are told apart, and this boot from others", processes},
+    {"A waiter for the lock is woken by a release, a death and a removal", wakes},
 };
 
 int main(int count, char *const *arguments) {

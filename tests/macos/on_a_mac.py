@@ -150,7 +150,7 @@ def show_the_files(directory: Path) -> bool:
     """Links, rights and access lists, as os_macos.c believes that they are."""
     program = directory / "files_on_a_mac"
     held = build(program, "tests/macos/files_on_a_mac.c", "tests/c/check.c")
-    held = held and must("links, writing and locks of files", [program])
+    held = held and must("links, writing, locks and processes", [program])
     shared = directory / "shared"
     shared.mkdir()
     entry = "everyone allow read,write,file_inherit"
