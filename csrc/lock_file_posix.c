@@ -597,6 +597,8 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
     now = msalex__now_ms();
     msalex__registry_enter();
     file->since = now;
+    if (file->carried.when != 0 && (record.when == 0 || file->carried.when < record.when))
+        record.when = file->carried.when;
     file->gap = msalex__gap_of_taken_file(
         file->key, (struct msalex__gap){.when = record.when, .seen = record.seen}, now);
     msalex__registry_leave();

@@ -77,6 +77,7 @@ struct msalex__lock_file {
 
     uint64_t key;           /* of lock_gap.c */
     struct msalex__gap gap; /* what its record says */
+    struct msalex__gap carried; /* what the file said that we waited for before this one */
     int64_t since;          /* when we began to hold it */
     int64_t until;          /* a gap lasts of which it told us, or 0 */
     unsigned order;         /* in which we were sent away for that gap */

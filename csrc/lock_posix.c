@@ -151,7 +151,6 @@ static enum outcome not_yet(msalex_lock *lock, int code, const char *call, msale
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     const int code = msalex__lock_file_publish(lock->file, lock->carried);
 
-    lock->carried = (struct msalex__gap){0};
     if (code == 0)
         return HELD;
     return code == EEXIST ? drop(lock, CHANGED) : fail(lock, code, "create lock file", error);
@@ -207,6 +206,7 @@ static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *e
     size_t size;
     int code;
 
+    lock->file->carried = lock->carried; /* whatever made this file may not have known it */
     if ((code = msalex__lock_file_open(lock->file)) != 0)
         return open_failed(lock, code, patience_ms, error);
     code = msalex__lock_file_read(lock->file, bytes, &size);
@@ -385,6 +385,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
     if (outcome != HELD)
         return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "flock", "the lock is held");
     stop_watching(lock);
+    lock->carried = (struct msalex__gap){0};
     return msalex__ok(error);
 }
 

@@ -202,6 +202,7 @@ static struct msalex__lock_file *adopt(struct msalex__lock_file *file) {
     adopted = msalex__lock_file_find(MSALEX__ABANDONED, file);
     if (adopted != NULL) {
         const struct msalex__lock_file before = *adopted;
+        adopted->carried = file->carried;
         adopted->directory = file->directory; /* where the path leads now */
         adopted->directory_status = file->directory_status;
         file->directory = before.directory;
