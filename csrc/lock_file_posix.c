@@ -184,8 +184,11 @@ int msalex__lock_file_open(struct msalex__lock_file *file) {
     file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     code = file->fd < 0 ? errno : 0;
     msalex__registry_leave();
-    if (code == 0 && (code = identify(file, &opened)) != 0)
+    if (code == 0 && (code = identify(file, &opened)) != 0) {
         close_file(file);
+        if (code == EACCES || code == EPERM || code == ENOENT)
+            code = EIO; /* of the open these mean another user's file, or none */
+    }
     return code;
 }
 
@@ -370,7 +373,8 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
 }
 
 int msalex__lock_file_try(const struct msalex__lock_file *file) {
-    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    const int code = flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    return code == EBUSY ? EIO : code; /* that would mean a peer's file */
 }
 
 /* Takes the locks that the file system has. */
@@ -569,13 +573,13 @@ static int claim(struct msalex__lock_file *file, struct msalex__record *record) 
     int code;
 
     if ((code = msalex__lock_file_read(file, bytes, &size)) != 0)
-        return code;
+        return code == EBUSY ? EIO : code;
     if ((parsed = msalex__record_parse(bytes, size, record)))
         file->nonce = record->nonce;
     if ((code = msalex__lock_file_check(file)) != 0) { /* somebody unlinked it */
         if (code == ESTALE)
             msalex__lock_file_read_farewell(file);
-        return code;
+        return code == EBUSY ? EIO : code;
     }
     /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
      * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of

@@ -96,7 +96,8 @@ static void wait_in_flock(struct msalex__lock_file *file) {
     while (code == EINTR);
 
     if (code != 0) {
-        code = code == ETIMEDOUT ? EIO : code; /* that would mean that we wait on */
+        if (code == ETIMEDOUT || code == EBUSY)
+            code = EIO; /* these would mean that we wait on, or that it is a peer's file */
         while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
             if (keep(file)) { /* else it has just been adopted */
                 msalex__lock_file_close(file);
