@@ -76,8 +76,10 @@ LONG_STEP = 5
 MOST = 3  # of the same call, where a wait looks again and again
 #: "Held" looks like this.
 MEANS_HELD = {("flock", "EAGAIN"), ("fcntl", "EAGAIN")}
-#: So does another user's file, which we may not open, at the first look.
+#: So does at the first look another user's file, which we may not open; and on SMB, where locks are
+#: mandatory, a file that cannot be read.
 MEANS_HELD |= {("openat", "EACCES"), ("openat", "EPERM")}
+MEANS_HELD |= {("pread64", "EACCES"), ("pread64", "EAGAIN"), ("fcntl", "EACCES")}
 
 
 def fault(scenario: str, call: str, error: str, result: Result) -> str | None:
