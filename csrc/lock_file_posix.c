@@ -273,11 +273,13 @@ static int check_record(const struct msalex__lock_file *file, int directory, boo
     open = whose(file, bytes, size);
     code = read_in(directory, file->name, bytes, &size);
     if (code == ENOENT || (msalex__is_read_locked(code) && !same_inode))
-        return ESTALE;
+        return MSALEX__NAMELESS;
     if (code != 0)
         return msalex__is_read_locked(code) ? 0 : code;
     named = whose(file, bytes, size);
-    return named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN) ? 0 : ESTALE;
+    if (named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN))
+        return 0;
+    return MSALEX__NAMELESS;
 }
 
 /* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
@@ -302,12 +304,12 @@ int msalex__lock_file_check(const struct msalex__lock_file *file) {
     bool same;
 
     if (!is_open(file))
-        return ESTALE;
+        return MSALEX__NAMELESS;
     do
         code = fstatat(file->directory, file->name, &named, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
     while (code == EINTR && ++calls < CALLS_MAX);
     if (code != 0)
-        return code == ENOENT ? ESTALE : code;
+        return code == ENOENT ? MSALEX__NAMELESS : code;
     same = named.st_dev == file->device && named.st_ino == file->inode;
     if (same && !file->remote)
         return 0;
@@ -373,8 +375,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
 }
 
 int msalex__lock_file_try(const struct msalex__lock_file *file) {
-    const int code = flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
-    return code == EBUSY ? EIO : code; /* that would mean a peer's file */
+    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
 }
 
 /* Takes the locks that the file system has. */
@@ -459,8 +460,8 @@ static int lock_named(struct msalex__lock_file *file) {
         (code = msalex__lock_file_read(file, bytes, &size)) == 0)
         code = msalex__record_parse(bytes, size, &record) && record.nonce == nonce
                    ? msalex__lock_file_check(file)
-                   : ESTALE;
-    return code == ENOENT || code == EWOULDBLOCK || code == ESTALE ? EEXIST : code;
+                   : MSALEX__NAMELESS;
+    return code == ENOENT || code == EWOULDBLOCK || code == MSALEX__NAMELESS ? EEXIST : code;
 }
 
 /* Gives the file with the name `temp` its own instead. */
@@ -506,7 +507,7 @@ static int create_named(struct msalex__lock_file *file) {
         return msalex__lock_file_is_name_taken(file) ? EEXIST : code;
     if ((code = fill(file)) == 0 && (code = msalex__lock_file_check(file)) == 0)
         return 0;
-    if (code == EWOULDBLOCK || msalex__lock_file_check(file) == ESTALE)
+    if (code == EWOULDBLOCK || msalex__lock_file_check(file) == MSALEX__NAMELESS)
         return EEXIST; /* a peer caught it */
     (void)msalex__lock_file_unlink(file);
     return code;
@@ -563,9 +564,9 @@ void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
     (void)write_record(file, MSALEX__GAP, record.turn + 1, record.when);
 }
 
-/* Does the flock, which this process has, make the file ours?  0, ESTALE, EBUSY, or what cannot be
- * found out.  It takes the range of bytes that fcntl peers lock: they could lock it between a
- * question and its use. */
+/* Does the flock, which this process has, make the file ours?  0, MSALEX__NAMELESS, MSALEX__PEERS,
+ * or what cannot be found out.  It takes the range of bytes that fcntl peers lock: they could lock
+ * it between a question and its use. */
 static int claim(struct msalex__lock_file *file, struct msalex__record *record) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
@@ -573,19 +574,19 @@ static int claim(struct msalex__lock_file *file, struct msalex__record *record) 
     int code;
 
     if ((code = msalex__lock_file_read(file, bytes, &size)) != 0)
-        return code == EBUSY ? EIO : code;
+        return code;
     if ((parsed = msalex__record_parse(bytes, size, record)))
         file->nonce = record->nonce;
     if ((code = msalex__lock_file_check(file)) != 0) { /* somebody unlinked it */
-        if (code == ESTALE)
+        if (code == MSALEX__NAMELESS)
             msalex__lock_file_read_farewell(file);
-        return code == EBUSY ? EIO : code;
+        return code;
     }
     /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
      * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of
      * ours made it. */
     if (msalex__exclude_fcntl(file->fd) == EAGAIN || !parsed || record->view != file->view)
-        return EBUSY;
+        return MSALEX__PEERS;
     return 0;
 }
 
@@ -594,8 +595,6 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
     int code = claim(file, &record);
     int64_t now;
 
-    if (code == EINTR || code == ETIMEDOUT)
-        code = EIO; /* of a waiter these two mean that it waits on */
     if (code != 0)
         return code;
     now = msalex__now_ms();

@@ -57,6 +57,14 @@ enum msalex__lock_state {
     MSALEX__INHERITED
 };
 
+/* What functions that return an errno value say besides. */
+enum {
+    MSALEX__NAMELESS = -1, /* the file has lost its name */
+    MSALEX__PEERS = -2,    /* it has become a peer's */
+    MSALEX__NOT_YET = -3,  /* another has it; the wait goes on with the next call ... */
+    MSALEX__SIGNAL = -4    /* ... and so it does when a signal came */
+};
+
 struct msalex__lock_file {
     struct msalex__lock_file *next;
     _Atomic uint32_t state; /* enum msalex__lock_state; on Linux a futex */
@@ -128,7 +136,7 @@ int msalex__lock_file_read_named(const struct msalex__lock_file *file,
  * flock does not reach us.  Remembers the nonce of any of ours. */
 bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size);
 
-/* Is the open file still the one that has the name?  ESTALE: it is not. */
+/* Is the open file still the one that has the name?  MSALEX__NAMELESS: it is not. */
 int msalex__lock_file_check(const struct msalex__lock_file *file);
 
 /* Does the path still lead to the directory of the lock file?  Else others exclude each other
@@ -155,14 +163,14 @@ void msalex__lock_file_hold(struct msalex__lock_file *file);
  * `gap`, `until` and `order`. */
 void msalex__lock_file_read_farewell(struct msalex__lock_file *file);
 
-/* Makes the file, whose flock this process has, its lock.  ESTALE: the file has lost its name
- * (`gap`, `until` and `order` are what it said); EBUSY: it has become a peer's. */
+/* Makes the file, whose flock this process has, its lock.  MSALEX__PEERS; MSALEX__NAMELESS: `gap`,
+ * `until` and `order` are what it said. */
 int msalex__lock_file_take_over(struct msalex__lock_file *file);
 
 /* ---- how it goes ---- */
 
-/* Gives the name of a lock that we hold back: leaves the file to a waiter, or removes it.  ESTALE:
- * it was not ours any more.  The locks stay until the file is closed. */
+/* Gives the name of a lock that we hold back: leaves the file to a waiter, or removes it.
+ * MSALEX__NAMELESS: it was not ours any more.  The locks stay until the file is closed. */
 int msalex__lock_file_give_back(struct msalex__lock_file *file);
 
 /* The same for a flock that nobody took over, because its wait was given up, and closes.  The

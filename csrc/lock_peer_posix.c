@@ -67,11 +67,11 @@ static int remove_now(const struct msalex__lock_file *file) {
     if ((code = msalex__lock_file_read(file, bytes, &size)) != 0)
         return code;
     if (!seems_gone(file, bytes, size))
-        return EBUSY;
+        return MSALEX__PEERS;
     code = msalex__lock_file_check(file);
     if (code == 0)
         code = msalex__lock_file_unlink(file);
-    return code == ESTALE || code == ENOENT ? 0 : code;
+    return code == MSALEX__NAMELESS || code == ENOENT ? 0 : code;
 }
 
 /* Without flock another file keeps the others away. */

@@ -14,7 +14,7 @@ bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char 
                                size_t size);
 
 /* Removes the file of a peer that is gone, unless somebody else was faster: 0, or the errno that
- * keeps it there. */
+ * keeps it there, or MSALEX__PEERS if it is not gone after all. */
 int msalex__lock_peer_remove(const struct msalex__lock_file *file);
 
 #endif

@@ -156,19 +156,19 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return code == EEXIST ? drop(lock, CHANGED) : fail(lock, code, "create lock file", error);
 }
 
-/* What the flock of one of ours led to, by errno. */
+/* What the flock of one of ours led to. */
 static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error) {
     switch (code) {
     case 0:
         msalex__lock_file_hold(lock->file);
         return HELD;
-    case ESTALE:
+    case MSALEX__NAMELESS:
         lock->carried = lock->file->gap;
         lock->gap_until = lock->file->until;
         lock->gap_order = lock->file->order;
         lock->gap_watched = lock->file->order == 0;
         return drop(lock, CHANGED);
-    case EBUSY:
+    case MSALEX__PEERS:
         return drop(lock, PEER);
     default:
         return fail(lock, code, "flock", error);
@@ -230,8 +230,8 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, msalex_
     const int code = msalex__lock_wait_for(lock->file, timeout_ms);
     enum outcome outcome;
 
-    if (code == ETIMEDOUT || code == EINTR)
-        return not_yet(lock, code, "flock", error);
+    if (code == MSALEX__NOT_YET || code == MSALEX__SIGNAL)
+        return not_yet(lock, code == MSALEX__SIGNAL ? EINTR : ETIMEDOUT, "flock", error);
     outcome = after_flock(lock, code, error);
     if (outcome == HELD && !msalex__lock_file_is_at(lock->file, lock->path)) {
         (void)msalex__lock_file_give_back(lock->file);
@@ -390,14 +390,14 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
 }
 
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
-    int code = ESTALE;
+    int code = MSALEX__NAMELESS;
 
     /* For good: on FUSE the look at another file changes what our descriptor shows of ours. */
     if (holds(lock) && !lock->lost && msalex__lock_file_is_at(lock->file, lock->path))
-        lock->lost = (code = msalex__lock_file_check(lock->file)) == ESTALE;
+        lock->lost = (code = msalex__lock_file_check(lock->file)) == MSALEX__NAMELESS;
     if (code == 0)
         return msalex__ok(error);
-    if (code != ESTALE)
+    if (code != MSALEX__NAMELESS)
         return msalex__fail_errno(error, code, "fstatat");
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat", "the lock file is not ours");
 }
@@ -418,7 +418,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     int code = 0;
 
     if (holds(lock)) {
-        code = lock->lost ? ESTALE : msalex__lock_file_give_back(lock->file);
+        code = lock->lost ? MSALEX__NAMELESS : msalex__lock_file_give_back(lock->file);
         if (code != 0 || !linger(lock))
             msalex__lock_file_close(lock->file);
     } else {
@@ -430,7 +430,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     stop_watching(lock);
     if (code == 0)
         return msalex__ok(error);
-    if (code != ESTALE && code != ENOENT)
+    if (code != MSALEX__NAMELESS && code != ENOENT)
         return msalex__fail_errno(error, code, "remove lock file");
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat",
                         "somebody removed the lock file");

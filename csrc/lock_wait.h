@@ -15,7 +15,7 @@
  * lost its name, or is another by now; *file is closed, and NULL. */
 bool msalex__lock_wait_join(struct msalex__lock_file **file);
 
-/* Waits: 0 when the lock is ours; ETIMEDOUT or EINTR while we still wait; else what
+/* Waits: 0 when the lock is ours; MSALEX__NOT_YET or MSALEX__SIGNAL while we still wait; else what
  * msalex__lock_file_take_over says, or why flock failed. */
 int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms);
 

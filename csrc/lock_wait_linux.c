@@ -96,8 +96,6 @@ static void wait_in_flock(struct msalex__lock_file *file) {
     while (code == EINTR);
 
     if (code != 0) {
-        if (code == ETIMEDOUT || code == EBUSY)
-            code = EIO; /* these would mean that we wait on, or that it is a peer's file */
         while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
             if (keep(file)) { /* else it has just been adopted */
                 msalex__lock_file_close(file);
@@ -228,7 +226,7 @@ bool msalex__lock_wait_join(struct msalex__lock_file **file) {
     if (adopted != NULL)
         return true;
     /* Nobody is to wait for a file that lingers on without a name. */
-    if (msalex__lock_file_check(*file) == ESTALE) {
+    if (msalex__lock_file_check(*file) == MSALEX__NAMELESS) {
         msalex__lock_file_close(*file);
         *file = NULL;
         return false;
@@ -253,12 +251,12 @@ static int poll_flock(struct msalex__lock_file *file, int64_t deadline) {
 
     while ((code = msalex__lock_file_try(file)) == EWOULDBLOCK) {
         if (msalex__time_left(deadline) == 0)
-            return ETIMEDOUT;
+            return MSALEX__NOT_YET;
         if (nanosleep(&pause, NULL) != 0)
-            return EINTR;
+            return MSALEX__SIGNAL;
     }
     if (code == EINTR)
-        return code;
+        return MSALEX__SIGNAL;
     if (code == 0)
         code = msalex__lock_file_take_over(file);
     (void)tell(file, MSALEX__POLLING, MSALEX__SETTLED, code);
@@ -274,9 +272,9 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
     while ((state = atomic_load(&file->state)) != MSALEX__SETTLED) {
         const int64_t left = msalex__time_left(deadline);
         if (left == 0)
-            return ETIMEDOUT;
+            return MSALEX__NOT_YET;
         if (futex_wait(&file->state, state, left < 0 || left > IDLE_MS ? IDLE_MS : left) == EINTR)
-            return EINTR;
+            return MSALEX__SIGNAL;
     }
     msalex__registry_enter(); /* the thread wrote it inside */
     msalex__registry_leave();

@@ -65,26 +65,17 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* Of a wait, each of these says that it goes on.  Of a call that failed they do not. */
-static int outcome_of(int code) {
-    return code == EWOULDBLOCK || code == ETIMEDOUT || code == EINTR ? EIO : code;
-}
-
-/* One try: EWOULDBLOCK while another has it, EINTR when a signal came (on a network file system). */
+/* One try.  (A signal interrupts it on a network file system.) */
 static int attempt(struct msalex__lock_file *file) {
     int code = msalex__lock_file_try(file);
 
-    if (code == EINTR)
-        return code;
     if (code == 0)
-        return outcome_of(msalex__lock_file_take_over(file));
+        return msalex__lock_file_take_over(file);
     if (code != EWOULDBLOCK)
-        return outcome_of(code);
-    if ((code = msalex__lock_file_check(file)) == 0)
-        return EWOULDBLOCK;
-    if (code == ESTALE)
+        return code == EINTR ? MSALEX__SIGNAL : code;
+    if ((code = msalex__lock_file_check(file)) == MSALEX__NAMELESS)
         msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
-    return outcome_of(code);
+    return code == 0 ? MSALEX__NOT_YET : code;
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {
@@ -96,7 +87,7 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
     const int64_t deadline = msalex__deadline(timeout_ms);
     int code;
 
-    while ((code = attempt(file)) == EWOULDBLOCK) {
+    while ((code = attempt(file)) == MSALEX__NOT_YET) {
         int64_t left;
         if (file->events < 0) {
             watch(file);
@@ -104,11 +95,11 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
                 continue; /* again: see above */
         }
         if ((left = msalex__time_left(deadline)) == 0)
-            return ETIMEDOUT;
+            return MSALEX__NOT_YET;
         if (wait_a_slice(file, left) != 0)
-            return EINTR;
+            return MSALEX__SIGNAL;
     }
-    if (code != EINTR)
+    if (code != MSALEX__SIGNAL)
         move(file, MSALEX__POLLING, MSALEX__SETTLED);
     return code;
 }
