@@ -64,8 +64,30 @@ static bool is_threads(enum msalex__lock_state state) {
     return state == MSALEX__ABANDONED || state == MSALEX__RETURNING || state == MSALEX__LINGERING;
 }
 
-/* The open files are shared with the parent: closing takes nothing away from it.  A kqueue is not
- * inherited at all, and its number may be another file's soon. */
+/* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
+ * a file that was removed elsewhere that there is none, or tells of the next one with its name. */
+static bool is_still(int fd, dev_t device, ino_t inode, bool remote) {
+    struct stat opened;
+
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &opened) != 0)
+        return errno != EBADF;
+    return opened.st_dev == device && (remote || opened.st_ino == inode);
+}
+
+static bool is_open(const struct msalex__lock_file *file) {
+    return is_still(file->fd, file->device, file->inode, file->remote);
+}
+
+static bool is_directory_open(const struct msalex__lock_file *file) {
+    return is_still(file->directory, file->directory_status.st_dev, file->directory_status.st_ino,
+                    file->remote);
+}
+
+/* The open files are shared with the parent: closing takes nothing away from it.  A file that has
+ * only just been opened is not identified yet, and is ours.  A kqueue is not inherited at all, and
+ * its number may be another file's soon. */
 static void after_fork_in_child(void) {
     struct msalex__lock_file *file = registry, *next;
 
@@ -73,9 +95,10 @@ static void after_fork_in_child(void) {
     for (; file != NULL; file = next) {
         const enum msalex__lock_state state = (enum msalex__lock_state)atomic_load(&file->state);
         struct msalex__lock_file **list = is_threads(state) ? &orphans : &registry;
-        if (file->fd >= 0)
+        const bool is_new = file->inode == 0;
+        if (file->fd >= 0 && (is_new || is_open(file)))
             (void)close(file->fd);
-        if (file->directory >= 0)
+        if (file->directory >= 0 && (is_new || is_directory_open(file)))
             (void)close(file->directory);
         file->fd = file->directory = file->events = -1;
         (void)msalex__lock_file_move(file, state, MSALEX__INHERITED);
@@ -155,14 +178,21 @@ static bool is_same(const struct stat *one, const struct stat *other) {
 /* ---- what is in it, and which name it has ---- */
 
 static int identify(struct msalex__lock_file *file, struct stat *opened) {
+    bool remote;
+    uint64_t view;
+
     if (fstat(file->fd, opened) != 0)
         return errno;
     if (!S_ISREG(opened->st_mode))
         return EINVAL;
+    remote = msalex__is_remote(file->fd);
+    view = remote ? msalex__lock_view(file->fd, opened->st_dev) : 0;
+    msalex__registry_enter(); /* a child made by fork reads this */
     file->device = opened->st_dev;
     file->inode = opened->st_ino;
-    file->remote = msalex__is_remote(file->fd);
-    file->view = file->remote ? msalex__lock_view(file->fd, file->device) : 0;
+    file->remote = remote;
+    file->view = view;
+    msalex__registry_leave();
     return 0;
 }
 
@@ -172,6 +202,7 @@ static void close_file(struct msalex__lock_file *file) {
     if (file->fd >= 0)
         (void)close(file->fd);
     file->fd = -1;
+    file->inode = 0;
     msalex__registry_leave();
 }
 
@@ -280,22 +311,6 @@ static int check_record(const struct msalex__lock_file *file, int directory, boo
     if (named == THIS || (same_inode && named == UNKNOWN && open == UNKNOWN))
         return 0;
     return MSALEX__NAMELESS;
-}
-
-/* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
- * a file that was removed elsewhere that there is none, or tells of the next one with its name. */
-static bool is_still(int fd, dev_t device, ino_t inode, bool remote) {
-    struct stat opened;
-
-    if (fd < 0)
-        return false;
-    if (fstat(fd, &opened) != 0)
-        return errno != EBADF;
-    return opened.st_dev == device && (remote || opened.st_ino == inode);
-}
-
-static bool is_open(const struct msalex__lock_file *file) {
-    return is_still(file->fd, file->device, file->inode, file->remote);
 }
 
 int msalex__lock_file_check(const struct msalex__lock_file *file) {
@@ -707,8 +722,7 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
         (void)close(file->fd);
     if (file->events >= 0)
         (void)close(file->events);
-    if (is_still(file->directory, file->directory_status.st_dev, file->directory_status.st_ino,
-                 file->remote))
+    if (is_directory_open(file))
         (void)close(file->directory);
     forget(file);
     msalex__registry_leave();

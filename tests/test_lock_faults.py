@@ -564,19 +564,25 @@ def test_a_lock_whose_descriptors_were_closed_is_lost_and_closes_nothing_of_anyb
         lock = CrossPlatLock(path).acquire()
         os.closerange(first, 256)
         foreign = [os.open("/dev/null", os.O_RDWR) for _ in range(20)]
+        def closed():
+            found = []
+            for descriptor in foreign:
+                try:
+                    os.fstat(descriptor)
+                except OSError:
+                    found.append(descriptor)
+            return found
         held = lock.still_held()
+        child = os.fork()
+        if child == 0:
+            os._exit(len(closed()))
+        in_child = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         try:
             lock.release()
         except LockError:
             pass
         del lock
-        gone = []
-        for descriptor in foreign:
-            try:
-                os.fstat(descriptor)
-            except OSError:
-                gone.append(descriptor)
-        result.write_text(f"{held} {gone}")
+        result.write_text(f"{held} {in_child} {closed()}")
         os._exit(0)
         """,
         str(path),
@@ -585,6 +591,6 @@ def test_a_lock_whose_descriptors_were_closed_is_lost_and_closes_nothing_of_anyb
         check=False,
     )
     assert done.returncode == 0
-    assert result.read_text() == "False []"
+    assert result.read_text() == "False 0 []"
     with CrossPlatLock(path, timeout=GENEROUS) as lock:
         assert lock.still_held()
