@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tests.support.journal import ASKED, ENTERED, GAVE_UP, LEFT, Journal
+from tests.support.journal import ASKED, ENTERED, GAVE_UP, GONE, LEFT, Journal
 
 POLL_S = 0.1
 #: After its last wait for a lock a helper thread of ours stays for a second.
@@ -110,6 +110,7 @@ class Contender:
                 if forks:
                     self.fork(chance)
                 self.journal.note(thread, LEFT)
+            self.journal.note(thread, GONE)
         except Exception as error:  # those of three libraries
             if not entered:
                 self.journal.note(thread, GAVE_UP)

@@ -7,9 +7,9 @@ whatever becomes of the process.
     visits = read(file, killed_ns)      overlaps(visits), free_times(visits, begin, end)
 
 A line is "<what> <thread> <CLOCK_MONOTONIC in ns>"; this clock is the same in all processes of a
-machine.  ENTERED is written after the lock was got, and LEFT before it is given back.  So visits
-that overlap here were inside together.  The Python of 1.3.1 imports this, so it needs the standard
-library only.
+machine.  ENTERED is written after the lock was got, LEFT before it is given back, and GONE after
+that.  So visits that overlap here were inside together.  The Python of 1.3.1 imports this, so it
+needs the standard library only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ASKED, ENTERED, LEFT, GAVE_UP = "?", "+", "-", "!"
+ASKED, ENTERED, LEFT, GONE, GAVE_UP = "?", "+", "-", ".", "!"
 
 
 class Journal:
@@ -47,6 +47,7 @@ class Visit(NamedTuple):
     entered: int | None
     left: int  #: the end of the section, or of the wait; of the process, if it was killed
     gave_up: bool = False
+    gone: int = 0  #: when it had given the lock back
 
     @property
     def waited(self) -> float:
@@ -62,6 +63,7 @@ def read(file: Path, killed: int) -> list[Visit]:
     visits: list[Visit] = []
     asked: dict[str, int] = {}
     entered: dict[str, int] = {}
+    leaving: dict[str, int] = {}  # the number of its visit
     for line in file.read_text().splitlines(keepends=True):
         if not line.endswith("\n"):
             break  # killed in the middle of the write
@@ -72,13 +74,20 @@ def read(file: Path, killed: int) -> list[Visit]:
         elif what == ENTERED:
             entered[thread] = now
         elif what == LEFT:
-            visits.append(Visit(kind, name, asked.pop(thread), entered.pop(thread), now))
+            leaving[thread] = len(visits)
+            visits.append(
+                Visit(kind, name, asked.pop(thread), entered.pop(thread), now, gone=killed)
+            )
+        elif what == GONE:
+            number = leaving.pop(thread)
+            visits[number] = visits[number]._replace(gone=now)
         else:
             visits.append(Visit(kind, name, asked.pop(thread), None, now, gave_up=True))
     for thread, since in asked.items():
         name = f"{process}.{thread}{rest.removeprefix(kind)}"
         inside = entered.get(thread)
-        visits.append(Visit(kind, name, since, inside, max(killed, inside or since)))
+        end = max(killed, inside or since)
+        visits.append(Visit(kind, name, since, inside, end, gone=end))
     return visits
 
 
