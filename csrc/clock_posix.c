@@ -6,9 +6,13 @@
 #include "internal.h"
 
 int64_t msalex__now_ms(void) {
+    return msalex__now_us() / 1000;
+}
+
+int64_t msalex__now_us(void) {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 uint64_t msalex__moment(void) {

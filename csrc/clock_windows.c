@@ -1,15 +1,19 @@
 /* A clock that never jumps, Windows. Twin: clock_posix.c. */
 #include "os_windows.h"
 
-/* Not GetTickCount64, whose ticks are 16 ms long. */
 int64_t msalex__now_ms(void) {
+    return msalex__now_us() / 1000;
+}
+
+/* Not GetTickCount64, whose ticks are 16 ms long. */
+int64_t msalex__now_us(void) {
     LARGE_INTEGER now, second;
 
     (void)QueryPerformanceCounter(&now);
     (void)QueryPerformanceFrequency(&second);
     /* In two parts, so that nothing overflows after a long time without a restart. */
-    return now.QuadPart / second.QuadPart * 1000 +
-           now.QuadPart % second.QuadPart * 1000 / second.QuadPart;
+    return now.QuadPart / second.QuadPart * 1000000 +
+           now.QuadPart % second.QuadPart * 1000000 / second.QuadPart;
 }
 
 uint64_t msalex__moment(void) {

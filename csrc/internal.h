@@ -45,8 +45,9 @@ int64_t msalex__time_left(int64_t deadline);
 
 /* ---- clock_<platform>.c ---- */
 
-/* Milliseconds on a clock that never jumps. */
+/* Milliseconds, and microseconds, on a clock that never jumps. */
 int64_t msalex__now_ms(void);
+int64_t msalex__now_us(void);
 
 /* What tells this call from all others, of this and other processes; not yet mixed. */
 uint64_t msalex__moment(void);

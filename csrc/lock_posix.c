@@ -58,7 +58,7 @@ enum {
     TRIES_MAX = 100,    /* times that one call starts over because files come and go */
     PAUSE_US = 1000,    /* before each further time that follows at once */
     PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
-    ORDER_US = 200,     /* between waiters that come back after a gap */
+    ORDER_US = 300,     /* between waiters that come back after a gap */
     OWN_ORDER = 10,     /* that of the process which began the gap: behind those that waited */
     ORDER_MAX = 100
 };
@@ -288,18 +288,18 @@ static int sleep_for(int64_t us) {
 
 /* Sleeps until the end of the gap. */
 static enum outcome wait_for_gap(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
-    const int64_t gap_ms = lock->gap_until - msalex__now_ms();
-    const int64_t left_ms = gap_ms > 0 ? gap_ms : 0;
-    const bool is_last = timeout_ms >= 0 && timeout_ms < left_ms;
-    const int64_t pause_ms = is_last ? timeout_ms : left_ms;
     const unsigned order = lock->gap_order < ORDER_MAX ? lock->gap_order : ORDER_MAX;
+    const int64_t end_us = lock->gap_until * 1000 + (int64_t)order * ORDER_US;
+    const int64_t left_us = end_us - msalex__now_us(), gap_us = left_us > 0 ? left_us : 0;
+    const bool is_last = timeout_ms >= 0 && timeout_ms < gap_us / 1000;
+    const int64_t pause_us = is_last ? timeout_ms * 1000 : gap_us;
     int code;
 
     if (lock->gap_watched && lock->watch == NULL)
         (void)msalex_watch_new(lock->path, &lock->watch, error);
     if (lock->watch == NULL) {
-        code = sleep_for(pause_ms * 1000);
-    } else if (msalex_watch_wait(lock->watch, pause_ms, error) == MSALEX_OK) {
+        code = sleep_for(pause_us);
+    } else if (msalex_watch_wait(lock->watch, pause_us / 1000, error) == MSALEX_OK) {
         see_newcomer(lock);
         return CHANGED;
     } else {
@@ -310,7 +310,6 @@ static enum outcome wait_for_gap(msalex_lock *lock, int64_t timeout_ms, msalex_e
     if (code != 0)
         return not_yet(lock, code, "nanosleep", error);
     stop_watching(lock); /* it tells of more than the end of a peer */
-    (void)sleep_for((int64_t)order * ORDER_US);
     lock->gap_until = 0;
     return CHANGED;
 }

@@ -77,7 +77,7 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * whoever looks first is next.)  A holder that dies frees the lock at once.  The
  * lock file is gone when nobody holds or wants the lock.  While it is busy all the time, its
  * name stays free for a moment every few seconds, for libraries that only look whether there
- * is a file.
+ * is a file; after that the waiters come back in their order, or nearly.
  *
  * It also excludes programs that respect a lock file in one of the ways of
  * msal-extensions 1.3.1, MSAL.NET, Java, Node and Go: existence of the file,
