@@ -24,6 +24,10 @@ def attempt(path: Path) -> Generator[section.Verdict]:
         if "nable to obtain" not in str(error):  # 1.3.1's time-out; of ours nothing is expected
             raise
         raise section.GaveUp from error
+    except PermissionError as error:  # what sshfs says of a file that another mount has just made
+        if ours:
+            raise
+        raise section.GaveUp from error
     forced = not ours and time.monotonic() - before >= GIVES_UP_S
     try:
         if ours:
