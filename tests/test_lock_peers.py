@@ -371,8 +371,10 @@ def catch(peer):
     fcntl.flock(peer, fcntl.LOCK_EX)  # at once: a release sees to it that the lock is taken
     os.write(peer, f"{{{os.getppid()}}} {{go}}".encode())  # our own pid is in A's record
 
-robbed = 0
+robbed = tries = 0
 while rounds > 0:
+    tries += 1
+    assert tries < 10 * rounds + 100
     a = CrossPlatLock(path).acquire()
     b = child(give_up)
     wait_until(lambda: is_waiting(b))
