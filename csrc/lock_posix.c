@@ -385,6 +385,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "flock", "the lock is held");
     stop_watching(lock);
     lock->carried = (struct msalex__gap){0};
+    lock->lost = false;
     return msalex__ok(error);
 }
 
