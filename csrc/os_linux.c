@@ -298,21 +298,23 @@ static bool is_lock_local(int fd, dev_t device) {
 /* This boot of this machine, or, where that is hidden (gVisor), this process. */
 static uint64_t boot(void) {
     static _Atomic uint64_t known;
-    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
+    uint64_t found = atomic_load(&known), hash = 0xcbf29ce484222325; /* FNV-1a */
     char id[64];
     ssize_t size;
     int fd;
 
-    if (known != 0)
-        return known;
+    if (found != 0)
+        return found;
     fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     size = fd >= 0 ? read(fd, id, sizeof id) : -1;
     if (fd >= 0)
         (void)close(fd);
     for (ssize_t i = 0; i < size; i++)
         hash = (hash ^ (unsigned char)id[i]) * 0x100000001b3;
-    known = size > 0 ? hash : msalex__nonce();
-    return known;
+    if (size <= 0)
+        hash = msalex__nonce();
+    /* Another thread may have been faster, with another nonce. */
+    return atomic_compare_exchange_strong(&known, &found, hash) ? hash : found;
 }
 
 uint64_t msalex__lock_view(int fd, dev_t device) {
