@@ -35,6 +35,9 @@ int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
 /* A number that no other call on this machine returns: unique, but no secret. */
 uint64_t msalex__nonce(void);
 
+/* A number by which to know these bytes again.  Others may have the same; no secret either. */
+uint64_t msalex__hash(const char *bytes, size_t size);
+
 /* ---- clock.c ---- */
 
 /* The end of a time that begins now; a negative time, and one too long to count, never end. */

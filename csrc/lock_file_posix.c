@@ -49,6 +49,16 @@ bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_st
     return true;
 }
 
+bool msalex__lock_file_change(struct msalex__lock_file *file, enum msalex__lock_state from,
+                              enum msalex__lock_state to) {
+    bool moved;
+
+    msalex__registry_enter();
+    moved = msalex__lock_file_move(file, from, to);
+    msalex__registry_leave();
+    return moved;
+}
+
 struct msalex__lock_file *msalex__lock_file_find(enum msalex__lock_state state,
                                                  const struct msalex__lock_file *like) {
     for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
@@ -276,6 +286,15 @@ bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes
         return false;
     file->nonce = record.nonce;
     return record.state != MSALEX__EXISTS && record.view == file->view;
+}
+
+/* Is the content a record of ours? */
+static bool has_record(const struct msalex__lock_file *file, struct msalex__record *record) {
+    char bytes[MSALEX__RECORD_SIZE];
+    size_t size;
+
+    return msalex__lock_file_read(file, bytes, &size) == 0 &&
+           msalex__record_parse(bytes, size, record);
 }
 
 /* By its record alone, which file is it? */
@@ -551,23 +570,18 @@ int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap
 }
 
 void msalex__lock_file_hold(struct msalex__lock_file *file) {
-    msalex__registry_enter();
-    if (!msalex__lock_file_move(file, MSALEX__SETTLED, MSALEX__HOLDING))
-        (void)msalex__lock_file_move(file, MSALEX__OPEN, MSALEX__HOLDING);
-    msalex__registry_leave();
+    if (!msalex__lock_file_change(file, MSALEX__SETTLED, MSALEX__HOLDING))
+        (void)msalex__lock_file_change(file, MSALEX__OPEN, MSALEX__HOLDING);
 }
 
 /* Each waiter that reads it leaves a trace for the next, because they shall come back in the same
  * order. */
 void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
-    size_t size;
 
     file->gap = (struct msalex__gap){0};
     file->until = 0;
-    if (msalex__lock_file_read(file, bytes, &size) != 0 ||
-        !msalex__record_parse(bytes, size, &record))
+    if (!has_record(file, &record))
         return;
     file->gap.seen = record.seen;
     if (record.state != MSALEX__GAP) {
@@ -630,12 +644,9 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
  * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
  * like the peer's to all but those who are queued already. */
 static bool hand_over(struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
-    size_t size;
 
-    if (!msalex__is_announced(file->fd) || msalex__lock_file_read(file, bytes, &size) != 0 ||
-        !msalex__record_parse(bytes, size, &record) || record.turn >= TURNS_MAX)
+    if (!msalex__is_announced(file->fd) || !has_record(file, &record) || record.turn >= TURNS_MAX)
         return false;
     file->turn = record.turn;
     return true;
@@ -678,13 +689,9 @@ void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
 
 /* The record is as we left it: nobody has taken the lock over. */
 static bool is_left(const struct msalex__lock_file *file) {
-    char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record;
-    size_t size;
 
-    return msalex__lock_file_read(file, bytes, &size) == 0 &&
-           msalex__record_parse(bytes, size, &record) && record.nonce == file->nonce &&
-           record.turn == file->turn;
+    return has_record(file, &record) && record.nonce == file->nonce && record.turn == file->turn;
 }
 
 /* The lock was left to a waiter.  A waiter that is stopped (Ctrl-Z) has announced itself, and does

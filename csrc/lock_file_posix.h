@@ -103,6 +103,10 @@ void msalex__registry_leave(void);
 bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_state from,
                             enum msalex__lock_state to);
 
+/* The same from outside. */
+bool msalex__lock_file_change(struct msalex__lock_file *file, enum msalex__lock_state from,
+                              enum msalex__lock_state to);
+
 /* Inside the registry: a file in that state which is the same as `like`, or NULL. */
 struct msalex__lock_file *msalex__lock_file_find(enum msalex__lock_state state,
                                                  const struct msalex__lock_file *like);

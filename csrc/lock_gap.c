@@ -2,6 +2,9 @@
 #include "lock_gap.h"
 
 #include <stddef.h>
+#include <string.h>
+
+#include "internal.h"
 
 enum {
     FIRST_MS = 4100,         /* a peer that waits for 5 s meets one ... */
@@ -26,10 +29,7 @@ struct memory {
 static struct memory memories[LOCKS_MAX];
 
 uint64_t msalex__gap_key(const char *path) {
-    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a (Fowler, Noll, Vo) */
-
-    for (; *path != '\0'; path++)
-        hash = (hash ^ (unsigned char)*path) * 0x100000001b3;
+    const uint64_t hash = msalex__hash(path, strlen(path));
     return hash != 0 ? hash : 1;
 }
 

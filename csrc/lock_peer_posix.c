@@ -58,7 +58,7 @@ bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char 
            !is_flocked(file);
 }
 
-/* Once more, by somebody who keeps others from doing the same meanwhile. */
+/* Once more, while the flock, or the guard, keeps others from doing the same. */
 static int remove_now(const struct msalex__lock_file *file) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;

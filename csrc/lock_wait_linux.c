@@ -80,12 +80,7 @@ static bool tell(struct msalex__lock_file *file, enum msalex__lock_state from,
 
 /* Nobody waits any more: the file is the thread's. */
 static bool keep(struct msalex__lock_file *file) {
-    bool moved;
-
-    msalex__registry_enter();
-    moved = msalex__lock_file_move(file, MSALEX__ABANDONED, MSALEX__RETURNING);
-    msalex__registry_leave();
-    return moved;
+    return msalex__lock_file_change(file, MSALEX__ABANDONED, MSALEX__RETURNING);
 }
 
 static void wait_in_flock(struct msalex__lock_file *file) {
@@ -233,14 +228,9 @@ bool msalex__lock_wait_join(struct msalex__lock_file **file) {
     }
     if (use_idle_helper(*file, MSALEX__OPEN, MSALEX__WAITING))
         return true;
-    msalex__registry_enter();
-    (void)msalex__lock_file_move(*file, MSALEX__OPEN, MSALEX__WAITING);
-    msalex__registry_leave();
-    if (!start_thread(*file)) {
-        msalex__registry_enter();
-        (void)msalex__lock_file_move(*file, MSALEX__WAITING, MSALEX__POLLING);
-        msalex__registry_leave();
-    }
+    (void)msalex__lock_file_change(*file, MSALEX__OPEN, MSALEX__WAITING);
+    if (!start_thread(*file))
+        (void)msalex__lock_file_change(*file, MSALEX__WAITING, MSALEX__POLLING);
     return true;
 }
 

@@ -24,13 +24,6 @@ enum {
     BLIND_MS = 20   /* the same without a kqueue */
 };
 
-static void move(struct msalex__lock_file *file, enum msalex__lock_state from,
-                 enum msalex__lock_state to) {
-    msalex__registry_enter();
-    (void)msalex__lock_file_move(file, from, to);
-    msalex__registry_leave();
-}
-
 /* Has a kqueue tell of the file.  Where that cannot be, there is none. */
 static void watch(struct msalex__lock_file *file) {
     struct kevent change;
@@ -79,7 +72,7 @@ static int attempt(struct msalex__lock_file *file) {
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {
-    move(*file, MSALEX__OPEN, MSALEX__POLLING);
+    (void)msalex__lock_file_change(*file, MSALEX__OPEN, MSALEX__POLLING);
     return true;
 }
 
@@ -100,7 +93,7 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
             return MSALEX__SIGNAL;
     }
     if (code != MSALEX__SIGNAL)
-        move(file, MSALEX__POLLING, MSALEX__SETTLED);
+        (void)msalex__lock_file_change(file, MSALEX__POLLING, MSALEX__SETTLED);
     return code;
 }
 

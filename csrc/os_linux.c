@@ -298,7 +298,7 @@ static bool is_lock_local(int fd, dev_t device) {
 /* This boot of this machine, or, where that is hidden (gVisor), this process. */
 static uint64_t boot(void) {
     static _Atomic uint64_t known;
-    uint64_t found = atomic_load(&known), hash = 0xcbf29ce484222325; /* FNV-1a */
+    uint64_t found = atomic_load(&known), number;
     char id[64];
     ssize_t size;
     int fd;
@@ -309,12 +309,9 @@ static uint64_t boot(void) {
     size = fd >= 0 ? read(fd, id, sizeof id) : -1;
     if (fd >= 0)
         (void)close(fd);
-    for (ssize_t i = 0; i < size; i++)
-        hash = (hash ^ (unsigned char)id[i]) * 0x100000001b3;
-    if (size <= 0)
-        hash = msalex__nonce();
+    number = size > 0 ? msalex__hash(id, (size_t)size) : msalex__nonce();
     /* Another thread may have been faster, with another nonce. */
-    return atomic_compare_exchange_strong(&known, &found, hash) ? hash : found;
+    return atomic_compare_exchange_strong(&known, &found, number) ? number : found;
 }
 
 uint64_t msalex__lock_view(int fd, dev_t device) {
