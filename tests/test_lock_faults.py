@@ -17,7 +17,6 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from msal_extensions import CrossPlatLock
 from tests.support.capability import needs
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
-from tests.support.processes import GENEROUS, crowd, python
+from tests.support.processes import GENEROUS, crowd, python, saying
 
 PROCESSES, ROUNDS = 4, 25
 TIMEOUT_S = 20  # of one wait; one that takes longer than that hangs
@@ -448,28 +447,15 @@ TRY_ONCE = """
 """
 
 
-@contextlib.contextmanager
 def holder(
     path: Path, environment: dict[str, str] | None = None
-) -> Generator[subprocess.Popen[str]]:
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """A process of ours that has it, and is killed at the end."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
         "lock = CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
+    return saying("held", [sys.executable, "-c", code, path], environment)
 
 
 @pytest.mark.parametrize("read", ["EIO", "EIO once"])

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from tests.support.peer_programs import (
     report,
     run_together,
 )
-from tests.support.processes import GENEROUS, descriptors, eventually
+from tests.support.processes import GENEROUS, descriptors, eventually, saying
 from tests.support.seccomp import GO_ON, KILL, supervised
 
 #: Of ours, in each crowd; with MSALEX_MOUNT_ENTRIES=5000 as many as the issue asks for.
@@ -90,25 +90,13 @@ def test_nobody_is_inside_beside_another_through_a_mount_and_the_directory_below
         assert_nobody_beside_another([one, source], tmp_path)
 
 
-@contextlib.contextmanager
-def held_elsewhere(path: Path) -> Generator[subprocess.Popen[str]]:
+def held_elsewhere(path: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """Another process of ours has it; killed at the end."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
         "with CrossPlatLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
+    return saying("held", [sys.executable, "-c", code, path])
 
 
 @pytest.mark.parametrize("kind", KINDS)

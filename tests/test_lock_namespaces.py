@@ -20,7 +20,7 @@ pytest.importorskip("fcntl")
 
 from msal_extensions import CrossPlatLock, LockError
 from tests.support.capability import needs
-from tests.support.processes import GENEROUS
+from tests.support.processes import GENEROUS, saying
 from tests.support.reference import reference_python
 
 TIMES = int(os.environ.get("MSALEX_NAMESPACE_TIMES", "3"))
@@ -47,25 +47,12 @@ for line in sys.stdin:
 """
 
 
-@contextlib.contextmanager
-def container(path: Path) -> Generator[subprocess.Popen[str]]:
+def container(path: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     usable = shutil.which("unshare") and subprocess.run([*UNSHARE, "true"]).returncode == 0
     needs(None if usable else "unshare cannot make a pid namespace here")
     command, environment = reference_python(portalocker=False)
-    process = subprocess.Popen(
-        [*UNSHARE, *command, "-c", textwrap.dedent(CONTAINER), str(path)],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    told = [*UNSHARE, *command, "-c", textwrap.dedent(CONTAINER), str(path)]
+    return saying("ready", told, environment)
 
 
 def free_pids() -> Generator[int]:

@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from tests.support.peer_programs import (
     run_together,
     started,
 )
-from tests.support.processes import GENEROUS, crowd, eventually, python
+from tests.support.processes import GENEROUS, crowd, eventually, python, saying
 from tests.support.reference import reference_python
 
 
@@ -429,25 +429,12 @@ with CrossPlatLock(sys.argv[1]):
 """
 
 
-@contextlib.contextmanager
 def peer_process(
     code: str, path: Path, start: Start | None = None
-) -> Generator[subprocess.Popen[str]]:
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """It has said `held`, and is killed at the end."""
-    command, environment = start or ([sys.executable], dict(os.environ))
-    with subprocess.Popen(
-        [*command, "-c", textwrap.dedent(code), str(path)],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
+    command, environment = start or ([sys.executable], None)
+    return saying("held", [*command, "-c", textwrap.dedent(code), path], environment)
 
 
 def test_a_living_1_3_1_whose_file_is_older_than_its_process_is_not_robbed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.support.capability import (
 )
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
-from tests.support.processes import GENEROUS, eventually, python
+from tests.support.processes import GENEROUS, eventually, python, saying
 
 A, B, OUTSIDER = 12001, 12002, 12003  # users, each with a group of the same number
 GROUP = 12100
@@ -61,8 +61,9 @@ def make_directory(path: Path, mode: int, user: int = 0, group: int = 0) -> Path
     return path
 
 
-@contextlib.contextmanager
-def holder(path: Path, user: int, *groups: int) -> Iterator[subprocess.Popen[str]]:
+def holder(
+    path: Path, user: int, *groups: int
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """A process of that user's that holds the lock; it is killed at the end."""
     code = snippet(
         f"""
@@ -72,18 +73,7 @@ def holder(path: Path, user: int, *groups: int) -> Iterator[subprocess.Popen[str
             sys.stdin.read()
         """
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
+    return saying("held", [sys.executable, "-c", code, path])
 
 
 def told(path: Path, user: int, *groups: int, timeout: float = 0) -> str:

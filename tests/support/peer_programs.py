@@ -15,11 +15,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.processes import GENEROUS
+from tests.support.processes import GENEROUS, saying
 from tests.support.reference import reference_python
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,25 +69,13 @@ class Overlap(NamedTuple):
     how: tuple[str, str]
 
 
-@contextlib.contextmanager
-def started(turn: Turn, directory: Path) -> Generator[subprocess.Popen[str]]:
+def started(
+    turn: Turn, directory: Path
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
     """A peer program that is ready, and ended at the end."""
-    command, env = turn.start
-    process = subprocess.Popen(
-        [*command, str(turn.path), str(directory), str(turn.entries), str(turn.pause_ms)],
-        env=env,
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    command, environment = turn.start
+    told = [str(turn.path), str(directory), str(turn.entries), str(turn.pause_ms)]
+    return saying("ready", [*command, *told], environment, cwd=ROOT)
 
 
 def _finish(process: subprocess.Popen[str], patience: float) -> Log:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 #: Seconds after which a process that should have ended is a failure.
@@ -34,6 +36,30 @@ def python(
         timeout=PATIENCE,
         check=check,
     )
+
+
+@contextlib.contextmanager
+def saying(
+    word: str,
+    command: Sequence[str | os.PathLike[str]],
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Generator[subprocess.Popen[str]]:
+    """A process that has said this one word, with pipes to it; it is killed at the end."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"{word}\n"
+            yield process
+        finally:
+            process.kill()
 
 
 class Member(NamedTuple):
