@@ -21,16 +21,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache, PersistenceNotFound
+from msal_extensions._native import files
 from msal_extensions.changes import CacheChanges
 from msal_extensions.persistence import BasePersistence
 from tests.support import keyring
 from tests.support.capability import needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.inside import freshness_of
 from tests.support.processes import python
 from tests.support.reference import reference_python
 
@@ -326,30 +329,28 @@ def test_a_change_that_ones_own_write_follows_or_precedes_at_once_is_told(
 
 
 def test_a_change_during_ones_own_save_is_told(location: Path, tmp_path: Path) -> None:
-    class Overtaken(FilePersistence):
-        """Somebody who respects no lock saves in the middle of the next save."""
+    by: list[bytes] = []
+    replace = files.replace
 
-        by: str | None = None
+    def overtaken(path: str, data: bytes, guard: Any = None) -> Any:
+        """A program that respects no lock saves in the middle of the next save."""
+        stamp = replace(path, data, guard)
+        time.sleep(0.1)
+        if by and guard is not None:
+            replace(path, by.pop())
+        return stamp  # of what it had saved itself
 
-        def _replace(self, data: bytes, guard: Any = None) -> Any:
-            stamp = super()._replace(data, guard)
-            time.sleep(0.1)
-            if self.by is not None:
-                FilePersistence(self.get_location()).save(self.by)
-            return stamp  # of what it had saved itself
-
-    persistence = Overtaken(location)
-    cache = PersistedTokenCache(persistence)
+    cache = PersistedTokenCache(FilePersistence(location))
     store(cache, "first")
-    theirs = persistence.load()
-    with cache.changes() as changes:
+    theirs = location.read_bytes()
+    with cache.changes() as changes, mock.patch.object(files, "replace", overtaken):
         store(cache, "second")
         assert not changes.wait(QUIET)
-        persistence.by = theirs
+        by.append(theirs)
         saving = threading.Thread(target=store, args=(cache, "third"))
         saving.start()
         assert changes.wait(GENEROUS)
-        assert not saving.is_alive() or not cache._saving
+        assert not saving.is_alive() or not freshness_of(cache).saving
         saving.join()
 
 

@@ -18,9 +18,10 @@ from msal_extensions import (
     LockFileDenied,
     LockFileError,
     PersistenceError,
-    _native,
     errors,
 )
+from msal_extensions._native import files
+from msal_extensions._native import lock as native_lock
 from tests.support.capability import requires
 from tests.support.library import WORDS, Answers, lib, library_that_answers
 from tests.support.processes import python
@@ -42,13 +43,13 @@ STATUSES = {name: getattr(lib, f"MSALEX_{name}") for name in NAMES}
 STATUSES["of a later release"] = 99
 
 CALLS: dict[str, Callable[[str], object]] = {
-    "file_stat": _native.file_stat,
-    "file_read": _native.file_read,
-    "file_replace": lambda path: _native.file_replace(path, b"content"),
-    "file_create": lambda path: _native.file_create(path, b"content"),
-    "file_touch": _native.file_touch,
-    "file_delete": _native.file_delete,
-    "directory_make": _native.directory_make,
+    "file_stat": files.stat,
+    "file_read": files.read,
+    "file_replace": lambda path: files.replace(path, b"content"),
+    "file_create": lambda path: files.create(path, b"content"),
+    "file_touch": files.touch,
+    "file_delete": files.delete,
+    "directory_make": files.directory_make,
 }
 
 
@@ -64,7 +65,7 @@ def error_of(call: str, status: int | list[int], code: int) -> PersistenceError:
 
 def lock_error_of(status: int, code: int) -> LockFileError:
     with (
-        mock.patch.object(_native, "_lock_acquire", Answers([status], code, ()).answer),
+        mock.patch.object(native_lock, "_lock_acquire", Answers([status], code, ()).answer),
         pytest.raises(LockFileError) as caught,
     ):
         CrossPlatLock("where").acquire(0)

@@ -19,11 +19,11 @@ from msal_extensions import (
     PersistedTokenCache,
     PersistenceDenied,
     PersistenceError,
-    _native,
     errors,
     libsecret,
     persistence,
 )
+from msal_extensions._native import files
 from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 from tests.support.library import lib, library_that_answers
 from tests.support.processes import crowd, python
@@ -324,7 +324,7 @@ def test_a_signal_file_that_is_anothers_is_tried_before_the_secret_is_stored(
     refused = errors.PersistenceNotTrusted(errno.EACCES, "of user 12001", str(signal))
     with (
         mock.patch.object(os, "geteuid", return_value=12002, create=True),
-        mock.patch.object(_native, "file_touch", side_effect=refused),
+        mock.patch.object(files, "touch", side_effect=refused),
         pytest.raises(errors.PersistenceNotTrusted),
     ):
         keyring.save("x")

@@ -505,8 +505,7 @@ def test_an_error_of_flock_is_told_as_such(
 
 NOT_REMOVED = """
     import os, sys
-    from msal_extensions import _native
-    ffi, lib = _native.ffi, _native.lib
+    from msal_extensions._msalex import ffi, lib
     error, lock = ffi.new("msalex_error *"), ffi.new("msalex_lock **")
     assert lib.msalex_lock_new(sys.argv[1].encode(), b"test", lock, error) == lib.MSALEX_OK
     assert lib.msalex_lock_acquire(lock[0], 0, 0, error) == lib.MSALEX_OK

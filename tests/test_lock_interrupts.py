@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 
 import msal_extensions
-from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache, _native
+from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
+from msal_extensions._native import lock as native_lock
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.processes import GENEROUS, eventually, python
 from tests.support.tokens import REFRESH_TOKEN, secrets_of, sign_in, token
@@ -39,8 +40,9 @@ Moment = Place | int
 
 PACKAGE = os.path.dirname(msal_extensions.__file__)
 LAYER = {
-    *(os.path.join(PACKAGE, name) for name in ("lock.py", "_native.py", "token_cache.py")),
+    *(os.path.join(PACKAGE, name) for name in ("lock.py", "_holding.py", "token_cache.py")),
     os.path.join(PACKAGE, "_reloading.py"),
+    native_lock.__file__,
     contextlib.__file__,
 }
 #: Of other threads: what they do takes no time unless something is stuck.
@@ -126,16 +128,16 @@ def moments(work: Callable[[], object], *, with_native: bool = True) -> list[Mom
     full = "MSALEX_INTERRUPTS" in os.environ
     chosen: list[Moment] = [*range(trial.count)]
     if not full:
-        names = [os.path.basename(code.co_filename) for code, _ in trial.places]
-        places = zip(names, trial.places, strict=True)
-        chosen = [place for name, place in places if with_native or name != "_native.py"]
+        native = native_lock.__file__
+        places = [(code.co_filename, (code, offset)) for code, offset in trial.places]
+        chosen = [place for name, place in places if with_native or name != native]
     print(f"{len(trial.places)} byte codes, {len(chosen)} interrupts")
     return chosen
 
 
 def is_free(path: str | os.PathLike[str]) -> bool:
     """Whether a stranger gets the lock at once: another native lock is one."""
-    stranger = _native.Lock(os.fspath(path), "stranger")
+    stranger = native_lock.Lock(os.fspath(path), "stranger")
     got = stranger.acquire(0, 0)
     stranger.release()
     return got
@@ -382,7 +384,8 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
     """Finding 6 of the lock's review and P12 of the cache's: real signals."""
     code = """
         import json, os, random, signal, sys, threading, time
-        from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache, _native
+        from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
+        from msal_extensions._native import lock as native_lock
         directory, wanted = sys.argv[1], int(sys.argv[2])
         path, armed = os.path.join(directory, "lockfile"), False
         kept = CrossPlatLock(path)
@@ -423,7 +426,7 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
             except KeyboardInterrupt:
                 pass
         def free(name):
-            stranger = _native.Lock(name, "stranger")
+            stranger = native_lock.Lock(name, "stranger")
             got = stranger.acquire(0, 0)
             stranger.release()
             return got

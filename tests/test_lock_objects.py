@@ -22,8 +22,8 @@ from msal_extensions import (
     FilePersistence,
     LockError,
     PersistedTokenCache,
-    _native,
 )
+from msal_extensions._native import lock as native_lock
 from msal_extensions.lock import LockFileError, seconds_of
 from tests.support.capability import REMOVABLE_OPEN_FILES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import GENEROUS, python
@@ -468,7 +468,7 @@ def test_a_timeout_of_another_type_is_refused(timeout: Any, path: Path) -> None:
 def test_the_native_lock_is_asked_for_milliseconds_that_it_can_count(
     timeout: float, slice_ms: int, patience_ms: int, path: Path
 ) -> None:
-    with mock.patch.object(_native.Lock, "acquire", return_value=True) as acquire:
+    with mock.patch.object(native_lock.Lock, "acquire", return_value=True) as acquire:
         CrossPlatLock(path, timeout).acquire()
     assert acquire.call_args.args == (slice_ms, patience_ms)
 
@@ -494,15 +494,15 @@ def test_a_working_directory_that_was_deleted_is_a_typed_error(tmp_path: Path) -
 def test_the_message_tells_the_holder_although_the_directory_has_changed(tmp_path: Path) -> None:
     """Finding 14 of the lock's review: it looked in the new directory."""
     holder = in_a_thread(lambda: CrossPlatLock(tmp_path / "lockfile").acquire())
-    acquire = _native.Lock.acquire
+    acquire = native_lock.Lock.acquire
 
-    def and_change_directory(lock: _native.Lock, *arguments: int) -> bool:
+    def and_change_directory(lock: native_lock.Lock, *arguments: int) -> bool:
         os.chdir(tmp_path.parent)  # as another thread may
         return acquire(lock, *arguments)
 
     with (
         working_directory(tmp_path),
-        mock.patch.object(_native.Lock, "acquire", and_change_directory),
+        mock.patch.object(native_lock.Lock, "acquire", and_change_directory),
         pytest.raises(LockError) as caught,
     ):
         CrossPlatLock("lockfile", timeout=0.05).acquire()

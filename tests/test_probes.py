@@ -18,10 +18,11 @@ from msal_extensions import (
     PersistedTokenCache,
     PersistenceDamaged,
     PersistenceError,
-    _native,
     _reloading,
     libsecret,
 )
+from msal_extensions._native import files
+from msal_extensions._native import libsecret as native_libsecret
 from tests.support.capability import SYMBOLIC_LINKS, requires
 from tests.support.tokens import ACCESS_TOKEN
 
@@ -49,13 +50,13 @@ def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
 def made_by(work: Callable[[], object]) -> list[str]:
     """The names of the new files that it makes."""
     names = []
-    create = _native.file_create
+    create = files.create
 
     def creating(path: str, secret: bytes) -> None:
         names.append(os.path.basename(path))
         create(path, secret)
 
-    with mock.patch.object(_native, "file_create", creating):
+    with mock.patch.object(files, "create", creating):
         work()
     return names
 
@@ -172,7 +173,7 @@ def test_a_probe_in_a_keyring_has_a_random_name_too(location: Path) -> None:
         timeout = 1.0
 
         def __init__(self, schema: str, attributes: Any, **_: Any) -> None:
-            self.item = _native.LibsecretItem(schema, attributes)
+            self.item = native_libsecret.Item(schema, attributes)
             self.content: str | None = None
             schemas.append(schema)
 

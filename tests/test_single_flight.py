@@ -17,6 +17,7 @@ from msal_extensions import (
     PersistedTokenCache,
 )
 from tests.support.capability import requires
+from tests.support.inside import freshness_of
 from tests.support.processes import crowd, python
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token
 
@@ -188,7 +189,9 @@ def test_who_enters_finds_what_was_changed_before_even_if_it_looks_the_same(
     cache.modify(ACCESS_TOKEN, token(1), token(1, "old"))
     other = PersistedTokenCache(FilePersistence(location))
     other.modify(ACCESS_TOKEN, token(1), token(1, "new"))
-    cache._stamp = other._stamp  # as if clock and inode numbers were coarse
+    freshness_of(cache).stamp = freshness_of(
+        other
+    ).stamp  # as if clock and inode numbers were coarse
     with cache.single_flight():
         assert cache._cache == other._cache
 

@@ -15,7 +15,9 @@ from unittest import mock
 import msal
 import pytest
 
-from msal_extensions import FilePersistence, PersistedTokenCache, _native, _reloading
+from msal_extensions import FilePersistence, PersistedTokenCache, _freshness
+from msal_extensions._native import files
+from tests.support.inside import freshness_of
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, token
 
 
@@ -41,27 +43,27 @@ def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
     clock = Clock(getattr(request, "param", 2.0))
     times: dict[str, int] = {}
 
-    def stamp_of(real: _native.Stamp, location: str) -> _native.Stamp:
-        return _native.Stamp(1, 7, real.size, times.setdefault(location, clock.mtime_ns()))
+    def stamp_of(real: files.Stamp, location: str) -> files.Stamp:
+        return files.Stamp(1, 7, real.size, times.setdefault(location, clock.mtime_ns()))
 
-    stat, read, replace = _native.file_stat, _native.file_read, _native.file_replace
+    stat, read, replace = files.stat, files.read, files.replace
 
-    def file_stat(location: str) -> _native.Stamp:
+    def file_stat(location: str) -> files.Stamp:
         return stamp_of(stat(location), location)
 
-    def file_read(location: str) -> tuple[bytes, _native.Stamp]:
+    def file_read(location: str) -> tuple[bytes, files.Stamp]:
         data, stamp = read(location)
         return data, stamp_of(stamp, location)
 
-    def file_replace(location: str, data: bytes, guard: _native.Lock | None) -> _native.Stamp:
+    def file_replace(location: str, data: bytes, guard: Any) -> files.Stamp:
         times.pop(location, None)
         return stamp_of(replace(location, data, guard), location)
 
     with (
-        mock.patch.object(_native, "file_stat", file_stat),
-        mock.patch.object(_native, "file_read", side_effect=file_read) as reads,
-        mock.patch.object(_native, "file_replace", file_replace),
-        mock.patch.object(_reloading, "time", clock),
+        mock.patch.object(files, "stat", file_stat),
+        mock.patch.object(files, "read", side_effect=file_read) as reads,
+        mock.patch.object(files, "replace", file_replace),
+        mock.patch.object(_freshness, "time", clock),
     ):
         clock.reads = reads  # type: ignore[attr-defined]
         yield clock
@@ -90,9 +92,9 @@ def test_a_change_that_looks_the_same_is_not_overwritten(
     """However long after it: the tick of the save is what makes two stamps equal."""
     ours, theirs = two_caches(tmp_path)
     ours.modify(ACCESS_TOKEN, token(1), token(1, "old"))
-    before = ours._stamp
+    before = freshness_of(ours).stamp
     theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))  # in the same tick, as large
-    assert theirs._stamp == before
+    assert freshness_of(theirs).stamp == before
     clock.now += pause
     ours.modify(ACCESS_TOKEN, token(2), token(2, "more"))
     assert secrets_of(ours) == {"new", "more"}
@@ -136,7 +138,7 @@ def test_a_settled_file_is_not_read_for_a_transaction(tmp_path: Path, clock: Clo
         assert reads(clock) == 1  # it was written by ourselves, but perhaps not last
     with cache.transaction():
         assert reads(clock) == 0
-    assert cache._read_again_at == math.inf
+    assert freshness_of(cache).is_settled
 
 
 def test_what_is_read_again_and_the_same_is_not_parsed_again(tmp_path: Path, clock: Clock) -> None:
@@ -153,10 +155,10 @@ def test_an_old_file_is_settled_after_a_tick_of_our_own_clock(tmp_path: Path, cl
     theirs.modify(ACCESS_TOKEN, token(1), token(1))
     clock.now -= 500
     assert secrets_of(ours) == {"secret"}
-    assert ours._read_again_at < math.inf
+    assert not freshness_of(ours).is_settled
     clock.now += 2.1
     assert secrets_of(ours) == {"secret"}
-    assert ours._read_again_at == math.inf
+    assert freshness_of(ours).is_settled
 
 
 class SignalFile(FilePersistence):
@@ -175,14 +177,14 @@ class SignalFile(FilePersistence):
 
 
 def test_what_is_not_in_the_file_is_always_read_under_the_lock(tmp_path: Path) -> None:
-    cache = PersistedTokenCache(SignalFile(tmp_path / "signal"))
     clock = Clock(2.0)
-    with mock.patch.object(_reloading, "time", clock):
+    with mock.patch.object(_freshness, "time", clock):
+        cache = PersistedTokenCache(SignalFile(tmp_path / "signal"))
         cache.modify(ACCESS_TOKEN, token(1), token(1, "first"))
         for _ in range(4):
             clock.now += 100
             assert secrets_of(cache) == {"first"}
-        assert cache._read_again_at == math.inf
+        assert freshness_of(cache).is_settled
         SignalFile.content = SignalFile.content.replace("first", "other")  # not signalled yet
         cache.modify(ACCESS_TOKEN, token(2), token(2, "second"))
     assert secrets_of(cache) == {"other", "second"}

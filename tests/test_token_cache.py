@@ -15,8 +15,10 @@ import msal
 import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
+from msal_extensions._snapshot import Snapshot
 from msal_extensions.persistence import BasePersistence, PersistenceError
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
+from tests.support.inside import own_transaction, reloading_of
 from tests.support.processes import crowd, python
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
@@ -441,13 +443,13 @@ def test_an_expired_token_that_another_process_renewed_is_not_purged(
     expired, renewed = token(1, expires_in=-10), token(1, "renewed")
     cache.modify(ACCESS_TOKEN, expired, expired)
     other = PersistedTokenCache(persistence)
-    purge = cache._purge
+    purge = Snapshot.__exit__
 
-    def renew_before(entries: list[Any]) -> None:
+    def renew_before(snapshot: Snapshot, *error: Any) -> None:
         other.modify(ACCESS_TOKEN, renewed, renewed)
-        purge(entries)
+        purge(snapshot, *error)
 
-    with mock.patch.object(cache, "_purge", renew_before):
+    with mock.patch.object(Snapshot, "__exit__", renew_before):
         assert secrets_of(cache) == set()
     assert secrets_of(cache) == {"renewed"}
     assert secrets_of(PersistedTokenCache(persistence)) == {"renewed"}
@@ -507,7 +509,7 @@ def test_a_lock_that_could_not_be_had_back_is_what_the_error_tells(
     acquire = CrossPlatLock.acquire
 
     def once(lock: CrossPlatLock, timeout: float | None = None) -> CrossPlatLock:
-        if cache._transaction is not None:
+        if own_transaction(cache) is not None:
             raise LockError("held by Node")
         return acquire(lock, timeout)
 
@@ -526,7 +528,7 @@ def test_changes_that_could_not_be_saved_take_no_more_room_than_the_entries(
         for number in range(100):
             with pytest.raises(PersistenceError):
                 cache.modify(ACCESS_TOKEN, token(1), token(1, f"version{number}"))
-    assert len(cache._pending) == 1
+    assert len(reloading_of(cache).pending) == 1
     cache._last_sync = 0
     assert secrets_of(cache) == {"version99"}
 

@@ -444,26 +444,26 @@ def test_the_evidence_of_a_keyring_stays_in_the_keyring(
     output = python(
         """
         import base64, logging, os, sys
-        from msal_extensions import LibsecretPersistence, PersistedTokenCache, _native
-        from msal_extensions import _reloading
+        from msal_extensions import LibsecretPersistence, PersistedTokenCache, _reloading
+        from msal_extensions._native import libsecret
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
         _reloading._REREAD_AFTER = (0.0,)
         content = sys.argv[2].encode().decode("unicode_escape").encode("utf-8", "surrogateescape")
         persistence = LibsecretPersistence(sys.argv[1], attributes={"a": "b"}, label="Tokens")
         persistence.save("first")
-        load = _native.libsecret_load
+        load = libsecret.load
         if b"\\xff" in content:  # our own save() takes text only
-            _native.libsecret_load = lambda item, timeout: (
+            libsecret.load = lambda item, timeout: (
                 content if item == persistence._agent.item else load(item, timeout))
         else:
             persistence.save(content.decode())
         kept = []
-        save = _native.libsecret_save
+        save = libsecret.save
         def saving(item, secret, timeout):
             kept.append(item)
             save(item, secret, timeout)
-            _native.libsecret_load = load
-        _native.libsecret_save = saving
+            libsecret.load = load
+        libsecret.save = saving
         cache = PersistedTokenCache(persistence, on_unreadable="quarantine")
         print(list(cache.search("RefreshToken")), persistence.load())
         stored = load(kept[0], 10)

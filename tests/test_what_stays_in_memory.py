@@ -21,13 +21,15 @@ from msal_extensions import (
     FilePersistence,
     LockError,
     PersistedTokenCache,
-    _native,
     _reloading,
     libsecret,
     windows,
 )
 from msal_extensions._damage import parse_strictly
+from msal_extensions._native import dpapi as native_dpapi
+from msal_extensions._native import files
 from msal_extensions._serializer import Serializer
+from tests.support.inside import freshness_of
 from tests.support.library import lib, library_that_answers
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
@@ -137,7 +139,7 @@ def test_a_removed_token_is_in_no_cache_object_that_noticed(
         list(cache.search(REFRESH_TOKEN))
         assert list(inside(cache)) == []
     if sign_out is not sign_out_after_an_error:
-        assert ours._content == (tmp_path / "cache").read_bytes()
+        assert freshness_of(ours).content == (tmp_path / "cache").read_bytes()
 
 
 def test_msals_sign_out_leaves_no_copy(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def reading(content: bytes, on_unreadable: str = "raise") -> Callable[[Path], ob
 
 
 def quarantining_without_a_place(location: Path) -> object:
-    with mock.patch.object(_native, "file_create", side_effect=OSError(28, "full")):
+    with mock.patch.object(files, "create", side_effect=OSError(28, "full")):
         return reading(WHOLE.encode() + b"x", "quarantine")(location)
 
 
@@ -250,7 +252,7 @@ def filled(location: Path) -> PersistedTokenCache:
 def failing_replace(work: Callable[[PersistedTokenCache], object]) -> Callable[[Path], object]:
     def attempt(location: Path) -> object:
         cache = filled(location)
-        with mock.patch.object(_native, "_stamp", side_effect=OSError(28, "full")):
+        with mock.patch.object(files, "_stamp", side_effect=OSError(28, "full")):
             return work(cache)
 
     return attempt
@@ -288,14 +290,14 @@ def purging(location: Path) -> object:
     cache = filled(location)
     expired = token(3, CANARY, expires_in=-9)
     cache.modify(ACCESS_TOKEN, expired, expired)
-    with mock.patch.object(FilePersistence, "_replace", side_effect=TypeError("not today")):
+    with mock.patch.object(files, "replace", side_effect=TypeError("not today")):
         return list(cache.search(ACCESS_TOKEN, query={"home_account_id": "user3"}))
 
 
 def reloading_with_something_pending(location: Path) -> object:
     cache = filled(location)
     with (
-        mock.patch.object(_native, "file_replace", side_effect=OSError(28, "full")),
+        mock.patch.object(files, "replace", side_effect=OSError(28, "full")),
         pytest.raises(OSError, match="full"),
     ):
         change(cache)
@@ -305,7 +307,7 @@ def reloading_with_something_pending(location: Path) -> object:
 
 def dpapi(method: str, content: str | bytes) -> Callable[[Path], object]:
     def attempt(_: Path) -> object:
-        with mock.patch.object(_native, "dpapi_require"):
+        with mock.patch.object(native_dpapi, "require"):
             agent = windows.WindowsDataProtectionAgent()
         with library_that_answers(lib.MSALEX_OS_ERROR, 87, f"msalex_dpapi_{method}"):
             return getattr(agent, method)(content)
@@ -354,7 +356,6 @@ def test_no_traceback_shows_a_token(
     tmp_path: Path, failure: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_reloading, "_REREAD_AFTER", (0.0,))
-    monkeypatch.setattr(_reloading, "_REREAD_EMPTY_AFTER", (0.0,))
     with pytest.raises(Exception) as caught:  # noqa: PT011
         failure(tmp_path / "cache")
     assert list(shown(caught.value)) == []

@@ -23,6 +23,7 @@ class Snapshot(msal.TokenCache):  # type: ignore[misc]
         self._purge = purge
         self._lock = self  # MSAL: "with self._lock:" around the search for all but a direct hit
         self._get = original._get
+        self._is_matching = original._is_matching
         self.key_makers = original.key_makers
 
     @property

@@ -3,9 +3,9 @@
 Nothing runs in the background: who wants to know waits, in a thread of the program's own, and
 the operating system wakes it (csrc/watch_<platform>.c).
 
-What a change is.  A stamp stands for one content of the persistence (see ``_native.Stamp``).  The
-cache knows the stamp of what it has in memory, whether it loaded or saved that.  So somebody else
-changed the cache when the persistence has a stamp that the cache does not know, or when the cache
+What a change is.  A stamp stands for one content of the store (see ``_store.py``).  The cache
+knows the stamp of what it has in memory, whether it loaded or saved that.  So somebody else
+changed the cache when the store has a stamp that the cache does not know, or when the cache
 loaded, meanwhile, something that it had not saved.  Events of the file system say only that it is
 time to compare.
 
@@ -17,18 +17,13 @@ none ended during it; otherwise it is made again.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
-from collections.abc import Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
-from . import _native
-
-if TYPE_CHECKING:
-    from .persistence import Stamp
-    from .token_cache import PersistedTokenCache
+from ._freshness import Freshness
+from ._native.check import SLICE_MS
+from ._store import Stamp, Store
 
 #: Milliseconds after which a thread that receives no signals sees whether it was closed.
 _IDLE_SLICE_MS = 150
@@ -69,16 +64,15 @@ class CacheChanges:
     Ctrl-C ends a wait within 100 ms.  One thread at a time may wait.
     """
 
-    def __init__(self, cache: PersistedTokenCache) -> None:
-        self._cache = cache
-        # First of all: what happens from here on is told.
-        location = os.path.abspath(cache._persistence.get_location())
-        self._watch = _native.Watch(location)
+    def __init__(self, store: Callable[[], Store], freshness: Freshness) -> None:
+        self._store = store  # the program may give its cache another persistence
+        self._freshness = freshness
+        self._watch = store().watch()  # first of all: what happens from here on is told
         self._turn = threading.Lock()  # of the thread that waits
         self._closed = False
-        self._loaded = cache._loaded_stamp  # as of the last comparison
+        self._loaded = freshness.seen().loaded  # as of the last comparison
         # What was told last.  At first: what the program can know already.
-        self._told: Stamp | _NoStamp | None = cache._stamp
+        self._told: Stamp | _NoStamp | None = freshness.stamp
         if self._told is None:
             self._told = self._stamp()
         self._compare_at = 0.0
@@ -106,7 +100,7 @@ class CacheChanges:
 
     def _wait(self, deadline: float) -> bool:
         in_main = threading.current_thread() is threading.main_thread()
-        slice_ms = _native.SLICE_MS if in_main else _IDLE_SLICE_MS
+        slice_ms = SLICE_MS if in_main else _IDLE_SLICE_MS
         compared: bool | None = None
         is_due = True
         while not self._closed:
@@ -131,30 +125,30 @@ class CacheChanges:
         return True
 
     def _seems_due(self) -> bool:
-        return time.monotonic() >= self._compare_at or self._cache._loaded_stamp is not self._loaded
+        due = time.monotonic() >= self._compare_at
+        return due or self._freshness.seen().loaded is not self._loaded
 
     def _compare(self) -> bool | None:
         """Was there a change that is not told yet?  None: ask again, a save is under way."""
-        cache = self._cache
-        generation = cache._generation
-        now, known, loaded = self._stamp(), cache._stamp, cache._loaded_stamp
-        if cache._saving or cache._generation != generation:
+        generation = self._freshness.generation
+        now, seen = self._stamp(), self._freshness.seen()
+        if seen.saving or seen.generation != generation:
             return None
         self._compare_at = time.monotonic() + _COMPARE_EVERY
-        is_unknown = now not in (self._told, known)
-        was_loaded = loaded not in (self._told, self._loaded)
-        self._loaded = loaded
+        is_unknown = now not in (self._told, seen.stamp)
+        was_loaded = seen.loaded not in (self._told, self._loaded)
+        self._loaded = seen.loaded
         if is_unknown:
             self._told = now
         elif was_loaded:
-            self._told = loaded
+            self._told = seen.loaded
         return is_unknown or was_loaded
 
     def _stamp(self) -> Stamp | _NoStamp | None:
-        """Of the persistence now.  Why it cannot be looked at is for the program to find out,
-        when it is told of the change and looks into the cache."""
+        """Of the store now.  A store that cannot be looked at is a change; the program meets the
+        error itself when it next looks into the cache."""
         try:
-            return self._cache._current_stamp()
+            return self._store().stamp()
         except OSError as error:
             return type(error).__name__, error.errno
 
@@ -174,14 +168,9 @@ class CacheChanges:
     def __enter__(self) -> CacheChanges:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        return f"<CacheChanges {self._cache._persistence.get_location()!r} {state}>"
+        return f"<CacheChanges {self._store().location!r} {state}>"

@@ -205,6 +205,11 @@ class LockLost(Exception):
     takes the lock again, and programs never see this."""
 
 
+class StoreChanged(PersistenceError):
+    """Somebody else stored something between the look and the save, which then changed nothing;
+    the token cache looks again, and programs never see this."""
+
+
 class LockOrderError(LockError):
     """A lock was asked for in an order in which two programs could wait for each other."""
 

@@ -1,32 +1,24 @@
 """The lock that keeps other processes, and other threads, out.
 
 The protocol, and what it promises, is described in csrc/msalex.h and csrc/lock_<platform>.c.
-
-What Python adds is an owner.  A *holding* is one native lock, from the moment at which a thread
-begins to wait for it.  The program's CrossPlatLock is what keeps a holding alive; when nothing
-refers to it any more, its native lock gives the lock back.  So an exception at whatever byte code
-leaves the lock free, or held by an object that the program still has.
-
-Each thread also keeps *notes*, weak references to its own holdings, for one question: would this
-thread wait for itself?  No other thread reads or writes them, so they need no mutex, and a thread
-that gets the number of a dead one has notes of its own.  A note never decides that a lock is
-held.  It only says which native lock to ask.
+What Python adds is an owner: see ``_holding.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import sys
-import threading
 import time
-import weakref
-from types import TracebackType
 
-from . import _native
-from .errors import LockError, LockFileDenied, LockFileDirectoryNotFound, LockFileError
+from ._holding import WAITING, Holding, Within, absolute, find, notes
+from ._holding import held_by_this_thread as held_by_this_thread
+from ._holding import this_thread as this_thread
+from ._native import lock as native
+from ._native.check import SLICE_MS
+from ._store import Lease
+from .errors import LockError, LockFileDenied, LockFileError, LockLost
 
 if sys.platform != "win32":
     import pwd
@@ -39,133 +31,6 @@ DEFAULT_TIMEOUT = 5.0
 
 #: Seconds; a longer patience is "for ever" for the native part.
 LONGEST = 1e9
-
-#: States of a holding.  The third one is the process in which it is held.
-_WAITING, _OVER = "waiting", "over"
-
-#: Stands for this process: a child made by fork gets another one, and so holds nothing.
-_process = object()
-
-
-def _after_fork_in_child() -> None:
-    global _process
-    _process = object()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-class _Holding:
-    """A native lock while one thread waits for it, and then while it is held."""
-
-    __slots__ = ("__weakref__", "native", "note", "path", "reentrant", "state")
-
-    def __init__(self, path: str, reentrant: bool) -> None:
-        self.path = path
-        self.reentrant = reentrant
-        self.native: _native.Lock | None = None
-        self.state: object = _WAITING
-        self.note = weakref.ref(self)
-
-    @property
-    def is_held(self) -> bool:
-        return self.state is _process
-
-    @property
-    def is_inherited(self) -> bool:
-        """The parent held it when it made this process by fork."""
-        return self.state not in (_WAITING, _OVER, _process)
-
-    def end(self) -> bool:
-        """Leaves the queue, or gives the lock back; more than once is fine.
-
-        False: it is the parent of this process that holds the lock, and goes on to hold it.
-        """
-        is_ours = not self.is_inherited
-        if is_ours and self.native is not None:
-            self.native.release()
-        self.state = _OVER
-        _notes.holdings.pop(self.note, None)  # another thread's are left to that thread
-        return is_ours
-
-    def is_for(self, path: str) -> bool:
-        """Does the path lead to the same lock file, by whatever spelling?"""
-        if path == self.path:
-            return True
-        (mine, my_name), (other, name) = os.path.split(self.path), os.path.split(path)
-        if my_name.casefold() != name.casefold():
-            return False
-        try:
-            if not os.path.samefile(mine, other):
-                return False
-            # Whether upper and lower case are the same only the file system knows.
-            return _same_name(my_name, name) or os.path.samefile(self.path, path)
-        except OSError:
-            return False
-
-
-class _Within:
-    """Being inside within the holding of another object, of the same thread."""
-
-    __slots__ = ("outer",)
-
-    def __init__(self, outer: _Holding) -> None:
-        self.outer = outer
-
-    @property
-    def native(self) -> _native.Lock | None:
-        return self.outer.native
-
-    @property
-    def is_held(self) -> bool:
-        return self.outer.is_held
-
-    def end(self) -> bool:
-        """It is the other object that gives the lock back."""
-        return not self.outer.is_inherited
-
-
-def _same_name(one: str, other: str) -> bool:
-    return os.path.normcase(one) == os.path.normcase(other)
-
-
-class _Notes(threading.local):
-    """What a thread knows of itself."""
-
-    def __init__(self) -> None:
-        self.me = object()
-        self.holdings: dict[weakref.ref[_Holding], None] = {}
-
-
-_notes = _Notes()
-
-
-def this_thread() -> object:
-    """Stands for the thread that calls.  Unlike its number this is never given away again."""
-    return _notes.me
-
-
-def held_by_this_thread(lockfile_path: str) -> bool:
-    """Whether this thread is inside, by whatever object and whatever spelling of the path."""
-    return _find(_absolute(lockfile_path), None, with_waiting=False) is not None
-
-
-def _find(path: str, apart_from: _Holding | None, with_waiting: bool) -> _Holding | None:
-    """What this thread holds, or waits for, under that path."""
-    notes = _notes.holdings
-    for note in tuple(notes):
-        holding = note()
-        if holding is None or holding.state is _OVER:
-            notes.pop(note, None)
-        elif holding is apart_from or not holding.is_for(path):
-            continue
-        elif holding.state is _WAITING:
-            if with_waiting:
-                return holding
-        elif holding.is_held and holding.native is not None and holding.native.still_held():
-            return holding
-    return None
 
 
 def seconds_of(timeout: float) -> float:
@@ -181,23 +46,6 @@ def seconds_of(timeout: float) -> float:
     if math.isnan(seconds):
         raise ValueError("a timeout is a number of seconds: nan is none")
     return seconds
-
-
-def _absolute(path: str | bytes) -> str:
-    """The path as the program gave it, made absolute: the program may change its directory."""
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
-    if path[:1] == os.sep == "/":  # on Windows such a path is relative to a drive
-        return path
-    try:
-        return os.path.join(os.getcwd(), path)
-    except OSError as error:
-        kind = LockFileDirectoryNotFound if error.errno == errno.ENOENT else LockFileError
-        words = (
-            f"{error.strerror} (getcwd). The working directory of this process is gone or cannot"
-            " be read: change to another, or give an absolute path."
-        )
-        raise kind(error.errno, words, path) from None
 
 
 def _owner(path: str) -> str | None:
@@ -218,7 +66,7 @@ def _owner(path: str) -> str | None:
 
 def _holder_of(path: str) -> str:
     """For the message of an error: the holder of the lock, and what a person can do."""
-    holder = _native.lock_holder(path) or "a process that left no name"
+    holder = native.holder(path) or "a process that left no name"
     owner = _owner(path)
     if owner is None:
         return f"{holder}. If that is hung, end it and the lock is free."
@@ -264,7 +112,7 @@ class CrossPlatLock:
         self._lockpath = os.fspath(lockfile_path)
         self._timeout = seconds_of(timeout)
         self._reentrant = reentrant
-        self._inside: list[_Holding | _Within] = []  # the last one that it entered is the last
+        self._inside: list[Holding | Within] = []  # the last one that it entered is the last
 
     @property
     def locked(self) -> bool:
@@ -280,23 +128,23 @@ class CrossPlatLock:
         :raises LockFileError: (a LockError and an OSError) when the file cannot be made.
         """
         seconds = self._timeout if timeout is None else seconds_of(timeout)
-        path = _absolute(self._lockpath)
-        holding = _Holding(path, self._reentrant)
-        entry: _Holding | _Within = holding
+        path = absolute(self._lockpath)
+        holding = Holding(path, self._reentrant)
+        entry: Holding | Within = holding
         try:
             # First the note, then the look: a signal handler between the two finds the note.
-            notes = _notes.holdings
-            notes[holding.note] = None
-            outer = _find(path, holding, with_waiting=True) if len(notes) > 1 else None
+            mine = notes.holdings
+            mine[holding.note] = None
+            outer = find(path, holding, with_waiting=True) if len(mine) > 1 else None
             if outer is not None:
                 holding.end()
                 self._check_within(outer)
-                entry = _Within(outer)
+                entry = Within(outer)
                 self._inside.append(entry)
                 return self
-            holding.native = _native.Lock(path, sys.argv[0] if sys.argv else "")
+            holding.native = native.Lock(path, sys.argv[0] if sys.argv else "")
             if self._wait(holding.native, seconds):
-                holding.state = _process
+                holding.begin()
                 self._inside.append(entry)
                 return self
             holding.end()
@@ -310,9 +158,9 @@ class CrossPlatLock:
                 self._inside.remove(entry)
             raise
 
-    def _check_within(self, outer: _Holding) -> None:
+    def _check_within(self, outer: Holding) -> None:
         """May this object enter within what this thread holds, or waits for?"""
-        if outer.state is _WAITING:
+        if outer.state is WAITING:
             raise LockError(
                 f"This thread is waiting for the lock {outer.path} already: what runs meanwhile,"
                 " a signal handler for example, cannot have it before the wait is over"
@@ -322,13 +170,13 @@ class CrossPlatLock:
             how = ", by this very object: its release() gives it back" if mine else ""
             raise LockError(f"This thread already holds the lock {outer.path}{how}")
 
-    def _wait(self, native: _native.Lock, timeout: float) -> bool:
+    def _wait(self, lock: native.Lock, timeout: float) -> bool:
         left = math.inf if timeout < 0 else timeout
         deadline = time.monotonic() + left
         while True:
             patience_ms = math.ceil(left * 1000) if left < LONGEST else -1
-            slice_ms = _native.SLICE_MS if patience_ms < 0 else min(patience_ms, _native.SLICE_MS)
-            if native.acquire(slice_ms, patience_ms):
+            slice_ms = SLICE_MS if patience_ms < 0 else min(patience_ms, SLICE_MS)
+            if lock.acquire(slice_ms, patience_ms):
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -361,10 +209,10 @@ class CrossPlatLock:
 
     def still_held(self) -> bool:
         """False once somebody removed or replaced the lock file: others may be inside."""
-        native = self._held()
-        return native is not None and native.still_held()
+        held = self._held()
+        return held is not None and held.still_held()
 
-    def _held(self) -> _native.Lock | None:
+    def _held(self) -> native.Lock | None:
         """The native lock while this object is inside, by itself or within another."""
         for entry in self._inside[-1:]:
             if entry.is_held:
@@ -374,13 +222,56 @@ class CrossPlatLock:
     def __enter__(self) -> CrossPlatLock:
         return self.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def __repr__(self) -> str:
         return f"<CrossPlatLock {self._lockpath!r} {'held' if self.locked else 'not held'}>"
+
+
+class FileLock:
+    """A lock file as the lock of a store; see ``StoreLock``."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def acquire(self, timeout: float) -> FileLease:
+        return FileLease(CrossPlatLock(self._path, timeout, reentrant=True).acquire())
+
+    def is_mine(self) -> bool:
+        return held_by_this_thread(self._path)
+
+    def others_inside(self) -> bool:
+        return not held_by_this_thread(self._path) and os.path.lexists(self._path)
+
+
+class FileLease:
+    """A lock file that is held; see ``Lease``."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self, lock: CrossPlatLock) -> None:
+        self._lock = lock
+
+    def still_held(self) -> bool:
+        return self._lock.still_held()
+
+    def release(self) -> None:
+        if self._lock.locked:  # it is not after a release, nor in the child of a fork
+            self._lock.release()
+
+    def native_lock(self) -> native.Lock:
+        """:raises LockLost: when this process holds nothing."""
+        held = self._lock._held()
+        if held is None:
+            raise LockLost("The lock is not held any more")
+        return held
+
+
+def native_lock_of(lease: Lease) -> native.Lock:
+    """What the C library looks at before it changes a file that this lease protects."""
+    if not isinstance(lease, FileLease):
+        raise TypeError(f"a file is protected by a lock file, not by a {type(lease).__name__}")
+    return lease.native_lock()

@@ -2,123 +2,44 @@
 
 Whether a store is available is found out when its persistence is constructed, not when this
 module is imported, so by having one an app developer knows whether the data is encrypted.
+
+What a persistence keeps in its attributes is what 1.3.1 kept there, under the same names: programs
+derive from these classes, set those attributes, and pickle them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import errno
-import hashlib
 import os
 import secrets
-import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import _native
-from .errors import PersistenceDamaged, PersistenceDirectoryNotFound, PersistenceFileExists
+from ._as_token_cache import AsTokenCache
+from ._native import files, keychain
+from ._paths import expand, location_of, make_directories, probe_file, sha256_of
+from ._store import ABSENT
+from ._store_of import register
+from ._stores.dpapi import DataProtectionScope as DataProtectionScope
+from ._stores.dpapi import DpapiCipher
+from ._stores.file import FileStore
+from ._stores.keychain import KeychainItem, place_of
+from ._stores.libsecret import LibsecretItem
+from ._stores.sealed import SealedStore
+from ._stores.signalled import SignalledStore
+from ._text import decode, encode
+from .errors import PersistenceDamaged, PersistenceFileExists
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
 from .errors import PersistenceNotFound as PersistenceNotFound
 
-#: Compared for difference only: a file's stamp, or what time_last_modified() returned.
-Stamp = _native.Stamp | float
+#: Names of 1.3.1, which programs import.
+_mkdir_p, _auto_hash = make_directories, sha256_of
 
 _NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
-
-
-def _mkdir_p(path: str) -> None:
-    """Creates a directory and its parents, for the owner only where it does not exist yet.
-
-    :raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like.
-    """
-    if not path or os.path.isdir(path):
-        return
-    missing = [path]
-    while (parent := os.path.dirname(missing[-1])) and not os.path.exists(parent):
-        if parent == missing[-1]:  # Windows: a drive, or the share of a server
-            words = "There is no such drive or share. Choose a location on one that is there."
-            raise PersistenceDirectoryNotFound(errno.ENOENT, words, parent)
-        missing.append(parent)
-    for directory in reversed(missing):
-        if os.path.isdir(directory):  # "new/..", once "new" is there
-            continue
-        try:
-            _native.directory_make(directory)
-        except PersistenceFileExists:  # another process was faster; or a link that leads nowhere
-            if directory == path and not os.path.isdir(path):
-                raise
-
-
-def _auto_hash(input_string: str) -> str:
-    return hashlib.sha256(input_string.encode("utf-8")).hexdigest()
-
-
-def _location(location: str | os.PathLike[str]) -> str:
-    """Checks a location as given by the caller."""
-    if not location:
-        raise ValueError("Requires a file path")
-    path = os.fsdecode(location)  # TypeError when it is no path
-    if "\0" in path:
-        raise ValueError("A file path must not contain a null byte")
-    _expand(path)
-    return path
-
-
-def _expand(path: str) -> str:
-    """Puts the home directory in the place of ``~``.
-
-    :raises PersistenceDirectoryNotFound: when there is none: a directory named "~" in whatever
-        directory the program runs is no place for tokens.
-    """
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        user = expanded[1:].replace(os.sep, "/").partition("/")[0]
-        words = "This user has no home directory. Set the environment variable HOME (on Windows"
-        words += " USERPROFILE), or give a path without ~."
-        if user:
-            words = f"There is no user named {user} with a home directory. Give a path without ~;"
-            words += f" ./{expanded} if a file of that name is meant."
-        raise PersistenceDirectoryNotFound(errno.ENOENT, words, path)
-    return expanded
-
-
-def _probe_file(location: str, digits: str) -> str:
-    """A file beside the location, named like the C library's temporary files, so that the next save
-    or delete removes what a killed program left."""
-    return os.path.join(os.path.dirname(location), f".msalex-{digits}.tmp")
-
-
-# Locals that hold what is stored are named `secret` wherever an error can pass: tools that print
-# the locals of a traceback (Sentry is one) leave out that name.
-
-
-def _encode(secret: str) -> bytes:
-    """UTF-8, whatever the locale.  The errors of str.encode() would carry the content along."""
-    if not isinstance(secret, str):
-        raise TypeError(f"content must be str, not {type(secret).__name__}")
-    try:
-        return secret.encode("utf-8")
-    except UnicodeEncodeError as error:
-        position = error.start
-    raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
-
-
-def _decode(secret: bytes, location: str) -> str:
-    try:
-        return secret.decode("utf-8")
-    except UnicodeDecodeError as error:
-        position = error.start
-    raise PersistenceDamaged(
-        None,
-        f"The content is not UTF-8 text (byte {position} of {len(secret)}). Another program wrote"
-        " it, or it is damaged; delete() it and sign in again.",
-        location,
-    )
 
 
 def build_encrypted_persistence(location: str) -> BasePersistence:
@@ -136,7 +57,7 @@ def build_encrypted_persistence(location: str) -> BasePersistence:
     raise RuntimeError(f"Unsupported platform: {sys.platform}")
 
 
-class BasePersistence(ABC):
+class BasePersistence(AsTokenCache, ABC):
     """What all persistences have in common.
 
     One may be passed to MSAL directly, ``ClientApplication(..., token_cache=persistence)``:
@@ -187,55 +108,46 @@ class BasePersistence(ABC):
 
         :raises PersistenceError: with what to do about it.
         """
-        probe = self._probe(secrets.token_hex(8))
-        text = secrets.token_hex(16)
-        try:
-            probe._occupy()
-            probe.save(text)
-            if probe.load() != text:
-                raise PersistenceDamaged(
-                    None, "The store returned something else than was saved.", self.get_location()
-                )
-        except PersistenceFileExists:  # somebody else's, so it stays
-            raise
-        except BaseException:
-            with contextlib.suppress(PersistenceError):  # the first error tells more
-                probe.delete()
-            raise
-        probe.delete()
-
-    def _probe(self, digits: str) -> BasePersistence:
-        """A persistence of the same kind in another place, named by these 16 random digits."""
         raise NotImplementedError(f"{type(self).__name__} cannot verify")
 
-    def _occupy(self) -> None:
-        """Makes the file of a probe, with nothing in it.
 
-        :raises PersistenceFileExists: when there is one: another user may have put it there.
-        """
-        raise NotImplementedError(f"{type(self).__name__} cannot verify")
+def _prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
+    """See verify().
 
-    def _stamp(self) -> Stamp:
-        return self.time_last_modified()
+    :param make: Makes a persistence of the same kind, of the path of a file, and of 16 random
+        digits for the name of an item.
+    """
+    digits = secrets.token_hex(8)
+    place = probe_file(location, digits)
+    probe = make(place, digits)
+    text = secrets.token_hex(16)
+    try:
+        files.create(place, b"")
+        probe.save(text)
+        if probe.load() != text:
+            raise PersistenceDamaged(
+                None, "The store returned something else than was saved.", location
+            )
+    except PersistenceFileExists:  # somebody else's, so it stays
+        raise
+    except BaseException:
+        with contextlib.suppress(PersistenceError):  # the first error tells more
+            probe.delete()
+        raise
+    probe.delete()
 
-    def _copy_aside(self, suffix: str) -> str:
-        """Keeps a copy of what is stored, readable or not, as evidence; returns its place.
 
-        A copy, because the original may be a link, or a mount that cannot be renamed.  It never
-        replaces anything: the suffix has random digits, and a file of that name is an error.
-        """
-        raise NotImplementedError(f"{type(self).__name__} cannot keep a copy")
+#: In the dictionary of a persistence: whether its first save has removed what dead writers left.
+#: Named as Python names what is private to the class, so that no subclass has it by chance.
+_SWEPT = "_FilePersistence__swept"
 
-    def __getattr__(self, name: str) -> Any:
-        # Called for what this object does not have, so the cache is made only for MSAL.
-        from .token_cache import PersistedTokenCache
 
-        if name.startswith("__") or not hasattr(PersistedTokenCache, name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        cache = self.__dict__.get("_cache_for_msal")
-        if cache is None:
-            cache = self.__dict__.setdefault("_cache_for_msal", PersistedTokenCache(self))
-        return getattr(cache, name)
+def _write(persistence: FilePersistence, secret: bytes) -> None:
+    location = persistence._location
+    files.replace(location, secret)
+    if not persistence.__dict__.setdefault(_SWEPT, False):
+        persistence.__dict__[_SWEPT] = True
+        files.sweep(location)
 
 
 class FilePersistence(BasePersistence):
@@ -248,22 +160,24 @@ class FilePersistence(BasePersistence):
         made: also a FileNotFoundError, PermissionError, FileExistsError or NotADirectoryError.
     """
 
-    _swept = False  # a subclass need not call __init__(), nor a pickle of 1.3.1 have it
-
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        self._location = _expand(_location(location))
-        _mkdir_p(os.path.dirname(self._location))
+        self._location = expand(location_of(location))
+        make_directories(os.path.dirname(self._location))
 
     def save(self, content: str) -> None:
         secret, content = content, ""
-        self._replace(_encode(secret))
+        _write(self, encode(secret))
 
     def load(self) -> str:
-        return _decode(self._read(), self._location)
+        try:
+            secret, _ = files.read(self._location)
+        except PersistenceNotFound:
+            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+        return decode(secret, self._location)
 
     def time_last_modified(self) -> float:
         try:
-            return _native.file_stat(self._location).mtime_ns / 1e9
+            return files.stat(self._location).mtime_ns / 1e9
         except PersistenceNotFound:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
 
@@ -272,70 +186,17 @@ class FilePersistence(BasePersistence):
 
         :raises PersistenceError: when it cannot.
         """
-        _native.file_touch(self._location)
+        files.touch(self._location)
 
     def get_location(self) -> str:
         return self._location
 
     def delete(self) -> None:
         with contextlib.suppress(PersistenceNotFound):
-            _native.file_delete(self._location)
+            files.delete(self._location)
 
-    def _probe(self, digits: str) -> BasePersistence:
-        return FilePersistence(_probe_file(self._location, digits))
-
-    def _occupy(self) -> None:
-        _native.file_create(self._location, b"")
-
-    def _stamp(self) -> Stamp:
-        if not self._is_original("time_last_modified"):
-            return self.time_last_modified()
-        try:
-            return _native.file_stat(self._location)
-        except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
-
-    def _is_original(self, method: str) -> bool:
-        """Programs, and the mocks of their tests, override methods: use theirs then."""
-        return getattr(type(self), method) is _ORIGINAL[method] and method not in self.__dict__
-
-    def _is_plain(self) -> bool:
-        """Whether the content is in the file, as UTF-8, and not elsewhere or encoded."""
-        return all(map(self._is_original, _ORIGINAL))
-
-    def _read_and_stamp(self) -> tuple[bytes, Stamp]:
-        """What is in the file, and the stamp of just that.  Only when it is plain."""
-        try:
-            return _native.file_read(self._location)
-        except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
-
-    def _copy_aside(self, suffix: str) -> str:
-        _native.file_create(self._location + suffix, self._read())
-        return self._location + suffix
-
-    def _replace(self, secret: bytes, guard: _native.Lock | None = None) -> _native.Stamp:
-        stamp = _native.file_replace(self._location, secret, guard)
-        if not self._swept:
-            self._swept = True
-            _native.file_sweep(self._location)
-        return stamp
-
-    def _read(self) -> bytes:
-        return self._read_and_stamp()[0]
-
-
-#: As they are before anybody patches them.
-_ORIGINAL = {
-    name: getattr(FilePersistence, name) for name in ("save", "load", "time_last_modified")
-}
-
-
-class DataProtectionScope(enum.Enum):
-    """Who can decrypt."""
-
-    CURRENT_USER = _native.DPAPI_CURRENT_USER
-    LOCAL_MACHINE = _native.DPAPI_LOCAL_MACHINE
+    def verify(self) -> None:
+        _prove(self._location, lambda place, _: FilePersistence(place))
 
 
 class FilePersistenceWithDataProtection(FilePersistence):
@@ -358,35 +219,22 @@ class FilePersistenceWithDataProtection(FilePersistence):
     ) -> None:
         from .windows import WindowsDataProtectionAgent
 
-        path = _location(location)
+        path = location_of(location)
         self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, scope=scope)
         super().__init__(path)
 
     def save(self, content: str) -> None:
         secret, content = content, ""
-        self._replace(self._protect(secret))
+        _write(self, DpapiCipher(self._dp_agent).seal(encode(secret), self._location))
 
     def load(self) -> str:
-        secret = self._read()  # maybe in plain text, of a program without encryption
-        if not secret:  # Node creates an empty file; .NET, Java and Go read one as "no data"
+        secret, stamp = _sealed_store(self, "").read()
+        if stamp is ABSENT:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
-        try:
-            return self._dp_agent.unprotect(secret)
-        except PersistenceDecryptionError as error:
-            raise PersistenceDecryptionError(
-                error.winerror, f"Decryption failed: {error.strerror}", self._location
-            ) from error
+        return decode(secret, self._location)
 
-    def _protect(self, secret: str) -> bytes:
-        try:
-            return self._dp_agent.protect(secret)
-        except PersistenceEncryptionError as error:
-            raise PersistenceEncryptionError(
-                error.winerror, f"Encryption failed: {error.strerror}", self._location
-            ) from error
-
-    def _probe(self, digits: str) -> BasePersistence:
-        return FilePersistenceWithDataProtection(_probe_file(self._location, digits))
+    def verify(self) -> None:
+        _prove(self._location, lambda place, _: FilePersistenceWithDataProtection(place))
 
 
 class _SignalFilePersistence(BasePersistence):
@@ -400,33 +248,6 @@ class _SignalFilePersistence(BasePersistence):
 
     def get_location(self) -> str:
         return self._file_persistence.get_location()
-
-    def _occupy(self) -> None:
-        self._file_persistence._occupy()
-
-    def _check_signal(self) -> None:
-        """Raises what touch() after a save would raise; before it, so that nothing is half done.
-
-        The time must move after the save, or others would read too early.  It moves here as well
-        only where the file may turn out to be none that touch() accepts.
-        """
-        location = self.get_location()
-        try:
-            found = os.stat(location)
-        except FileNotFoundError:  # can it be made?
-            probe = _probe_file(location, secrets.token_hex(8))
-            _native.file_create(probe, b"")
-            with contextlib.suppress(PersistenceError):
-                _native.file_delete(probe)
-        except OSError:
-            self._file_persistence.touch()
-        else:
-            ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-            direct = os.path.realpath(location) == os.path.abspath(location)
-            effective = os.access in os.supports_effective_ids
-            writable = os.access(location, os.W_OK, effective_ids=effective)
-            if not (ours and direct and writable and stat.S_ISREG(found.st_mode)):
-                self._file_persistence.touch()
 
 
 class KeychainPersistence(_SignalFilePersistence):
@@ -448,43 +269,37 @@ class KeychainPersistence(_SignalFilePersistence):
         service_name: str | None = None,
         account_name: str | None = None,
     ) -> None:
-        location = _location(signal_location)
-        _native.keychain_require()
+        location = location_of(signal_location)
+        keychain.require()
         self._file_persistence = FilePersistence(location)
         self._service_name = service_name or "msal-extensions"
-        self._account_name = account_name or _auto_hash(location)
+        self._account_name = account_name or sha256_of(location)
 
     def save(self, content: str) -> None:
         secret, content = content, ""
-        self._check_signal()
-        _native.keychain_save(self._service_name, self._account_name, _encode(secret))
-        self._file_persistence.touch()
+        _keychain_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
-        location = f"Service:{self._service_name} Account:{self._account_name}"
+        location = place_of(self._service_name, self._account_name)
         try:
-            return _decode(_native.keychain_load(self._service_name, self._account_name), location)
+            secret = KeychainItem(self._service_name, self._account_name).load()
         except PersistenceNotFound:
             raise PersistenceNotFound(
                 None,
                 "Keychain persistence not initialized. You can recover by call a save() first.",
                 location,
             ) from None
+        return decode(secret, location)
 
     def delete(self) -> None:
-        with contextlib.suppress(PersistenceNotFound):
-            _native.keychain_delete(self._service_name, self._account_name)
-        self._file_persistence.delete()
+        _keychain_store(self, "").delete(lease=None)
 
-    def _copy_aside(self, suffix: str) -> str:
-        secret = _native.keychain_load(self._service_name, self._account_name)
-        _native.keychain_save(self._service_name, self._account_name + suffix, secret)
-        return f"Service:{self._service_name} Account:{self._account_name}{suffix}"
-
-    def _probe(self, digits: str) -> BasePersistence:
-        location = _probe_file(self.get_location(), digits)
-        account = f"{self._account_name}.verify-{digits}"
-        return KeychainPersistence(location, self._service_name, account)
+    def verify(self) -> None:
+        service, account = self._service_name, f"{self._account_name}.verify-"
+        _prove(
+            self.get_location(),
+            lambda place, digits: KeychainPersistence(place, service, account + digits),
+        )
 
 
 class LibsecretPersistence(_SignalFilePersistence):
@@ -512,18 +327,14 @@ class LibsecretPersistence(_SignalFilePersistence):
     ) -> None:
         from .libsecret import LibSecretAgent
 
-        location = _location(signal_location)
-        self._agent = LibSecretAgent(
-            schema_name or _auto_hash(location), attributes or {}, **kwargs
-        )
+        location = location_of(signal_location)
+        self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
         self._agent.connect()
         self._file_persistence = FilePersistence(location)
 
     def save(self, content: str) -> None:
         secret, content = content, ""
-        self._check_signal()
-        if self._agent.save(secret):
-            self._file_persistence.touch()
+        _libsecret_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
         secret = self._agent.load()
@@ -536,20 +347,51 @@ class LibsecretPersistence(_SignalFilePersistence):
         return secret
 
     def delete(self) -> None:
-        self._agent.clear()
-        self._file_persistence.delete()
+        _libsecret_store(self, "").delete(lease=None)
 
-    def _copy_aside(self, suffix: str) -> str:
-        return self._agent.copy_aside(suffix)
-
-    def _probe(self, digits: str) -> BasePersistence:
-        item = self._agent.item
-        return LibsecretPersistence(
-            _probe_file(self.get_location(), digits),
-            f"{item.schema}.verify-{digits}",
-            item.attributes,
-            label=item.label,
-            attribute_types=item.types,
-            collection=item.collection,
-            timeout=self._agent.timeout,
+    def verify(self) -> None:
+        item, timeout = self._agent.item, self._agent.timeout
+        _prove(
+            self.get_location(),
+            lambda place, digits: LibsecretPersistence(
+                place,
+                f"{item.schema}.verify-{digits}",
+                item.attributes,
+                label=item.label,
+                attribute_types=item.types,
+                collection=item.collection,
+                timeout=timeout,
+            ),
         )
+
+
+# ---- their stores ----
+
+
+def _file_store(persistence: FilePersistence, lock_location: str) -> FileStore:
+    return FileStore(persistence._location, lock_location)
+
+
+def _sealed_store(
+    persistence: FilePersistenceWithDataProtection, lock_location: str
+) -> SealedStore:
+    cipher = DpapiCipher(persistence._dp_agent)
+    return SealedStore(persistence._location, lock_location, cipher)
+
+
+def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> SignalledStore:
+    item = KeychainItem(persistence._service_name, persistence._account_name)
+    return SignalledStore(persistence._file_persistence, item, lock_location)
+
+
+def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> SignalledStore:
+    item = LibsecretItem(persistence._agent)
+    return SignalledStore(persistence._file_persistence, item, lock_location)
+
+
+register(FilePersistence, _file_store, "_location")
+register(FilePersistenceWithDataProtection, _sealed_store, "_location", "_dp_agent")
+register(
+    KeychainPersistence, _keychain_store, "_file_persistence", "_service_name", "_account_name"
+)
+register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent")

@@ -9,9 +9,9 @@ or for the disk, while it holds ``_lock``; msal-extensions 1.3.1 did, and could 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import random
 import secrets
 import threading
 import time
@@ -21,19 +21,25 @@ from typing import Any, Literal
 
 import msal
 
-from ._reloading import ReloadingCache
-from ._serializer import Serializer
+from ._as_token_cache import make_caches_by
+from ._paths import expand, make_directories
+from ._reloading import Reloading
 from ._snapshot import Snapshot
+from ._store import Lease, Store
+from ._store_of import StoreMemo
+from ._stores.own import Verbatim
+from ._text import encode
 from .changes import CacheChanges
-from .errors import LockError, LockLost, LockOrderError, PersistenceDamaged, PersistenceNotFound
-from .lock import (
-    DEFAULT_TIMEOUT,
-    CrossPlatLock,
-    held_by_this_thread,
-    seconds_of,
-    this_thread,
+from .errors import (
+    LockError,
+    LockLost,
+    LockOrderError,
+    PersistenceDamaged,
+    PersistenceNotFound,
+    StoreChanged,
 )
-from .persistence import BasePersistence, Stamp, _encode, _expand, _mkdir_p
+from .lock import DEFAULT_TIMEOUT, CrossPlatLock, seconds_of, this_thread
+from .persistence import BasePersistence
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
 
@@ -42,14 +48,28 @@ logger = logging.getLogger(__name__)
 #: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
 FLIGHT_TIMEOUT = 60.0
 
-#: Seconds for which a lock file that somebody deletes under us is taken again for one commit.
+#: Seconds for which one commit is tried again: somebody deletes the lock file under us, or others
+#: change the store.
 _COMMIT_PATIENCE = 5.0
 
+#: Seconds, at most, before such a change is made again: others must not meet ours again.
+_PAUSE = 0.05
+
 _Entry = dict[str, Any]
-_SEARCH = msal.TokenCache.search
 
 
-class PersistedTokenCache(ReloadingCache):
+class _Transaction:
+    """What a transaction holds.  It is kept by its own frame, and so is the lock: if an interrupt
+    ends that at a bad moment, nothing else keeps the lock."""
+
+    __slots__ = ("__weakref__", "lease", "thread")
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.thread = this_thread()
+
+
+class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     """A token cache backed by a persistence, shared between threads and processes.
 
     Each object holds a snapshot in memory.  Looking up reloads it when the persistence has
@@ -65,6 +85,13 @@ class PersistedTokenCache(ReloadingCache):
         the directory of the lock file cannot be made.
     """
 
+    # Names that begin with two underscores belong to this class alone (Python mangles them):
+    # programs derive from it, and have helpers named _save or _commit.  Those with one are
+    # names of 1.3.1, which programs read, set and override.
+
+    _cache: Any  # {kind: {key: entry}}, if the content is not damaged
+    _lock: Any  # MSAL's, an RLock
+
     def __init__(
         self,
         persistence: BasePersistence,
@@ -72,21 +99,28 @@ class PersistedTokenCache(ReloadingCache):
         *,
         on_unreadable: Literal["raise", "quarantine"] = "raise",
     ) -> None:
-        super().__init__(persistence, on_unreadable)
+        if on_unreadable not in ("raise", "quarantine"):
+            raise ValueError('on_unreadable must be "raise" or "quarantine"')
+        super().__init__()
+        self._persistence = persistence
         self._lock_location = (
-            _expand(os.fspath(lock_location))
+            expand(os.fspath(lock_location))
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
-        _mkdir_p(os.path.dirname(self._lock_location))
+        self._last_sync: float = 0
+        make_directories(os.path.dirname(self._lock_location))
         self.is_encrypted = persistence.is_encrypted
-        self._serializer = Serializer()
-        self._transaction_mutex: Any = threading.RLock()  # mypy knows no _is_owned()
-        # Its lock, and its thread.  The lock is the transaction's to keep: if an interrupt ends
-        # that at a bad moment, nothing else keeps the lock.
-        self._transaction: tuple[weakref.ref[CrossPlatLock], object] | None = None
-        self._modified = False  # was modify() called, since the last save?
+        self.__keeps_damaged = on_unreadable == "raise"
+        self.__reloading = Reloading(self.__keeps_damaged)
+        self.__memo = StoreMemo()
+        self.__mutex: Any = threading.RLock()  # mypy knows no _is_owned()
+        self.__transaction: weakref.ref[_Transaction] | None = None
+        self.__modified = False  # was modify() called, since the last save?
         _caches[id(self)] = self
+
+    def __store(self) -> Store:
+        return self.__memo.of(self._persistence, self._lock_location)
 
     # ---- changing ----
 
@@ -106,9 +140,10 @@ class PersistedTokenCache(ReloadingCache):
         :raises LockError: when the time is up.  Going on without is what programs did before.
         :raises LockOrderError: inside a transaction, which would last as long as the network.
         """
+        store = self.__store()
         if (
-            self._own_transaction() is not None
-            or held_by_this_thread(self._lock_location)
+            self.__own_transaction() is not None
+            or store.commit_lock.is_mine()
             or self._lock._is_owned()
         ):
             raise LockOrderError(
@@ -116,9 +151,13 @@ class PersistedTokenCache(ReloadingCache):
                 " network answers; begin the transaction inside the flight instead"
             )
         seconds = FLIGHT_TIMEOUT if timeout is None else seconds_of(timeout)
-        with CrossPlatLock(self._lock_location + ".refresh", seconds, reentrant=True):
-            self._reload_for_certain()
+        store.prepare()
+        lease = store.flight_lock.acquire(seconds)
+        try:
+            self.__reload_for_certain()
             yield self
+        finally:
+            lease.release()
 
     @contextlib.contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[PersistedTokenCache]:
@@ -133,16 +172,17 @@ class PersistedTokenCache(ReloadingCache):
         :raises LockError: when the time is up; nothing was changed then.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
-        if self._own_transaction() is not None:
+        if self.__own_transaction() is not None:
             yield self
             return
         deadline = time.monotonic() + seconds
-        lock = CrossPlatLock(self._lock_location, reentrant=True)
+        self.__store().prepare()
+        transaction = _Transaction()
         # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
         # is that one's, and so is the lock if it waits for it; then acquire() raises.
-        mutex = None if self._transaction_mutex._is_owned() else self._transaction_mutex
+        mutex = None if self.__mutex._is_owned() else self.__mutex
         # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.  It
-        # may come in the middle of _leave(), too: hence twice.
+        # may come in the middle of __leave(), too: hence twice.
         try:
             try:
                 if mutex is not None and not _take(mutex, seconds):
@@ -150,101 +190,85 @@ class PersistedTokenCache(ReloadingCache):
                     raise LockError(words)
                 if seconds > 0:
                     seconds = max(deadline - time.monotonic(), 0)
-                lock.acquire(seconds)
-                self._transaction = weakref.ref(lock), this_thread()
-                self._reload_for_certain()
+                transaction.lease = self.__store().commit_lock.acquire(seconds)
+                self.__transaction = weakref.ref(transaction)
+                self.__reload_for_certain()
                 try:
                     yield self
                 finally:
-                    self._commit(lock)
+                    self.__commit(transaction, transaction.lease)
             finally:
-                self._leave(lock, mutex)
+                self.__leave(transaction, mutex)
         finally:
-            self._leave(lock, mutex)
+            self.__leave(transaction, mutex)
 
-    def _own_transaction(self) -> CrossPlatLock | None:
-        """The lock of the transaction that this thread is inside."""
-        transaction = self._transaction
-        if transaction is None or transaction[1] is not this_thread():
+    def __own_transaction(self) -> _Transaction | None:
+        """The transaction that this thread is inside."""
+        transaction = None if self.__transaction is None else self.__transaction()
+        if transaction is None or transaction.thread is not this_thread():
             return None
-        return transaction[0]()
+        return transaction
 
-    def _leave(self, lock: CrossPlatLock, mutex: Any) -> None:
+    def __leave(self, transaction: _Transaction, mutex: Any) -> None:
         """Ends a transaction as far as it has begun; again does nothing."""
-        if self._own_transaction() is lock:
-            self._saving = False  # or Ctrl-C came just when it was to be set
-            self._transaction = None
-        if lock.locked:  # or _commit() could not have it back
-            lock.release()
+        if self.__own_transaction() is transaction:
+            self.__reloading.freshness.saving = False  # Ctrl-C came just when it was to be set
+            self.__transaction = None
+        if transaction.lease is not None:
+            transaction.lease.release()
         if mutex is not None and mutex._is_owned():
             mutex.release()
 
-    def _commit(self, lock: CrossPlatLock) -> None:
-        """Saves what was changed.  When somebody deleted the lock file, another process may
-        have saved in between: then a reload makes the changes again on top of that."""
-        if not self._modified:
+    def __commit(self, transaction: _Transaction, lease: Lease) -> None:
+        """Saves what was changed.  When the lock was lost, or another process changed the store,
+        then a reload makes the changes again on top of that."""
+        if not self.__modified:
             return
         deadline = time.monotonic() + _COMMIT_PATIENCE
         while time.monotonic() < deadline:
-            with contextlib.suppress(LockLost):
-                if lock.still_held():
-                    self._save_if_different(lock)
-                    if lock.still_held():
-                        with self._lock:  # readers apply them
-                            self._pending.clear()
-                        self._modified = False
-                        return
-            if lock.locked:  # not in the child of a fork
-                lock.release()
-            lock.acquire(DEFAULT_TIMEOUT)
-            self._reload_for_certain()
-        raise LockError(f"Another program keeps deleting the lock file {self._lock_location}")
+            try:
+                self.__save_if_different(lease)
+            except LockLost:
+                lease.release()
+                transaction.lease = lease = self.__store().commit_lock.acquire(DEFAULT_TIMEOUT)
+            except StoreChanged:
+                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
+            else:
+                with self._lock:  # readers apply them
+                    self.__reloading.pending.clear()
+                self.__modified = False
+                return
+            self.__reload_for_certain()
+        raise LockError(
+            f"Other programs keep deleting the lock file {self._lock_location}, or changing"
+            f" {self.__store().location}"
+        )
 
-    def _save_if_different(self, lock: CrossPlatLock) -> None:
-        ours = type(self).serialize is _SERIALIZE
-        secret = self._encoded() if ours else _encode(self.serialize())
-        if self._has_stored(secret):
+    def __save_if_different(self, lease: Lease) -> None:
+        store, freshness = self.__store(), self.__reloading.freshness
+        is_ours = type(self).serialize is _SERIALIZE
+        secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
+        if self.__reloading.has_stored(secret, store, is_ours):
+            if not lease.still_held():
+                raise LockLost("Somebody removed the lock file")
             return
         try:
-            self._saving = True
-            self._save(secret, lock)
+            freshness.saving = True
+            stamp = store.replace(secret, lease=lease, expected=freshness.stamp)
+            with self._lock:
+                freshness.note_save(secret, stamp, store.settles_after)
+                self._last_sync = time.time()
         finally:
-            self._saving = False
+            freshness.saving = False
 
-    def _save(self, secret: bytes, lock: CrossPlatLock) -> None:
-        plain = self._plain_file()
-        stamp: Stamp | None
-        if plain is not None:
-            stamp = plain._replace(secret, lock._held())
-        else:
-            self._persistence.save(secret.decode())
-            stamp = self._current_stamp()
-        with self._lock:
-            self._remember(stamp, secret if plain is not None else secret.decode(), None)
-
-    def _has_stored(self, secret: bytes) -> bool:
-        """Whether memory, encoded as that, is what is stored already.
-
-        It is looked at, because modify() cannot tell: a program may have changed the entry in
-        place before.
-        """
-        if self._content is None:
-            return False
-        if self._content == (secret.decode() if isinstance(self._content, str) else secret):
-            return True
-        if self._pending or type(self).serialize is not _SERIALIZE:
-            return False
-        # In another layout?  Without a change that we know of, that is worth parsing.
-        return bool(self._parse(self._content) == json.loads(secret))
-
-    def _encoded(self) -> bytes:
+    def __encoded(self) -> bytes:
         with self._lock:
             self.has_state_changed = False
-            return self._serializer.encode(self._cache)
+            return self.__reloading.serializer.encode(self._cache)
 
     def serialize(self) -> str:
         """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
-        return self._encoded().decode("ascii")
+        return self.__encoded().decode("ascii")
 
     def modify(
         self,
@@ -262,14 +286,14 @@ class PersistedTokenCache(ReloadingCache):
         with self.transaction():
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
-                secret["before"] = self._entry(credential_type, key)
+                secret["before"] = self.__entry(credential_type, key)
                 super().modify(credential_type, secret["old"], secret["new"])
-                secret["after"] = self._entry(credential_type, key)
-                self._modified = True
+                secret["after"] = self.__entry(credential_type, key)
+                self.__modified = True
                 if secret["after"] != secret["before"]:
-                    self._pending[credential_type, key] = secret["after"]
+                    self.__reloading.pending[credential_type, key] = secret["after"]
 
-    def _entry(self, kind: str, key: str) -> _Entry | None:
+    def __entry(self, kind: str, key: str) -> _Entry | None:
         """None too where MSAL would stumble over a damaged cache, which is left to MSAL."""
         entries = self._cache.get(kind) if isinstance(self._cache, dict) else None
         return entries.get(key) if isinstance(entries, dict) else None
@@ -285,6 +309,7 @@ class PersistedTokenCache(ReloadingCache):
         # Before MSAL takes its own lock and calls modify().
         with self.transaction():
             super().add(secret, **kwargs)
+        self.has_state_changed = True  # as MSAL leaves it, although it is saved
 
     # ---- looking up ----
 
@@ -295,29 +320,79 @@ class PersistedTokenCache(ReloadingCache):
 
         Unlike MSAL's, iterating holds no lock, so the loop may change the cache.
         """
-        self._reload_patiently()
-        snapshot = Snapshot(self, self._purge)
-        found: Iterator[_Entry] = _SEARCH(snapshot, credential_type, target, query, **kwargs)
+        self.__reload_patiently()
+        # Only what was given, as 1.3.1 passes it on: a program's mock may look at that.
+        if target is not None:
+            kwargs["target"] = target
+        if query is not None:
+            kwargs["query"] = query
+        found: Iterator[_Entry] = Snapshot(self, self.__purge).search(credential_type, **kwargs)
         return found
 
-    def _purge(self, secret: list[_Entry]) -> None:
+    def __purge(self, secret: list[_Entry]) -> None:
         """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
         if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
             return
         try:
             with self.transaction(timeout=0):
                 while secret:
-                    self._purge_entry(secret.pop())
+                    self.__purge_entry(secret.pop())
         except (LockError, OSError) as error:
             logger.debug("Expired tokens are left to a later search: %s", type(error).__name__)
 
-    def _purge_entry(self, secret: _Entry) -> None:
+    def __purge_entry(self, secret: _Entry) -> None:
         kind = self.CredentialType.ACCESS_TOKEN
         # Somebody may have renewed it meanwhile.
-        if self._entry(kind, self.key_makers[kind](**secret)) == secret:
-            self.modify(kind, secret)
+        if self.__entry(kind, self.key_makers[kind](**secret)) == secret:
+            self.remove_at(secret)
 
-    # ---- being told ----
+    # ---- following the store ----
+
+    def _reload_if_necessary(self) -> None:
+        """Reloads from the persistence, if it may hold something else than memory does.
+
+        All that looks up or changes comes through here; azure-cli overrides it.
+        """
+        self.__reloading.if_necessary(self, self.__store())
+
+    def __reload_for_certain(self) -> None:
+        """Reloads; memory then is what the store had at a moment during this call."""
+        with self.__reloading.in_doubt():
+            self.__reload_patiently()
+
+    def __reload_patiently(self) -> None:
+        try:
+            self.__reloading.patiently(self)
+        except PersistenceDamaged as damage:
+            if self.__keeps_damaged:
+                raise
+            self.__quarantine(damage)
+
+    def __quarantine(self, damage: PersistenceDamaged) -> None:
+        """Puts aside what is stored, after it was read again under the lock."""
+        if self._lock._is_owned():
+            raise damage
+        transaction = self.__own_transaction()
+        if transaction is None:
+            try:
+                with self.transaction():  # comes here again, if it is damaged still
+                    return
+            except LockError as error:
+                raise damage from error
+        store, lease = self.__store(), transaction.lease
+        if lease is None or not lease.still_held():
+            raise damage
+        when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        try:
+            where = store.copy_aside(f".damaged-{when}-{secrets.token_hex(8)}")
+            store.replace(b"{}", lease=lease, expected=self.__reloading.damaged)
+        except NotImplementedError:  # a persistence of one's own
+            raise damage from None
+        except (LockLost, StoreChanged) as error:
+            raise damage from error
+        self._last_sync = 0
+        self._reload_if_necessary()
+        logger.warning("The token cache was damaged and is empty now; it is kept in %s", where)
 
     def changes(self) -> CacheChanges:
         """Tells when another process, or another cache object, changes this cache.
@@ -326,46 +401,38 @@ class PersistedTokenCache(ReloadingCache):
         for each change; what this object itself saves does not count.  Use it in a ``with``, or
         close it from another thread.
         """
-        return CacheChanges(self)
+        return CacheChanges(self.__store, self.__reloading.freshness)
 
-    # ---- what reloading needs of the lock, and of the serializer ----
+    def __after_fork_in_child(self) -> None:
+        """What another thread of the parent held, nobody would ever give back here."""
+        if not self.__mutex._is_owned():
+            self.__mutex = threading.RLock()
+            self.__transaction = None
+            self.__reloading.freshness.saving = False
+        if not self._lock._is_owned():
+            self._lock = threading.RLock()
+        self.__reloading.forget_threads()
 
-    def _forget_removed(self) -> None:
-        self._serializer.retain(self._cache)
+    @staticmethod
+    def __after_fork() -> None:
+        for cache in list(_caches.values()):
+            cache.__after_fork_in_child()
 
-    def _others_may_write(self) -> bool:
-        mine = held_by_this_thread(self._lock_location)
-        return not mine and os.path.lexists(self._lock_location)
-
-    def _quarantine(self, damage: PersistenceDamaged) -> None:
-        """Puts aside what is stored, after it was read again under the lock."""
-        if self._lock._is_owned():
-            raise damage
-        lock = self._own_transaction()
-        if lock is None:
-            try:
-                with self.transaction():  # comes here again, if it is damaged still
-                    return
-            except LockError as error:
-                raise damage from error
-        copy_aside = getattr(self._persistence, "_copy_aside", None)
-        if copy_aside is None or not lock.still_held():
-            raise damage
-        when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        try:
-            where = copy_aside(f".damaged-{when}-{secrets.token_hex(8)}")
-        except NotImplementedError:  # a persistence of one's own
-            raise damage from None
-        self._persistence.save("{}")
-        self._last_sync = 0
-        self._reload_if_necessary()
-        logger.warning("The token cache was damaged and is empty now; it is kept in %s", where)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=__after_fork)
 
 
 _SERIALIZE = PersistedTokenCache.serialize
 
+make_caches_by(PersistedTokenCache)
+
 #: For the children of a fork.
 _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakValueDictionary()
+
+
+def _bytes_of(secret: Any) -> bytes:
+    """What a program's own serialize() returned."""
+    return Verbatim(secret) if isinstance(secret, bytes) else encode(secret)
 
 
 def _take(mutex: Any, seconds: float) -> bool:
@@ -374,19 +441,3 @@ def _take(mutex: Any, seconds: float) -> bool:
         return bool(mutex.acquire(blocking=False))
     forever = seconds < 0 or seconds > threading.TIMEOUT_MAX
     return bool(mutex.acquire(timeout=-1 if forever else seconds))
-
-
-def _after_fork_in_child() -> None:
-    """What another thread of the parent held, nobody would ever give back here."""
-    for cache in list(_caches.values()):
-        if not cache._transaction_mutex._is_owned():
-            cache._transaction_mutex = threading.RLock()
-            cache._transaction = None
-            cache._saving = False
-        if not cache._lock._is_owned():
-            cache._lock = threading.RLock()
-        cache._doubters = set()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from msal_extensions import _native
+from msal_extensions import _msalex
+from msal_extensions._native import check, dpapi, files, keychain, libsecret, lock, watch
 
-#: The real one; mypy takes it for private.
-lib: Any = vars(_native)["lib"]
+#: The real one.
+lib: Any = _msalex.lib
+
+BINDING = (check, dpapi, files, keychain, libsecret, lock, watch)
 
 WORDS = "the words of the system"
 
@@ -47,5 +50,7 @@ def library_that_answers(status: int | Sequence[int], code: int, *names: str) ->
     """Of the functions that have these names, as the binding calls them in the block."""
     statuses = [status] if isinstance(status, int) else status
     answers = Answers(statuses, code, names)
-    with mock.patch.object(_native, "lib", answers):
+    with contextlib.ExitStack() as patches:
+        for module in BINDING:
+            patches.enter_context(mock.patch.object(module, "lib", answers))
         yield answers

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from msal_extensions import CrossPlatLock, LockError, _native
+from msal_extensions import CrossPlatLock, LockError
+from msal_extensions._native import lock as native_lock
 from tests.support.capability import needs
 from tests.support.processes import Member, crowd, python, together
 from tests.support.reference import reference_python
@@ -172,7 +173,7 @@ def test_a_held_lock_file_cannot_be_deleted_and_tells_its_holder(path: Path) -> 
             path.rename(path.with_suffix(".moved"))
         with pytest.raises(FileExistsError):
             path.open("x")
-        assert _native.lock_holder(str(path)) == f"{os.getpid()} {sys.argv[0]}"
+        assert native_lock.holder(str(path)) == f"{os.getpid()} {sys.argv[0]}"
         assert lock.still_held()
     assert not path.exists()
 

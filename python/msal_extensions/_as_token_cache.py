@@ -1,0 +1,91 @@
+"""Lets a program pass a persistence to MSAL: ``ClientApplication(..., token_cache=persistence)``.
+
+What MSAL asks of a token cache is named here, and answered by a PersistedTokenCache that is made
+at the first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msal
+
+#: Makes the cache of a persistence.  ``token_cache.py`` sets it: it knows persistences, so they
+#: cannot know it.
+_make: list[Callable[[Any], Any]] = []
+
+
+def make_caches_by(make: Callable[[Any], Any]) -> None:
+    """From now on the cache of a persistence is what this returns."""
+    _make[:] = [make]
+
+
+class _Kept:
+    """The cache of one persistence, in that one's dictionary.
+
+    A cache has locks, which cannot be copied, and it belongs to one object.  So the copy of a
+    persistence, and what was pickled, begins without one.
+    """
+
+    def __init__(self, owner: object = None, cache: Any = None) -> None:
+        self.owner = owner
+        self.cache = cache
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+
+class AsTokenCache:
+    """What MSAL uses of its ``token_cache``, see ``msal.TokenCache`` for each; and what only a
+    PersistedTokenCache has, for the program that gave the persistence to MSAL."""
+
+    CredentialType = msal.TokenCache.CredentialType
+    AuthorityType = msal.TokenCache.AuthorityType
+
+    def __cache(self) -> Any:
+        kept = self.__dict__.get("_AsTokenCache__kept")
+        if kept is None or kept.owner is not self:  # copy.copy() shares it
+            kept = self.__kept = _Kept(self, _make[0](self))
+        return kept.cache
+
+    def find(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().find(*arguments, **options)
+
+    def search(self, *arguments: Any, **options: Any) -> Iterator[dict[str, Any]]:
+        found: Iterator[dict[str, Any]] = self.__cache().search(*arguments, **options)
+        return found
+
+    def add(self, *arguments: Any, **options: Any) -> None:
+        self.__cache().add(*arguments, **options)
+
+    def modify(self, *arguments: Any, **options: Any) -> None:
+        self.__cache().modify(*arguments, **options)
+
+    def remove_rt(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().remove_rt(*arguments, **options)
+
+    def update_rt(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().update_rt(*arguments, **options)
+
+    def remove_at(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().remove_at(*arguments, **options)
+
+    def remove_idt(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().remove_idt(*arguments, **options)
+
+    def remove_account(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().remove_account(*arguments, **options)
+
+    def _get_app_metadata(self, *arguments: Any, **options: Any) -> Any:
+        # Private to MSAL, whose applications call it on their token cache nevertheless.
+        return self.__cache()._get_app_metadata(*arguments, **options)
+
+    def single_flight(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().single_flight(*arguments, **options)
+
+    def transaction(self, *arguments: Any, **options: Any) -> Any:
+        return self.__cache().transaction(*arguments, **options)
+
+    def changes(self) -> Any:
+        return self.__cache().changes()

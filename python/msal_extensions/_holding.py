@@ -1,0 +1,170 @@
+"""What a thread holds, or waits for: the owners of native locks.
+
+A *holding* is one native lock, from the moment at which a thread begins to wait for it.  The
+program's CrossPlatLock is what keeps a holding alive; when nothing refers to it any more, its
+native lock gives the lock back.  So an exception at whatever byte code leaves the lock free, or
+held by an object that the program still has.
+
+Each thread also keeps *notes*, weak references to its own holdings, for one question: would this
+thread wait for itself?  No other thread reads or writes them, so they need no mutex, and a thread
+that gets the number of a dead one has notes of its own.  A note never decides that a lock is
+held.  It only says which native lock to ask.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+
+from ._native import lock as native
+from .errors import LockFileDirectoryNotFound, LockFileError
+
+#: States of a holding.  The third one is the process in which it is held.
+WAITING, OVER = "waiting", "over"
+
+#: Stands for this process: a child made by fork gets another one, and so holds nothing.
+_process = object()
+
+
+def _after_fork_in_child() -> None:
+    global _process
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class Holding:
+    """A native lock while one thread waits for it, and then while it is held."""
+
+    __slots__ = ("__weakref__", "native", "note", "path", "reentrant", "state")
+
+    def __init__(self, path: str, reentrant: bool) -> None:
+        self.path = path
+        self.reentrant = reentrant
+        self.native: native.Lock | None = None
+        self.state: object = WAITING
+        self.note = weakref.ref(self)
+
+    @property
+    def is_held(self) -> bool:
+        return self.state is _process
+
+    @property
+    def is_inherited(self) -> bool:
+        """The parent held it when it made this process by fork."""
+        return self.state not in (WAITING, OVER, _process)
+
+    def begin(self) -> None:
+        """The wait is over: this thread is inside."""
+        self.state = _process
+
+    def end(self) -> bool:
+        """Leaves the queue, or gives the lock back; more than once is fine.
+
+        False: it is the parent of this process that holds the lock, and goes on to hold it.
+        """
+        is_ours = not self.is_inherited
+        if is_ours and self.native is not None:
+            self.native.release()
+        self.state = OVER
+        notes.holdings.pop(self.note, None)  # another thread's are left to that thread
+        return is_ours
+
+    def is_for(self, path: str) -> bool:
+        """Does the path lead to the same lock file, by whatever spelling?"""
+        if path == self.path:
+            return True
+        (mine, my_name), (other, name) = os.path.split(self.path), os.path.split(path)
+        if my_name.casefold() != name.casefold():
+            return False
+        try:
+            if not os.path.samefile(mine, other):
+                return False
+            # Whether upper and lower case are the same only the file system knows.
+            return _same_name(my_name, name) or os.path.samefile(self.path, path)
+        except OSError:
+            return False
+
+
+class Within:
+    """Being inside within the holding of another object, of the same thread."""
+
+    __slots__ = ("outer",)
+
+    def __init__(self, outer: Holding) -> None:
+        self.outer = outer
+
+    @property
+    def native(self) -> native.Lock | None:
+        return self.outer.native
+
+    @property
+    def is_held(self) -> bool:
+        return self.outer.is_held
+
+    def end(self) -> bool:
+        """It is the other object that gives the lock back."""
+        return not self.outer.is_inherited
+
+
+def _same_name(one: str, other: str) -> bool:
+    return os.path.normcase(one) == os.path.normcase(other)
+
+
+class _Notes(threading.local):
+    """What a thread knows of itself."""
+
+    def __init__(self) -> None:
+        self.me = object()
+        self.holdings: dict[weakref.ref[Holding], None] = {}
+
+
+notes = _Notes()
+
+
+def this_thread() -> object:
+    """Stands for the thread that calls.  Unlike its number this is never given away again."""
+    return notes.me
+
+
+def held_by_this_thread(lockfile_path: str) -> bool:
+    """Whether this thread is inside, by whatever object and whatever spelling of the path."""
+    return find(absolute(lockfile_path), None, with_waiting=False) is not None
+
+
+def find(path: str, apart_from: Holding | None, with_waiting: bool) -> Holding | None:
+    """What this thread holds, or waits for, under that path."""
+    mine = notes.holdings
+    for note in tuple(mine):
+        holding = note()
+        if holding is None or holding.state is OVER:
+            mine.pop(note, None)
+        elif holding is apart_from or not holding.is_for(path):
+            continue
+        elif holding.state is WAITING:
+            if with_waiting:
+                return holding
+        elif holding.is_held and holding.native is not None and holding.native.still_held():
+            return holding
+    return None
+
+
+def absolute(path: str | bytes) -> str:
+    """The path as the program gave it, made absolute: the program may change its directory."""
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if path[:1] == os.sep == "/":  # on Windows such a path is relative to a drive
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError as error:
+        kind = LockFileDirectoryNotFound if error.errno == errno.ENOENT else LockFileError
+        words = (
+            f"{error.strerror} (getcwd). The working directory of this process is gone or cannot"
+            " be read: change to another, or give an absolute path."
+        )
+        raise kind(error.errno, words, path) from None

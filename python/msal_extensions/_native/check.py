@@ -1,0 +1,118 @@
+"""What all modules of this package need: calls, their errors, buffers."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._msalex import ffi, lib
+from ..errors import (
+    BY_ERRNO,
+    PersistenceDamaged,
+    PersistenceDenied,
+    PersistenceError,
+    PersistenceInterrupted,
+    PersistenceNotFound,
+    PersistenceNotTrusted,
+    PersistenceTorn,
+    PersistenceUnavailable,
+)
+
+#: How often a call is made that signals interrupt.  Network file systems break off by a signal
+#: that comes now and then; one that comes each time would keep the program here for ever.
+_INTERRUPTS_MAX = 100
+
+#: C calls that wait return at least this often (milliseconds), because Python runs its signal
+#: handlers, Ctrl-C among them, only between calls.
+SLICE_MS = 50
+EXCEPTIONS: dict[int, type[PersistenceError]] = {
+    lib.MSALEX_NOT_FOUND: PersistenceNotFound,
+    lib.MSALEX_UNAVAILABLE: PersistenceUnavailable,
+    lib.MSALEX_DENIED: PersistenceDenied,
+    lib.MSALEX_CORRUPT: PersistenceDamaged,
+    lib.MSALEX_INTERRUPTED: PersistenceInterrupted,
+    lib.MSALEX_NOT_TRUSTED: PersistenceNotTrusted,
+    lib.MSALEX_TORN: PersistenceTorn,
+}
+
+#: What a person can do about an errno; the system's own words say only what happened.
+FILE_REMEDIES = {
+    errno.EACCES: "Check the permissions of the file and of its directory.",
+    errno.EPERM: "Check the permissions and attributes of the file and of its directory.",
+    errno.EROFS: "Choose a location on a file system that can be written to.",
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.EDQUOT: "Your disk quota is used up: remove some of your files, or ask for more.",
+    errno.EFBIG: "No token cache is that large: remove the file, or give the path of another.",
+    errno.ENAMETOOLONG: "Choose a shorter path.",
+    errno.EISDIR: "Give the path of a file, not of a directory.",
+    errno.ENOTDIR: "A part of the path that should be a directory is a file.",
+    errno.ENOENT: "Make sure that its directory exists.",
+    errno.EEXIST: "Remove what has that name, or choose another location.",
+    errno.ELOOP: "Remove the symbolic link, or give the path of the file itself.",
+    errno.EMFILE: "The program has too many files open.",
+    errno.EINTR: "Signals kept coming: try again.",
+    errno.ETIMEDOUT: "See whether the server of that file system answers; then try again.",
+}
+#: Where the status tells more than the errno.
+_STATUS_REMEDIES = {
+    lib.MSALEX_NOT_TRUSTED: "Remove it, or choose a location in a directory that only you may"
+    " write to.",
+    lib.MSALEX_TORN: "What was stored before is damaged now. Mend the cause, then save again; or"
+    " delete the file, and sign in again.",
+}
+
+
+@functools.lru_cache(maxsize=64)
+def path(location: str) -> bytes:
+    if "\0" in location:
+        raise ValueError("embedded null byte in the path")
+    return os.fsencode(location)
+
+
+def describe(error: Any, remedy: str) -> str:
+    words = ffi.string(error.message).decode("utf-8", "replace")
+    call = ffi.string(error.call).decode("ascii", "replace")
+    return f"{words} ({call}). {remedy}".rstrip()
+
+
+def remedy_for(status: int, code: int, better: Mapping[int, str] = {}) -> str:
+    return _STATUS_REMEDIES.get(status) or better.get(code) or FILE_REMEDIES.get(code, "")
+
+
+def check_file(
+    status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
+) -> None:
+    """:param better_remedies: By errno, where the caller knows better than the common ones."""
+    if status == lib.MSALEX_OK:
+        return
+    code = int(error.code)
+    kind = EXCEPTIONS.get(status) or BY_ERRNO.get(code, (PersistenceError,))[0]
+    remedy = remedy_for(status, code, better_remedies)
+    raise kind(code or None, describe(error, remedy), location)
+
+
+def check_store(status: int, error: Any, location: str) -> None:
+    if status != lib.MSALEX_OK:
+        kind = EXCEPTIONS.get(status, PersistenceError)
+        raise kind(int(error.code) or None, describe(error, ""), location)
+
+
+def again(call: Callable[..., int], *arguments: Any) -> int:
+    """Calls, and calls again when a signal interrupted it: between two calls Python runs the
+    handlers of signals (see PEP 475), and what they raise ends this."""
+    for _ in range(_INTERRUPTS_MAX):
+        status = call(*arguments)
+        if status != lib.MSALEX_INTERRUPTED:
+            break
+    return status
+
+
+def take(buffer: Any) -> bytes:
+    """The content of a buffer as bytes; wipes and frees the buffer."""
+    try:
+        return bytes(ffi.buffer(buffer.data, buffer.size)) if buffer.size else b""
+    finally:
+        lib.msalex_buffer_free(buffer)

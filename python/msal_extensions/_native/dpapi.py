@@ -1,0 +1,63 @@
+"""The Windows Data Protection API."""
+
+from __future__ import annotations
+
+from .._msalex import ffi, lib
+from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
+from .check import check_store, describe, take
+
+#: Why DPAPI could not decrypt, in the order of how often people meet it; by signed HRESULT.
+_REMEDIES = {
+    0x8009000B - 2**32: "The key that this user had when it was saved does not open now: the"
+    " password was reset since, or the program runs as another user or in an elevated shell. Run"
+    " it as it was run then; if the password was reset, delete the file and sign in again.",
+    13: "It was saved by another user, on another machine or with another entropy, or it is"
+    " damaged. Use those, or delete the file and sign in again.",
+    2: "The key is not on this machine, or the profile of this user is not loaded. Decrypt it"
+    " where it was saved and with the profile loaded, or delete the file and sign in again.",
+    0x80090009 - 2**32: "The program runs as another user than the one who saved it, or without"
+    " that user's profile. Run it as it was run then, or delete the file and sign in again.",
+}
+_REMEDY = (
+    "Only the user who saved it can decrypt it, on the same machine and with the same entropy."
+    " If that is so, delete the file and sign in again."
+)
+_PLAINTEXT = (
+    "The file looks like plain text: a program without encryption wrote it. Give it another"
+    " location, or delete the file and sign in again."
+)
+
+CURRENT_USER: int = lib.MSALEX_DPAPI_CURRENT_USER
+LOCAL_MACHINE: int = lib.MSALEX_DPAPI_LOCAL_MACHINE
+
+
+def require() -> None:
+    """Raises PersistenceUnavailable where there is none."""
+    error = ffi.new("msalex_error *")
+    check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
+
+
+def protect(secret: bytes, entropy: bytes, scope: int) -> bytes:
+    """Encrypts for this user or this machine."""
+    error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_dpapi_protect(
+        secret, len(secret), entropy, len(entropy), scope, blob, error
+    )
+    if status != lib.MSALEX_OK:
+        remedy = "Is the profile of this user loaded, and its disk not full?"
+        raise PersistenceEncryptionError(int(error.code), describe(error, remedy), "DPAPI")
+    return take(blob)
+
+
+def unprotect(secret: bytes, entropy: bytes) -> bytes:
+    """Decrypts what protect() made with the same entropy."""
+    # A secret even before that: the file of a program without encryption is plain text.
+    error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_dpapi_unprotect(secret, len(secret), entropy, len(entropy), data, error)
+    if status != lib.MSALEX_OK:
+        code = int(error.code)
+        remedy = _REMEDIES.get(code, _REMEDY)
+        if secret.lstrip().startswith((b"{", b"[")):
+            remedy = _PLAINTEXT
+        raise PersistenceDecryptionError(code, describe(error, remedy), "DPAPI")
+    return take(data)

@@ -1,0 +1,85 @@
+"""The macOS keychain."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .._msalex import ffi, lib
+from ..errors import KeychainDenied, KeychainError, KeychainUnavailable
+from .check import check_store, describe, take
+
+#: Where the macOS keychain differs: programs written for 1.3.1 catch its KeychainError.
+_KINDS: dict[int, type[KeychainError]] = {
+    lib.MSALEX_UNAVAILABLE: KeychainUnavailable,
+    lib.MSALEX_DENIED: KeychainDenied,
+    lib.MSALEX_INVALID: KeychainError,
+    lib.MSALEX_OS_ERROR: KeychainError,
+}
+
+#: By OSStatus.
+_REMEDIES = {
+    -25308: "The keychain is locked, and this session (SSH, launchd, cron) cannot ask for its"
+    " password: run `security unlock-keychain` in it first, or choose another persistence.",
+    -25293: "Unlock the login keychain; after a reset of your account's password it may still"
+    " have the former one (Keychain Access can change that).",
+    -128: "Try again, and choose Allow or Always Allow when macOS asks.",
+    -67030: f"The code signature of {sys.executable or 'this Python'} is broken: install Python"
+    " anew, or sign it again (`codesign --force --sign - <file>`).",
+    -25307: "Make a keychain the default one: `security default-keychain -s login.keychain-db`;"
+    " a user who never logged in at the screen has none.",
+    -25294: "The default keychain was deleted: make one, and make it the default, in Keychain"
+    " Access or with `security create-keychain` and `security default-keychain -s`.",
+    -25291: "There is no keychain before the user has logged in, nor in some daemons; choose"
+    " another persistence there.",
+    -25292: "Make the keychain's file, in ~/Library/Keychains, writable.",
+    -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
+}
+
+
+def require() -> None:
+    """Raises PersistenceUnavailable where there is none."""
+    error = ffi.new("msalex_error *")
+    check_store(lib.msalex_keychain_available(error), error, "Keychain")
+
+
+def save(service: str, account: str, secret: bytes) -> None:
+    """Stores a generic password."""
+    error = ffi.new("msalex_error *")
+    names = _names(service, account)
+    status = lib.msalex_keychain_save(*names, secret, len(secret), error)
+    if status == lib.MSALEX_NOT_FOUND:  # it came and went: a save never finds "nothing stored"
+        status = lib.MSALEX_OS_ERROR
+    _check(status, error, service, account)
+
+
+def load(service: str, account: str) -> bytes:
+    """Raises PersistenceNotFound when there is no such item."""
+    error, secret = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    status = lib.msalex_keychain_load(*_names(service, account), secret, error)
+    _check(status, error, service, account)
+    return take(secret)
+
+
+def delete(service: str, account: str) -> None:
+    """Raises PersistenceNotFound when there is no such item."""
+    error = ffi.new("msalex_error *")
+    status = lib.msalex_keychain_delete(*_names(service, account), error)
+    _check(status, error, service, account)
+
+
+def _names(service: str, account: str) -> tuple[bytes, bytes]:
+    if "\0" in service + account:
+        raise ValueError("embedded null byte in the service or the account")
+    return service.encode(), account.encode()
+
+
+def _check(status: int, error: Any, service: str, account: str) -> None:
+    location = f"Service:{service} Account:{account}"
+    if status not in _KINDS:
+        check_store(status, error, location)
+        return
+    code = int(error.code)
+    remedy = _REMEDIES.get(code, "")
+    words = describe(error, remedy)
+    raise _KINDS[status](code, f"[OSStatus {code}] {words}", location)

@@ -1,0 +1,81 @@
+"""The lock file; see csrc/msalex.h."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+from .._msalex import ffi, lib
+from ..errors import BY_ERRNO, LockFileDenied, LockFileError
+from .check import describe, path, remedy_for, take
+
+# Names of this module, because the lock is taken so often that looking them up shows.
+_new, _gc = ffi.new, ffi.gc
+_ERROR, _LOCK = ffi.typeof("msalex_error *"), ffi.typeof("msalex_lock **")
+_lock_new, _lock_free = lib.msalex_lock_new, lib.msalex_lock_free
+_lock_acquire, _lock_release = lib.msalex_lock_acquire, lib.msalex_lock_release
+_OK: int = lib.MSALEX_OK
+_NOT_YET = (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED)
+
+
+@functools.lru_cache(maxsize=4)
+def _program(name: str) -> bytes:
+    return name.replace("\0", "?").encode("utf-8", "replace")
+
+
+class Lock:
+    """One attempt at a lock, and the lock once it is held.
+
+    One thread waits for it.  Once it is held any thread may call; the native lock has room for
+    one at a time, and the others wait for the few system calls that this takes.
+    """
+
+    __slots__ = ("_error", "_location", "_turn", "handle")
+
+    def __init__(self, location: str, program: str) -> None:
+        self._error = _new(_ERROR)
+        self._location = location
+        self._turn = threading.RLock()  # a signal handler may come in between and call, too
+        created = _new(_LOCK)
+        self._check(_lock_new(path(location), _program(program), created, self._error))
+        # Whatever happens to this object, the lock does not outlive it.
+        self.handle = _gc(created[0], _lock_free)
+
+    def acquire(self, slice_ms: int, patience_ms: int) -> bool:
+        """True: held.  False: not yet; go on waiting by calling again, or release.
+
+        :param patience_ms: For how long the caller will go on calling; a negative one: for ever.
+        """
+        status = _lock_acquire(self.handle, slice_ms, patience_ms, self._error)
+        if status == _OK:
+            return True
+        if status not in _NOT_YET:
+            self._check(status)
+        return False
+
+    def still_held(self) -> bool:
+        """Is the file on disk still the one that we hold?"""
+        with self._turn:
+            return bool(lib.msalex_lock_check(self.handle, self._error) == _OK)
+
+    def release(self) -> bool:
+        """False: somebody had removed the file.  Either way nothing is held any more."""
+        with self._turn:
+            return bool(_lock_release(self.handle, self._error) == _OK)
+
+    def _check(self, status: int) -> None:
+        if status == _OK:
+            return
+        code = int(self._error.code)
+        kind = BY_ERRNO.get(code, (None, LockFileError))[1]
+        if status in (lib.MSALEX_DENIED, lib.MSALEX_NOT_TRUSTED):
+            kind = LockFileDenied
+        words = describe(self._error, remedy_for(status, code))
+        raise kind(code or None, words, self._location)
+
+
+def holder(location: str) -> str:
+    """Who says to hold the lock, "<pid> <program>"; "" when that cannot be read."""
+    error, text = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    lib.msalex_lock_holder(path(location), text, error)
+    return take(text).decode("utf-8", "replace")

@@ -1,0 +1,28 @@
+"""Changes of a file."""
+
+from __future__ import annotations
+
+from .._msalex import ffi, lib
+from .check import check_file, path
+
+
+class Watch:
+    """Tells when a file changes, comes or goes; neither it nor its directory has to exist."""
+
+    def __init__(self, location: str) -> None:
+        self._error, handle = ffi.new("msalex_error *"), ffi.new("msalex_watch **")
+        self._location = location
+        check_file(lib.msalex_watch_new(path(location), handle, self._error), self._error, location)
+        self._watch = ffi.gc(handle[0], lib.msalex_watch_free)
+
+    def wait(self, timeout_ms: int) -> bool:
+        """True: it may have changed since the last time.  False: not that anybody could see."""
+        status = lib.msalex_watch_wait(self._watch, timeout_ms, self._error)
+        if status in (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED):
+            return False
+        check_file(status, self._error, self._location)
+        return True
+
+    def close(self) -> None:
+        """Stops watching, and waiting is over; more than once is fine."""
+        ffi.release(self._watch)

@@ -1,0 +1,80 @@
+"""Locations as programs give them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+from ._native import files
+from .errors import PersistenceDirectoryNotFound, PersistenceFileExists
+
+
+def make_directories(path: str) -> None:
+    """Makes a directory and its parents, for the owner only where it does not exist yet.
+
+    :raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like.
+    """
+    if not path or os.path.isdir(path):
+        return
+    missing = [path]
+    while (parent := os.path.dirname(missing[-1])) and not os.path.exists(parent):
+        if parent == missing[-1]:  # Windows: a drive, or the share of a server
+            words = "There is no such drive or share. Choose a location on one that is there."
+            raise PersistenceDirectoryNotFound(errno.ENOENT, words, parent)
+        missing.append(parent)
+    for directory in reversed(missing):
+        if os.path.isdir(directory):  # "new/..", once "new" is there
+            continue
+        try:
+            files.directory_make(directory)
+        except PersistenceFileExists:  # another process was faster; or a link that leads nowhere
+            if directory == path and not os.path.isdir(path):
+                raise
+
+
+def sha256_of(text: str) -> str:
+    """64 hexadecimal digits: 1.3.1 names the items of a keyring by that of their location."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def location_of(location: str | os.PathLike[str]) -> str:
+    """Checks a location as given by the caller, and returns it as it was given.
+
+    :raises ValueError: when it is empty, or has a null byte.
+    :raises PersistenceDirectoryNotFound: when there is no home directory for its ``~``.
+    """
+    if not location:
+        raise ValueError("Requires a file path")
+    path = os.fsdecode(location)  # TypeError when it is no path
+    if "\0" in path:
+        raise ValueError("A file path must not contain a null byte")
+    expand(path)
+    return path
+
+
+def expand(path: str) -> str:
+    """Puts the home directory in the place of ``~``.
+
+    :raises PersistenceDirectoryNotFound: when there is none: a directory named "~" in whatever
+        directory the program runs is no place for tokens.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = expanded[1:].replace(os.sep, "/").partition("/")[0]
+        words = "This user has no home directory. Set the environment variable HOME (on Windows"
+        words += " USERPROFILE), or give a path without ~."
+        if user:
+            words = f"There is no user named {user} with a home directory. Give a path without ~;"
+            words += f" ./{expanded} if a file of that name is meant."
+        raise PersistenceDirectoryNotFound(errno.ENOENT, words, path)
+    return expanded
+
+
+def probe_file(location: str, digits: str) -> str:
+    """A file beside the location, named by 16 random hexadecimal digits.
+
+    It has the name of the C library's temporary files, so that the next save or delete removes
+    what a killed program left.
+    """
+    return os.path.join(os.path.dirname(location), f".msalex-{digits}.tmp")

@@ -1,0 +1,127 @@
+"""store_of(): the store of a persistence, and the only place that knows of overridden methods.
+
+Programs derive from our persistences, replace their methods and attributes, and let the mocks of
+their tests do so, before and after a cache was made of them.  As long as ``save()``, ``load()``
+and ``time_last_modified()`` are ours, the cache may go past them to the store below.  Otherwise
+it calls them, and the store is an ``OwnStore``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ._store import Store
+from ._stores.own import OwnStore
+
+#: What a program may override.
+_METHODS = ("save", "load", "time_last_modified")
+
+_Make = Callable[[Any, str], Store]
+
+
+class _Kind(NamedTuple):
+    make: _Make
+    methods: tuple[Any, ...]  # as they are before anybody patches them
+    parts: tuple[str, ...]
+
+
+_kinds: dict[type, _Kind] = {}
+
+
+def register(kind: type, make: _Make, *parts: str) -> None:
+    """Persistences of this class, and of its subclasses, have a store of their own.
+
+    :param make: Makes it of a persistence and the path of a lock file.
+    :param parts: The attributes that it is made of: when one of them is another object, so is
+        the store.
+    """
+    _kinds[kind] = _Kind(make, _methods_of(kind), parts)
+
+
+def store_of(persistence: Any, lock_location: str) -> Store:
+    """The store behind a persistence of whatever kind, as it is at this moment."""
+    lock_location = os.fspath(lock_location)
+    kind = _kind_of(persistence)
+    # A subclass need not call our __init__(), if it overrides all methods.
+    if kind is None or not all(hasattr(persistence, part) for part in kind.parts):
+        return OwnStore(persistence, lock_location)
+    base = kind.make(persistence, lock_location)
+    now = zip(_METHODS, _methods_of(type(persistence)), kind.methods, strict=True)
+    overridden = {
+        name
+        for name, method, original in now
+        if method is not original or name in persistence.__dict__
+    }
+    if not overridden:
+        return base
+    keeps_time = "time_last_modified" not in overridden
+    return OwnStore(persistence, lock_location, base, keeps_time)
+
+
+def _kind_of(persistence: object) -> _Kind | None:
+    # Not isinstance(): a mock with a spec pretends to be an instance.
+    return next((_kinds[each] for each in type(persistence).__mro__ if each in _kinds), None)
+
+
+def _methods_of(kind: type) -> tuple[Any, ...]:
+    return tuple(getattr(kind, name, None) for name in _METHODS)
+
+
+class StoreMemo:
+    """store_of() for one cache, which asks at each use and must not wait long for the answer.
+
+    The store is the one of before as long as all that store_of() looks at is the same: identity
+    of class, methods, parts.  That costs less than a look at the file's time.
+    """
+
+    __slots__ = ("_class", "_lock_location", "_methods", "_own", "_parts", "_persistence", "_store")
+
+    def __init__(self) -> None:
+        self._persistence: Any = None
+        self._store: Store | None = None
+
+    def of(self, persistence: Any, lock_location: str) -> Store:
+        """store_of() of the same arguments."""
+        store = self._store
+        if store is not None and persistence is self._persistence and self._is_same(lock_location):
+            return store
+        return self._make(persistence, lock_location)
+
+    def _make(self, persistence: Any, lock_location: str) -> Store:
+        store = store_of(persistence, lock_location)
+        self._store = None  # until all is set: another thread may look
+        self._persistence = persistence
+        self._lock_location = lock_location
+        self._class = type(persistence)
+        kind = _kind_of(persistence)
+        # Of a class that is not ours nothing is remembered: OwnStore asks it each time.
+        self._methods = None if kind is None else _methods_of(self._class)
+        self._own = () if kind is None else tuple(map(persistence.__dict__.get, _METHODS))
+        names = () if kind is None else kind.parts
+        self._parts = tuple((name, getattr(persistence, name, None)) for name in names)
+        self._store = store
+        return store
+
+    def _is_same(self, lock_location: str) -> bool:
+        persistence: Any = self._persistence
+        kind: Any = self._class
+        methods = self._methods
+        if lock_location != self._lock_location or type(persistence) is not kind:
+            return False
+        if methods is None:
+            return True
+        for name, part in self._parts:
+            if getattr(persistence, name, None) is not part:
+                return False
+        save, load, time = self._own
+        mine = persistence.__dict__.get
+        return (
+            kind.save is methods[0]
+            and kind.load is methods[1]
+            and kind.time_last_modified is methods[2]
+            and mine("save") is save
+            and mine("load") is load
+            and mine("time_last_modified") is time
+        )

@@ -1,0 +1,1 @@
+"""The stores: one file for each, behind the border of ``_store.py``."""

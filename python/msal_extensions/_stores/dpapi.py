@@ -1,0 +1,84 @@
+"""The Windows Data Protection API as a cipher."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from .._native import dpapi
+from .._text import decode, encode
+from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
+
+
+class DataProtectionScope(enum.Enum):
+    """Who can decrypt."""
+
+    CURRENT_USER = dpapi.CURRENT_USER
+    LOCAL_MACHINE = dpapi.LOCAL_MACHINE
+
+
+class WindowsDataProtectionAgent:
+    """Encrypts and decrypts for the current user of this machine.
+
+    https://learn.microsoft.com/en-us/windows/win32/api/dpapi/nf-dpapi-cryptprotectdata
+
+    :param entropy: A second key; whoever decrypts needs the same.
+    :param scope: Who else can decrypt, given the entropy: nobody, or every user of this machine.
+    :raises PersistenceUnavailable: where there is no Data Protection API.
+    """
+
+    def __init__(
+        self,
+        entropy: str | None = None,
+        scope: DataProtectionScope = DataProtectionScope.CURRENT_USER,
+    ) -> None:
+        dpapi.require()
+        self._entropy = (entropy or "").encode("utf-8")
+        self._scope = DataProtectionScope(scope)
+
+    def protect(self, message: str) -> bytes:
+        """Encrypts a text.
+
+        :raises PersistenceEncryptionError: with the ``winerror``.
+        """
+        secret, message = message, ""
+        return dpapi.protect(encode(secret), self._entropy, self._scope.value)
+
+    def unprotect(self, cipher_text: bytes) -> str:
+        """Decrypts what protect() returned, in whichever scope.
+
+        :raises PersistenceDecryptionError: with the ``winerror``, and what to do about it.
+        """
+        secret, cipher_text = cipher_text, b""  # maybe it is plain text
+        return decode(dpapi.unprotect(secret, self._entropy), "DPAPI")
+
+
+class Agent(Protocol):
+    """What a program may put in the place of a WindowsDataProtectionAgent."""
+
+    def protect(self, message: str) -> bytes: ...
+
+    def unprotect(self, cipher_text: bytes) -> str: ...
+
+
+class DpapiCipher:
+    """See ``Cipher``; the errors name the location."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def seal(self, secret: bytes, location: str) -> bytes:
+        try:
+            return self._agent.protect(decode(secret, location))
+        except PersistenceEncryptionError as error:
+            raise PersistenceEncryptionError(
+                error.winerror, f"Encryption failed: {error.strerror}", location
+            ) from error
+
+    def open(self, secret: bytes, location: str) -> bytes:
+        try:
+            return encode(self._agent.unprotect(secret))
+        except PersistenceDecryptionError as error:
+            raise PersistenceDecryptionError(
+                error.winerror, f"Decryption failed: {error.strerror}", location
+            ) from error

@@ -1,0 +1,82 @@
+"""A plain file as a store: what is in the file is the content."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .._native import files
+from .._native.watch import Watch
+from .._store import ABSENT, Content, Lease, Stamp, StoreLock
+from ..errors import LockLost, PersistenceNotFound
+from ..lock import FileLock, native_lock_of
+
+
+def require_held(lease: Lease | None) -> None:
+    """:raises LockLost: when there is a lease, and it is lost."""
+    if lease is not None and not lease.still_held():
+        raise LockLost("Somebody removed the lock file")
+
+
+class LocalStore:
+    """What all stores of this machine have in common: lock files.
+
+    :param location: The file that holds the content, or signals a change of it.
+    :param lock_location: The lock file, whose holder may change the content.
+    """
+
+    #: After a tick of any kernel's clock, and after one of any file system's (FAT: 2 s).
+    settles_after: tuple[float, ...] = (0.05, 2.0)
+
+    def __init__(self, location: str, lock_location: str) -> None:
+        self.location = location
+        self.commit_lock: StoreLock = FileLock(lock_location)
+        self.flight_lock: StoreLock = FileLock(lock_location + ".refresh")
+
+    def prepare(self) -> None:
+        """Nothing here asks a person."""
+
+    def watch(self) -> Watch:
+        """See ``Store.watch``."""
+        return Watch(os.path.abspath(self.location))
+
+
+class FileStore(LocalStore):
+    """See ``Store``.  The look at the lease and the rename are one step in C: ``files.replace``."""
+
+    stamp_proves = True
+
+    def __init__(self, location: str, lock_location: str) -> None:
+        super().__init__(location, lock_location)
+        self._swept = False
+
+    def stamp(self) -> Stamp:
+        try:
+            return files.stat(self.location)
+        except PersistenceNotFound:
+            return ABSENT
+
+    def read(self) -> Content:
+        try:
+            return Content(*files.read(self.location))
+        except PersistenceNotFound:
+            return Content(b"", ABSENT)
+
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
+        secret, data = data, b""
+        guard = None if lease is None else native_lock_of(lease)
+        stamp = files.replace(self.location, secret, guard)
+        if not self._swept:
+            self._swept = True
+            files.sweep(self.location)
+        require_held(lease)  # between that look and the rename another holder may have saved
+        return stamp
+
+    def delete(self, *, lease: Lease | None) -> None:
+        with contextlib.suppress(PersistenceNotFound):
+            files.delete(self.location)
+
+    def copy_aside(self, suffix: str) -> str:
+        secret, _ = files.read(self.location)  # of a sealed file: as it is
+        files.create(self.location + suffix, secret)
+        return self.location + suffix

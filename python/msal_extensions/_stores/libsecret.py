@@ -1,0 +1,153 @@
+"""The Secret Service: the agent of 1.3.1, and an item."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from .._native import libsecret
+from .._text import decode, encode
+from ..errors import PersistenceNotFound
+
+#: Seconds.  A person may have to type a password; without a display there is nobody to ask.
+TIMEOUT_ON_A_DESKTOP = 300.0
+TIMEOUT_WITHOUT_DISPLAY = 15.0
+#: Seconds for reaching the service, at which nobody is asked for anything.
+TIMEOUT_TO_CONNECT = 15.0
+
+
+def _default_timeout() -> float:
+    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return TIMEOUT_ON_A_DESKTOP if desktop else TIMEOUT_WITHOUT_DISPLAY
+
+
+class LibSecretAgent:
+    """Stores one text in the Secret Service.
+
+    Protocol: https://specifications.freedesktop.org/secret-service/
+
+    :param schema_name: Kept with the item, and part of what identifies it.
+    :param attributes: Strings that identify the item.  A save replaces any item of the same
+        schema that has these attributes and possibly more.
+    :param label: What people see in their keyring program; identifies nothing.
+    :param attribute_types: {attribute: libsecret's SecretSchemaAttributeType}: 0 string (the
+        default), 1 integer, 2 boolean.
+    :param collection: A D-Bus path or alias; None means the default collection.
+    :param timeout: Seconds that one operation may take, waiting for a person's password
+        included; None: minutes on a desktop, seconds without a display.
+    """
+
+    def __init__(
+        self,
+        schema_name: str,
+        attributes: Mapping[str, str],
+        label: str = "",
+        attribute_types: Mapping[str, int] | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.item = libsecret.Item(
+            schema_name,
+            dict(attributes or {}),
+            label,
+            {name: int(kind) for name, kind in (attribute_types or {}).items()},
+            collection,
+        )
+        self.timeout = _default_timeout() if timeout is None else timeout
+
+    def connect(self) -> None:
+        """Reaches the service; stores and reads nothing.
+
+        :raises PersistenceUnavailable: when it cannot be reached.
+        :raises KeyringLocked: when it is locked and there is no desktop to ask for the password.
+        """
+        libsecret.connect(self.item, min(self.timeout, TIMEOUT_TO_CONNECT))
+
+    def save(self, data: str) -> bool:
+        """Stores the text.  True: it is stored; what prevents it is raised."""
+        secret, data = data, ""
+        libsecret.save(self.item, encode(secret), self.timeout)
+        return True
+
+    def load(self) -> str | None:
+        """The text, or None when there is no such item.
+
+        :raises KeyringLocked: when the keyring is locked and stays so.
+        """
+        try:
+            secret = libsecret.load(self.item, self.timeout)
+        except PersistenceNotFound:
+            return None
+        return decode(secret, f"Secret Service: {self.item.schema}")
+
+    def copy_aside(self, suffix: str) -> str:
+        """Keeps a copy of what is stored in an item of its own; returns what that is called.
+
+        None of the attributes is the original's: peers that look for those, whatever the
+        schema, must not find the copy.
+        """
+        secret = libsecret.load(self.item, self.timeout)
+        with contextlib.suppress(UnicodeDecodeError):
+            if "\0" not in secret.decode("utf-8"):
+                return self._store_aside(suffix, secret, "")
+        return self._store_aside(suffix, base64.b64encode(secret), " in Base64")
+
+    def _store_aside(self, suffix: str, secret: bytes, encoding: str) -> str:
+        schema = self.item.schema + suffix
+        label = (self.item.label or self.item.schema) + suffix + encoding
+        copy = libsecret.Item(schema, {"copy": suffix}, label, {}, self.item.collection)
+        libsecret.save(copy, secret, self.timeout)
+        return f"Secret Service: {label}"
+
+    def clear(self) -> bool:
+        """Removes the item.  False: there was none."""
+        try:
+            libsecret.delete(self.item, self.timeout)
+        except PersistenceNotFound:
+            return False
+        return True
+
+
+class Agent(Protocol):
+    """What a program may put in the place of a LibSecretAgent."""
+
+    def save(self, data: str) -> bool: ...
+
+    def load(self) -> str | None: ...
+
+    def clear(self) -> object: ...
+
+    def copy_aside(self, suffix: str) -> str: ...
+
+
+class LibsecretItem:
+    """See ``Item``."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def save(self, secret: bytes) -> bool:
+        return self._agent.save(secret.decode())
+
+    def load(self) -> bytes:
+        secret = self._agent.load()
+        if secret is None:
+            raise PersistenceNotFound
+        return encode(secret)
+
+    def delete(self) -> None:
+        self._agent.clear()
+
+    def copy_aside(self, suffix: str) -> str:
+        return self._agent.copy_aside(suffix)
+
+
+def trial_run() -> None:
+    """Raises a RuntimeError, a PersistenceError too, where the Secret Service does not work.
+
+    Unlike that of 1.3.1 this writes no item.
+    """
+    LibSecretAgent("", {}).connect()

@@ -1,0 +1,91 @@
+"""A persistence of the program's own as a store: only its methods of 1.3.1 are known.
+
+That is a class of the program's own, a mock, or one of ours with a method that the program
+overrides.  Its methods are called anew each time, so it does not matter when that happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._store import ABSENT, Content, Lease, Stamp
+from ..errors import PersistenceNotFound
+from .file import LocalStore, require_held
+from .signalled import exact_time
+
+
+class Verbatim(bytes):
+    """Bytes, and no text, of a program's own ``serialize()`` or ``load()``.
+
+    They are for its own ``save()``, or its own ``deserialize()``, which know what they are.
+    """
+
+
+class OwnStore(LocalStore):
+    """See ``Store``.
+
+    :param file: The store that one of our own persistences would have, were it not overridden.
+    :param keeps_time: Whether the times of that one are still right.
+    """
+
+    stamp_proves = False
+
+    def __init__(
+        self,
+        persistence: Any,
+        lock_location: str,
+        base: Any = None,
+        keeps_time: bool = False,
+    ) -> None:
+        super().__init__(_location_of(persistence), lock_location)
+        self._persistence = persistence
+        self._copy_aside: Callable[[str], str] | None = base and base.copy_aside
+        self._exact_stamp: Callable[[], Stamp] | None = base.stamp if keeps_time else None
+
+    def stamp(self) -> Stamp | None:
+        if self._exact_stamp is not None:
+            return self._exact_stamp()
+        try:
+            return exact_time(self._persistence.time_last_modified())
+        except PersistenceNotFound:
+            return ABSENT
+
+    def read(self) -> Content:
+        stamp = self.stamp()  # before the content: a change in between shows
+        if stamp is ABSENT:
+            return Content(b"", ABSENT)
+        try:
+            secret = self._persistence.load()
+        except PersistenceNotFound:
+            return Content(b"", ABSENT)
+        if isinstance(secret, bytes):
+            return Content(Verbatim(secret), stamp)
+        if secret is None:  # MSAL's deserialize() takes it as "nothing"
+            secret = ""
+        if not isinstance(secret, str):
+            raise TypeError(f"load() returned {type(secret).__name__}, not str")
+        # A lone surrogate becomes \udxxx, which JSON reads as that surrogate.
+        return Content(secret.encode("utf-8", "backslashreplace"), stamp)
+
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
+        secret, data = data, b""
+        require_held(lease)
+        self._persistence.save(secret if isinstance(secret, Verbatim) else secret.decode())
+        stamp = self.stamp()
+        require_held(lease)
+        return stamp
+
+    def delete(self, *, lease: Lease | None) -> None:
+        self._persistence.delete()
+
+    def copy_aside(self, suffix: str) -> str:
+        if self._copy_aside is None:
+            raise NotImplementedError(f"{type(self._persistence).__name__} cannot keep a copy")
+        return self._copy_aside(suffix)
+
+
+def _location_of(persistence: Any) -> str:
+    """1.3.1 did not ask for it where the cache was given a ``lock_location``."""
+    ask = getattr(persistence, "get_location", None)
+    return str(ask()) if ask is not None else type(persistence).__name__

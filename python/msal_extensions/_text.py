@@ -1,0 +1,41 @@
+"""Text and bytes: what people save is text, what is stored is UTF-8, whatever the locale.
+
+Locals that hold what is stored are named ``secret`` wherever an error can pass, here and in the
+other modules: tools that print the locals of a traceback (Sentry is one) leave out that name.
+"""
+
+from __future__ import annotations
+
+from .errors import PersistenceDamaged
+
+
+def encode(secret: str) -> bytes:
+    """UTF-8.  The errors of str.encode() would carry the content along.
+
+    :raises TypeError: when it is no text.
+    :raises ValueError: when it has a lone surrogate, which no encoding has.
+    """
+    if not isinstance(secret, str):
+        raise TypeError(f"content must be str, not {type(secret).__name__}")
+    try:
+        return secret.encode("utf-8")
+    except UnicodeEncodeError as error:
+        position = error.start
+    raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
+
+
+def decode(secret: bytes, location: str) -> str:
+    """Text that was stored in this location.
+
+    :raises PersistenceDamaged: when it is no UTF-8.
+    """
+    try:
+        return secret.decode("utf-8")
+    except UnicodeDecodeError as error:
+        position = error.start
+    raise PersistenceDamaged(
+        None,
+        f"The content is not UTF-8 text (byte {position} of {len(secret)}). Another program wrote"
+        " it, or it is damaged; delete() it and sign in again.",
+        location,
+    )

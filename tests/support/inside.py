@@ -1,0 +1,23 @@
+"""What is private in a cache, for the few tests of what nobody sees from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msal_extensions import PersistedTokenCache
+from msal_extensions._freshness import Freshness
+from msal_extensions._reloading import Reloading
+
+
+def reloading_of(cache: PersistedTokenCache) -> Reloading:
+    found: Reloading = vars(cache)["_PersistedTokenCache__reloading"]
+    return found
+
+
+def freshness_of(cache: PersistedTokenCache) -> Freshness:
+    return reloading_of(cache).freshness
+
+
+def own_transaction(cache: PersistedTokenCache) -> Any:
+    """The transaction that this thread is inside, or None."""
+    return getattr(cache, "_PersistedTokenCache__own_transaction")()  # noqa: B009 - mangled
