@@ -135,20 +135,21 @@ def test_what_was_planted_where_evidence_would_be_stays_and_so_does_the_damage(
 
 
 @pytest.mark.parametrize("error", [OSError(5, "broken"), KeyboardInterrupt(), None])
-@pytest.mark.parametrize("method", ["save", "load", "_occupy"])
+@pytest.mark.parametrize("method", ["save", "load", "create"])
 def test_a_probe_goes_whatever_happens(
     location: Path, method: str, error: BaseException | None
 ) -> None:
-    original = getattr(FilePersistence, method)
+    owner: Any = files if method == "create" else FilePersistence
+    original = getattr(owner, method)
 
-    def failing(probe: FilePersistence, *arguments: Any) -> object:
-        result = original(probe, *arguments)
+    def failing(*arguments: Any) -> object:
+        result = original(*arguments)
         if error is not None:
             raise error
         return "something else" if method == "load" else result
 
     expected = type(error) if error else PersistenceDamaged
-    with mock.patch.object(FilePersistence, method, failing):
+    with mock.patch.object(owner, method, failing):
         if error is None and method != "load":
             FilePersistence(location).verify()
         else:

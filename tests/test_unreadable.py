@@ -27,6 +27,7 @@ from msal_extensions import (
     PersistenceIsADirectory,
     _reloading,
 )
+from msal_extensions._native import files
 from tests.support import keyring
 from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import crowd, python
@@ -408,7 +409,7 @@ def test_without_a_place_for_the_evidence_nothing_is_moved(
 def test_evidence_that_cannot_be_kept_is_not_given_up(location: Path, no_patience: None) -> None:
     location.write_bytes(b"[]")
     with (
-        mock.patch.object(FilePersistence, "_copy_aside", side_effect=OSError(28, "full")),
+        mock.patch.object(files, "create", side_effect=OSError(28, "full")),
         pytest.raises(OSError, match="full"),
     ):
         quarantining(location).search(ACCESS_TOKEN)

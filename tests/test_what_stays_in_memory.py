@@ -86,9 +86,9 @@ def test_the_search_for_copies_finds_them(tmp_path: Path) -> None:
     (cache,) = caches(tmp_path / "cache", 1)
     cache.modify(REFRESH_TOKEN, refresh_token(1, CANARY), refresh_token(1, CANARY))
     found = list(inside(cache))
-    assert any("_content" in path for path in found)
+    assert any(".content" in path for path in found)
     assert any("_cache" in path for path in found)
-    assert any("_serializer" in path for path in found)
+    assert any(".serializer" in path for path in found)
 
 
 def sign_out_alone(ours: PersistedTokenCache, theirs: PersistedTokenCache) -> None:

@@ -75,7 +75,8 @@ def test_wheel_is_for_every_cpython_from_310_on(wheel: Path, extension: Path) ->
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    sources = {f"msal_extensions/{p.name}" for p in (ROOT / "python").glob("*/*.py")}
+    python = ROOT / "python"
+    sources = {p.relative_to(python).as_posix() for p in python.rglob("*.py")}
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == {*sources, "msal_extensions/py.typed", "msal_extensions/_msalex.abi3.so"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

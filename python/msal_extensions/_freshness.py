@@ -93,7 +93,9 @@ class Freshness:
         if self.stamp is ABSENT:
             return
         self._read_again_at = 0
-        self.stamp = self._loaded = ABSENT
+        if self.stamp is not None:  # it was deleted, and not by this object
+            self._loaded = ABSENT
+        self.stamp = ABSENT
         self.content = None
         self._read_again_at = math.inf
         self.generation += 1

@@ -69,59 +69,62 @@ def _methods_of(kind: type) -> tuple[Any, ...]:
     return tuple(getattr(kind, name, None) for name in _METHODS)
 
 
-class StoreMemo:
-    """store_of() for one cache, which asks at each use and must not wait long for the answer.
+class _Answer:
+    """What store_of() said, and all that it had looked at."""
 
-    The store is the one of before as long as all that store_of() looks at is the same: identity
-    of class, methods, parts.  That costs less than a look at the file's time.
-    """
+    __slots__ = ("_class", "_lock_location", "_methods", "_parts", "_persistence", "store")
 
-    __slots__ = ("_class", "_lock_location", "_methods", "_own", "_parts", "_persistence", "_store")
-
-    def __init__(self) -> None:
-        self._persistence: Any = None
-        self._store: Store | None = None
-
-    def of(self, persistence: Any, lock_location: str) -> Store:
-        """store_of() of the same arguments."""
-        store = self._store
-        if store is not None and persistence is self._persistence and self._is_same(lock_location):
-            return store
-        return self._make(persistence, lock_location)
-
-    def _make(self, persistence: Any, lock_location: str) -> Store:
-        store = store_of(persistence, lock_location)
-        self._store = None  # until all is set: another thread may look
+    def __init__(self, persistence: Any, lock_location: str) -> None:
+        kind = _kind_of(persistence)
+        names = () if kind is None else kind.parts
         self._persistence = persistence
         self._lock_location = lock_location
-        self._class = type(persistence)
-        kind = _kind_of(persistence)
+        self._class: Any = type(persistence)
         # Of a class that is not ours nothing is remembered: OwnStore asks it each time.
         self._methods = None if kind is None else _methods_of(self._class)
-        self._own = () if kind is None else tuple(map(persistence.__dict__.get, _METHODS))
-        names = () if kind is None else kind.parts
-        self._parts = tuple((name, getattr(persistence, name, None)) for name in names)
-        self._store = store
-        return store
+        self._parts = [(name, getattr(persistence, name, None)) for name in names]
+        self.store = store_of(persistence, lock_location)
 
-    def _is_same(self, lock_location: str) -> bool:
-        persistence: Any = self._persistence
-        kind: Any = self._class
-        methods = self._methods
-        if lock_location != self._lock_location or type(persistence) is not kind:
+    def is_for(self, persistence: Any, lock_location: str) -> bool:
+        """Whether store_of() would say the same now."""
+        kind, methods = self._class, self._methods
+        if (
+            persistence is not self._persistence
+            or lock_location != self._lock_location
+            or type(persistence) is not kind
+        ):
             return False
         if methods is None:
             return True
         for name, part in self._parts:
             if getattr(persistence, name, None) is not part:
                 return False
-        save, load, time = self._own
-        mine = persistence.__dict__.get
+        mine = persistence.__dict__  # what is in the place of a method, store_of() sees
         return (
             kind.save is methods[0]
             and kind.load is methods[1]
             and kind.time_last_modified is methods[2]
-            and mine("save") is save
-            and mine("load") is load
-            and mine("time_last_modified") is time
+            and "save" not in mine
+            and "load" not in mine
+            and "time_last_modified" not in mine
         )
+
+
+class StoreMemo:
+    """store_of() for one cache, which asks at each use and must not wait long for the answer.
+
+    The answer is the one of before as long as all that store_of() looks at is the same object.
+    To see that costs less than a look at the file's time.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: _Answer | None = None
+
+    def of(self, persistence: Any, lock_location: str) -> Store:
+        """store_of() of the same arguments."""
+        last = self._last  # once: other threads ask, too
+        if last is None or not last.is_for(persistence, lock_location):
+            last = self._last = _Answer(persistence, lock_location)
+        return last.store

@@ -1,4 +1,4 @@
-"""Loads and saves files with one version of this package: a worker of versus.py.
+"""Loads, saves, locks and signs in with one version of this package: a worker of versus.py.
 
     python file_worker.py LABEL DIRECTORY
 
@@ -14,7 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msal_extensions
-from msal_extensions import CrossPlatLock, FilePersistence
+from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
+
+sys.path.append(str(Path(__file__).parents[2]))  # this is run as a program
+
+from tests.support.tokens import ACCESS_TOKEN, sign_in
 
 TEXT = "x" * 20_000
 #: What each row of the report does, by its name.
@@ -27,6 +31,9 @@ ROWS = (
     "touch",
     "lock and unlock",
     "look whether it is still held",
+    "find an access token among 100",
+    "sign in, 100 users known",
+    "transaction without a change",
 )
 
 
@@ -40,8 +47,31 @@ def calls(directory: Path) -> dict[str, Callable[[], object]]:
     linked, lock = FilePersistence(link), CrossPlatLock(str(real) + ".lockfile")
     held = CrossPlatLock(str(real) + ".held").acquire()
 
+    cache = PersistedTokenCache(FilePersistence(directory / "tokens" / "cache.bin"))
+    with cache.transaction():
+        for user in range(100):
+            cache.add(sign_in(user))
+    event = sign_in(50)
+    wanted = next(cache.search(ACCESS_TOKEN, query={"home_account_id": "user50.tenant"}))
+    query = {
+        name: wanted[name] for name in ("home_account_id", "environment", "client_id", "realm")
+    }
+    scopes = wanted["target"].split()
+    time.sleep(2.1)  # until its stamp is settled
+
     def lock_and_unlock() -> None:
         with lock:
+            pass
+
+    def find() -> None:
+        next(cache.search(ACCESS_TOKEN, target=scopes, query=query))
+
+    def sign_in_again() -> None:
+        event["response"]["access_token"] = str(time.perf_counter_ns())
+        cache.add(event)
+
+    def transaction() -> None:
+        with cache.transaction():
             pass
 
     found = (
@@ -53,6 +83,9 @@ def calls(directory: Path) -> dict[str, Callable[[], object]]:
         signal.touch,
         lock_and_unlock,
         held.still_held,
+        find,
+        sign_in_again,
+        transaction,
     )
     return dict(zip(ROWS, found, strict=True))
 
