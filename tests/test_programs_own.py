@@ -1,0 +1,570 @@
+"""What programs do with our classes, and could do with those of 1.3.1.
+
+They mock them, derive from them without calling our __init__(), copy and pickle them, set their
+attributes, and have names of their own.  P19 to P25 are findings of the cache's review.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import msal
+import pytest
+
+from msal_extensions import (
+    CrossPlatLock,
+    FilePersistence,
+    LibsecretPersistence,
+    LockError,
+    PersistedTokenCache,
+    PersistenceNotFound,
+)
+from msal_extensions.persistence import BasePersistence
+from tests.support.processes import python
+from tests.support.reference import reference_python
+from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> Path:
+    return tmp_path / "directory" / "cache.bin"
+
+
+def names_in(path: Path) -> set[str]:
+    """The secrets of the access tokens that a file holds."""
+    stored = json.loads(path.read_text())
+    return {entry["secret"] for entry in stored.get("AccessToken", {}).values()}
+
+
+def works(cache: PersistedTokenCache, other: Callable[[], PersistedTokenCache]) -> None:
+    """Sign-in, search, single flight, change, and what another object saves."""
+    cache.add(sign_in(1))
+    with cache.single_flight():
+        assert secrets_of(cache) == {"access1"}
+    other().modify(ACCESS_TOKEN, token(2), token(2, "second"))
+    assert secrets_of(cache) == {"access1", "second"}
+    cache.remove_at(token(2))
+    assert secrets_of(other()) == {"access1"}
+
+
+# ---- P19: has_state_changed ----
+
+CHANGED = """
+    import json, sys
+    from msal_extensions import FilePersistence, PersistedTokenCache
+    cache = PersistedTokenCache(FilePersistence(sys.argv[1]))
+    found = [cache.has_state_changed]
+    event = json.loads(sys.argv[2])
+    for _ in range(2):
+        cache.add(event)
+        found.append(cache.has_state_changed)
+    (refresh,) = list(cache.search("RefreshToken"))
+    found.append(cache.has_state_changed)
+    cache.update_rt(refresh, "rotated")
+    found.append(cache.has_state_changed)
+    cache.remove_rt(refresh)
+    found.append(cache.has_state_changed)
+    cache.add(event)
+    cache.serialize()
+    found.append(cache.has_state_changed)
+    cache.add(event)
+    cache.deserialize("{}")
+    found.append(cache.has_state_changed)
+    print(found)
+"""
+
+
+def test_has_state_changed_is_what_it_is_in_1_3_1(tmp_path: Path) -> None:
+    """P19: MSAL's own tests look at it after add()."""
+    command, environment = reference_python(portalocker=True)
+    event = json.dumps(sign_in(1))
+    theirs = python(CHANGED, str(tmp_path / "t"), event, command=command, environment=environment)
+    ours = python(CHANGED, str(tmp_path / "o"), event)
+    assert "True" in theirs.stdout
+    assert ours.stdout == theirs.stdout
+
+
+# ---- P20: mocks ----
+
+
+def wired(persistence: Any) -> Any:
+    """A mock that keeps its text."""
+    kept: dict[str, Any] = {}
+
+    def save(content: str) -> None:
+        kept.update(content=content, time=time.time())
+
+    def load() -> str:
+        if not kept:
+            raise PersistenceNotFound
+        text: str = kept["content"]
+        return text
+
+    def modified() -> float:
+        if not kept:
+            raise PersistenceNotFound
+        found: float = kept["time"]
+        return found
+
+    persistence.save.side_effect = save
+    persistence.load.side_effect = load
+    persistence.time_last_modified.side_effect = modified
+    persistence.is_encrypted = False
+    return persistence
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mock.Mock(spec=FilePersistence),
+        lambda: mock.MagicMock(spec=FilePersistence),
+        lambda: mock.create_autospec(FilePersistence, instance=True),
+        lambda: mock.create_autospec(FilePersistence),
+        lambda: mock.Mock(spec=LibsecretPersistence),
+        lambda: mock.Mock(),
+        lambda: mock.MagicMock(),
+    ],
+    ids=["Mock", "MagicMock", "instance", "class", "Libsecret", "without spec", "MagicMock alone"],
+)
+def test_a_mock_is_a_persistence(make: Callable[[], Any], tmp_path: Path) -> None:
+    """P20."""
+    persistence = make()
+    persistence.get_location.side_effect = lambda: str(tmp_path / "mock")
+    wired(persistence)
+    lock = tmp_path / "lockfile"
+    works(PersistedTokenCache(persistence, lock), lambda: PersistedTokenCache(persistence, lock))
+    with PersistedTokenCache(persistence, lock).changes() as changes:
+        assert not changes.wait(0)
+    assert persistence.save.called
+
+
+# ---- P21: no __init__() of ours ----
+
+
+def test_a_subclass_need_not_call_our_init(location: Path) -> None:
+    """P21."""
+
+    class Own(FilePersistence):
+        def __init__(self) -> None:
+            self._location = str(location)
+
+    location.parent.mkdir()
+    Own().save("{}")
+    assert Own().load() == "{}"
+    works(PersistedTokenCache(Own()), lambda: PersistedTokenCache(Own()))
+    Own().verify()
+    Own().delete()
+
+
+def test_a_subclass_that_overrides_all_needs_no_attribute_of_ours(tmp_path: Path) -> None:
+    """P21."""
+    kept: dict[str, Any] = {}
+
+    class Own(FilePersistence):
+        def __init__(self) -> None:
+            pass
+
+        def save(self, content: str) -> None:
+            kept.update(content=content, time=time.time())
+
+        def load(self) -> str:
+            if not kept:
+                raise PersistenceNotFound
+            return str(kept["content"])
+
+        def time_last_modified(self) -> float:
+            if not kept:
+                raise PersistenceNotFound
+            return float(kept["time"])
+
+        def get_location(self) -> str:
+            return str(tmp_path / "nowhere")
+
+    works(PersistedTokenCache(Own()), lambda: PersistedTokenCache(Own()))
+
+
+def test_what_1_3_1_pickled_works(location: Path, tmp_path: Path) -> None:
+    """P21."""
+    command, environment = reference_python(portalocker=False)
+    dump = """
+        import pickle, sys
+        from msal_extensions import FilePersistence
+        with open(sys.argv[2], "wb") as file:
+            pickle.dump(FilePersistence(sys.argv[1]), file)
+    """
+    pickled = tmp_path / "pickle"
+    python(dump, str(location), str(pickled), command=command, environment=environment)
+    persistence = pickle.loads(pickled.read_bytes())
+    assert type(persistence) is FilePersistence
+    works(PersistedTokenCache(persistence), lambda: PersistedTokenCache(persistence))
+
+
+# ---- P22: copies ----
+
+
+def used_by_msal(persistence: BasePersistence) -> None:
+    app = msal.PublicClientApplication(
+        "client",
+        authority="https://login.example.com/tenant",
+        token_cache=persistence,
+        validate_authority=False,
+        instance_discovery=False,
+        http_client=mock.Mock(
+            get=mock.Mock(
+                return_value=mock.Mock(
+                    status_code=200,
+                    headers={},
+                    text=json.dumps(
+                        {
+                            "authorization_endpoint": "https://login.example.com/a",
+                            "token_endpoint": "https://login.example.com/t",
+                            "issuer": "https://login.example.com/tenant/v2.0",
+                        }
+                    ),
+                )
+            )
+        ),
+    )
+    assert isinstance(app.get_accounts(), list)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+@pytest.mark.parametrize(
+    "use",
+    [lambda it: None, lambda it: hasattr(it, "search"), used_by_msal],
+    ids=["new", "asked", "used by MSAL"],
+)
+def test_a_copy_of_a_persistence_saves_into_its_own_file(
+    use: Callable[[Any], object], copied: Callable[[Any], Any], location: Path, tmp_path: Path
+) -> None:
+    """P22."""
+    first = FilePersistence(location)
+    use(first)
+    second = copied(first)
+    second._location = str(tmp_path / "second")
+    second.add(sign_in(2))
+    first.add(sign_in(1))
+    assert names_in(tmp_path / "second") == {"access2"}
+    assert names_in(location) == {"access1"}
+    assert copied(second).load() == second.load()
+
+
+# ---- P23: attributes ----
+
+
+class Lazy(FilePersistence):
+    """Sets an attribute when it is asked for first."""
+
+    def entry(self) -> str:
+        if getattr(self, "_entry", None) is None:
+            self._entry = "made"
+        return self._entry
+
+    @property
+    def broken(self) -> str:
+        return self.mispelled  # type: ignore[attr-defined,no-any-return]
+
+
+def test_attributes_are_what_python_says(location: Path) -> None:
+    """P23: one of our own __getattr__() was asked first."""
+    persistence = Lazy(location)
+    assert persistence.entry() == "made"
+    with pytest.raises(AttributeError, match="mispelled"):
+        _ = persistence.broken
+    for name in ("_save", "_reload", "_commit", "_purge", "serialize", "deserialize", "laod"):
+        assert not hasattr(persistence, name), name
+
+
+def test_asking_for_a_method_has_no_effect(location: Path) -> None:
+    """P23: it made directories."""
+    persistence = FilePersistence(location)
+    os.rmdir(location.parent)
+    before = dict(vars(persistence))
+    for name in dir(persistence):
+        hasattr(persistence, name)
+    assert vars(persistence) == before
+    assert not location.parent.exists()
+
+
+def test_a_persistence_has_all_that_msal_asks_of_a_token_cache(location: Path) -> None:
+    """P23: the list of names, beside the code of MSAL."""
+    sources = [Path(msal.__file__).with_name(name) for name in ("application.py",)]
+    asked = {
+        word.split(".token_cache.")[1].split("(")[0].split(".")[0].split(",")[0].strip(" )")
+        for source in sources
+        for word in source.read_text(encoding="utf-8").split()
+        if ".token_cache." in word
+    }
+    assert {"search", "add", "remove_rt", "CredentialType"} <= asked
+    public = {name for name in vars(msal.TokenCache) if not name.startswith("_")}
+    persistence = FilePersistence(location)
+    missing = {name for name in asked | public if not hasattr(persistence, name)}
+    assert missing == set()
+
+
+def test_msal_signs_in_and_out_with_a_persistence(location: Path) -> None:
+    persistence = FilePersistence(location)
+    persistence.add(sign_in(1))
+    assert len(list(persistence.find(REFRESH_TOKEN))) == 1
+    used_by_msal(persistence)
+    assert PersistedTokenCache(persistence).has_state_changed is False
+    (refresh,) = persistence.search(REFRESH_TOKEN)
+    persistence.remove_rt(refresh)
+    assert secrets_of(PersistedTokenCache(persistence), REFRESH_TOKEN) == set()
+
+
+# ---- P25: names of the program's own ----
+
+
+class Collides:
+    """In the place of a helper of the program's own: nobody but the program may use it."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a helper of the program was called")
+
+    __bool__ = __iter__ = __len__ = __enter__ = __exit__ = __call__
+    __eq__ = __lt__ = __call__  # type: ignore[assignment]
+    __hash__ = None
+
+
+#: Of MSAL or of 1.3.1: to override these is to change what the cache does.
+NOT_OURS = {
+    *dir(msal.SerializableTokenCache()),
+    *("_persistence", "_lock_location", "_last_sync", "_reload_if_necessary"),
+    *("_location", "_file_persistence", "_agent", "_dp_agent", "_abc_impl"),
+    *("_get_app_metadata", "_service_name", "_account_name"),
+}
+#: Those that programs are known to have, or that earlier versions of ours had.
+LIKELY = (
+    *("_save", "_read", "_replace", "_stamp", "_commit", "_load", "_reload", "_parse", "_text"),
+    *("_encoded", "_purge", "_quarantine", "_remember", "_leave", "_pending", "_content", "_lock2"),
+    *("_modified", "_generation", "_saving", "_transaction", "_probe", "_occupy", "_copy_aside"),
+    *("_swept", "_store", "_memo", "_mutex", "_freshness", "_entry", "_cache_for_msal", "_write"),
+)
+
+
+def private(thing: object) -> Iterator[str]:
+    """Names with which a subclass could collide by chance: not those that Python mangles."""
+    mangled = tuple(f"_{kind.__name__.lstrip('_')}__" for kind in type(thing).__mro__)
+    for name in {*dir(thing), *LIKELY}:
+        if name.startswith("_") and not name.startswith(("__", *mangled)) and name not in NOT_OURS:
+            yield name
+
+
+def test_a_cache_has_no_name_that_a_subclass_could_meet(location: Path) -> None:
+    """P25."""
+    names = list(private(PersistedTokenCache(FilePersistence(location))))
+    assert set(LIKELY) <= set(names)
+    own = type("Own", (PersistedTokenCache,), {name: Collides() for name in names})
+
+    def make() -> PersistedTokenCache:
+        made: PersistedTokenCache = own(FilePersistence(location))
+        return made
+
+    works(make(), make)
+    cache = make()
+    expired = token(3, expires_in=-9)
+    cache.modify(ACCESS_TOKEN, expired, expired)
+    assert secrets_of(cache) == {"access1"}
+    with cache.changes() as changes:
+        assert not changes.wait(0)
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+def test_a_persistence_has_no_name_that_a_subclass_could_meet(
+    overrides: bool, location: Path
+) -> None:
+    """P25."""
+    names = list(private(FilePersistence(location)))
+    assert set(LIKELY) <= set(names)
+    members: dict[str, Any] = {name: Collides() for name in names}
+    if overrides:
+        members["save"] = lambda self, content: FilePersistence(location).save(content)
+    own = type("Own", (FilePersistence,), members)
+    works(PersistedTokenCache(own(location)), lambda: PersistedTokenCache(own(location)))
+    own(location).verify()
+    own(location).touch()
+    own(location).delete()
+
+
+def test_a_persistence_of_ones_own_may_have_any_name(tmp_path: Path) -> None:
+    """P25: `_stamp` was one that we asked for."""
+    kept = wired(mock.Mock())
+    members: dict[str, Any] = {name: Collides() for name in LIKELY}
+    for name in ("save", "load", "time_last_modified"):
+        members[name] = staticmethod(getattr(kept, name))
+    members["get_location"] = lambda self: str(tmp_path / "own")
+    own = type("Own", (BasePersistence,), members)
+    works(PersistedTokenCache(own()), lambda: PersistedTokenCache(own()))
+
+
+def test_bytes_of_ones_own_serialize_reach_ones_own_persistence(tmp_path: Path) -> None:
+    """P25: programs encrypt there."""
+    kept: dict[str, Any] = {}
+
+    class Bytes(BasePersistence):
+        def save(self, content: Any) -> None:
+            assert type(content) is not str
+            kept.update(content=bytes(content), time=time.time())
+
+        def load(self) -> Any:
+            if not kept:
+                raise PersistenceNotFound
+            return kept["content"]
+
+        def time_last_modified(self) -> float:
+            if not kept:
+                raise PersistenceNotFound
+            return float(kept["time"])
+
+        def get_location(self) -> str:
+            return str(tmp_path / "bytes")
+
+    class Turned(PersistedTokenCache):
+        def serialize(self) -> Any:
+            return super().serialize().encode()[::-1]
+
+        def deserialize(self, state: Any) -> None:
+            super().deserialize(bytes(state)[::-1] if state else state)
+
+    works(Turned(Bytes()), lambda: Turned(Bytes()))
+    assert kept["content"].endswith(b"{")
+
+
+# ---- methods of MSAL's that a program overrides ----
+
+
+def test_expired_tokens_are_removed_by_ones_own_remove_at(location: Path) -> None:
+    removed = []
+
+    class Own(PersistedTokenCache):
+        def remove_at(self, at_item: dict[str, Any]) -> None:
+            removed.append(at_item["secret"])
+            super().remove_at(at_item)
+
+    cache = Own(FilePersistence(location))
+    expired = token(1, "expired", expires_in=-9)
+    cache.modify(ACCESS_TOKEN, expired, expired)
+    assert secrets_of(cache) == set()
+    assert removed == ["expired"]
+
+
+def test_matching_is_asked_of_ones_own_is_matching(location: Path) -> None:
+    class Own(PersistedTokenCache):
+        @staticmethod
+        def _is_matching(entry: dict[str, Any], *_: Any, **__: Any) -> bool:
+            return bool(entry["secret"] == "wanted")
+
+    cache = Own(FilePersistence(location))
+    cache.modify(ACCESS_TOKEN, token(1), token(1, "wanted"))
+    cache.modify(ACCESS_TOKEN, token(2), token(2, "other"))
+    assert secrets_of(cache) == {"wanted"}
+
+
+@pytest.mark.parametrize("autospec", [False, True])
+def test_a_patched_search_of_msal_is_used(autospec: bool, location: Path) -> None:
+    cache = PersistedTokenCache(FilePersistence(location))
+    with mock.patch.object(
+        msal.TokenCache, "search", autospec=autospec, return_value=["patched"]
+    ) as search:
+        assert list(cache.search(ACCESS_TOKEN, query={"a": "b"})) == ["patched"]
+    given = search.call_args
+    assert given.args[autospec:] == (ACCESS_TOKEN,)
+    assert given.kwargs == {"query": {"a": "b"}}
+
+
+# ---- what programs set, override and mock after the cache was made ----
+
+
+def test_another_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
+    cache = PersistedTokenCache(FilePersistence(location))
+    cache.add(sign_in(1))
+    cache._persistence = FilePersistence(tmp_path / "second")
+    cache.add(sign_in(2))
+    assert "access2" in names_in(tmp_path / "second")
+    assert names_in(location) == {"access1"}
+
+
+def test_another_location_of_the_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
+    persistence = FilePersistence(location)
+    cache = PersistedTokenCache(persistence)
+    cache.add(sign_in(1))
+    persistence._location = str(tmp_path / "second")
+    cache.add(sign_in(2))
+    assert "access2" in names_in(tmp_path / "second")
+    assert names_in(location) == {"access1"}
+
+
+def test_another_lock_file_may_be_set(location: Path, tmp_path: Path) -> None:
+    cache = PersistedTokenCache(FilePersistence(location), tmp_path / "first.lock")
+    other = PersistedTokenCache(FilePersistence(location), tmp_path / "first.lock")
+    cache._lock_location = str(tmp_path / "second.lock")
+    with CrossPlatLock(tmp_path / "first.lock"):
+        cache.add(sign_in(1))
+
+    with CrossPlatLock(tmp_path / "second.lock"), ThreadPoolExecutor() as another_thread:
+        change = another_thread.submit(lambda: cache.transaction(timeout=0.05).__enter__())
+        with pytest.raises(LockError):
+            change.result()
+    assert secrets_of(other) == {"access1"}
+
+
+@pytest.mark.parametrize("name", ["save", "load", "time_last_modified"])
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_a_method_that_is_mocked_later_is_used_and_later_not(
+    name: str, where: str, location: Path
+) -> None:
+    persistence = FilePersistence(location)
+    cache = PersistedTokenCache(persistence)
+    cache.add(sign_in(1))
+    original = getattr(persistence, name)
+    owner: Any = FilePersistence if where == "class" else persistence
+
+    def answer(*arguments: Any) -> Any:
+        return original(*arguments)
+
+    for _ in range(2):
+        with mock.patch.object(owner, name, side_effect=answer) as mocked:
+            cache._last_sync = 0
+            cache.add({**sign_in(2), "scope": [f"scope{time.time_ns()}"]})
+            assert mocked.called
+            mocked.reset_mock()
+        cache._last_sync = 0
+        cache.add({**sign_in(3), "scope": [f"scope{time.time_ns()}"]})
+        assert not mocked.called
+    assert {"access1", "access2", "access3"} <= names_in(location)
+
+
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_an_overridden_reload_is_what_looking_up_and_changing_use(
+    where: str, location: Path
+) -> None:
+    """azure-cli does so."""
+    calls = []
+    cache = PersistedTokenCache(FilePersistence(location))
+    reload = cache._reload_if_necessary
+
+    def counted(*_: Any) -> None:
+        calls.append(1)
+        reload()
+
+    owner: Any = PersistedTokenCache if where == "class" else cache
+    with mock.patch.object(owner, "_reload_if_necessary", counted):
+        cache.add(sign_in(1))
+        assert calls
+        calls.clear()
+        assert secrets_of(cache) == {"access1"}
+        assert calls
