@@ -20,7 +20,16 @@ from msal_extensions.persistence import BasePersistence, PersistenceError
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.inside import own_transaction, reloading_of
 from tests.support.processes import crowd, python
-from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
+from tests.support.tokens import (
+    ACCESS_TOKEN,
+    PURGES,
+    REFRESH_TOKEN,
+    secrets_of,
+    sign_in,
+    token,
+)
+
+needs_purging = pytest.mark.skipif(not PURGES, reason="this MSAL does not purge expired tokens")
 
 
 class CountingPersistence(FilePersistence):
@@ -191,6 +200,7 @@ def test_a_patched_time_last_modified_is_asked(tmp_path: Path) -> None:
     assert load.call_count == 2
 
 
+@needs_purging
 def test_expired_tokens_are_purged_in_one_write(
     cache: PersistedTokenCache, persistence: CountingPersistence, count_locks: list[str]
 ) -> None:
@@ -226,11 +236,12 @@ def test_a_search_does_not_wait_for_a_lock_held_elsewhere(
     writer.start()
     time.sleep(0.2)
     before = time.monotonic()
-    assert secrets_of(cache) == set()
+    found = secrets_of(cache)
     assert time.monotonic() - before < 2
     leave.set()
     holder.join()
     writer.join()
+    assert found == (set() if PURGES else {"secret"})
 
 
 def test_changing_the_cache_while_iterating_over_it_is_fine(cache: PersistedTokenCache) -> None:
@@ -262,7 +273,7 @@ def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
         entry = token(1000 + number, expires_in=-10)
         with cache.transaction(timeout=60):
             cache.modify(ACCESS_TOKEN, entry, entry)
-        assert "secret" not in secrets_of(cache)
+        assert ("secret" in secrets_of(cache)) is not PURGES
 
     def add(cache: PersistedTokenCache, number: int) -> None:
         with cache.transaction(timeout=60):
@@ -437,6 +448,7 @@ def test_a_change_after_the_file_was_deleted_is_written(
     assert secrets_of(PersistedTokenCache(persistence)) == {"secret"}
 
 
+@needs_purging
 def test_an_expired_token_that_another_process_renewed_is_not_purged(
     cache: PersistedTokenCache, persistence: CountingPersistence
 ) -> None:

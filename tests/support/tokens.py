@@ -47,3 +47,13 @@ def sign_in(number: int = 0) -> dict[str, Any]:
 
 def secrets_of(cache: msal.TokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
     return {entry["secret"] for entry in cache.search(kind)}
+
+
+def _purges() -> bool:
+    cache = msal.TokenCache()
+    cache.modify(ACCESS_TOKEN, token(1, expires_in=-10), token(1, expires_in=-10))
+    return not secrets_of(cache)
+
+
+#: Does a search of this MSAL remove expired access tokens?  That of 1.29 does not.
+PURGES = _purges()
