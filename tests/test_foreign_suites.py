@@ -1,0 +1,90 @@
+"""What passes with MSAL's own cache, and with the msal-extensions before, passes with ours."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import msal_extensions
+from tests.support import foreign_suites, reference
+from tests.support.foreign_suites import OLDEST_MSAL
+
+ROOT = Path(__file__).resolve().parents[1]
+NEWEST_MSAL = importlib.metadata.version("msal")
+# They want a laboratory or a registry, measure, need helpers that the source distribution lacks,
+# or sleep for seconds and make no cache.
+LEFT_OUT = (
+    *("e2e", "cryptography", "benchmark", "recording_http_client"),
+    *("authcode", "individual_cache", "throttled_http_client", "obtain_token_by_browser"),
+)
+# Fewer than pass without a network, so that a test which a later MSAL drops ends nothing.
+FLOORS = {OLDEST_MSAL: (60, 20), NEWEST_MSAL: (250, 60)}
+AZURE_FLOOR = 60
+OF_OURS = ("token_cache", "drop_in", "stamps", "single_flight")
+# Long, and about locks alone, or run by the suite with the newest MSAL with more to see.
+LONG = ("test_a_lock_held_by_one", "test_threads_that_add", "test_a_program_that_keeps_deleting")
+
+
+@pytest.mark.parametrize("version", [OLDEST_MSAL, NEWEST_MSAL])
+def test_what_passes_with_msals_own_cache_passes_with_ours(version: str, tmp_path: Path) -> None:
+    suite = foreign_suites.msal_suite(version)
+    options = [f"--ignore-glob=*{name}*.py" for name in LEFT_OUT]
+    with ThreadPoolExecutor() as pool:
+        plain = pool.submit(foreign_suites.run, suite, tmp_path / "plain", options)
+        ours = pool.submit(foreign_suites.run, suite, tmp_path / "ours", options, replace=True)
+    own, replaced = plain.result(), ours.result()
+    assert own.msal == replaced.msal == version
+    assert replaced.msal_extensions == msal_extensions.__version__
+    passes, stored = FLOORS[version]
+    assert len(own.passed) >= passes
+    assert replaced.made >= replaced.stored >= stored > own.made == 0
+    missing = own.passed - replaced.passed
+    assert not missing, replaced.say(missing)
+
+
+def test_what_passes_in_azure_identity_with_1_3_1_passes_with_ours(tmp_path: Path) -> None:
+    suite = foreign_suites.azure_identity_suite()
+    before = [reference.reference_site_packages(portalocker=True)]
+    options = ["-k", "cache"]
+    with ThreadPoolExecutor() as pool:
+        old = pool.submit(foreign_suites.run, suite, tmp_path / "old", options, before=before)
+        new = pool.submit(foreign_suites.run, suite, tmp_path / "new", options)
+    theirs, ours = old.result(), new.result()
+    assert theirs.msal_extensions == reference.VERSION
+    assert ours.msal_extensions == msal_extensions.__version__
+    assert theirs.msal == ours.msal == NEWEST_MSAL
+    assert len(theirs.passed) >= AZURE_FLOOR
+    missing = theirs.passed - ours.passed
+    assert not missing, ours.say(missing)
+
+
+def test_our_own_tests_of_the_cache_pass_with_the_oldest_msal_too() -> None:
+    site = foreign_suites.msal_suite(OLDEST_MSAL) / "site"
+    # Without CI: a test of what an old MSAL cannot do skips.  The suite that runs this one runs
+    # the same tests with the newest, where nothing may skip.
+    env = {**os.environ, "PYTHONPATH": str(site), "CI": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", "import msal; print(msal.__version__)"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.stdout.strip() == OLDEST_MSAL
+    files = [str(ROOT / "tests" / f"test_{name}.py") for name in OF_OURS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", f"not ({' or '.join(LONG)})", *files],
+        env=env,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=foreign_suites.SUITE_S,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
