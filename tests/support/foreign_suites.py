@@ -11,11 +11,13 @@ test, comes from the environment of the tests.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
@@ -76,7 +78,8 @@ def azure_identity_suite() -> Path:
         source = _source(AZURE_IDENTITY, directory)
         more = ("azure-core", "typing-extensions", "pytest-asyncio")
         into = ("--target", str(directory / "site"), "--only-binary", ":all:")
-        _pip("install", "--no-deps", *into, AZURE_IDENTITY, *more)
+        _pip("install", *into, "aiohttp")
+        _pip("install", "--no-deps", "--upgrade", *into, AZURE_IDENTITY, *more)
         shutil.move(source / "tests", directory)
         shutil.rmtree(source)
 
@@ -129,8 +132,10 @@ def run(
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     """A directory that appears complete or not at all, made once."""
     cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
-    python = f"{sys.implementation.cache_tag}-{sys.platform}"
-    target = cache.expanduser() / "suites" / f"{name}-{python}"
+    # Whatever decides what is made: this file, and the Python.
+    facts = f"{sys.version} {sysconfig.get_platform()}".encode() + Path(__file__).read_bytes()
+    key = hashlib.sha256(facts).hexdigest()[:12]
+    target = cache.expanduser() / "suites" / f"{name}-{key}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(target.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
