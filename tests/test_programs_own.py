@@ -336,8 +336,8 @@ class Collides:
         raise AssertionError("a helper of the program was called")
 
     __bool__ = __iter__ = __len__ = __enter__ = __exit__ = __call__
-    __eq__ = __lt__ = __call__  # type: ignore[assignment]
-    __hash__ = None
+    __eq__ = __lt__ = __call__
+    __hash__ = None  # type: ignore[assignment]
 
 
 #: Of MSAL or of 1.3.1: to override these is to change what the cache does.
@@ -480,7 +480,8 @@ def test_a_patched_search_of_msal_is_used(autospec: bool, location: Path) -> Non
     with mock.patch.object(
         msal.TokenCache, "search", autospec=autospec, return_value=["patched"]
     ) as search:
-        assert list(cache.search(ACCESS_TOKEN, query={"a": "b"})) == ["patched"]
+        found: list[Any] = list(cache.search(ACCESS_TOKEN, query={"a": "b"}))
+    assert found == ["patched"]
     given = search.call_args
     assert given.args[autospec:] == (ACCESS_TOKEN,)
     assert given.kwargs == {"query": {"a": "b"}}
