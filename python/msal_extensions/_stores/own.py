@@ -6,10 +6,9 @@ overrides.  Its methods are called anew each time, so it does not matter when th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from .._store import ABSENT, Content, Lease, Stamp
+from .._store import ABSENT, Content, Lease, Stamp, Store
 from ..errors import PersistenceNotFound
 from .file import LocalStore, require_held
 from .signalled import exact_time
@@ -25,8 +24,8 @@ class Verbatim(bytes):
 class OwnStore(LocalStore):
     """See ``Store``.
 
-    :param file: The store that one of our own persistences would have, were it not overridden.
-    :param keeps_time: Whether the times of that one are still right.
+    :param base: The store of this persistence if it was not overridden, when it is one of ours.
+    :param keeps_time: Whether the stamps of that one are still right.
     """
 
     stamp_proves = False
@@ -35,17 +34,17 @@ class OwnStore(LocalStore):
         self,
         persistence: Any,
         lock_location: str,
-        base: Any = None,
+        base: Store | None = None,
         keeps_time: bool = False,
     ) -> None:
         super().__init__(_location_of(persistence), lock_location)
         self._persistence = persistence
-        self._copy_aside: Callable[[str], str] | None = base and base.copy_aside
-        self._exact_stamp: Callable[[], Stamp] | None = base.stamp if keeps_time else None
+        self._base = base
+        self._keeps_time = keeps_time
 
     def stamp(self) -> Stamp | None:
-        if self._exact_stamp is not None:
-            return self._exact_stamp()
+        if self._base is not None and self._keeps_time:
+            return self._base.stamp()
         try:
             return exact_time(self._persistence.time_last_modified())
         except PersistenceNotFound:
@@ -80,9 +79,9 @@ class OwnStore(LocalStore):
         self._persistence.delete()
 
     def copy_aside(self, suffix: str) -> str:
-        if self._copy_aside is None:
+        if self._base is None:
             raise NotImplementedError(f"{type(self._persistence).__name__} cannot keep a copy")
-        return self._copy_aside(suffix)
+        return self._base.copy_aside(suffix)
 
 
 def _location_of(persistence: Any) -> str:

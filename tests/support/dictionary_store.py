@@ -1,0 +1,228 @@
+"""A dictionary with versions as a store: it proves the border, before a database does.
+
+Its truth is compare-and-swap on a random version.  The lock only makes the swap succeed, and the
+test can steal it.  No file of python/ knows of it: it is registered here, as any store is.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from msal_extensions._store import ABSENT, Content, Lease, Stamp
+from msal_extensions._store_of import register
+from msal_extensions._text import encode
+from msal_extensions.errors import LockError, PersistenceNotFound, StoreChanged
+from msal_extensions.persistence import BasePersistence
+
+
+class Shelf:
+    """What several persistences share, as they would share a database.
+
+    :param steals: The share of saves before which somebody steals the lock.
+    """
+
+    def __init__(self, steals: float = 0.0, seed: int = 0) -> None:
+        self.data = b""
+        self.version: Stamp = ABSENT
+        self.changed = threading.Condition()
+        self.commit, self.flight = ShelfLock(), ShelfLock()
+        self.kept: dict[str, bytes] = {}
+        self.steals = steals
+        self.chance = random.Random(seed)
+        self.refused = 0  # swaps that lost
+        self.prepared = 0
+
+    def put(self, data: bytes) -> Stamp:
+        """Under ``changed``."""
+        self.data, self.version = data, secrets.token_bytes(16)
+        self.changed.notify_all()
+        return self.version
+
+    def remove(self) -> None:
+        """Under ``changed``."""
+        self.data, self.version = b"", ABSENT
+        self.changed.notify_all()
+
+
+class ShelfLease:
+    """See ``Lease``."""
+
+    def __init__(self, lock: ShelfLock) -> None:
+        self._lock, self._over = lock, False
+
+    def still_held(self) -> bool:
+        return not self._over and self._lock.holder is self
+
+    def release(self) -> None:
+        self._over = True
+        self._lock.drop(self)
+
+
+class ShelfLock:
+    """See ``StoreLock``: of threads; the last lease that was given is the one that holds."""
+
+    def __init__(self) -> None:
+        self.holder: ShelfLease | None = None
+        self._thread: int | None = None
+        self._free = threading.Condition()
+
+    def acquire(self, timeout: float) -> Lease:
+        me = threading.get_ident()
+        with self._free:
+            if self.holder is not None and self._thread == me:
+                return Joined(self.holder)
+            if not self._free.wait_for(
+                lambda: self.holder is None, None if timeout < 0 else timeout
+            ):
+                raise LockError("held by another thread")
+            self.holder, self._thread = ShelfLease(self), me
+            return self.holder
+
+    def is_mine(self) -> bool:
+        return self.holder is not None and self._thread == threading.get_ident()
+
+    def others_inside(self) -> bool:
+        return self.holder is not None and not self.is_mine()
+
+    def drop(self, lease: ShelfLease) -> None:
+        with self._free:
+            if self.holder is lease:
+                self.holder = self._thread = None
+                self._free.notify()
+
+    def steal(self) -> None:
+        """Now others may be inside."""
+        with self._free:
+            self.holder = self._thread = None
+            self._free.notify()
+
+
+class Joined:
+    """The lease of a thread that is inside already: the outer one gives the lock back."""
+
+    def __init__(self, outer: ShelfLease) -> None:
+        self._outer = outer
+
+    def still_held(self) -> bool:
+        return self._outer.still_held()
+
+    def release(self) -> None:
+        pass
+
+
+class ShelfWatch:
+    """See ``Watch``."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf, self._seen = shelf, shelf.version
+
+    def wait(self, timeout_ms: int) -> bool:
+        with self._shelf.changed:
+            changed = self._shelf.changed.wait_for(
+                lambda: self._shelf.version != self._seen, timeout_ms / 1000
+            )
+            self._seen = self._shelf.version
+            return changed
+
+    def close(self) -> None:
+        pass
+
+
+class DictionaryStore:
+    """See ``Store``."""
+
+    settles_after: tuple[float, ...] = ()
+    stamp_proves = True
+
+    def __init__(self, shelf: Shelf, location: str) -> None:
+        self.location = location
+        self.commit_lock, self.flight_lock = shelf.commit, shelf.flight
+        self._shelf = shelf
+
+    def prepare(self) -> None:
+        assert not self.commit_lock.is_mine(), "prepare() inside the lock"
+        self._shelf.prepared += 1
+
+    def stamp(self) -> Stamp:
+        return self._shelf.version
+
+    def read(self) -> Content:
+        with self._shelf.changed:
+            return Content(self._shelf.data, self._shelf.version)
+
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp:
+        shelf = self._shelf
+        with shelf.changed:
+            steals = shelf.chance.random() < shelf.steals
+        if steals:
+            shelf.commit.steal()
+            time.sleep(0.002)  # others come in between
+        with shelf.changed:
+            if lease is not None and expected != shelf.version:
+                shelf.refused += 1
+                raise StoreChanged(None, "Somebody else stored something", self.location)
+            return shelf.put(data)
+
+    def delete(self, *, lease: Lease | None) -> None:
+        with self._shelf.changed:
+            self._shelf.remove()
+
+    def copy_aside(self, suffix: str) -> str:
+        with self._shelf.changed:
+            assert suffix not in self._shelf.kept
+            self._shelf.kept[suffix] = self._shelf.data
+        return self.location + suffix
+
+    def watch(self) -> ShelfWatch:
+        return ShelfWatch(self._shelf)
+
+
+class DictionaryPersistence(BasePersistence):
+    """The methods of 1.3.1 over a shelf; a place without an own shelf gets one."""
+
+    def __init__(self, location: str, shelf: Shelf | None = None) -> None:
+        if not location:
+            raise ValueError("Requires a file path")
+        self._shelf = shelf or _shelves.setdefault(str(location), Shelf())
+        self._location = str(location)
+
+    def save(self, content: str) -> None:
+        secret, content = encode(content), ""
+        with self._shelf.changed:
+            self._shelf.put(secret)
+
+    def load(self) -> str:
+        data, version = DictionaryStore(self._shelf, self._location).read()
+        if version is ABSENT:
+            raise PersistenceNotFound
+        return data.decode()
+
+    def time_last_modified(self) -> float:
+        raise NotImplementedError("a version is no time")
+
+    def get_location(self) -> str:
+        return self._location
+
+    def delete(self) -> None:
+        with self._shelf.changed:
+            self._shelf.remove()
+
+
+_shelves: dict[str, Shelf] = {}
+
+register(
+    DictionaryPersistence,
+    lambda persistence, _: DictionaryStore(persistence._shelf, persistence._location),
+    "_shelf",
+    "_location",
+)
+
+
+def in_a_shelf(steals: float = 0.0, seed: int = 0) -> Callable[[], DictionaryPersistence]:
+    """Makes persistences that share one shelf."""
+    shelf = Shelf(steals, seed)
+    return lambda: DictionaryPersistence("shelf", shelf)
