@@ -79,8 +79,8 @@ def wheel(extension: Path, directory: Path, tag: str) -> Path:
     here = importlib.metadata.distribution("msal-extensions")  # its metadata hold everywhere
     name = f"msal_extensions-{here.version}"
     files = {
-        f"msal_extensions/{path.name}": path.read_bytes()
-        for path in (ROOT / "python" / "msal_extensions").iterdir()
+        path.relative_to(ROOT / "python").as_posix(): path.read_bytes()
+        for path in (ROOT / "python" / "msal_extensions").rglob("*")
         if path.suffix in (".py", ".typed")
     }
     files["msal_extensions/_msalex.pyd"] = extension.read_bytes()
