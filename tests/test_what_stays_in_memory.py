@@ -35,7 +35,7 @@ from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_i
 
 #: In no name of a file, test or field.
 CANARY = "eyJ0c4n4ryk3n"
-PACKAGE = os.path.dirname(msal_extensions.__file__)
+PACKAGE = os.path.join(os.path.dirname(msal_extensions.__file__), "")
 
 
 def refresh_token(number: int, secret: str) -> dict[str, str]:
@@ -217,7 +217,7 @@ def shown(error: BaseException) -> Iterator[str]:
         trace = error.__traceback__
         while trace is not None:
             frame = trace.tb_frame
-            if os.path.dirname(frame.f_code.co_filename) == PACKAGE:
+            if frame.f_code.co_filename.startswith(PACKAGE):
                 for local, value in frame.f_locals.items():
                     if local != "secret" and CANARY in repr(value):
                         yield f"{name}: {frame.f_code.co_name}.{local}"

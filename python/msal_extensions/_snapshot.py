@@ -7,6 +7,9 @@ from typing import Any
 
 import msal
 
+#: MSAL 1.29 has no such method.
+_HAS_IS_MATCHING = hasattr(msal.TokenCache, "_is_matching")
+
 
 class Snapshot(msal.TokenCache):  # type: ignore[misc]
     """What ``msal.TokenCache.search`` runs on: a direct hit costs no copy, and no lock is held.
@@ -23,7 +26,8 @@ class Snapshot(msal.TokenCache):  # type: ignore[misc]
         self._purge = purge
         self._lock = self  # MSAL: "with self._lock:" around the search for all but a direct hit
         self._get = original._get
-        self._is_matching = original._is_matching
+        if _HAS_IS_MATCHING:  # perhaps the program's own
+            self._is_matching = original._is_matching
         self.key_makers = original.key_makers
 
     @property
