@@ -10,12 +10,18 @@ import random
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from msal_extensions._store import ABSENT, Content, Lease, Stamp
 from msal_extensions._store_of import register
 from msal_extensions._text import encode
-from msal_extensions.errors import LockError, PersistenceNotFound, StoreChanged
+from msal_extensions.errors import (
+    LockError,
+    PersistenceFileExists,
+    PersistenceNotFound,
+    StoreChanged,
+)
 from msal_extensions.persistence import BasePersistence
 
 
@@ -53,6 +59,7 @@ class ShelfLease:
 
     def __init__(self, lock: ShelfLock) -> None:
         self._lock, self._over = lock, False
+        self.thread = threading.get_ident()
 
     def still_held(self) -> bool:
         return not self._over and self._lock.holder is self
@@ -63,41 +70,55 @@ class ShelfLease:
 
 
 class ShelfLock:
-    """See ``StoreLock``: of threads; the last lease that was given is the one that holds."""
+    """See ``StoreLock``: of threads; the last lease that was given is the one that holds.
+
+    It only notes the lease: one that nobody keeps is over.
+    """
 
     def __init__(self) -> None:
-        self.holder: ShelfLease | None = None
-        self._thread: int | None = None
+        self._note: weakref.ref[ShelfLease] | None = None
         self._free = threading.Condition()
 
+    @property
+    def holder(self) -> ShelfLease | None:
+        note = self._note
+        return None if note is None else note()
+
     def acquire(self, timeout: float) -> Lease:
-        me = threading.get_ident()
         with self._free:
-            if self.holder is not None and self._thread == me:
-                return Joined(self.holder)
+            holder = self.holder
+            if holder is not None and holder.thread == threading.get_ident():
+                return Joined(holder)
             if not self._free.wait_for(
                 lambda: self.holder is None, None if timeout < 0 else timeout
             ):
                 raise LockError("held by another thread")
-            self.holder, self._thread = ShelfLease(self), me
-            return self.holder
+            lease = ShelfLease(self)
+            self._note = weakref.ref(lease, self._wake)
+            return lease
 
     def is_mine(self) -> bool:
-        return self.holder is not None and self._thread == threading.get_ident()
+        holder = self.holder
+        return holder is not None and holder.thread == threading.get_ident()
 
     def others_inside(self) -> bool:
-        return self.holder is not None and not self.is_mine()
+        holder = self.holder
+        return holder is not None and holder.thread != threading.get_ident()
 
     def drop(self, lease: ShelfLease) -> None:
         with self._free:
             if self.holder is lease:
-                self.holder = self._thread = None
+                self._note = None
                 self._free.notify()
 
     def steal(self) -> None:
         """Now others may be inside."""
         with self._free:
-            self.holder = self._thread = None
+            self._note = None
+            self._free.notify()
+
+    def _wake(self, _: object) -> None:
+        with self._free:
             self._free.notify()
 
 
@@ -173,7 +194,8 @@ class DictionaryStore:
 
     def copy_aside(self, suffix: str) -> str:
         with self._shelf.changed:
-            assert suffix not in self._shelf.kept
+            if suffix in self._shelf.kept:
+                raise PersistenceFileExists(None, "there is a copy of that name", suffix)
             self._shelf.kept[suffix] = self._shelf.data
         return self.location + suffix
 
