@@ -23,6 +23,7 @@ import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
 from tests.support.capability import needs
+from tests.support.own_persistences import Sealed
 from tests.support.processes import PATIENCE
 
 pytest.importorskip("fcntl")
@@ -32,24 +33,27 @@ PROGRAM = Path(__file__).parent / "fakes" / "pause.c"
 #: A save that the other one waits for, and how long it would: csrc/file_posix.c, TURN_TRIES.
 DELAY_MS, TURN_MS = 15, 50
 
+ROOT = Path(__file__).resolve().parents[1]
+
 CHANGE = """
-def change(location, name):
+def change(persistence, name):
     entry = {"home_account_id": name, "environment": "login.example", "client_id": "client"}
-    cache = PersistedTokenCache(FilePersistence(location))
+    cache = PersistedTokenCache(persistence)
     cache.modify(cache.CredentialType.REFRESH_TOKEN, entry, entry)
 """
 WRITER = f"""
 import os, sys
 from msal_extensions import FilePersistence, PersistedTokenCache
+from tests.support.own_persistences import Sealed
 {CHANGE}
 for line in sys.stdin:
-    directory, location, name, call = line.split()
+    directory, location, name, call, kind = line.split()
     os.chdir(directory)
     os.environ["PAUSE"] = call
     if name == "-":
         FilePersistence(location).save("of the writer that stood still")
     else:
-        change(location, name)
+        change({{"plain": FilePersistence, "sealed": Sealed}}[kind](location), name)
     os.environ.pop("PAUSE")
     print("saved", flush=True)
 """
@@ -74,6 +78,7 @@ class Writer:
         wait, self._go = os.pipe()
         environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "LD_PRELOAD": str(pause),
             "PAUSE_TELL": str(tell),
             "PAUSE_WAIT": str(wait),
@@ -90,10 +95,12 @@ class Writer:
         os.close(tell)
         os.close(wait)
 
-    def start(self, directory: Path, location: str | Path, name: str, call: str) -> None:
+    def start(
+        self, directory: Path, location: str | Path, name: str, call: str, kind: str = "plain"
+    ) -> None:
         """Returns when it stands still at the call."""
         assert self.process.stdin is not None
-        print(directory, location, name, call, file=self.process.stdin, flush=True)
+        print(directory, location, name, call, kind, file=self.process.stdin, flush=True)
         assert select.select([self._stopped], [], [], PATIENCE)[0], "it never came to the call"
         assert os.read(self._stopped, 1) == b"!"
 
@@ -125,17 +132,14 @@ def delayed_writer(pause: Path) -> Iterator[Writer]:
     running.close()
 
 
-def change(location: Path, name: str) -> None:
-    namespace: dict[str, Any] = {
-        "FilePersistence": FilePersistence,
-        "PersistedTokenCache": PersistedTokenCache,
-    }
+def change(location: Path, name: str, kind: type[FilePersistence] = FilePersistence) -> None:
+    namespace: dict[str, Any] = {"PersistedTokenCache": PersistedTokenCache}
     exec(CHANGE, namespace)
-    namespace["change"](location, name)
+    namespace["change"](kind(location), name)
 
 
-def accounts(location: Path) -> set[str]:
-    cache = PersistedTokenCache(FilePersistence(location))
+def accounts(location: Path, kind: type[FilePersistence] = FilePersistence) -> set[str]:
+    cache = PersistedTokenCache(kind(location))
     return {entry["home_account_id"] for entry in cache.search(cache.CredentialType.REFRESH_TOKEN)}
 
 
@@ -164,6 +168,28 @@ def test_a_directory_that_is_moved_away_and_made_anew_costs_no_change(
         assert os.listdir(home) == ["cache.bin"]
     print(f"{TIMES} directories moved away: {len(lost)} changes lost")
     assert lost == []
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["", "first save"])
+@pytest.mark.parametrize(("name", "kind"), [("plain", FilePersistence), ("sealed", Sealed)])
+def test_a_lock_file_that_is_deleted_during_a_save_costs_no_change(
+    tmp_path: Path, writer: Writer, name: str, kind: type[FilePersistence], first: bool
+) -> None:
+    """A sealed file saves under the lease like a plain one."""
+    lost = 0
+    expected = {"first", "second"} | (set() if first else {"before"})
+    for number in range(TIMES):
+        location = tmp_path / str(number)
+        if not first:
+            change(location, "before", kind)
+        writer.start(tmp_path, location, "first", "sync", name)
+        (tmp_path / f"{number}.lockfile").unlink()
+        change(location, "second", kind)
+        writer.go_on()
+        writer.assert_saved()
+        lost += accounts(location, kind) != expected
+    print(f"{TIMES} lock files deleted, {name} file: {lost} changes lost")
+    assert lost == 0
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["", "first save"])
