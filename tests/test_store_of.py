@@ -109,6 +109,7 @@ def test_a_cache_asks_at_each_use(place: Place, tmp_path: Path) -> None:
     assert "access2" in secrets_of(cache)
     assert secrets_of(place.cache()) == {"access1"}
     cache._persistence = place.persistence()
+    assert secrets_of(cache) == {"access1"}
     cache._lock_location = str(tmp_path / "another.lock")
     with cache.transaction():
         # The lock of a shelf belongs to the shelf, whatever file is named.
