@@ -341,3 +341,14 @@ def test_a_sealed_file_holds_no_plain_text(tmp_path: Path) -> None:
     cache.add(sign_in(1))
     assert b"access1" not in (tmp_path / "cache").read_bytes()
     assert json.loads(cache._persistence.load())["AccessToken"]
+
+
+def test_an_empty_sealed_file_is_nothing_and_no_change(tmp_path: Path) -> None:
+    """Node makes one."""
+    (tmp_path / "cache").touch()
+    cache = PersistedTokenCache(Sealed(tmp_path / "cache"))
+    with cache.changes() as changes:
+        assert secrets_of(cache) == set()
+        assert not changes.wait(0)
+    store = store_of(cache._persistence, "lock")
+    assert store.stamp() is store.read().stamp is ABSENT

@@ -133,8 +133,8 @@ class Store(Protocol):
     def copy_aside(self, suffix: str) -> str:
         """Keeps a copy of what is stored, readable or not, as evidence; returns its place.
 
-        A copy, because the original may be a link, or a mount that cannot be renamed.  It never
-        replaces anything: the suffix has random digits, and what has that name is an error.
+        A copy, because the original may be a link, or a mount that cannot be renamed.  The suffix
+        has random digits, so that it replaces nothing; a file of that name is an error.
 
         :raises NotImplementedError: when the store has no place for it.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .._native import files
 from .._store import ABSENT, Content, Lease, Stamp
 from .file import FileStore
 
@@ -28,9 +29,14 @@ class SealedStore(FileStore):
         super().__init__(location, lock_location)
         self._cipher = cipher
 
+    def stamp(self) -> Stamp:
+        stamp = super().stamp()
+        # Node makes an empty file; .NET, Java and Go read one as "no data".
+        return ABSENT if isinstance(stamp, files.Stamp) and not stamp.size else stamp
+
     def read(self) -> Content:
         secret, stamp = super().read()
-        if not secret:  # Node makes an empty file; .NET, Java and Go read one as "no data"
+        if not secret:  # see stamp()
             return Content(b"", ABSENT)
         return Content(self._cipher.open(secret, self.location), stamp)
 
