@@ -262,6 +262,16 @@ def test_a_copy_of_a_persistence_saves_into_its_own_file(
     assert copied(second).load() == second.load()
 
 
+def test_a_copied_cache_follows_the_persistence_by_itself(location: Path) -> None:
+    cache = PersistedTokenCache(FilePersistence(location))
+    cache.add(sign_in(1))
+    copied = copy.copy(cache)
+    PersistedTokenCache(FilePersistence(location)).add(sign_in(2))
+    assert secrets_of(cache) == {"access1", "access2"}
+    copied.add(sign_in(3))
+    assert names_in(location) == {"access1", "access2", "access3"}
+
+
 # ---- P23: attributes ----
 
 
@@ -417,13 +427,13 @@ def test_bytes_of_ones_own_serialize_reach_ones_own_persistence(tmp_path: Path) 
 
     class Bytes(BasePersistence):
         def save(self, content: Any) -> None:
-            assert type(content) is not str
-            kept.update(content=bytes(content), time=time.time())
+            assert type(content) is bytes
+            kept.update(content=content, time=time.time())
 
         def load(self) -> Any:
             if not kept:
                 raise PersistenceNotFound
-            return kept["content"]
+            return bytearray(kept["content"])
 
         def time_last_modified(self) -> float:
             if not kept:

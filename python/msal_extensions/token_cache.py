@@ -108,16 +108,27 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
-        self._last_sync: float = 0
         make_directories(os.path.dirname(self._lock_location))
         self.is_encrypted = persistence.is_encrypted
         self.__keeps_damaged = on_unreadable == "raise"
+        self.__begin()
+
+    def __begin(self) -> None:
+        """What belongs to one object: nothing is known of the store, nothing is held or pending."""
+        self._last_sync: float = 0
         self.__reloading = Reloading(self.__keeps_damaged)
         self.__memo = StoreMemo()
         self.__mutex: Any = threading.RLock()  # mypy knows no _is_owned()
         self.__transaction: weakref.ref[_Transaction] | None = None
         self.__modified = False  # was modify() called, since the last save?
         _caches[id(self)] = self
+
+    def __copy__(self) -> PersistedTokenCache:
+        """Another cache of the same persistence.  What is not saved yet, this one saves."""
+        copied: PersistedTokenCache = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.__begin()
+        return copied
 
     def __store(self) -> Store:
         return self.__memo.of(self._persistence, self._lock_location)

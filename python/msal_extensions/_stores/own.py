@@ -58,7 +58,7 @@ class OwnStore(LocalStore):
             secret = self._persistence.load()
         except PersistenceNotFound:
             return Content(b"", ABSENT)
-        if isinstance(secret, bytes):
+        if isinstance(secret, (bytes, bytearray)):
             return Content(Verbatim(secret), stamp)
         if secret is None:  # MSAL's deserialize() takes it as "nothing"
             secret = ""
@@ -70,7 +70,8 @@ class OwnStore(LocalStore):
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
         secret, data = data, b""
         require_held(lease)
-        self._persistence.save(secret if isinstance(secret, Verbatim) else secret.decode())
+        verbatim = isinstance(secret, Verbatim)
+        self._persistence.save(bytes(secret) if verbatim else secret.decode())
         stamp = self.stamp()
         require_held(lease)
         return stamp
