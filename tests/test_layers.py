@@ -24,8 +24,8 @@ LAYERS = (
     "_holding",
     "lock",
     "_stores.file",
-    "_stores.sealed _stores.signalled _stores.dpapi _stores.keychain _stores.libsecret",
-    "_stores.own",
+    "_stores.sealed _stores.timed _stores.dpapi _stores.keychain _stores.libsecret",
+    "_stores.signalled _stores.own",
     "_store_of",
     # So early, because persistences take their agents from where a program may have patched them.
     "libsecret windows osx cache_lock filelock",

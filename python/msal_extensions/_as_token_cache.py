@@ -78,7 +78,7 @@ class AsTokenCache:
         return self.__cache().remove_account(*arguments, **options)
 
     def _get_app_metadata(self, *arguments: Any, **options: Any) -> Any:
-        # Private to MSAL, whose applications call it on their token cache nevertheless.
+        # MSAL's applications call it on their token cache, although its name is private.
         return self.__cache()._get_app_metadata(*arguments, **options)
 
     def single_flight(self, *arguments: Any, **options: Any) -> Any:

@@ -76,15 +76,11 @@ class Reloading:
         finally:
             self._doubters.discard(me)
 
-    def patiently(self, cache: Memory) -> None:
-        """Reloads; what cannot be parsed is read again before it is believed.
+    def after_waiting(self, cache: Memory) -> None:
+        """Reloads what could not be parsed again and again, before that is believed.
 
         :raises PersistenceDamaged: when it is damaged.
         """
-        try:
-            return cache._reload_if_necessary()
-        except (ValueError, PersistenceDecryptionError):
-            pass
         for delay in _REREAD_AFTER[:-1]:
             time.sleep(delay)
             with contextlib.suppress(ValueError, PersistenceDecryptionError):

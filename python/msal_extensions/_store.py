@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple, Protocol, final
 
+from .errors import LockLost
+
 
 @final
 class Absent:
@@ -46,6 +48,12 @@ class Lease(Protocol):
 
     def release(self) -> None:
         """Gives the lock back; harmless when it is lost, and when it is given back already."""
+
+
+def require_held(lease: Lease | None) -> None:
+    """:raises LockLost: when there is a lease, and it is lost."""
+    if lease is not None and not lease.still_held():
+        raise LockLost("Somebody removed the lock file")
 
 
 class StoreLock(Protocol):

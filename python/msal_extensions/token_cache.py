@@ -25,7 +25,7 @@ from ._as_token_cache import make_caches_by
 from ._paths import expand, make_directories
 from ._reloading import Reloading
 from ._snapshot import Snapshot
-from ._store import Lease, Store
+from ._store import Lease, Store, require_held
 from ._store_of import StoreMemo
 from ._stores.own import Verbatim
 from ._text import encode
@@ -35,6 +35,7 @@ from .errors import (
     LockLost,
     LockOrderError,
     PersistenceDamaged,
+    PersistenceDecryptionError,
     PersistenceNotFound,
     StoreChanged,
 )
@@ -260,8 +261,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         is_ours = type(self).serialize is _SERIALIZE
         secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
         if self.__reloading.has_stored(secret, store, is_ours):
-            if not lease.still_held():
-                raise LockLost("Somebody removed the lock file")
+            require_held(lease)
             return
         try:
             freshness.saving = True
@@ -373,7 +373,11 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def __reload_patiently(self) -> None:
         try:
-            self.__reloading.patiently(self)
+            return self._reload_if_necessary()
+        except (ValueError, PersistenceDecryptionError):
+            pass
+        try:
+            self.__reloading.after_waiting(self)
         except PersistenceDamaged as damage:
             if self.__keeps_damaged:
                 raise

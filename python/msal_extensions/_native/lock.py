@@ -75,7 +75,7 @@ class Lock:
 
 
 def holder(location: str) -> str:
-    """Who says to hold the lock, "<pid> <program>"; "" when that cannot be read."""
+    """The process that says it holds the lock: "<pid> <program>"; "" when that cannot be read."""
     error, text = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     lib.msalex_lock_holder(path(location), text, error)
     return take(text).decode("utf-8", "replace")

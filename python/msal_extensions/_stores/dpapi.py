@@ -11,7 +11,7 @@ from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
 
 
 class DataProtectionScope(enum.Enum):
-    """Who can decrypt."""
+    """Which users can decrypt."""
 
     CURRENT_USER = dpapi.CURRENT_USER
     LOCAL_MACHINE = dpapi.LOCAL_MACHINE

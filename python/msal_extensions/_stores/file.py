@@ -7,15 +7,9 @@ import os
 
 from .._native import files
 from .._native.watch import Watch
-from .._store import ABSENT, Content, Lease, Stamp, StoreLock
-from ..errors import LockLost, PersistenceNotFound
+from .._store import ABSENT, Content, Lease, Stamp, StoreLock, require_held
+from ..errors import PersistenceNotFound
 from ..lock import FileLock, native_lock_of
-
-
-def require_held(lease: Lease | None) -> None:
-    """:raises LockLost: when there is a lease, and it is lost."""
-    if lease is not None and not lease.still_held():
-        raise LockLost("Somebody removed the lock file")
 
 
 class LocalStore:

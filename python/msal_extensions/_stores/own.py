@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._store import ABSENT, Content, Lease, Stamp, Store
-from ..errors import PersistenceNotFound
-from .file import LocalStore, require_held
-from .signalled import exact_time
+from .._store import Lease, Stamp, Store
+from .timed import TimedStore
 
 
 class Verbatim(bytes):
@@ -21,14 +19,12 @@ class Verbatim(bytes):
     """
 
 
-class OwnStore(LocalStore):
+class OwnStore(TimedStore):
     """See ``Store``.
 
     :param base: The store of this persistence if it was not overridden, when it is one of ours.
     :param keeps_time: Whether the stamps of that one are still right.
     """
-
-    stamp_proves = False
 
     def __init__(
         self,
@@ -45,36 +41,26 @@ class OwnStore(LocalStore):
     def stamp(self) -> Stamp | None:
         if self._base is not None and self._keeps_time:
             return self._base.stamp()
-        try:
-            return exact_time(self._persistence.time_last_modified())
-        except PersistenceNotFound:
-            return ABSENT
+        return super().stamp()
 
-    def read(self) -> Content:
-        stamp = self.stamp()  # before the content: a change in between shows
-        if stamp is ABSENT:
-            return Content(b"", ABSENT)
-        try:
-            secret = self._persistence.load()
-        except PersistenceNotFound:
-            return Content(b"", ABSENT)
+    def time(self) -> float:
+        time: float = self._persistence.time_last_modified()
+        return time
+
+    def load(self) -> bytes:
+        secret = self._persistence.load()
         if isinstance(secret, (bytes, bytearray)):
-            return Content(Verbatim(secret), stamp)
+            return Verbatim(secret)
         if secret is None:  # MSAL's deserialize() takes it as "nothing"
-            secret = ""
+            return b""
         if not isinstance(secret, str):
             raise TypeError(f"load() returned {type(secret).__name__}, not str")
         # A lone surrogate becomes \udxxx, which JSON reads as that surrogate.
-        return Content(secret.encode("utf-8", "backslashreplace"), stamp)
+        return secret.encode("utf-8", "backslashreplace")
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
-        secret, data = data, b""
-        require_held(lease)
+    def save(self, secret: bytes) -> None:
         verbatim = isinstance(secret, Verbatim)
         self._persistence.save(bytes(secret) if verbatim else secret.decode())
-        stamp = self.stamp()
-        require_held(lease)
-        return stamp
 
     def delete(self, *, lease: Lease | None) -> None:
         self._persistence.delete()

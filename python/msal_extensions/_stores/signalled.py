@@ -1,14 +1,13 @@
 """An item of a keyring and a signal file as a store.
 
 The item holds the content.  The file holds nothing: its time tells that the item changed, so a
-look costs no call of the keyring.  Two saves within one tick of the file's clock have the same
-time, and somebody may change the item alone: a transaction therefore reads the item always.
+look costs no call of the keyring.  Somebody may change the item alone: that is another reason for
+which a transaction reads it always.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import stat
@@ -16,9 +15,9 @@ from typing import Protocol
 
 from .._native import files
 from .._paths import probe_file
-from .._store import ABSENT, Content, Lease, Stamp
-from ..errors import PersistenceError, PersistenceNotFound
-from .file import LocalStore, require_held
+from .._store import Lease
+from ..errors import PersistenceError
+from .timed import TimedStore
 
 
 class Item(Protocol):
@@ -49,45 +48,24 @@ class SignalFile(Protocol):
     def delete(self) -> None: ...
 
 
-def exact_time(seconds: float) -> Stamp | None:
-    """A time as a stamp.  None: infinity and "not a number" tell nothing from anything else."""
-    return None if isinstance(seconds, float) and not math.isfinite(seconds) else seconds
-
-
-class SignalledStore(LocalStore):
+class SignalledStore(TimedStore):
     """See ``Store``."""
-
-    stamp_proves = False
 
     def __init__(self, signal: SignalFile, item: Item, lock_location: str) -> None:
         super().__init__(signal.get_location(), lock_location)
         self._signal = signal
         self._item = item
 
-    def stamp(self) -> Stamp | None:
-        try:
-            return exact_time(self._signal.time_last_modified())
-        except PersistenceNotFound:
-            return ABSENT
+    def time(self) -> float:
+        return self._signal.time_last_modified()
 
-    def read(self) -> Content:
-        stamp = self.stamp()  # before the content: a change in between shows
-        if stamp is ABSENT:
-            return Content(b"", ABSENT)
-        try:
-            return Content(self._item.load(), stamp)
-        except PersistenceNotFound:
-            return Content(b"", ABSENT)
+    def load(self) -> bytes:
+        return self._item.load()
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
-        secret, data = data, b""
-        require_held(lease)
+    def save(self, secret: bytes) -> None:
         _check_signal(self._signal)
         if self._item.save(secret):
             self._signal.touch()
-        stamp = self.stamp()
-        require_held(lease)
-        return stamp
 
     def delete(self, *, lease: Lease | None) -> None:
         self._item.delete()
