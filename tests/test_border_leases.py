@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,22 +19,15 @@ from msal_extensions._stores.file import LocalStore
 from msal_extensions.errors import LockLost, PersistenceDamaged, StoreChanged
 from tests.support.capability import REMOVABLE_OPEN_FILES, cannot_exist_here, requires
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
-from tests.support.places import KINDS, Place, place_of
+from tests.support.places import Place, place_of
 from tests.support.places import keyring_session_fixture as keyring_session_fixture
+from tests.support.places import place_fixture as place_fixture
 from tests.support.processes import GENEROUS
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token
 
 Result = TypeVar("Result")
 
 robs = requires(REMOVABLE_OPEN_FILES)
-
-
-@pytest.fixture(params=[*KINDS, "dictionary"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    found = place_of(request.param, tmp_path, request)
-    yield found
-    if found.kind == "libsecret":  # the keyring outlives the test
-        found.persistence().delete()
 
 
 @pytest.fixture(params=["file", "dictionary"])

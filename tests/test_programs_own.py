@@ -31,7 +31,14 @@ from msal_extensions import (
 from msal_extensions.persistence import BasePersistence
 from tests.support.processes import python
 from tests.support.reference import reference_python
-from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
+from tests.support.tokens import (
+    ACCESS_TOKEN,
+    REFRESH_TOKEN,
+    metadata_only,
+    secrets_of,
+    sign_in,
+    token,
+)
 
 
 @pytest.fixture
@@ -218,21 +225,7 @@ def used_by_msal(persistence: BasePersistence) -> None:
         token_cache=persistence,
         validate_authority=False,
         instance_discovery=False,
-        http_client=mock.Mock(
-            get=mock.Mock(
-                return_value=mock.Mock(
-                    status_code=200,
-                    headers={},
-                    text=json.dumps(
-                        {
-                            "authorization_endpoint": "https://login.example.com/a",
-                            "token_endpoint": "https://login.example.com/t",
-                            "issuer": "https://login.example.com/tenant/v2.0",
-                        }
-                    ),
-                )
-            )
-        ),
+        http_client=metadata_only(),
     )
     assert isinstance(app.get_accounts(), list)
 

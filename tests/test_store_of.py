@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,17 +16,10 @@ from msal_extensions._stores.sealed import SealedStore
 from msal_extensions._stores.signalled import SignalledStore
 from tests.support.capability import cannot_exist_here
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
-from tests.support.places import KINDS, OWN, Place, place_of
+from tests.support.places import OWN, Place, place_of
 from tests.support.places import keyring_session_fixture as keyring_session_fixture
+from tests.support.places import place_fixture as place_fixture
 from tests.support.tokens import secrets_of, sign_in
-
-
-@pytest.fixture(params=[*KINDS, "dictionary"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    found = place_of(request.param, tmp_path, request)
-    yield found
-    if found.kind == "libsecret":  # the keyring outlives the test
-        found.persistence().delete()
 
 
 def test_each_kind_has_its_store(place: Place) -> None:

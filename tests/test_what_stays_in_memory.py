@@ -31,7 +31,14 @@ from msal_extensions._native import files
 from msal_extensions._serializer import Serializer
 from tests.support.inside import freshness_of
 from tests.support.library import lib, library_that_answers
-from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
+from tests.support.tokens import (
+    ACCESS_TOKEN,
+    REFRESH_TOKEN,
+    metadata_only,
+    secrets_of,
+    sign_in,
+    token,
+)
 
 #: In no name of a file, test or field.
 CANARY = "eyJ0c4n4ryk3n"
@@ -157,19 +164,7 @@ def test_msals_sign_out_leaves_no_copy(tmp_path: Path) -> None:
         validate_authority=False,
         instance_discovery=False,
         token_cache=ours,
-        http_client=mock.Mock(
-            get=lambda *_, **__: mock.Mock(
-                status_code=200,
-                headers={},
-                text=json.dumps(
-                    {
-                        "authorization_endpoint": "https://login.example.com/a",
-                        "token_endpoint": "https://login.example.com/t",
-                        "issuer": "https://login.example.com/tenant",
-                    }
-                ),
-            )
-        ),
+        http_client=metadata_only(),
     )
     (account,) = (a for a in app.get_accounts() if a["home_account_id"].startswith("user1"))
     app.remove_account(account)

@@ -10,8 +10,6 @@ test, comes from the environment of the tests.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -19,11 +17,11 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.cached import cached
 from tests.support.capability import needs
 
 OLDEST_MSAL = "1.29.0"
@@ -130,22 +128,9 @@ def run(
 
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    """A directory that appears complete or not at all, made once."""
-    cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
     # Whatever decides what is made: this file, and the Python.
     facts = f"{sys.version} {sysconfig.get_platform()}".encode() + Path(__file__).read_bytes()
-    key = hashlib.sha256(facts).hexdigest()[:12]
-    target = cache.expanduser() / "suites" / f"{name}-{key}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(target.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-                made = Path(temporary, "made")
-                made.mkdir()
-                make(made)
-                made.rename(target)
-    return target
+    return cached("suites", name, facts, make)
 
 
 def _source(requirement: str, directory: Path) -> Path:

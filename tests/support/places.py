@@ -1,6 +1,7 @@
 """All the stores that this machine can offer, for the tests of the border.
 
-Import keyring_session_fixture into a test module, and ask place_of() for a place.
+Import keyring_session_fixture into a test module, and place_fixture for one test on each; or ask
+place_of() for a place.
 """
 
 from __future__ import annotations
@@ -78,3 +79,11 @@ def place_of(kind: str, directory: Path, request: pytest.FixtureRequest) -> Plac
         for name, value in request.getfixturevalue("keyring_session").variables.items():
             monkeypatch.setenv(name, value)
     return Place(kind, lambda: KINDS[kind](location), lock, None)
+
+
+@pytest.fixture(params=[*KINDS, "dictionary"], name="place")
+def place_fixture(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    found = place_of(request.param, tmp_path, request)
+    yield found
+    if found.kind == "libsecret":  # the keyring outlives the test
+        found.persistence().delete()

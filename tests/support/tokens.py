@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from typing import Any
+from unittest import mock
 
 import msal
 
@@ -57,3 +58,14 @@ def _purges() -> bool:
 
 #: Does a search of this MSAL remove expired access tokens?  That of 1.29 does not.
 PURGES = _purges()
+
+
+def metadata_only() -> Any:
+    """An http_client for MSAL that knows the authority's metadata, and no token."""
+    metadata = {
+        "authorization_endpoint": "https://login.example.com/a",
+        "token_endpoint": "https://login.example.com/t",
+        "issuer": "https://login.example.com/tenant",
+    }
+    answer = mock.Mock(status_code=200, headers={}, text=json.dumps(metadata))
+    return mock.Mock(get=lambda *_, **__: answer)

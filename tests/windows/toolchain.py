@@ -11,16 +11,16 @@ Wine is not Windows: what it shows, and what it gets wrong, is told in CONTRIBUT
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.support.cached import cached
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -90,23 +90,6 @@ def run(
 # ---- what is kept ------------------------------------------------------------------------
 
 
-def _cached(name: str, facts: str, make: Callable[[Path], None]) -> Path:
-    """The directory of that name and those facts, made now if it is not there yet."""
-    cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
-    key = hashlib.sha256(facts.encode()).hexdigest()[:12]
-    target = cache.expanduser() / "windows" / f"{name}-{key}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(target.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-                made = Path(temporary, "made")
-                made.mkdir()
-                make(made)
-                made.rename(target)
-    return target
-
-
 def _pip(into: Path, requirements: str, *options: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(requirements)
@@ -126,7 +109,7 @@ def python(version: str) -> Path:
         # Asking Windows' management service for the version of Windows ends Wine 8.
         (directory / "_wmi.pyd").unlink(missing_ok=True)
 
-    return _cached(f"python-{version}", PYTHONS[version], make) / "python.exe"
+    return cached("windows", f"python-{version}", PYTHONS[version], make) / "python.exe"
 
 
 @functools.cache
@@ -142,19 +125,19 @@ def packages(version: str, *lists: str) -> Path:
             for file in directory.glob(part):
                 shutil.copy(file, directory)
 
-    return _cached(f"packages-{version}-{'-'.join(lists)}", pinned, make)
+    return cached("windows", f"packages-{version}-{'-'.join(lists)}", pinned, make)
 
 
 @functools.cache
 def headers() -> Path:
     """Python.h and its like, as they are on Windows."""
-    return _cached("headers", HEADERS, lambda to: _pip(to, HEADERS)) / "include"
+    return cached("windows", "headers", HEADERS, lambda to: _pip(to, HEADERS)) / "include"
 
 
 @functools.cache
 def zig(*arguments: str) -> list[str]:
     """The command of the other C compiler and its tools."""
-    directory = _cached("zig", ZIG, lambda to: _pip(to, ZIG))
+    directory = cached("windows", "zig", ZIG, lambda to: _pip(to, ZIG))
     # What it compiles of the C library, once.
     os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory.with_name("zig-cache")))
     return [str(directory / "ziglang" / "zig"), *arguments]
@@ -169,7 +152,7 @@ def import_library(machine: str) -> Path:
         tool = zig("dlltool", "-m", machine, "-D", "python3.dll")
         run([*tool, "-d", "python3.def", "-l", "libpython3.a"], TOOL_S, cwd=directory)
 
-    return _cached("python3-dll", PYTHONS["3.11"] + ZIG + machine, make) / "libpython3.a"
+    return cached("windows", "python3-dll", PYTHONS["3.11"] + ZIG + machine, make) / "libpython3.a"
 
 
 # ---- Wine --------------------------------------------------------------------------------
@@ -201,7 +184,7 @@ def prefix() -> Path:
         run(["wineserver", "-w"], WINE_S, env)
 
     version = run(["wine", "--version"], TOOL_S)
-    return _cached("prefix", version + str(WINE_ENVIRONMENT), make)
+    return cached("windows", "prefix", version + str(WINE_ENVIRONMENT), make)
 
 
 class Wine:
