@@ -44,10 +44,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """The wheel as pip would unpack it."""
+    """The wheel as pip would install it: unpacked, and with byte code."""
     directory = wheel.with_name("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
+    toolchain.Wine("3.11", directory).run(
+        "-m", "compileall", "-q", toolchain.windows_path(directory)
+    )
     return directory
 
 

@@ -17,8 +17,7 @@ from ._damage import parse_leniently, parse_strictly
 from ._freshness import Freshness
 from ._serializer import Serializer
 from ._store import ABSENT, Content, Store
-from ._stores.own import Verbatim
-from ._text import decode
+from ._text import Verbatim, decode
 from .errors import PersistenceDamaged, PersistenceDecryptionError
 from .lock import this_thread
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ._store import Store
-from ._stores.own import OwnStore
 
 #: What a program may override.
 _METHODS = ("save", "load", "time_last_modified")
@@ -42,6 +41,8 @@ def register(kind: type, make: _Make, *parts: str) -> None:
 
 def store_of(persistence: Any, lock_location: str) -> Store:
     """The store behind a persistence of whatever kind, as it is at this moment."""
+    from ._stores.own import OwnStore  # see persistence.py: stores are imported when they are used
+
     lock_location = os.fspath(lock_location)
     kind = _kind_of(persistence)
     # A subclass need not call our __init__(), if it overrides all methods.

@@ -9,6 +9,13 @@ from __future__ import annotations
 from .errors import PersistenceDamaged
 
 
+class Verbatim(bytes):
+    """Bytes, and no text, of a program's own ``serialize()`` or ``load()``.
+
+    They are for its own ``save()``, or its own ``deserialize()``, which know what they are.
+    """
+
+
 def encode(secret: str) -> bytes:
     """UTF-8.  The errors of str.encode() would carry the content along.
 

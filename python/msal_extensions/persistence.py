@@ -3,6 +3,9 @@
 Whether a store is available is found out when its persistence is constructed, not when this
 module is imported, so by having one an app developer knows whether the data is encrypted.
 
+A store, and what it needs of the C library, is imported when its persistence is used: most programs
+use one of them, and start faster without the others.
+
 What a persistence keeps in its attributes is what 1.3.1 kept there, under the same names: programs
 derive from these classes, set those attributes, and pickle them.
 """
@@ -15,26 +18,25 @@ import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._as_token_cache import AsTokenCache
-from ._native import files, keychain
+from ._native import files
+from ._native.dpapi import DataProtectionScope as DataProtectionScope
 from ._paths import expand, location_of, make_directories, probe_file, sha256_of
 from ._store import ABSENT
 from ._store_of import register
-from ._stores.dpapi import DataProtectionScope as DataProtectionScope
-from ._stores.dpapi import DpapiCipher
-from ._stores.file import FileStore
-from ._stores.keychain import KeychainItem, place_of
-from ._stores.libsecret import LibsecretItem
-from ._stores.sealed import SealedStore
-from ._stores.signalled import SignalledStore
 from ._text import decode, encode
 from .errors import PersistenceDamaged, PersistenceFileExists
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
 from .errors import PersistenceNotFound as PersistenceNotFound
+
+if TYPE_CHECKING:
+    from ._stores.file import FileStore
+    from ._stores.sealed import SealedStore
+    from ._stores.signalled import SignalledStore
 
 #: Names of 1.3.1, which programs import.
 _mkdir_p, _auto_hash = make_directories, sha256_of
@@ -224,6 +226,8 @@ class FilePersistenceWithDataProtection(FilePersistence):
         super().__init__(path)
 
     def save(self, content: str) -> None:
+        from ._stores.dpapi import DpapiCipher
+
         secret, content = content, ""
         _write(self, DpapiCipher(self._dp_agent).seal(encode(secret), self._location))
 
@@ -269,6 +273,8 @@ class KeychainPersistence(_SignalFilePersistence):
         service_name: str | None = None,
         account_name: str | None = None,
     ) -> None:
+        from ._native import keychain
+
         location = location_of(signal_location)
         keychain.require()
         self._file_persistence = FilePersistence(location)
@@ -280,6 +286,8 @@ class KeychainPersistence(_SignalFilePersistence):
         _keychain_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
+        from ._stores.keychain import KeychainItem, place_of
+
         location = place_of(self._service_name, self._account_name)
         try:
             secret = KeychainItem(self._service_name, self._account_name).load()
@@ -369,22 +377,33 @@ class LibsecretPersistence(_SignalFilePersistence):
 
 
 def _file_store(persistence: FilePersistence, lock_location: str) -> FileStore:
+    from ._stores.file import FileStore
+
     return FileStore(persistence._location, lock_location)
 
 
 def _sealed_store(
     persistence: FilePersistenceWithDataProtection, lock_location: str
 ) -> SealedStore:
+    from ._stores.dpapi import DpapiCipher
+    from ._stores.sealed import SealedStore
+
     cipher = DpapiCipher(persistence._dp_agent)
     return SealedStore(persistence._location, lock_location, cipher)
 
 
 def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> SignalledStore:
+    from ._stores.keychain import KeychainItem
+    from ._stores.signalled import SignalledStore
+
     item = KeychainItem(persistence._service_name, persistence._account_name)
     return SignalledStore(persistence._file_persistence, item, lock_location)
 
 
 def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> SignalledStore:
+    from ._stores.libsecret import LibsecretItem
+    from ._stores.signalled import SignalledStore
+
     item = LibsecretItem(persistence._agent)
     return SignalledStore(persistence._file_persistence, item, lock_location)
 

@@ -27,8 +27,7 @@ from ._reloading import Reloading
 from ._snapshot import Snapshot
 from ._store import Lease, Store, require_held
 from ._store_of import StoreMemo
-from ._stores.own import Verbatim
-from ._text import encode
+from ._text import Verbatim, encode
 from .changes import CacheChanges
 from .errors import (
     LockError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from .._msalex import ffi, lib
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
 from .check import check_store, describe, take
@@ -27,8 +29,12 @@ _PLAINTEXT = (
     " location, or delete the file and sign in again."
 )
 
-CURRENT_USER: int = lib.MSALEX_DPAPI_CURRENT_USER
-LOCAL_MACHINE: int = lib.MSALEX_DPAPI_LOCAL_MACHINE
+
+class DataProtectionScope(enum.Enum):
+    """Which users can decrypt."""
+
+    CURRENT_USER = lib.MSALEX_DPAPI_CURRENT_USER
+    LOCAL_MACHINE = lib.MSALEX_DPAPI_LOCAL_MACHINE
 
 
 def require() -> None:
@@ -37,11 +43,11 @@ def require() -> None:
     check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
 
 
-def protect(secret: bytes, entropy: bytes, scope: int) -> bytes:
+def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:
     """Encrypts for this user or this machine."""
     error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     status = lib.msalex_dpapi_protect(
-        secret, len(secret), entropy, len(entropy), scope, blob, error
+        secret, len(secret), entropy, len(entropy), scope.value, blob, error
     )
     if status != lib.MSALEX_OK:
         remedy = "Is the profile of this user loaded, and its disk not full?"

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Protocol
 
 from .._native import dpapi
+from .._native.dpapi import DataProtectionScope as DataProtectionScope
 from .._text import decode, encode
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
-
-
-class DataProtectionScope(enum.Enum):
-    """Which users can decrypt."""
-
-    CURRENT_USER = dpapi.CURRENT_USER
-    LOCAL_MACHINE = dpapi.LOCAL_MACHINE
 
 
 class WindowsDataProtectionAgent:
@@ -42,7 +35,7 @@ class WindowsDataProtectionAgent:
         :raises PersistenceEncryptionError: with the ``winerror``.
         """
         secret, message = message, ""
-        return dpapi.protect(encode(secret), self._entropy, self._scope.value)
+        return dpapi.protect(encode(secret), self._entropy, self._scope)
 
     def unprotect(self, cipher_text: bytes) -> str:
         """Decrypts what protect() returned, in whichever scope.

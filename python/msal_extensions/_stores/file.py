@@ -6,8 +6,7 @@ import contextlib
 import os
 
 from .._native import files
-from .._native.watch import Watch
-from .._store import ABSENT, Content, Lease, Stamp, StoreLock, require_held
+from .._store import ABSENT, Content, Lease, Stamp, StoreLock, Watch, require_held
 from ..errors import PersistenceNotFound
 from ..lock import FileLock, native_lock_of
 
@@ -32,7 +31,9 @@ class LocalStore:
 
     def watch(self) -> Watch:
         """See ``Store.watch``."""
-        return Watch(os.path.abspath(self.location))
+        from .._native import watch  # few programs ask
+
+        return watch.Watch(os.path.abspath(self.location))
 
 
 class FileStore(LocalStore):

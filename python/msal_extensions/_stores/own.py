@@ -9,14 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._store import Lease, Stamp, Store
+from .._text import Verbatim
 from .timed import TimedStore
-
-
-class Verbatim(bytes):
-    """Bytes, and no text, of a program's own ``serialize()`` or ``load()``.
-
-    They are for its own ``save()``, or its own ``deserialize()``, which know what they are.
-    """
 
 
 class OwnStore(TimedStore):
