@@ -70,6 +70,8 @@ def traces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Where no link is on the path, and where the directory is one and the file is another."""
     scratch = tmp_path_factory.mktemp("traces")
     snippet, locations = "from msal_extensions import FilePersistence, PersistedTokenCache\n", {}
+    # A first use imports what it needs.  Those calls are Python's own, about no file of a cache.
+    snippet += f"PersistedTokenCache(FilePersistence({str(scratch / 'used')!r})).add({EVENT})\n"
     for number, (operation, (before, work)) in enumerate(OPERATIONS.items()):
         directory = scratch / str(number)
         (directory / "real").mkdir(parents=True)
