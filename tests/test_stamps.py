@@ -14,6 +14,7 @@ from unittest import mock
 
 import msal
 import pytest
+from msal_extensions._msalex import ffi
 
 from msal_extensions import FilePersistence, PersistedTokenCache, _freshness
 from msal_extensions._native import files
@@ -44,7 +45,10 @@ def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
     times: dict[str, int] = {}
 
     def stamp_of(real: files.Stamp, location: str) -> files.Stamp:
-        return files.Stamp(1, 7, real.size, times.setdefault(location, clock.mtime_ns()))
+        fake = ffi.new("msalex_stamp *", {"device": 1, "inode": 7})
+        fake.size = files.fields_of(real).size
+        fake.mtime_ns = times.setdefault(location, clock.mtime_ns())
+        return bytes(ffi.buffer(fake))
 
     stat, read, replace = files.stat, files.read, files.replace
 

@@ -179,9 +179,10 @@ class FilePersistence(BasePersistence):
 
     def time_last_modified(self) -> float:
         try:
-            return files.stat(self._location).mtime_ns / 1e9
+            time_ns: int = files.fields_of(files.stat(self._location)).mtime_ns
         except PersistenceNotFound:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+        return time_ns / 1e9
 
     def touch(self) -> None:
         """Sets the time of the last modification to now; makes an empty file when there is none.

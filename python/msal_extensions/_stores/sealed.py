@@ -32,7 +32,7 @@ class SealedStore(FileStore):
     def stamp(self) -> Stamp:
         stamp = super().stamp()
         # Node makes an empty file; .NET, Java and Go read one as "no data".
-        return ABSENT if isinstance(stamp, files.Stamp) and not stamp.size else stamp
+        return ABSENT if isinstance(stamp, bytes) and not files.fields_of(stamp).size else stamp
 
     def read(self) -> Content:
         secret, stamp = super().read()
