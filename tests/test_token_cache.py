@@ -15,7 +15,7 @@ import msal
 import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
-from msal_extensions._snapshot import Snapshot
+from msal_extensions._inherited import Snapshot
 from msal_extensions.persistence import BasePersistence, PersistenceError
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.inside import own_transaction, reloading_of

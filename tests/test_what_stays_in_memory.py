@@ -363,5 +363,5 @@ def test_the_search_in_tracebacks_finds_what_is_there() -> None:
 
 
 def test_a_healthy_text_is_parsed_though_no_local_keeps_it() -> None:
-    assert parse_strictly(WHOLE, "where") == json.loads(WHOLE)
+    assert parse_strictly(WHOLE) == json.loads(WHOLE)
     assert sys.exc_info() == (None, None, None)

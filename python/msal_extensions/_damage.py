@@ -27,7 +27,7 @@ _OBJECT = re.compile(r"\s*\{")
 _DEEPEST = 10_000
 
 
-def parse_leniently(secret: str, location: str) -> Any:
+def parse_leniently(secret: str) -> Any:
     """Any JSON.
 
     :raises CacheDamaged: (a json.JSONDecodeError) when it is none.
@@ -40,13 +40,13 @@ def parse_leniently(secret: str, location: str) -> Any:
     try:
         return json.loads(secret)
     except json.JSONDecodeError as error:  # its ``doc`` is the tokens
-        failure = CacheDamaged(None, f"{error}. {_REMEDY}", location, error)
+        failure = CacheDamaged(None, f"{error}. {_REMEDY}", cause=error)
     except (ValueError, RecursionError) as error:
         failure = error.with_traceback(None)  # the locals of json's frames are the tokens
     raise failure
 
 
-def parse_strictly(secret: str, location: str) -> Any:
+def parse_strictly(secret: str) -> Any:
     """JSON on which MSAL's search() and modify() work.
 
     What kinds of credentials other libraries add is none of our business.
@@ -55,7 +55,7 @@ def parse_strictly(secret: str, location: str) -> Any:
     :raises RecursionError: when it may be, but cannot be parsed with what is left of the stack.
     """
     try:
-        parsed = parse_leniently(secret, location)
+        parsed = parse_leniently(secret)
         problem = _problem(parsed)
         if not problem:
             return parsed
@@ -68,7 +68,7 @@ def parse_strictly(secret: str, location: str) -> Any:
         problem = _problem_of_nesting(secret)
         if not problem:
             raise
-    raise CacheDamaged(None, f"{problem}. {_REMEDY}", location)
+    raise CacheDamaged(None, f"{problem}. {_REMEDY}")
 
 
 def _problem_of_nesting(secret: str) -> str:

@@ -1,4 +1,8 @@
-"""MSAL's search over a copy, because MSAL's own holds its lock while the program iterates."""
+"""MSAL's methods as the cache uses them, as long as no program puts others in their place.
+
+Programs, and the mocks of their tests, replace methods of MSAL's classes, of ours, and of single
+objects.  What is replaced is called as 1.3.1 called it.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,43 @@ from typing import Any
 
 import msal
 
-#: MSAL 1.29 has no such method.
-_HAS_IS_MATCHING = hasattr(msal.TokenCache, "_is_matching")
+# As they are before anybody replaces them.
+SEARCH = msal.TokenCache.search
+SERIALIZE = msal.SerializableTokenCache.serialize
+DESERIALIZE = msal.SerializableTokenCache.deserialize
 
 
-class Snapshot(msal.TokenCache):  # type: ignore[misc]
-    """What ``msal.TokenCache.search`` runs on: a direct hit costs no copy, and no lock is held.
+def is_method(bound: Any, function: Any) -> bool:
+    """Whether calling ``bound`` calls this function."""
+    return getattr(bound, "__func__", None) is function
 
-    MSAL replaces entries and never changes them, so copying the dictionaries is enough.
+
+class Snapshot:
+    """A cache as ``SEARCH`` is to see it.
+
+    MSAL's search holds the lock while the program iterates.  Here it iterates over a copy, and a
+    direct hit costs no copy.  MSAL replaces entries and never changes them, so copying the
+    dictionaries is enough.
 
     :param purge: Is given the expired access tokens at the end of a search, if there are any.
     """
 
-    def __init__(
-        self, original: msal.TokenCache, purge: Callable[[list[dict[str, Any]]], None]
-    ) -> None:
-        self._original = original
+    CredentialType = msal.TokenCache.CredentialType
+
+    def __init__(self, cache: Any, purge: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._original = cache
         self._purge = purge
-        self._lock = self  # MSAL: "with self._lock:" around the search for all but a direct hit
-        self._get = original._get
-        if _HAS_IS_MATCHING:  # perhaps the program's own
-            self._is_matching = original._is_matching
-        self.key_makers = original.key_makers
+        # What each search asks for.  The cache's, which may be a program's own.
+        self._get_access_token = cache._get_access_token
+        self._is_matching = getattr(cache, "_is_matching", None)  # MSAL 1.29 has none
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    @property
+    def _lock(self) -> Snapshot:
+        """MSAL: ``with self._lock:`` around the search for all but a direct hit."""
+        return self
 
     @property
     def _cache(self) -> Any:

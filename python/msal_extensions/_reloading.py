@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import msal
-
 from ._damage import parse_leniently, parse_strictly
 from ._freshness import Freshness
+from ._inherited import DESERIALIZE, is_method
 from ._serializer import Serializer
 from ._store import ABSENT, Content, Store
 from ._text import Verbatim, decode
@@ -30,8 +29,6 @@ _WAITS_FOR_EMPTY = 3
 
 #: How often a reload starts over because another thread came in between.
 _RELOAD_TRIES = 10
-
-_DESERIALIZE = msal.SerializableTokenCache.deserialize
 
 
 class Memory(Protocol):
@@ -137,8 +134,8 @@ class Reloading:
         secret, stamp = self._load(store)
         absent = stamp is ABSENT
         same = absent or (not forced and stamp is not None and secret == freshness.content)
-        # Parsed while other threads may go on; not if a subclass wants to parse for itself.
-        own = type(cache).deserialize is not _DESERIALIZE
+        # Parsed while other threads may go on; not if the program wants to parse for itself.
+        own = not is_method(cache.deserialize, DESERIALIZE)
         secret = secret, None if same or own else self._parse_noting(secret, stamp, store)
         with cache._lock:
             if freshness.saving:
@@ -186,8 +183,20 @@ class Reloading:
             raise
 
     def _parse(self, secret: bytes, store: Store) -> Any:
-        return self._parse_json(decode(secret, store.location), store.location)
+        with _located(store):
+            return self._parse_json(decode(secret))
 
 
 def _text(secret: bytes, store: Store) -> str | bytes:
-    return secret if isinstance(secret, Verbatim) else decode(secret, store.location)
+    with _located(store):
+        return secret if isinstance(secret, Verbatim) else decode(secret)
+
+
+@contextlib.contextmanager
+def _located(store: Store) -> Iterator[None]:
+    """A damage names the location, for which a program's own persistence is asked only then."""
+    try:
+        yield
+    except PersistenceDamaged as damage:
+        damage.filename = damage.location = store.location
+        raise

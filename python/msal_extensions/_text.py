@@ -6,6 +6,8 @@ other modules: tools that print the locals of a traceback (Sentry is one) leave 
 
 from __future__ import annotations
 
+import json
+
 from .errors import PersistenceDamaged
 
 
@@ -31,18 +33,21 @@ def encode(secret: str) -> bytes:
     raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
 
 
-def decode(secret: bytes, location: str) -> str:
+def decode(secret: bytes, location: str | None = None) -> str:
     """Text that was stored in this location.
 
-    :raises PersistenceDamaged: when it is no UTF-8.
+    :raises PersistenceDamaged: when it is no UTF-8; of bytes of a program's own, when they are in
+        no encoding that json.loads() takes.
     """
+    verbatim = isinstance(secret, Verbatim)
+    encoding = json.detect_encoding(secret) if verbatim else "utf-8"
     try:
-        return secret.decode("utf-8")
+        return secret.decode(encoding, "surrogatepass" if verbatim else "strict")
     except UnicodeDecodeError as error:
         position = error.start
     raise PersistenceDamaged(
         None,
-        f"The content is not UTF-8 text (byte {position} of {len(secret)}). Another program wrote"
-        " it, or it is damaged; delete() it and sign in again.",
+        f"The content is not {encoding.upper()} text (byte {position} of {len(secret)})."
+        " Another program wrote it, or it is damaged; delete() it and sign in again.",
         location,
     )

@@ -102,6 +102,9 @@ class CrossPlatLock:
         too, and enter theirs: the token cache does so, as its subclasses lock for themselves.
     """
 
+    # Private names begin with two underscores, which Python mangles: programs derive from this
+    # class.  Those with one are names of 1.3.1.
+
     def __init__(
         self,
         lockfile_path: str | os.PathLike[str],
@@ -110,14 +113,14 @@ class CrossPlatLock:
         reentrant: bool = False,
     ) -> None:
         self._lockpath = os.fspath(lockfile_path)
-        self._timeout = seconds_of(timeout)
-        self._reentrant = reentrant
-        self._inside: list[Holding | Within] = []  # the last one that it entered is the last
+        self.__timeout = seconds_of(timeout)
+        self.__reentrant = reentrant
+        self.__inside: list[Holding | Within] = []  # the last one that it entered is the last
 
     @property
     def locked(self) -> bool:
         """True while this object holds the lock."""
-        return any(entry.is_held for entry in tuple(self._inside))
+        return any(entry.is_held for entry in tuple(self.__inside))
 
     def acquire(self, timeout: float | None = None) -> CrossPlatLock:
         """Waits for the lock.
@@ -127,9 +130,9 @@ class CrossPlatLock:
             or is waiting for it.
         :raises LockFileError: (a LockError and an OSError) when the file cannot be made.
         """
-        seconds = self._timeout if timeout is None else seconds_of(timeout)
+        seconds = self.__timeout if timeout is None else seconds_of(timeout)
         path = absolute(self._lockpath)
-        holding = Holding(path, self._reentrant)
+        holding = Holding(path, self.__reentrant)
         entry: Holding | Within = holding
         try:
             # First the note, then the look: a signal handler between the two finds the note.
@@ -138,14 +141,14 @@ class CrossPlatLock:
             outer = find(path, holding, with_waiting=True) if len(mine) > 1 else None
             if outer is not None:
                 holding.end()
-                self._check_within(outer)
+                self.__check_within(outer)
                 entry = Within(outer)
-                self._inside.append(entry)
+                self.__inside.append(entry)
                 return self
             holding.native = native.Lock(path, sys.argv[0] if sys.argv else "")
-            if self._wait(holding.native, seconds):
+            if self.__wait(holding.native, seconds):
                 holding.begin()
-                self._inside.append(entry)
+                self.__inside.append(entry)
                 return self
             holding.end()
             raise LockError(
@@ -155,22 +158,22 @@ class CrossPlatLock:
         except BaseException:  # Ctrl-C too must leave the queue, or give back what it came with
             holding.end()
             with contextlib.suppress(ValueError):
-                self._inside.remove(entry)
+                self.__inside.remove(entry)
             raise
 
-    def _check_within(self, outer: Holding) -> None:
+    def __check_within(self, outer: Holding) -> None:
         """May this object enter within what this thread holds, or waits for?"""
         if outer.state is WAITING:
             raise LockError(
                 f"This thread is waiting for the lock {outer.path} already: what runs meanwhile,"
                 " a signal handler for example, cannot have it before the wait is over"
             )
-        if not (outer.reentrant or self._reentrant):
-            mine = outer in self._inside
+        if not (outer.reentrant or self.__reentrant):
+            mine = outer in self.__inside
             how = ", by this very object: its release() gives it back" if mine else ""
             raise LockError(f"This thread already holds the lock {outer.path}{how}")
 
-    def _wait(self, lock: native.Lock, timeout: float) -> bool:
+    def __wait(self, lock: native.Lock, timeout: float) -> bool:
         left = math.inf if timeout < 0 else timeout
         deadline = time.monotonic() + left
         while True:
@@ -187,18 +190,18 @@ class CrossPlatLock:
 
         :raises LockError: when this object does not hold it, or its process's parent does.
         """
-        if not self._end():
+        if not self.__end():
             raise LockError(
                 f"The lock {self._lockpath} is held by the process that made this one by fork, and"
                 " only that one can release it"
             )
 
-    def _end(self) -> bool:
+    def __end(self) -> bool:
         """Gives the lock back; False: it is the parent's of this process."""
         entry = None
         try:
             # It is out of the list before it ends, so no other thread can end it as well.
-            entry = self._inside.pop()
+            entry = self.__inside.pop()
             return entry.end()
         except IndexError:
             raise LockError(f"The lock {self._lockpath} is not held") from None
@@ -209,21 +212,25 @@ class CrossPlatLock:
 
     def still_held(self) -> bool:
         """False once somebody removed or replaced the lock file: others may be inside."""
-        held = self._held()
+        held = self.__held()
         return held is not None and held.still_held()
 
-    def _held(self) -> native.Lock | None:
+    def __held(self) -> native.Lock | None:
         """The native lock while this object is inside, by itself or within another."""
-        for entry in self._inside[-1:]:
+        for entry in self.__inside[-1:]:
             if entry.is_held:
                 return entry.native
         return None
 
+    def _held(self) -> native.Lock | None:
+        """For FileLease, whose locks are no object of a subclass."""
+        return self.__held()
+
     def __enter__(self) -> CrossPlatLock:
-        return self.acquire()
+        return CrossPlatLock.acquire(self)  # a subclass may have an acquire() of its own
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.__end()
 
     def __repr__(self) -> str:
         return f"<CrossPlatLock {self._lockpath!r} {'held' if self.locked else 'not held'}>"

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import msal
 
 from ._as_token_cache import make_caches_by
+from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
 from ._reloading import Reloading
-from ._snapshot import Snapshot
 from ._store import Lease, Store, require_held
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
@@ -170,8 +170,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         finally:
             lease.release()
 
-    @contextlib.contextmanager
-    def transaction(self, timeout: float | None = None) -> Iterator[PersistedTokenCache]:
+    def transaction(
+        self, timeout: float | None = None
+    ) -> contextlib.AbstractContextManager[PersistedTokenCache]:
         """Takes the lock once and reloads; saves once at the end, if modify() changed anything.
 
         What was changed is saved even when the body raises: a refresh token that was received
@@ -183,6 +184,11 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :raises LockError: when the time is up; nothing was changed then.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
+        return self.__in_transaction(seconds)
+
+    @contextlib.contextmanager
+    def __in_transaction(self, seconds: float = DEFAULT_TIMEOUT) -> Iterator[PersistedTokenCache]:
+        """A transaction, also where a subclass has its own method of that name."""
         if self.__own_transaction() is not None:
             yield self
             return
@@ -257,7 +263,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def __save_if_different(self, lease: Lease) -> None:
         store, freshness = self.__store(), self.__reloading.freshness
-        is_ours = type(self).serialize is _SERIALIZE
+        is_ours = is_method(self.serialize, _SERIALIZE) and is_method(super().serialize, SERIALIZE)
         secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
         if self.__reloading.has_stored(secret, store, is_ours):
             require_held(lease)
@@ -278,6 +284,10 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def serialize(self) -> str:
         """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
+        inherited = super().serialize
+        if not is_method(inherited, SERIALIZE):
+            replaced: str = inherited()
+            return replaced
         return self.__encoded().decode("ascii")
 
     def modify(
@@ -293,7 +303,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """
         secret: dict[str, Any] = {"old": old_entry, "new": new_key_value_pairs}
         del old_entry, new_key_value_pairs  # see persistence.py for the names of secrets
-        with self.transaction():
+        with self.__in_transaction():
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
                 secret["before"] = self.__entry(credential_type, key)
@@ -317,7 +327,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         secret = event
         del event
         # Before MSAL takes its own lock and calls modify().
-        with self.transaction():
+        with self.__in_transaction():
             super().add(secret, **kwargs)
         self.has_state_changed = True  # as MSAL leaves it, although it is saved
 
@@ -331,12 +341,17 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         Unlike MSAL's, iterating holds no lock, so the loop may change the cache.
         """
         self.__reload_patiently()
+        found: Iterator[_Entry]
+        inherited = super().search
+        if is_method(inherited, SEARCH):
+            found = SEARCH(Snapshot(self, self.__purge), credential_type, target, query, **kwargs)
+            return found
         # Only what was given, as 1.3.1 passes it on: a program's mock may look at that.
         if target is not None:
             kwargs["target"] = target
         if query is not None:
             kwargs["query"] = query
-        found: Iterator[_Entry] = Snapshot(self, self.__purge).search(credential_type, **kwargs)
+        found = inherited(credential_type, **kwargs)
         return found
 
     def __purge(self, secret: list[_Entry]) -> None:
@@ -344,7 +359,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
             return
         try:
-            with self.transaction(timeout=0):
+            with self.__in_transaction(0):
                 while secret:
                     self.__purge_entry(secret.pop())
         except (LockError, OSError) as error:
@@ -389,7 +404,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         transaction = self.__own_transaction()
         if transaction is None:
             try:
-                with self.transaction():  # comes here again, if it is damaged still
+                with self.__in_transaction():  # comes here again, if it is damaged still
                     return
             except LockError as error:
                 raise damage from error
@@ -446,7 +461,7 @@ _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakVal
 
 def _bytes_of(secret: Any) -> bytes:
     """What a program's own serialize() returned."""
-    return Verbatim(secret) if isinstance(secret, bytes) else encode(secret)
+    return Verbatim(secret) if isinstance(secret, (bytes, bytearray)) else encode(secret)
 
 
 def _take(mutex: Any, seconds: float) -> bool:

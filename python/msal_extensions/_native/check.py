@@ -66,10 +66,11 @@ _STATUS_REMEDIES = {
 
 
 @functools.lru_cache(maxsize=64)
-def path(location: str) -> bytes:
-    if "\0" in location:
+def path(location: str | os.PathLike[str]) -> bytes:
+    encoded = os.fsencode(location)
+    if b"\0" in encoded:
         raise ValueError("embedded null byte in the path")
-    return os.fsencode(location)
+    return encoded
 
 
 def describe(error: Any, remedy: str) -> str:

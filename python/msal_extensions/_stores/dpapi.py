@@ -26,8 +26,8 @@ class WindowsDataProtectionAgent:
         scope: DataProtectionScope = DataProtectionScope.CURRENT_USER,
     ) -> None:
         dpapi.require()
-        self._entropy = (entropy or "").encode("utf-8")
-        self._scope = DataProtectionScope(scope)
+        self.__entropy = (entropy or "").encode("utf-8")
+        self.__scope = DataProtectionScope(scope)
 
     def protect(self, message: str) -> bytes:
         """Encrypts a text.
@@ -35,7 +35,7 @@ class WindowsDataProtectionAgent:
         :raises PersistenceEncryptionError: with the ``winerror``.
         """
         secret, message = message, ""
-        return dpapi.protect(encode(secret), self._entropy, self._scope)
+        return dpapi.protect(encode(secret), self.__entropy, self.__scope)
 
     def unprotect(self, cipher_text: bytes) -> str:
         """Decrypts what protect() returned, in whichever scope.
@@ -43,7 +43,7 @@ class WindowsDataProtectionAgent:
         :raises PersistenceDecryptionError: with the ``winerror``, and what to do about it.
         """
         secret, cipher_text = cipher_text, b""  # maybe it is plain text
-        return decode(dpapi.unprotect(secret, self._entropy), "DPAPI")
+        return decode(dpapi.unprotect(secret, self.__entropy), "DPAPI")
 
 
 class Agent(Protocol):

@@ -14,15 +14,15 @@ from ..lock import FileLock, native_lock_of
 class LocalStore:
     """What all stores of this machine have in common: lock files.
 
-    :param location: The file that holds the content, or signals a change of it.
     :param lock_location: The lock file, whose holder may change the content.
     """
 
+    #: The file that holds the content, or signals a change of it.
+    location: str
     #: After a tick of any kernel's clock, and after one of any file system's (FAT: 2 s).
     settles_after: tuple[float, ...] = (0.05, 2.0)
 
-    def __init__(self, location: str, lock_location: str) -> None:
-        self.location = location
+    def __init__(self, lock_location: str) -> None:
         self.commit_lock: StoreLock = FileLock(lock_location)
         self.flight_lock: StoreLock = FileLock(lock_location + ".refresh")
 
@@ -42,7 +42,8 @@ class FileStore(LocalStore):
     stamp_proves = True
 
     def __init__(self, location: str, lock_location: str) -> None:
-        super().__init__(location, lock_location)
+        super().__init__(lock_location)
+        self.location = os.fspath(location)  # programs set a Path, too
         self._swept = False
 
     def stamp(self) -> Stamp:

@@ -27,10 +27,16 @@ class OwnStore(TimedStore):
         base: Store | None = None,
         keeps_time: bool = False,
     ) -> None:
-        super().__init__(_location_of(persistence), lock_location)
+        super().__init__(lock_location)
         self._persistence = persistence
         self._base = base
         self._keeps_time = keeps_time
+
+    @property
+    def location(self) -> str:  # type: ignore[override]
+        """For messages.  1.3.1 did not ask for it, where the cache was given a lock_location."""
+        ask = getattr(self._persistence, "get_location", None)
+        return str(ask()) if ask is not None else type(self._persistence).__name__
 
     def stamp(self) -> Stamp | None:
         if self._base is not None and self._keeps_time:
@@ -63,9 +69,3 @@ class OwnStore(TimedStore):
         if self._base is None:
             raise NotImplementedError(f"{type(self._persistence).__name__} cannot keep a copy")
         return self._base.copy_aside(suffix)
-
-
-def _location_of(persistence: Any) -> str:
-    """1.3.1 did not ask for it where the cache was given a ``lock_location``."""
-    ask = getattr(persistence, "get_location", None)
-    return str(ask()) if ask is not None else type(persistence).__name__

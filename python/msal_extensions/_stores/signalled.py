@@ -52,7 +52,8 @@ class SignalledStore(TimedStore):
     """See ``Store``."""
 
     def __init__(self, signal: SignalFile, item: Item, lock_location: str) -> None:
-        super().__init__(signal.get_location(), lock_location)
+        super().__init__(lock_location)
+        self.location = signal.get_location()
         self._signal = signal
         self._item = item
 
