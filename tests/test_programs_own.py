@@ -34,6 +34,7 @@ from tests.support.tokens import (
     ACCESS_TOKEN,
     REFRESH_TOKEN,
     metadata_only,
+    secrets_in,
     secrets_of,
     sign_in,
     token,
@@ -43,12 +44,6 @@ from tests.support.tokens import (
 @pytest.fixture
 def location(tmp_path: Path) -> Path:
     return tmp_path / "directory" / "cache.bin"
-
-
-def names_in(path: Path) -> set[str]:
-    """The secrets of the access tokens that a file holds."""
-    stored = json.loads(path.read_text())
-    return {entry["secret"] for entry in stored.get("AccessToken", {}).values()}
 
 
 def works(cache: PersistedTokenCache, other: Callable[[], PersistedTokenCache]) -> None:
@@ -249,8 +244,8 @@ def test_a_copy_of_a_persistence_saves_into_its_own_file(
     second._location = str(tmp_path / "second")
     second.add(sign_in(2))
     first.add(sign_in(1))
-    assert names_in(tmp_path / "second") == {"access2"}
-    assert names_in(location) == {"access1"}
+    assert secrets_in(tmp_path / "second") == {"access2"}
+    assert secrets_in(location) == {"access1"}
     assert copied(second).load() == second.load()
 
 
@@ -261,7 +256,7 @@ def test_a_copied_cache_follows_the_persistence_by_itself(location: Path) -> Non
     PersistedTokenCache(FilePersistence(location)).add(sign_in(2))
     assert secrets_of(cache) == {"access1", "access2"}
     copied.add(sign_in(3))
-    assert names_in(location) == {"access1", "access2", "access3"}
+    assert secrets_in(location) == {"access1", "access2", "access3"}
 
 
 # ---- P23: attributes ----
@@ -394,7 +389,7 @@ def test_a_cache_changes_and_looks_up_without_methods_that_1_3_1_has_not(locatio
     expired = token(2, expires_in=-9)
     cache.modify(ACCESS_TOKEN, expired, expired)
     assert secrets_of(cache) == {"access1"}
-    assert names_in(location) == {"access1"}
+    assert secrets_in(location) == {"access1"}
     location.write_text("damaged")
     healing = own(FilePersistence(location), on_unreadable="quarantine")
     assert secrets_of(healing) == set()

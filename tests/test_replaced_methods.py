@@ -7,7 +7,6 @@ and after a cache was made.  Each is used as 1.3.1 uses it.
 from __future__ import annotations
 
 import codecs
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
 from tests.support.own_persistences import Own
-from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token
+from tests.support.tokens import ACCESS_TOKEN, secrets_in, secrets_of, sign_in, token
 
 HIT = {"home_account_id": "h", "environment": "e", "client_id": "c", "realm": "r"}
 
@@ -28,12 +27,6 @@ HIT = {"home_account_id": "h", "environment": "e", "client_id": "c", "realm": "r
 @pytest.fixture
 def location(tmp_path: Path) -> Path:
     return tmp_path / "directory" / "cache.bin"
-
-
-def names_in(path: Path) -> set[str]:
-    """The secrets of the access tokens that a file holds."""
-    stored = json.loads(path.read_text())
-    return {entry["secret"] for entry in stored.get("AccessToken", {}).values()}
 
 
 # ---- looking up ----
@@ -139,7 +132,7 @@ def test_what_a_replaced_serialize_returns_is_what_is_saved(where: str, location
     assert own.call_count == 1
     assert location.read_text() == '{"a": {}}'
     cache.add(sign_in(3))
-    assert names_in(location) == {"access1", "access2", "access3"}
+    assert secrets_in(location) == {"access1", "access2", "access3"}
 
 
 @pytest.mark.parametrize("where", KINDS)
@@ -182,8 +175,8 @@ def test_another_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
     cache.add(sign_in(1))
     cache._persistence = FilePersistence(tmp_path / "second")
     cache.add(sign_in(2))
-    assert "access2" in names_in(tmp_path / "second")
-    assert names_in(location) == {"access1"}
+    assert "access2" in secrets_in(tmp_path / "second")
+    assert secrets_in(location) == {"access1"}
 
 
 def test_another_location_of_the_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
@@ -192,8 +185,8 @@ def test_another_location_of_the_persistence_may_be_set(location: Path, tmp_path
     cache.add(sign_in(1))
     persistence._location = str(tmp_path / "second")
     cache.add(sign_in(2))
-    assert "access2" in names_in(tmp_path / "second")
-    assert names_in(location) == {"access1"}
+    assert "access2" in secrets_in(tmp_path / "second")
+    assert secrets_in(location) == {"access1"}
 
 
 def test_another_lock_file_may_be_set(location: Path, tmp_path: Path) -> None:
@@ -233,7 +226,7 @@ def test_a_method_that_is_mocked_later_is_used_and_later_not(
         cache._last_sync = 0
         cache.add({**sign_in(3), "scope": [f"scope{time.time_ns()}"]})
         assert not mocked.called
-    assert {"access1", "access2", "access3"} <= names_in(location)
+    assert {"access1", "access2", "access3"} <= secrets_in(location)
 
 
 @pytest.mark.parametrize("where", ["class", "instance"])
@@ -263,7 +256,7 @@ def test_a_location_may_be_set_to_a_path(location: Path, tmp_path: Path) -> None
     cache = PersistedTokenCache(persistence)
     persistence._location = tmp_path / "second"  # type: ignore[assignment]
     cache.add(sign_in(1))
-    assert names_in(tmp_path / "second") == {"access1"}
+    assert secrets_in(tmp_path / "second") == {"access1"}
     assert persistence.load() == (tmp_path / "second").read_text()
     persistence.save("{}")
     persistence.time_last_modified()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -48,6 +49,12 @@ def sign_in(number: int = 0) -> dict[str, Any]:
 
 def secrets_of(cache: msal.TokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
     return {entry["secret"] for entry in cache.search(kind)}
+
+
+def secrets_in(path: Path) -> set[str]:
+    """The secrets of the access tokens that a file holds."""
+    stored = json.loads(path.read_text())
+    return {entry["secret"] for entry in stored.get(ACCESS_TOKEN, {}).values()}
 
 
 def _purges() -> bool:
