@@ -53,18 +53,23 @@ def test_loading_works_on_a_read_only_file_system(tmp_path: Path) -> None:
     assert output.stdout == "[]\n" or "Permission" in output.stderr
 
 
-def test_importing_costs_little_beyond_msal() -> None:
-    """The promise is 20 ms; the bound here is generous, as machines are noisy."""
+def test_importing_costs_little_beside_msal() -> None:
+    """The promise is 20 ms.  MSAL needs 80 ms and more, and both are slower on a busy machine."""
     code = (
-        "import time, msal; before = time.perf_counter(); import msal_extensions;"
-        "print((time.perf_counter() - before) * 1000)"
+        "import time; start = time.perf_counter(); import msal; before = time.perf_counter();"
+        "import msal_extensions; print(before - start, time.perf_counter() - before)"
     )
-    milliseconds = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(7)
-    ]
-    print(f"import msal_extensions after msal: median {statistics.median(milliseconds):.1f} ms")
-    assert min(milliseconds) < 100
+    shares, milliseconds = [], []
+    for _ in range(7):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        msal, ours = map(float, done.stdout.split())
+        shares.append(ours / msal)
+        milliseconds.append(ours * 1000)
+    print(
+        f"import msal_extensions after msal: median {statistics.median(milliseconds):.1f} ms,"
+        f" {statistics.median(shares):.0%} of what MSAL takes"
+    )
+    assert statistics.median(shares) < 0.25
 
 
 def test_importing_loads_neither_cryptography_nor_pycparser_nor_gi() -> None:
