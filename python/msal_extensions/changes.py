@@ -1,7 +1,7 @@
 """Tells a program that somebody else changed its token cache.
 
-Nothing runs in the background: who wants to know waits, in a thread of the program's own, and
-the operating system wakes it (csrc/watch_<platform>.c).
+Nothing runs in the background.  A thread of the program's own waits, and the operating system
+wakes it (csrc/watch_<platform>.c).
 
 What a change is.  A stamp stands for one content of the store (see ``_store.py``).  The cache
 knows the stamp of what it has in memory, whether it loaded or saved that.  So somebody else
@@ -96,7 +96,7 @@ class CacheChanges:
                 return self._wait(deadline)
         finally:
             if self._closed:
-                self.close()  # whoever closed it meanwhile had to leave the rest to us
+                self.close()  # a close() from another thread had to leave the rest to us
 
     def _wait(self, deadline: float) -> bool:
         in_main = threading.current_thread() is threading.main_thread()

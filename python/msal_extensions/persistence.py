@@ -206,7 +206,7 @@ class FilePersistenceWithDataProtection(FilePersistence):
     """Text in a file, encrypted by the Windows Data Protection API (DPAPI).
 
     :param location: The file; ``~`` is expanded, missing directories are made.
-    :param entropy: A second key; whoever decrypts needs the same.
+    :param entropy: A second key, without which nothing can be decrypted.
     :param scope: Who else can decrypt, given the entropy: nobody (the default, as in 1.3.1), or
         every user of this machine, who still needs permission to read the file.
     :raises PersistenceUnavailable: on other systems.

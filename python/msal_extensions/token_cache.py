@@ -142,7 +142,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             with cache.single_flight():
                 result = app.acquire_token_silent(scopes, account)
 
-        Whoever waited finds the token that the one before received, and needs no network.
+        A thread that waited finds the token that the one before received, and needs no network.
         Meanwhile the cache itself is free: others, of any library, look up, and save.  A flight
         inside another of the same thread is part of it.
 
@@ -356,7 +356,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def __purge(self, secret: list[_Entry]) -> None:
         """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
-        if self._lock._is_owned():  # who holds MSAL's lock must not ask for the lock file
+        if self._lock._is_owned():  # a thread with that lock must not ask for the lock file
             return
         try:
             with self.__in_transaction(0):

@@ -15,7 +15,7 @@ class WindowsDataProtectionAgent:
 
     https://learn.microsoft.com/en-us/windows/win32/api/dpapi/nf-dpapi-cryptprotectdata
 
-    :param entropy: A second key; whoever decrypts needs the same.
+    :param entropy: A second key, without which nothing can be decrypted.
     :param scope: Who else can decrypt, given the entropy: nobody, or every user of this machine.
     :raises PersistenceUnavailable: where there is no Data Protection API.
     """
