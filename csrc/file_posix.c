@@ -417,6 +417,10 @@ int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error)
     return msalex__ok(error);
 }
 
+int msalex_file_is_remote(const char *path) {
+    return msalex__is_path_remote(path) ? 1 : 0;
+}
+
 int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,
                      msalex_error *error) {
     struct msalex__place place;

@@ -395,6 +395,22 @@ int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error)
     return status;
 }
 
+int msalex_file_is_remote(const char *path) {
+    msalex_error ignored;
+    wchar_t *wide = msalex__wide_path(path, &ignored);
+    HANDLE file;
+    int remote = 1;
+
+    if (wide == NULL)
+        return remote;
+    file = msalex__open_attributes(wide, 0);
+    if (file != INVALID_HANDLE_VALUE)
+        remote = msalex__is_remote(file) ? 1 : 0;
+    msalex__close(file);
+    free(wide);
+    return remote;
+}
+
 /* Reads to the end, whatever its size was: a writer in place may be at work. */
 static DWORD read_all(HANDLE file, size_t expected, msalex_buffer *content) {
     size_t room = expected + 1; /* one more, so that the end shows in the first read */

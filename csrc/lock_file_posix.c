@@ -191,8 +191,9 @@ static int identify(struct msalex__lock_file *file, struct stat *opened) {
     bool remote;
     uint64_t view;
 
+    /* FUSE may ask by the name, which can be gone: NFS calls that a stale file. */
     if (fstat(file->fd, opened) != 0)
-        return errno;
+        return errno == ENOENT ? ESTALE : errno;
     if (!S_ISREG(opened->st_mode))
         return EINVAL;
     remote = msalex__is_remote(file->fd);
@@ -227,8 +228,8 @@ int msalex__lock_file_open(struct msalex__lock_file *file) {
     msalex__registry_leave();
     if (code == 0 && (code = identify(file, &opened)) != 0) {
         close_file(file);
-        if (code == EACCES || code == EPERM || code == ENOENT)
-            code = EIO; /* of the open these mean another user's file, or none */
+        if (code == EACCES || code == EPERM)
+            code = EIO; /* of the open these mean another user's file */
     }
     return code;
 }
@@ -495,7 +496,9 @@ static int lock_named(struct msalex__lock_file *file) {
         code = msalex__record_parse(bytes, size, &record) && record.nonce == nonce
                    ? msalex__lock_file_check(file)
                    : MSALEX__NAMELESS;
-    return code == ENOENT || code == EWOULDBLOCK || code == MSALEX__NAMELESS ? EEXIST : code;
+    if (code == ENOENT || code == ESTALE || code == EWOULDBLOCK || code == MSALEX__NAMELESS)
+        return EEXIST;
+    return code;
 }
 
 /* Gives the file with the name `temp` its own instead. */

@@ -12,7 +12,6 @@ enum {
      * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0 on, nearly all) both meet it. */
     LOCKED_BYTE = 0xffff,
     DELETE_MS = 50, /* so long a release tries to remove a file that a peer looks at */
-    FILE_REMOTE_PROTOCOL = 13, /* FileRemoteProtocolInfo, which old headers lack */
     PENDING = 0x103 /* STATUS_PENDING, which winnt.h and ntstatus.h both define */
 };
 
@@ -167,16 +166,6 @@ DWORD msalex__lock_file_check(const struct msalex__lock_file *file) {
     return code;
 }
 
-/* On a file server, whose other clients have pids of their own? */
-static bool is_remote(HANDLE handle) {
-    union {
-        BYTE bytes[512]; /* FILE_REMOTE_PROTOCOL_INFO */
-        int64_t aligned;
-    } unused;
-    return GetFileInformationByHandleEx(handle, (FILE_INFO_BY_HANDLE_CLASS)FILE_REMOTE_PROTOCOL,
-                                        &unused, sizeof unused) != 0;
-}
-
 /* Deletes the file that has the name if it is the open one, and no other.  A peer that has it open
  * without sharing deletion may be about to close it, or have it from now on: it is theirs then. */
 static void delete_ours(const struct msalex__lock_file *file) {
@@ -263,7 +252,7 @@ DWORD msalex__lock_file_open(struct msalex__lock_file *file) {
         return GetLastError();
     if ((found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0)
         return MSALEX__IS_LINK;
-    file->remote = is_remote(file->waiting);
+    file->remote = msalex__is_remote(file->waiting);
     return 0;
 }
 

@@ -187,6 +187,11 @@ typedef struct {
 /* Follows all links, because a stamp is only compared. */
 int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error);
 
+/* 1: another host, or another mount, may change the file behind this kernel, which then goes on
+ * showing the stamp that it knew: FUSE for 1 s, NFS for 3 s and more, sshfs for 20 s.  Only reading
+ * tells what is in the file.  1 also when it cannot be found out, or there is no file.  Else 0. */
+int msalex_file_is_remote(const char *path);
+
 /* Reads all of it; the stamp is that of the bytes that were read.  A file of over
  * MSALEX_FILE_SIZE_MAX bytes is no token cache: MSALEX_INVALID with EFBIG. */
 int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,

@@ -118,26 +118,43 @@ bool msalex__is_unmapped(uid_t owner) {
     return (count > 0 && !maps_root) || (stat("/", &root) == 0 && root.st_uid == owner);
 }
 
-bool msalex__is_remote(int fd) {
+/* By statfs(2)'s numbers; the rarer ones as in coreutils' src/stat.c, "remote". */
+static bool is_type_remote(const struct statfs *system) {
     static const long MAGIC[] = {
         0x6969,     /* NFS */
         0x517b,     /* SMB */
         0xff534d42, /* CIFS */
         0xfe534d42, /* SMB2 */
-        0x65735546, /* FUSE: sshfs and others */
+        0x65735546, /* FUSE: sshfs, virtiofs and others */
         0x01021997, /* 9p */
         0x00c36400, /* Ceph */
         0x5346414f, /* AFS */
+        0x6b414653, /* AFS of the kernel */
+        0x73757245, /* Coda */
+        0x786f4256, /* VirtualBox shared folders (fs/vboxsf/super.c) */
+        0xbacbacbc, /* VMware shared folders */
+        0x7c7c6673, /* Parallels shared folders */
+        0x0bd00bd0, /* Lustre */
+        0x47504653, /* GPFS */
+        0x19830326, /* BeeGFS */
+        0xaad7aaea, /* PanFS */
     };
-    struct statfs system;
 
-    if (fstatfs(fd, &system) != 0)
-        return true; /* what is not known is not trusted */
     for (size_t i = 0; i < sizeof MAGIC / sizeof MAGIC[0]; i++) {
-        if ((long)system.f_type == MAGIC[i])
+        if ((long)system->f_type == MAGIC[i])
             return true;
     }
     return false;
+}
+
+bool msalex__is_remote(int fd) {
+    struct statfs system;
+    return fstatfs(fd, &system) != 0 || is_type_remote(&system);
+}
+
+bool msalex__is_path_remote(const char *path) {
+    struct statfs system;
+    return statfs(path, &system) != 0 || is_type_remote(&system);
 }
 
 /* ---- what a file carries beside its content ---- */

@@ -172,9 +172,18 @@ static bool is_foreign(const struct statfs *system) {
            strcmp(system->f_fstypename, "9p") == 0;
 }
 
+static bool is_type_remote(const struct statfs *system) {
+    return (system->f_flags & MNT_LOCAL) == 0 || is_foreign(system);
+}
+
 bool msalex__is_remote(int fd) {
     struct statfs system;
-    return fstatfs(fd, &system) != 0 || (system.f_flags & MNT_LOCAL) == 0 || is_foreign(&system);
+    return fstatfs(fd, &system) != 0 || is_type_remote(&system);
+}
+
+bool msalex__is_path_remote(const char *path) {
+    struct statfs system;
+    return statfs(path, &system) != 0 || is_type_remote(&system);
 }
 
 /* ---- what a file carries beside its content ---- */

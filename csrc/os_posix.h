@@ -38,6 +38,9 @@ bool msalex__is_unmapped(uid_t owner);
  * numbers and pids prove less.  True also when it cannot be found out. */
 bool msalex__is_remote(int fd);
 
+/* The same of the file to which a path leads. */
+bool msalex__is_path_remote(const char *path);
+
 /* ---- what a file carries beside its content ---- */
 
 int64_t msalex__mtime_ns(const struct stat *file);

@@ -153,6 +153,17 @@ bool msalex__identify(HANDLE file, struct msalex__identity *identity) {
     return true;
 }
 
+enum { REMOTE_PROTOCOL_INFO = 13 }; /* FileRemoteProtocolInfo, which old headers lack */
+
+bool msalex__is_remote(HANDLE file) {
+    union {
+        BYTE bytes[512]; /* FILE_REMOTE_PROTOCOL_INFO */
+        int64_t aligned;
+    } unused;
+    return GetFileInformationByHandleEx(file, (FILE_INFO_BY_HANDLE_CLASS)REMOTE_PROTOCOL_INFO,
+                                        &unused, sizeof unused) != 0;
+}
+
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp) {
     const int64_t ticks_until_1970 = 116444736000000000;
     BY_HANDLE_FILE_INFORMATION found;

@@ -39,6 +39,9 @@ struct msalex__identity {
 };
 bool msalex__identify(HANDLE file, struct msalex__identity *identity);
 
+/* Is an open file on a file server, whose other clients change files and have pids of their own? */
+bool msalex__is_remote(HANDLE file);
+
 /* The stamp of an open file.  False with GetLastError. */
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp);
 

@@ -205,8 +205,9 @@ def test_a_version_is_trusted_at_once_and_a_time_only_by_searches(tmp_path: Path
     by_time = store_of(Own(tmp_path / "own"), "lock")
     assert by_time.settles_after
     assert not by_time.stamp_proves
-    sealed = store_of(Sealed(tmp_path / "sealed"), "lock")
-    assert sealed.stamp_proves
+    persistence = Sealed(tmp_path / "sealed")
+    persistence.save("{}")
+    assert store_of(persistence, "lock").stamp_proves
 
 
 # ---- the memo ----

@@ -481,6 +481,36 @@ def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
         assert_met(fault.split(";")[-1], logs)
 
 
+@pytest.mark.parametrize("fault", ["fstat=ENOENT once", "fstat=ESTALE once", "pread=ESTALE once"])
+@pytest.mark.parametrize("alive", [True, False], ids=["a living holder", "a dead one"])
+def test_a_lock_file_that_went_just_when_it_was_opened_is_looked_for_again(
+    alive: bool, fault: str, fakes: Path, tmp_path: Path
+) -> None:
+    """Another mount removed it: FUSE then says ENOENT of an open file, and NFS ESTALE."""
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    with holder(path) as process:
+        if not alive:
+            process.kill()
+            process.wait()
+        for timeout in "0", "0.3":
+            said = python(TRY_ONCE, str(path), timeout, environment=faked(fakes, fault, logs))
+            assert said.stdout.startswith("None Unable to obtain" if alive else "in\n")
+            assert_met(fault, logs)
+
+
+def test_a_lock_file_that_stays_stale_is_an_error_and_no_lock_held(
+    fakes: Path, tmp_path: Path
+) -> None:
+    path, logs = tmp_path / "lockfile", tmp_path / "logs"
+    logs.mkdir()
+    with holder(path):
+        for timeout in "0", "1":
+            environment = faked(fakes, "fstat=ESTALE", logs)
+            said = python(TRY_ONCE, str(path), timeout, environment=environment)
+            assert said.stdout.startswith(f"{errno.ESTALE} ")
+
+
 @pytest.mark.parametrize("code", ["EIO", "ENOLCK", "ENOMEM"])
 @pytest.mark.parametrize("alive", [True, False], ids=["a living holder", "a dead one"])
 def test_an_error_of_flock_is_told_as_such(

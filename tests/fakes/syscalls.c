@@ -12,7 +12,8 @@
  *     renameat2=<errno> a rename cannot refuse to replace
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
  *     pwrite=short      writes half of it
- *     pread=<errno> once  only the first look into a file fails
+ *     pread=<errno> once  only the first look into a file fails; fstat knows that, too
+ *     fstat=<errno>     of a regular file
  *     fstatfs=nfs|smb   every file system says to be that
  *     proc=<errno>      /proc cannot be read
  *     eintr=N           one in N of the calls that can be interrupted, is
@@ -49,7 +50,7 @@ static const struct {
     {"EAGAIN", EAGAIN}, {"EINVAL", EINVAL},         {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
     {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC},         {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP},
     {"EPERM", EPERM},   {"EACCES", EACCES},         {"EROFS", EROFS},   {"ENOENT", ENOENT},
-    {"EIO", EIO},
+    {"EIO", EIO},       {"ESTALE", ESTALE},
 };
 
 enum { METS_MAX = 32 };
@@ -110,6 +111,11 @@ static int failure(const char *what, void *caller) {
         }
     }
     return 0;
+}
+
+/* Is it the turn of a rule that may be for the first call only? */
+static bool is_turn(const char *how, _Atomic int *calls) {
+    return how != NULL && (strncmp(how + strcspn(how, " ;"), " once", 5) != 0 || (*calls)++ == 0);
 }
 
 static bool interrupted(void *caller) {
@@ -261,6 +267,15 @@ int fstatat(int directory, const char *name, struct stat *found, int flags) {
     return code;
 }
 
+int fstat(int fd, struct stat *found) {
+    static _Atomic int looks;
+    const int code = REAL(fstat)(fd, found);
+
+    if (code == 0 && S_ISREG(found->st_mode) && is_turn(rule("fstat", CALLER), &looks))
+        FAIL_AS_TOLD("fstat");
+    return code;
+}
+
 int fstatfs(int fd, struct statfs *system) {
     int code = REAL(fstatfs)(fd, system);
     const bool nfs = is(rule("fstatfs", CALLER), "nfs"), smb = is(rule("fstatfs", CALLER), "smb");
@@ -290,11 +305,10 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 ssize_t pread(int fd, void *bytes, size_t size, off_t at) {
     static _Atomic int reads;
-    const char *how = rule("pread", CALLER);
     struct flock part = {
         .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = (off_t)size};
 
-    if (how != NULL && (strncmp(how + strcspn(how, " ;"), " once", 5) != 0 || reads++ == 0))
+    if (is_turn(rule("pread", CALLER), &reads))
         FAIL_AS_TOLD("pread");
     FAIL_IF(interrupted(CALLER), EINTR);
     FAIL_IF(is(rule("flock", CALLER), "mandatory") &&

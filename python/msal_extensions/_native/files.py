@@ -79,6 +79,11 @@ def stat(location: str) -> Stamp:
     return found
 
 
+def is_remote(location: str) -> bool:
+    """Whether others may change the file behind this kernel, which shows an old stamp meanwhile."""
+    return bool(lib.msalex_file_is_remote(path(location)))
+
+
 def read(location: str) -> tuple[bytes, Stamp]:
     """The content, and the stamp of just that content."""
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")

@@ -39,8 +39,6 @@ class LocalStore:
 class FileStore(LocalStore):
     """See ``Store``.  The look at the lease and the rename are one step in C: ``files.replace``."""
 
-    stamp_proves = True
-
     def __init__(self, location: str, lock_location: str) -> None:
         super().__init__(lock_location)
         self.location = os.fspath(location)  # programs set a Path, too
@@ -51,6 +49,11 @@ class FileStore(LocalStore):
             return files.stat(self.location)
         except PersistenceNotFound:
             return ABSENT
+
+    @property
+    def stamp_proves(self) -> bool:
+        """Not on a network file system, nor on FUSE: another mount of it may show another."""
+        return not files.is_remote(self.location)
 
     def read(self) -> Content:
         try:
