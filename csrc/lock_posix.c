@@ -371,11 +371,13 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             return msalex__fail_errno(error, code, "nanosleep");
         outcome = attempt(lock, deadline, patience, error);
         /* A call that a signal interrupted says nothing about the lock, and the caller of a single
-         * try, or of the last slice, does not call again.  What is stale went after it was opened,
-         * on another host or behind the mount: what has the name now tells more. */
-        if (outcome == FAILED && tries + 1 < TRIES_MAX &&
-            (error->code == ESTALE || (lock->status == MSALEX_INTERRUPTED &&
-                                       msalex__time_left(deadline) == 0)))
+         * try, or of the last slice, does not call again. */
+        if (outcome == FAILED && lock->status == MSALEX_INTERRUPTED &&
+            msalex__time_left(deadline) == 0 && tries < TRIES_MAX)
+            outcome = CHANGED;
+        /* What is stale went after it was opened, on another host or behind the mount: what has
+         * the name now tells more.  What stays stale is an error. */
+        if (outcome == FAILED && error->code == ESTALE && tries + 1 < TRIES_MAX)
             outcome = CHANGED;
     }
     if (outcome == FAILED && lock->status == MSALEX_TIMEOUT) /* the server's, not the wait's */

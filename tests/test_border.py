@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from msal_extensions import CrossPlatLock, LibsecretPersistence, LockError, PersistedTokenCache
-from msal_extensions._store import ABSENT, Store
+from msal_extensions._store import ABSENT, Content, Store
 from msal_extensions._store_of import StoreMemo, store_of
 from msal_extensions._stores.signalled import SignalledStore
 from msal_extensions.errors import LockLost, PersistenceFileExists, StoreChanged
@@ -53,7 +53,7 @@ def store(make: Make, lock: str) -> Store:
     return store_of(make(), lock)
 
 
-def put(store: Store, data: bytes) -> Any:
+def put(store: Store, data: bytes) -> Content:
     """As the cache does it."""
     lease = store.commit_lock.acquire(GENEROUS)
     try:
@@ -65,8 +65,8 @@ def put(store: Store, data: bytes) -> Any:
 def test_what_was_replaced_is_read_here_and_elsewhere(store: Store, make: Make, lock: str) -> None:
     other = store_of(make(), lock)
     for data in (b'{"a": 1}', b"{}", '{"é": "漢字"}'.encode()):
-        stamp = put(store, data)
-        assert store.read().data == other.read().data == data
+        kept, stamp = put(store, data)
+        assert kept == store.read().data == other.read().data == data
         assert store.stamp() == other.stamp() == stamp or stamp is None or stamp != stamp
 
 

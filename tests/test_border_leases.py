@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from msal_extensions import LockError, PersistedTokenCache
-from msal_extensions._store import ABSENT, Lease, Stamp, Store
+from msal_extensions._store import ABSENT, Content, Lease, Store
 from msal_extensions._store_of import store_of
 from msal_extensions._stores.file import LocalStore
 from msal_extensions.errors import LockLost, PersistenceDamaged, StoreChanged
@@ -42,7 +42,7 @@ def elsewhere(work: Callable[[], Result]) -> Result:
         return another.submit(work).result(GENEROUS)
 
 
-def put(store: Store, data: bytes) -> Stamp | None:
+def put(store: Store, data: bytes) -> Content:
     """Saves as the cache does."""
     lease = store.commit_lock.acquire(GENEROUS)
     try:
@@ -150,7 +150,7 @@ def test_a_store_with_versions_saves_without_its_lock_if_nobody_else_did() -> No
     store, other = DictionaryStore(shelf, "one"), DictionaryStore(shelf, "other")
     lease = store.commit_lock.acquire(0)
     shelf.commit.steal()
-    stamp = store.replace(b"one", lease=lease, expected=ABSENT)
+    _, stamp = store.replace(b"one", lease=lease, expected=ABSENT)
     elsewhere(lambda: put(other, b"two"))
     for expected in (stamp, ABSENT, None):
         with pytest.raises(StoreChanged):
@@ -217,12 +217,12 @@ def test_a_lock_that_is_lost_just_before_the_save_costs_no_change(place: Place) 
     kind: Any = type(place.store())
     replace = kind.replace
 
-    def overtaken(store: Store, data: bytes, **options: Any) -> Stamp | None:
+    def overtaken(store: Store, data: bytes, **options: Any) -> Content:
         if not robbed:
             robbed.append(store)
             place.rob()
             elsewhere(lambda: place.cache().add(sign_in(3)))
-        found: Stamp | None = replace(store, data, **options)
+        found: Content = replace(store, data, **options)
         return found
 
     with pytest.MonkeyPatch.context() as patch:

@@ -323,7 +323,7 @@ def test_a_content_that_is_no_text_is_a_type_error_and_changes_nothing(
 
 
 def test_a_content_that_cannot_be_utf8_is_refused_without_being_told(location: Path) -> None:
-    with pytest.raises(ValueError, match="index 6") as caught:
+    with pytest.raises(UnicodeEncodeError, match="position 6") as caught:
         FilePersistence(location).save("secret\ud800")
     assert "secret" not in repr(caught.value) + str(caught.value.__context__)
     assert not location.exists()

@@ -17,7 +17,7 @@ from ._inherited import DESERIALIZE, is_method
 from ._serializer import Serializer
 from ._store import ABSENT, Content, Store
 from ._text import Verbatim, decode
-from .errors import PersistenceDamaged, PersistenceDecryptionError
+from .errors import PersistenceDamaged, PersistenceDecryptionError, PersistenceError
 from .lock import this_thread
 
 #: Seconds between reads of what cannot be parsed: 1.3.1 and .NET write in place, and we may
@@ -29,6 +29,16 @@ _WAITS_FOR_EMPTY = 3
 
 #: How often a reload starts over because another thread came in between.
 _RELOAD_TRIES = 10
+
+
+def may_pass(error: Exception) -> bool:
+    """Could a read that failed like that succeed in a moment?
+
+    Others may have been writing.  What is no PersistenceError comes from a program's own methods,
+    and 1.3.1 tried again after whatever they raised.
+    """
+    damaged = isinstance(error, (PersistenceDamaged, PersistenceDecryptionError))
+    return damaged or not isinstance(error, PersistenceError)
 
 
 class Memory(Protocol):
@@ -79,8 +89,11 @@ class Reloading:
         """
         for delay in _REREAD_AFTER[:-1]:
             time.sleep(delay)
-            with contextlib.suppress(ValueError, PersistenceDecryptionError):
+            try:
                 return cache._reload_if_necessary()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
         time.sleep(_REREAD_AFTER[-1])
         return cache._reload_if_necessary()
 
@@ -133,7 +146,9 @@ class Reloading:
         secret: Any  # the content; later also what it was parsed to
         secret, stamp = self._load(store)
         absent = stamp is ABSENT
-        same = absent or (not forced and stamp is not None and secret == freshness.content)
+        # Not by the content alone: a program may have changed memory since.
+        known = stamp is not None and stamp == freshness.stamp and secret == freshness.content
+        same = absent or (known and not forced)
         # Parsed while other threads may go on; not if the program wants to parse for itself.
         own = not is_method(cache.deserialize, DESERIALIZE)
         secret = secret, None if same or own else self._parse_noting(secret, stamp, store)

@@ -124,8 +124,10 @@ class Store(Protocol):
     def read(self) -> Content:
         """What is stored now."""
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
-        """Stores other content, all or nothing; returns its stamp, or an older one, or None.
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
+        """Stores other content, all or nothing; returns what read() would return now.
+
+        That is what was given, unless a program's own persistence keeps something else of it.
 
         A store looks at what it can: a file at the lease, a database at ``expected``, the stamp
         of what was read last.  A store that can look at neither asks the lease before and after.

@@ -22,7 +22,8 @@ def encode(secret: str) -> bytes:
     """UTF-8.  The errors of str.encode() would carry the content along.
 
     :raises TypeError: when it is no text.
-    :raises ValueError: when it has a lone surrogate, which no encoding has.
+    :raises UnicodeEncodeError: when it has a lone surrogate, which no encoding has.  Its ``object``
+        is empty, because that would be the content.
     """
     if not isinstance(secret, str):
         raise TypeError(f"content must be str, not {type(secret).__name__}")
@@ -30,7 +31,7 @@ def encode(secret: str) -> bytes:
         return secret.encode("utf-8")
     except UnicodeEncodeError as error:
         position = error.start
-    raise ValueError(f"content has a lone surrogate at index {position}, which is not text")
+    raise UnicodeEncodeError("utf-8", "", position, position + 1, "a lone surrogate is not text")
 
 
 def decode(secret: bytes, location: str | None = None) -> str:

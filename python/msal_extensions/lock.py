@@ -230,7 +230,8 @@ class CrossPlatLock:
         return CrossPlatLock.acquire(self)  # a subclass may have an acquire() of its own
 
     def __exit__(self, *_: object) -> None:
-        self.__end()
+        if self.__inside:  # as in 1.3.1, the end of what was not entered does nothing
+            self.__end()
 
     def __repr__(self) -> str:
         return f"<CrossPlatLock {self._lockpath!r} {'held' if self.locked else 'not held'}>"

@@ -13,11 +13,13 @@ derive from these classes, set those attributes, and pickle them.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path as Path
 from typing import TYPE_CHECKING, Any
 
 from ._as_token_cache import AsTokenCache
@@ -38,8 +40,14 @@ if TYPE_CHECKING:
     from ._stores.sealed import SealedStore
     from ._stores.signalled import SignalledStore
 
-#: Names of 1.3.1, which programs import.
+# Names of 1.3.1, which programs import and patch.
 _mkdir_p, _auto_hash = make_directories, sha256_of
+logger = logging.getLogger(__name__)
+
+
+def _open(location: str | os.PathLike[str]) -> int:
+    return os.open(location, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+
 
 _NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
@@ -164,7 +172,7 @@ class FilePersistence(BasePersistence):
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         self._location = expand(location_of(location))
-        make_directories(os.path.dirname(self._location))
+        _mkdir_p(os.path.dirname(self._location))
 
     def save(self, content: str) -> None:
         secret, content = content, ""
@@ -179,10 +187,11 @@ class FilePersistence(BasePersistence):
 
     def time_last_modified(self) -> float:
         try:
-            time_ns: int = files.fields_of(files.stat(self._location)).mtime_ns
+            time_ns = files.fields_of(files.stat(self._location)).mtime_ns
         except PersistenceNotFound:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
-        return time_ns / 1e9
+        seconds: float = time_ns // 10**9 + 1e-9 * (time_ns % 10**9)  # just as os.stat() has it
+        return seconds
 
     def touch(self) -> None:
         """Sets the time of the last modification to now; makes an empty file when there is none.
@@ -223,7 +232,10 @@ class FilePersistenceWithDataProtection(FilePersistence):
         from .windows import WindowsDataProtectionAgent
 
         path = location_of(location)
-        self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, scope=scope)
+        # An agent of the program's own in that place may know no scope, as that of 1.3.1.
+        default = scope == DataProtectionScope.CURRENT_USER
+        options: dict[str, Any] = {} if default else {"scope": scope}
+        self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, **options)
         super().__init__(path)
 
     def save(self, content: str) -> None:

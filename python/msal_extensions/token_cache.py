@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from time import monotonic  # apart: tests of programs put a clock in the place of ``time``
 from typing import Any, Literal
 
 import msal
@@ -24,7 +25,7 @@ import msal
 from ._as_token_cache import make_caches_by
 from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
-from ._reloading import Reloading
+from ._reloading import Reloading, may_pass
 from ._store import Lease, Store, require_held
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
@@ -34,7 +35,6 @@ from .errors import (
     LockLost,
     LockOrderError,
     PersistenceDamaged,
-    PersistenceDecryptionError,
     PersistenceNotFound,
     StoreChanged,
 )
@@ -44,6 +44,8 @@ from .persistence import BasePersistence
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
 
 logger = logging.getLogger(__name__)
+
+_mkdir_p = make_directories  # a name of 1.3.1, which programs patch
 
 #: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
 FLIGHT_TIMEOUT = 60.0
@@ -91,6 +93,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     _cache: Any  # {kind: {key: entry}}, if the content is not damaged
     _lock: Any  # MSAL's, an RLock
+    __keeps_damaged = True
 
     def __init__(
         self,
@@ -104,14 +107,20 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         super().__init__()
         self._persistence = persistence
         self._lock_location = (
-            expand(os.fspath(lock_location))
+            expand(os.fsdecode(lock_location))
             if lock_location
             else persistence.get_location() + ".lockfile"
         )
-        make_directories(os.path.dirname(self._lock_location))
+        _mkdir_p(os.path.dirname(self._lock_location))
         self.is_encrypted = persistence.is_encrypted
         self.__keeps_damaged = on_unreadable == "raise"
         self.__begin()
+
+    def __new__(cls, *_: Any, **__: Any) -> PersistedTokenCache:
+        """A subclass need not call our ``__init__()``, if it calls MSAL's."""
+        made: PersistedTokenCache = super().__new__(cls)
+        made.__begin()
+        return made
 
     def __begin(self) -> None:
         """What belongs to one object: nothing is known of the store, nothing is held or pending."""
@@ -192,7 +201,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if self.__own_transaction() is not None:
             yield self
             return
-        deadline = time.monotonic() + seconds
+        deadline = monotonic() + seconds
         self.__store().prepare()
         transaction = _Transaction()
         # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
@@ -206,7 +215,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                     words = f"Another thread uses this cache for over {seconds:g} second(s)"
                     raise LockError(words)
                 if seconds > 0:
-                    seconds = max(deadline - time.monotonic(), 0)
+                    seconds = max(deadline - monotonic(), 0)
                 transaction.lease = self.__store().commit_lock.acquire(seconds)
                 self.__transaction = weakref.ref(transaction)
                 self.__reload_for_certain()
@@ -218,6 +227,15 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                 self.__leave(transaction, mutex)
         finally:
             self.__leave(transaction, mutex)
+
+    def __around_changes(
+        self, seconds: float = DEFAULT_TIMEOUT
+    ) -> contextlib.AbstractContextManager[PersistedTokenCache]:
+        """A transaction; none around a program's own modify(), which may take the lock file by
+        itself, and by the means of another library."""
+        if is_method(self.modify, _MODIFY):
+            return self.__in_transaction(seconds)
+        return contextlib.nullcontext(self)
 
     def __own_transaction(self) -> _Transaction | None:
         """The transaction that this thread is inside."""
@@ -241,8 +259,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         then a reload makes the changes again on top of that."""
         if not self.__modified:
             return
-        deadline = time.monotonic() + _COMMIT_PATIENCE
-        while time.monotonic() < deadline:
+        deadline = monotonic() + _COMMIT_PATIENCE
+        while monotonic() < deadline:
             try:
                 self.__save_if_different(lease)
             except LockLost:
@@ -270,7 +288,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             return
         try:
             freshness.saving = True
-            stamp = store.replace(secret, lease=lease, expected=freshness.stamp)
+            secret, stamp = store.replace(secret, lease=lease, expected=freshness.stamp)
             with self._lock:
                 freshness.note_save(secret, stamp, store.settles_after)
                 self._last_sync = time.time()
@@ -307,7 +325,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
                 secret["before"] = self.__entry(credential_type, key)
-                super().modify(credential_type, secret["old"], secret["new"])
+                # By the keyword, as 1.3.1 does: a program's mock may look at that.
+                super().modify(credential_type, secret["old"], new_key_value_pairs=secret["new"])
                 secret["after"] = self.__entry(credential_type, key)
                 self.__modified = True
                 if secret["after"] != secret["before"]:
@@ -327,7 +346,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         secret = event
         del event
         # Before MSAL takes its own lock and calls modify().
-        with self.__in_transaction():
+        with self.__around_changes():
             super().add(secret, **kwargs)
         self.has_state_changed = True  # as MSAL leaves it, although it is saved
 
@@ -359,7 +378,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if self._lock._is_owned():  # a thread with that lock must not ask for the lock file
             return
         try:
-            with self.__in_transaction(0):
+            with self.__around_changes(0):
                 while secret:
                     self.__purge_entry(secret.pop())
         except (LockError, OSError) as error:
@@ -388,8 +407,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def __reload_patiently(self) -> None:
         try:
             return self._reload_if_necessary()
-        except (ValueError, PersistenceDecryptionError):
-            pass
+        except Exception as error:
+            if not may_pass(error):
+                raise
         try:
             self.__reloading.after_waiting(self)
         except PersistenceDamaged as damage:
@@ -438,7 +458,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             self.__mutex = threading.RLock()
             self.__transaction = None
             self.__reloading.freshness.saving = False
-        if not self._lock._is_owned():
+        lock = self.__dict__.get("_lock")  # none: another thread was about to construct it
+        if lock is not None and not lock._is_owned():
             self._lock = threading.RLock()
         self.__reloading.forget_threads()
 
@@ -451,7 +472,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         os.register_at_fork(after_in_child=__after_fork)
 
 
-_SERIALIZE = PersistedTokenCache.serialize
+_SERIALIZE, _MODIFY = PersistedTokenCache.serialize, PersistedTokenCache.modify
 
 make_caches_by(PersistedTokenCache)
 

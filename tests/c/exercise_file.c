@@ -212,6 +212,7 @@ static void sweep_removes_what_the_dead_left_and_nothing_else(void) {
     CHECK(has_text(PATH, "kept") && count_entries(".") == 6);
     (void)close(fd);
     CHECK_STATUS(msalex_file_sweep("missing/cache", &error), MSALEX_NOT_FOUND);
+    CHECK(msalex_file_is_remote(PATH) == 0 && msalex_file_is_remote("missing/cache") == 1);
 }
 
 static void full_disk_leaves_the_old_content(void) {

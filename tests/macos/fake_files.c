@@ -21,6 +21,7 @@
 #undef dlsym
 #undef fcntl
 #undef fstatfs
+#undef statfs
 #undef mkdirat
 #undef open
 #undef openat
@@ -355,12 +356,20 @@ int fake_renameatx_np(int from_directory, const char *from, int to_directory, co
     return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, RENAME_NOREPLACE);
 }
 
-int fake_fstatfs(int fd, struct statfs *system) {
-    (void)fd;
-    if (fake_fails("fstatfs"))
-        return -1;
+static int describe(struct statfs *system) {
     system->f_flags = fake_kernel.remote ? 0 : MNT_LOCAL;
     (void)snprintf(system->f_fstypename, sizeof system->f_fstypename, "%s",
                    fake_kernel.file_system == NULL ? "apfs" : fake_kernel.file_system);
     return 0;
+}
+
+int fake_fstatfs(int fd, struct statfs *system) {
+    (void)fd;
+    return fake_fails("fstatfs") ? -1 : describe(system);
+}
+
+int fake_statfs(const char *path, struct statfs *system) {
+    if (fake_fails("statfs"))
+        return -1;
+    return access(path, F_OK) == 0 ? describe(system) : -1;
 }

@@ -247,8 +247,9 @@ static void whose_file_system(void) {
     int here = open_here();
 
     CHECK(!msalex__is_remote(here));
+    CHECK(!msalex__is_path_remote(".") && msalex__is_path_remote("nothing"));
     start((struct fake_kernel){.remote = true});
-    CHECK(msalex__is_remote(here));
+    CHECK(msalex__is_remote(here) && msalex__is_path_remote("."));
     CHECK(msalex__lock_view(here, 1) == 0); /* the server's locks are for all */
     for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
         uint64_t view;
@@ -257,6 +258,8 @@ static void whose_file_system(void) {
         CHECK((view = msalex__lock_view(here, 1)) != 0 && view == msalex__lock_view(here, 1));
         CHECK(view != msalex__lock_view(here, 2)); /* another mount */
     }
+    start((struct fake_kernel){.failing = "statfs", .code = EIO, .always = true});
+    CHECK(msalex__is_path_remote("."));
     start((struct fake_kernel){.failing = "fstatfs", .code = EIO, .always = true});
     CHECK(msalex__is_remote(here) && msalex__lock_view(here, 1) != 0);
     end();

@@ -175,7 +175,7 @@ class DictionaryStore:
         with self._shelf.changed:
             return Content(self._shelf.data, self._shelf.version)
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp:
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         shelf = self._shelf
         with shelf.changed:
             steals = shelf.chance.random() < shelf.steals
@@ -186,7 +186,7 @@ class DictionaryStore:
             if lease is not None and expected != shelf.version:
                 shelf.refused += 1
                 raise StoreChanged(None, "Somebody else stored something", self.location)
-            return shelf.put(data)
+            return Content(data, shelf.put(data))
 
     def delete(self, *, lease: Lease | None) -> None:
         with self._shelf.changed:

@@ -1031,11 +1031,15 @@ static void what_cannot_be_read_is_told(void) {
     fake_fail(FAKE_READ_FILE, 0, 1, ERROR_CRC);
     CHECK(msalex_file_read(path, &content, &stamp, &error) == MSALEX_OS_ERROR);
     CHECK(content.data == NULL && stamp.size == 0 && error.code == EIO);
+    CHECK(msalex_file_is_remote(path) == 0);
+    fake_fail(FAKE_REMOTE, 0, 1, 1);
+    CHECK(msalex_file_is_remote(path) == 1);
     fake_fail(FAKE_IDENTIFY, 0, 1, ERROR_INVALID_FUNCTION);
     CHECK(msalex_file_stat(path, &stamp, &error) == MSALEX_OS_ERROR);
     CHECK(msalex_file_read("NUL", &content, &stamp, &error) == MSALEX_INVALID);
     CHECK(msalex_file_read("\xff", &content, &stamp, &error) == MSALEX_INVALID);
     CHECK(msalex_file_stat("\xff", &stamp, &error) == MSALEX_INVALID);
+    CHECK(msalex_file_is_remote("\xff") == 1 && msalex_file_is_remote("Z:\\nowhere\\none") == 1);
     CHECK(msalex_file_touch("\xff", &error) == MSALEX_INVALID);
     CHECK(msalex_file_delete("\xff", &error) == MSALEX_INVALID);
     CHECK(msalex_file_sweep("\xff", &error) == MSALEX_INVALID);

@@ -64,16 +64,15 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
-_file_stat = lib.msalex_file_stat
 
 
 def stat(location: str) -> Stamp:
     """Raises PersistenceNotFound when there is no such file."""
     stamp, its_bytes, error = _scratch.all
-    status = _file_stat(path(location), stamp, error)
+    status = lib.msalex_file_stat(path(location), stamp, error)
     if status:
         if status == lib.MSALEX_INTERRUPTED:
-            status = again(_file_stat, path(location), stamp, error)
+            status = again(lib.msalex_file_stat, path(location), stamp, error)
         check_file(status, error, location)
     found: Stamp = its_bytes[:]
     return found

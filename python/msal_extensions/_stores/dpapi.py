@@ -63,15 +63,19 @@ class DpapiCipher:
     def seal(self, secret: bytes, location: str) -> bytes:
         try:
             return self._agent.protect(decode(secret, location))
-        except PersistenceEncryptionError as error:
+        except OSError as error:
             raise PersistenceEncryptionError(
-                error.winerror, f"Encryption failed: {error.strerror}", location
+                getattr(error, "winerror", None),
+                f"Encryption failed: {error.strerror or error}",
+                location,
             ) from error
 
     def open(self, secret: bytes, location: str) -> bytes:
         try:
             return encode(self._agent.unprotect(secret))
-        except PersistenceDecryptionError as error:
+        except OSError as error:
             raise PersistenceDecryptionError(
-                error.winerror, f"Decryption failed: {error.strerror}", location
+                getattr(error, "winerror", None),
+                f"Decryption failed: {error.strerror or error}",
+                location,
             ) from error

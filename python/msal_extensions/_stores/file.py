@@ -61,7 +61,7 @@ class FileStore(LocalStore):
         except PersistenceNotFound:
             return Content(b"", ABSENT)
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
         guard = None if lease is None else native_lock_of(lease)
         stamp = files.replace(self.location, secret, guard)
@@ -69,7 +69,7 @@ class FileStore(LocalStore):
             self._swept = True
             files.sweep(self.location)
         require_held(lease)  # between that look and the rename another holder may have saved
-        return stamp
+        return Content(secret, stamp)
 
     def delete(self, *, lease: Lease | None) -> None:
         with contextlib.suppress(PersistenceNotFound):

@@ -40,7 +40,7 @@ class SealedStore(FileStore):
             return Content(b"", ABSENT)
         return Content(self._cipher.open(secret, self.location), stamp)
 
-    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Stamp | None:
+    def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
         sealed = self._cipher.seal(secret, self.location)
-        return super().replace(sealed, lease=lease, expected=expected)
+        return Content(secret, super().replace(sealed, lease=lease, expected=expected).stamp)

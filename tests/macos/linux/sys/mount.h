@@ -7,5 +7,6 @@ struct statfs {
     char f_fstypename[16];
 };
 int fake_fstatfs(int fd, struct statfs *system);
+int fake_statfs(const char *path, struct statfs *system);
 
 #endif
