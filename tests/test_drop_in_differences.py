@@ -180,15 +180,6 @@ class Exclusive(PersistedTokenCache):
 Exclusive(FilePersistence("x")).add(SIGN_IN)
 print(stored())
 """,
-    "a cache without our __init__()": """
-class Bare(PersistedTokenCache):
-    def __init__(self, persistence):
-        msal.SerializableTokenCache.__init__(self)
-        self._persistence, self._lock_location, self._last_sync = persistence, "l", 0
-cache = Bare(Own())
-add(cache, 1)
-print(names(cache))
-""",
     "a clock in the place of the cache's": """
 with mock.patch("msal_extensions.token_cache.time") as clock:
     clock.time.return_value = 1234.5

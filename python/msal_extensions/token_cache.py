@@ -93,7 +93,6 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     _cache: Any  # {kind: {key: entry}}, if the content is not damaged
     _lock: Any  # MSAL's, an RLock
-    __keeps_damaged = True
 
     def __init__(
         self,
@@ -115,12 +114,6 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self.is_encrypted = persistence.is_encrypted
         self.__keeps_damaged = on_unreadable == "raise"
         self.__begin()
-
-    def __new__(cls, *_: Any, **__: Any) -> PersistedTokenCache:
-        """A subclass need not call our ``__init__()``, if it calls MSAL's."""
-        made: PersistedTokenCache = super().__new__(cls)
-        made.__begin()
-        return made
 
     def __begin(self) -> None:
         """What belongs to one object: nothing is known of the store, nothing is held or pending."""
@@ -458,8 +451,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             self.__mutex = threading.RLock()
             self.__transaction = None
             self.__reloading.freshness.saving = False
-        lock = self.__dict__.get("_lock")  # none: another thread was about to construct it
-        if lock is not None and not lock._is_owned():
+        if not self._lock._is_owned():
             self._lock = threading.RLock()
         self.__reloading.forget_threads()
 
