@@ -372,9 +372,10 @@ def catch(peer):
     os.write(peer, f"{{{os.getppid()}}} {{go}}".encode())  # our own pid is in A's record
 
 robbed = tries = 0
+most = 10 * rounds + 100
 while rounds > 0:
     tries += 1
-    assert tries < 10 * rounds + 100
+    assert tries < most
     a = CrossPlatLock(path).acquire()
     b = child(give_up)
     wait_until(lambda: is_waiting(b))
