@@ -39,7 +39,8 @@ struct msalex__identity {
 };
 bool msalex__identify(HANDLE file, struct msalex__identity *identity);
 
-/* Is an open file on a file server, whose other clients change files and have pids of their own? */
+/* Is an open file on a file server?  Other clients of the server change its files, and have pids of
+ * their own. */
 bool msalex__is_remote(HANDLE file);
 
 /* The stamp of an open file.  False with GetLastError. */

@@ -223,7 +223,7 @@ class CrossPlatLock:
         return None
 
     def _held(self) -> native.Lock | None:
-        """For FileLease, whose locks are no object of a subclass."""
+        """For FileLease, which has locks of this very class only, and none of a subclass."""
         return self.__held()
 
     def __enter__(self) -> CrossPlatLock:

@@ -41,7 +41,7 @@ Stamp = bytes
 
 
 def fields_of(stamp: Stamp) -> Any:
-    """The ``msalex_stamp`` whose bytes these are."""
+    """These bytes as a ``msalex_stamp``."""
     return ffi.from_buffer("msalex_stamp *", stamp)
 
 
