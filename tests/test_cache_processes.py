@@ -23,6 +23,7 @@ from samples.local_identity_provider import LocalIdentityProvider
 from tests.support.capability import LOCK_QUEUE, needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import PATIENCE, Member, crowd, together
 from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
@@ -237,11 +238,10 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
 
 @pytest.mark.parametrize("engine", ["portalocker", "bare"])
 def test_1_3_1_sees_a_change_of_ours_in_the_same_tick_of_the_kernels_clock(
-    tmp_path: Path, fakes: Path, engine: str
+    tmp_path: Path, fakes: Path, logs: Path, engine: str
 ) -> None:
     """It reloads what is younger than its own last save, by the clock: else it undoes ours."""
-    location, logs = tmp_path / "cache.bin", tmp_path / "logs"
-    logs.mkdir()
+    location = tmp_path / "cache.bin"
     program = """
         import sys
         from msal_extensions import FilePersistence, PersistedTokenCache

@@ -33,6 +33,7 @@ from tests.support import keyring
 from tests.support.capability import needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.inside import freshness_of
 from tests.support.processes import python
 from tests.support.reference import reference_python
@@ -523,10 +524,8 @@ def watching(
 
 @pytest.mark.parametrize("fault", ["inotify=EMFILE", "add_watch=ENOSPC", "eintr=2"])
 def test_a_change_is_told_where_the_system_cannot_watch(
-    fault: str, fakes: Path, location: Path, tmp_path: Path
+    fault: str, fakes: Path, location: Path, logs: Path
 ) -> None:
-    logs = tmp_path / "logs"
-    logs.mkdir()
     took = []
     other = cache_of(location)
     with watching(location, faked(fakes, fault, logs)) as running:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from msal_extensions import CrossPlatLock
 from tests.support.capability import needs
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, crowd, python, saying
 
 PROCESSES, ROUNDS = 4, 25
@@ -77,11 +79,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_four_processes_lose_no_increment_or_are_told_why(
-    fault: str, fakes: Path, tmp_path: Path
+    fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    directory, logs = tmp_path / "directory", tmp_path / "logs"
+    directory = tmp_path / "directory"
     directory.mkdir()
-    logs.mkdir()
     counter = directory / "counter"
     counter.write_text("0")
     before = time.monotonic()
@@ -127,10 +128,9 @@ def test_four_processes_lose_no_increment_or_are_told_why(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_wait_hangs_whether_the_holder_lives_or_dies(
-    fault: str, fakes: Path, tmp_path: Path
+    fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+    path = tmp_path / "lockfile"
     environment = {**os.environ, **faked(fakes, fault, logs)}
     code = (
         "import sys; from msal_extensions import CrossPlatLock, LockError\n"
@@ -360,9 +360,10 @@ def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
     assert not path.exists()
 
 
-def test_a_waiter_without_inotify_sees_a_peers_file_go(fakes: Path, tmp_path: Path) -> None:
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+def test_a_waiter_without_inotify_sees_a_peers_file_go(
+    fakes: Path, tmp_path: Path, logs: Path
+) -> None:
+    path = tmp_path / "lockfile"
     path.write_text(f"{os.getpid()} a peer")
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
@@ -447,25 +448,29 @@ TRY_ONCE = """
 """
 
 
+@contextlib.contextmanager
 def holder(
-    path: Path, environment: dict[str, str] | None = None
-) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    """A process of ours that has it, and is killed at the end."""
+    path: Path, environment: dict[str, str] | None = None, alive: bool = True
+) -> Generator[None]:
+    """A process of ours has it, and is killed at the end; or at once, if it is not to be alive."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
         "lock = CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
     )
-    return saying("held", [sys.executable, "-c", code, path], environment)
+    with saying("held", [sys.executable, "-c", code, path], environment) as process:
+        if not alive:
+            process.kill()
+            process.wait()
+        yield
 
 
 @pytest.mark.parametrize("read", ["EIO", "EIO once"])
 @pytest.mark.parametrize("flock", ["flock=ENOLCK;ofd=ENOLCK;", ""])
 def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
-    flock: str, read: str, fakes: Path, tmp_path: Path
+    flock: str, read: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
     """Finding 7 of the lock's review."""
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+    path = tmp_path / "lockfile"
     no_locks = faked(fakes, flock, logs) if flock else None
     fault = f"{flock}pread={read}"
     with holder(path, no_locks):
@@ -484,15 +489,11 @@ def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
 @pytest.mark.parametrize("fault", ["fstat=ENOENT once", "fstat=ESTALE once", "pread=ESTALE once"])
 @pytest.mark.parametrize("alive", [True, False], ids=["a living holder", "a dead one"])
 def test_a_lock_file_that_went_just_when_it_was_opened_is_looked_for_again(
-    alive: bool, fault: str, fakes: Path, tmp_path: Path
+    alive: bool, fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
     """Another mount removed it: FUSE then says ENOENT of an open file, and NFS ESTALE."""
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
-    with holder(path) as process:
-        if not alive:
-            process.kill()
-            process.wait()
+    path = tmp_path / "lockfile"
+    with holder(path, alive=alive):
         for timeout in "0", "0.3":
             said = python(TRY_ONCE, str(path), timeout, environment=faked(fakes, fault, logs))
             assert said.stdout.startswith("None Unable to obtain" if alive else "in\n")
@@ -500,10 +501,9 @@ def test_a_lock_file_that_went_just_when_it_was_opened_is_looked_for_again(
 
 
 def test_a_lock_file_that_stays_stale_is_an_error_and_no_lock_held(
-    fakes: Path, tmp_path: Path
+    fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+    path = tmp_path / "lockfile"
     with holder(path):
         for timeout in "0", "1":
             environment = faked(fakes, "fstat=ESTALE", logs)
@@ -514,15 +514,11 @@ def test_a_lock_file_that_stays_stale_is_an_error_and_no_lock_held(
 @pytest.mark.parametrize("code", ["EIO", "ENOLCK", "ENOMEM"])
 @pytest.mark.parametrize("alive", [True, False], ids=["a living holder", "a dead one"])
 def test_an_error_of_flock_is_told_as_such(
-    alive: bool, code: str, fakes: Path, tmp_path: Path
+    alive: bool, code: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
     """Finding 14 of the lock's review: a try said that the lock was held."""
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
-    with holder(path) as process:
-        if not alive:
-            process.kill()
-            process.wait()
+    path = tmp_path / "lockfile"
+    with holder(path, alive=alive):
         environment = faked(fakes, f"flock={code}", logs)
         said = python(TRY_ONCE, str(path), "0", "0.3", environment=environment).stdout
     print(said)
@@ -550,11 +546,10 @@ NOT_REMOVED = """
 
 @pytest.mark.parametrize("fault", ["unlinkat=EIO", "unlinkat=EROFS", "fstatat=EIO"])
 def test_a_release_that_cannot_remove_the_file_says_so(
-    fault: str, fakes: Path, tmp_path: Path
+    fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
     """Finding 14 of the lock's review: it said that all was well, or that somebody removed it."""
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+    path = tmp_path / "lockfile"
     environment = faked(fakes, "", logs)
     said = python(NOT_REMOVED, str(path), fault, environment=environment).stdout
     assert_met(fault, logs)

@@ -21,6 +21,7 @@ from msal_extensions import CrossPlatLock
 from tests.support.capability import needs
 from tests.support.fakes import faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, PATIENCE, python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,12 +69,11 @@ def test_no_child_forked_beside_threads_that_lock_keeps_a_descriptor(
 
 @pytest.mark.parametrize("fault", ["create=slow", "open_tmpfile=EOPNOTSUPP;create=slow"])
 def test_a_child_forked_while_the_lock_file_is_made_does_not_keep_a_killed_parents_lock(
-    fault: str, fakes: Path, tmp_path: Path
+    fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
     """Finding 5 of the lock's review: the file is open already, and the library does not know."""
-    directory, logs = tmp_path / "directory", tmp_path / "logs"
+    directory = tmp_path / "directory"
     directory.mkdir()
-    logs.mkdir()
     said = python(
         """
         import os, sys, threading, time

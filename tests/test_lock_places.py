@@ -28,6 +28,7 @@ from tests.support.capability import (
 )
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
+from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, eventually, python, saying
 
 A, B, OUTSIDER = 12001, 12002, 12003  # users, each with a group of the same number
@@ -420,10 +421,11 @@ def test_a_stale_file_that_may_not_be_removed_keeps_no_processor_busy(
     assert path.read_bytes() == content
 
 
-def test_what_a_killed_remover_left_keeps_no_processor_busy(fakes: Path, tmp_path: Path) -> None:
+def test_what_a_killed_remover_left_keeps_no_processor_busy(
+    fakes: Path, tmp_path: Path, logs: Path
+) -> None:
     """Where there is no flock, <name>.stale keeps two from removing a stale file at once."""
-    path, logs = tmp_path / "lockfile", tmp_path / "logs"
-    logs.mkdir()
+    path = tmp_path / "lockfile"
     path.write_bytes(b"999999999 az")
     path.with_name("lockfile.stale").touch()
     said = python(

@@ -170,20 +170,17 @@ def test_bytes_of_ones_own_load_are_in_an_encoding_that_json_takes(
 # ---- what programs set, override and mock after the cache was made ----
 
 
-def test_another_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
-    cache = PersistedTokenCache(FilePersistence(location))
-    cache.add(sign_in(1))
-    cache._persistence = FilePersistence(tmp_path / "second")
-    cache.add(sign_in(2))
-    assert "access2" in secrets_in(tmp_path / "second")
-    assert secrets_in(location) == {"access1"}
-
-
-def test_another_location_of_the_persistence_may_be_set(location: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["persistence", "its location"])
+def test_another_persistence_or_location_may_be_set(
+    what: str, location: Path, tmp_path: Path
+) -> None:
     persistence = FilePersistence(location)
     cache = PersistedTokenCache(persistence)
     cache.add(sign_in(1))
-    persistence._location = str(tmp_path / "second")
+    if what == "persistence":
+        cache._persistence = FilePersistence(tmp_path / "second")
+    else:
+        persistence._location = str(tmp_path / "second")
     cache.add(sign_in(2))
     assert "access2" in secrets_in(tmp_path / "second")
     assert secrets_in(location) == {"access1"}

@@ -1,6 +1,6 @@
 """Machines and file systems that we do not have, by tests/fakes/syscalls.c.
 
-Import fakes_fixture into a test module and ask for `fakes`.
+Import fakes_fixture and logs_fixture into a test module and ask for `fakes` and `logs`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ def fakes_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [str(compiler), *flags, "-o", str(library), str(FAKES), "-ldl"]
     subprocess.run(command, check=True, timeout=120)
     return library
+
+
+@pytest.fixture(name="logs")
+def logs_fixture(tmp_path: Path) -> Path:
+    """The directory for what the programs of one test met."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    return logs
 
 
 def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
