@@ -30,7 +30,8 @@ LAYERS = (
     # So early, because persistences take their agents from where a program may have patched them.
     "libsecret windows osx cache_lock filelock",
     "persistence",
-    "_damage _serializer _inherited _freshness",
+    "_damage _serializer _inherited _freshness _pruning",
+    "_pending",
     "_reloading changes",
     "token_cache",
     "__init__",

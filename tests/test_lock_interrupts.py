@@ -41,7 +41,7 @@ Moment = Place | int
 PACKAGE = os.path.dirname(msal_extensions.__file__)
 LAYER = {
     *(os.path.join(PACKAGE, name) for name in ("lock.py", "_holding.py", "token_cache.py")),
-    os.path.join(PACKAGE, "_reloading.py"),
+    *(os.path.join(PACKAGE, name) for name in ("_reloading.py", "_pending.py")),
     native_lock.__file__,
     contextlib.__file__,
 }

@@ -26,10 +26,12 @@ from ._store import ABSENT, Stamp
 class Seen(NamedTuple):
     """What CacheChanges asks, to tell others' writes from one's own."""
 
-    #: Of what was loaded or saved last; None when that is nothing.
+    #: Of what was loaded or saved last.
     stamp: Stamp | None
     #: Of what was loaded last, and was not saved here.
     loaded: Stamp | None
+    #: How often that was another content, or had another stamp, than what was known before.
+    loads: int
     #: The store may have what ``stamp`` does not tell yet.
     saving: bool
     #: Counts loads and saves.
@@ -52,6 +54,7 @@ class Freshness:
         self.saving = False
         self.generation = 0
         self._loaded: Stamp | None = None
+        self._loads = 0
         self._first_seen = 0.0  # when the stamp was
         self._read_again_at = 0.0  # infinite when the stamp is settled
 
@@ -59,6 +62,11 @@ class Freshness:
     def is_settled(self) -> bool:
         """Whether an equal stamp proves an equal content from now on."""
         return self._read_again_at == math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an equal stamp proves nothing until the content was read again."""
+        return self.stamp is not None and self.clock() >= self._read_again_at
 
     def is_current(self, stamp: Stamp | None) -> bool:
         """Whether a look may trust that the store, which has this stamp, has what memory has."""
@@ -75,8 +83,10 @@ class Freshness:
         :param settles_after: See ``Store.settles_after``.
         """
         self._read_again_at = 0  # until all is set: others look without the lock
-        if stamp != self.stamp:
+        if stamp != self.stamp or (self.content is not None and content != self.content):
             self._loaded = stamp
+            self._loads += 1
+        if stamp != self.stamp:
             self._first_seen = self.clock()  # not earlier than the stamp was looked at
         self._note(content, stamp, read_at - self._first_seen, settles_after)
 
@@ -90,21 +100,27 @@ class Freshness:
 
     def note_absence(self) -> None:
         """Nothing is stored; memory keeps what it has, as in 1.3.1."""
-        if self.stamp is ABSENT:
+        if self.stamp is ABSENT and self.is_settled:
             return
         self._read_again_at = 0
-        if self.stamp is not None:  # it was deleted, and not by this object
-            self._loaded = ABSENT
+        if self.stamp is not None and self.stamp is not ABSENT:
+            self._loaded = ABSENT  # it was deleted, and not by this object, which only saves
+            self._loads += 1
         self.stamp = ABSENT
         self.content = None
         self._read_again_at = math.inf
         self.generation += 1
 
+    def forget_content(self) -> None:
+        """In the child of a fork: memory may be half of what its parent was changing."""
+        self._read_again_at = 0
+        self.saving = False
+        self.content = None
+        self.generation += 1
+
     def seen(self) -> Seen:
         """What is known now; ``saving`` and ``generation`` are read last."""
-        # This object saves, and never deletes: when nothing is stored, that is no doing of its own.
-        stamp = None if self.stamp is ABSENT else self.stamp
-        return Seen(stamp, self._loaded, self.saving, self.generation)
+        return Seen(self.stamp, self._loaded, self._loads, self.saving, self.generation)
 
     def _note(
         self, content: bytes, stamp: Stamp | None, age: float, settles_after: tuple[float, ...]

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
+from typing import Any
 
 from ._native import lock as native
 from .errors import LockFileDirectoryNotFound, LockFileError
@@ -40,7 +42,7 @@ if hasattr(os, "register_at_fork"):
 class Holding:
     """A native lock while one thread waits for it, and then while it is held."""
 
-    __slots__ = ("__weakref__", "native", "note", "path", "reentrant", "state")
+    __slots__ = ("__weakref__", "native", "note", "path", "reentrant", "state", "task")
 
     def __init__(self, path: str, reentrant: bool) -> None:
         self.path = path
@@ -48,6 +50,8 @@ class Holding:
         self.native: native.Lock | None = None
         self.state: object = WAITING
         self.note = weakref.ref(self)
+        task = current_task()
+        self.task = None if task is None else weakref.ref(task)
 
     @property
     def is_held(self) -> bool:
@@ -134,6 +138,29 @@ def this_thread() -> object:
 def held_by_this_thread(lockfile_path: str) -> bool:
     """Whether this thread is inside, by whatever object and whatever spelling of the path."""
     return find(absolute(lockfile_path), None, with_waiting=False) is not None
+
+
+def is_of_another_task(lockfile_path: str) -> bool:
+    """Whether this thread is inside, but it is another asyncio task of it that has entered.
+
+    A task that is over has left what it entered to the thread.
+    """
+    if not notes.holdings:
+        return False
+    holding = find(absolute(lockfile_path), None, with_waiting=False)
+    task = None if holding is None or holding.task is None else holding.task()
+    return task is not None and not task.done() and task is not current_task()
+
+
+def current_task() -> Any:
+    """asyncio's, if it runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except (AttributeError, RuntimeError):  # it is just being imported; no loop runs
+        return None
 
 
 def find(path: str, apart_from: Holding | None, with_waiting: bool) -> Holding | None:

@@ -57,7 +57,7 @@ class Snapshot:
                 return cache
             return {
                 kind: dict(entries) if isinstance(entries, dict) else entries
-                for kind, entries in cache.items()
+                for kind, entries in tuple(cache.items())  # a handler may add a kind
             }
 
     def remove_at(self, at_item: dict[str, Any]) -> None:

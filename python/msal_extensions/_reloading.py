@@ -6,6 +6,7 @@ When memory has to be read again, ``_freshness.py`` decides.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Any, Protocol
 from ._damage import parse_leniently, parse_strictly
 from ._freshness import Freshness
 from ._inherited import DESERIALIZE, is_method
-from ._serializer import Serializer
+from ._pending import Pending
+from ._serializer import Serializer, text_of
 from ._store import ABSENT, Content, Store
 from ._text import Verbatim, decode
 from .errors import PersistenceDamaged, PersistenceDecryptionError, PersistenceError
@@ -31,14 +33,20 @@ _WAITS_FOR_EMPTY = 3
 _RELOAD_TRIES = 10
 
 
+#: Of reads that may succeed in a moment: a file of NFS was replaced, or the system was busy.
+_TRANSIENT = frozenset({errno.ESTALE, errno.EAGAIN, errno.EBUSY})
+
+
 def may_pass(error: Exception) -> bool:
     """Could a read that failed like that succeed in a moment?
 
     Others may have been writing.  What is no PersistenceError comes from a program's own methods,
     and 1.3.1 tried again after whatever they raised.
     """
+    if not isinstance(error, PersistenceError):
+        return True
     damaged = isinstance(error, (PersistenceDamaged, PersistenceDecryptionError))
-    return damaged or not isinstance(error, PersistenceError)
+    return damaged or error.errno in _TRANSIENT
 
 
 class Memory(Protocol):
@@ -64,8 +72,8 @@ class Reloading:
     def __init__(self, keeps_damaged: bool) -> None:
         self.freshness = Freshness()
         self.serializer = Serializer()
-        #: What modify() changed in memory and is not saved yet; None for an entry removed.
-        self.pending: dict[tuple[str, str], dict[str, Any] | None] = {}
+        #: What was changed in memory and is not saved yet.
+        self.pending = Pending()
         #: The stamp of a content that was found damaged.
         self.damaged: Any = None
         self._parse_json = parse_leniently if keeps_damaged else parse_strictly
@@ -121,14 +129,37 @@ class Reloading:
             return False
         if stored == secret:
             return True
-        if self.pending or not is_ours:
+        if not is_ours or self.pending.has_news:
             return False
         # In another layout?  Without a change that we know of, that is worth parsing.
-        return bool(self._parse(stored, store) == json.loads(secret))
+        return text_of(self._parse(stored, store)) == text_of(json.loads(secret))
 
-    def forget_threads(self) -> None:
-        """In the child of a fork, which has none of its parent's other threads."""
+    def differs(self, cache: Memory, store: Store) -> bool:
+        """Whether the store has another content than memory was made of, under the same stamp.
+
+        Reads, if the time has come for that; what proves to be the same is known to be so, then.
+        """
+        freshness = self.freshness
+        if freshness.saving or not freshness.is_due:
+            return False
+        generation, read_at = freshness.generation, freshness.clock()
+        secret, stamp = store.read()
+        with cache._lock:
+            seen = freshness.seen()
+            if seen.saving or seen.generation != generation or seen.stamp != stamp:
+                return False  # then there is a new stamp to look at
+            if secret != freshness.content:
+                return True
+            freshness.note_load(secret, stamp, read_at, store.settles_after)
+            return False
+
+    def after_fork_in_child(self, cache: Memory) -> None:
+        """A child has none of its parent's other threads, and what is pending is the parent's."""
         self._doubters = set()
+        self.freshness.forget_content()
+        if self.pending:
+            self.pending.clear()
+            cache._cache = {}
 
     def _is_current(self, cache: Memory, store: Store) -> bool:
         stamp, freshness = store.stamp(), self.freshness
@@ -157,6 +188,8 @@ class Reloading:
                 return True  # memory has what is being saved; what was read may be half of it
             if generation != freshness.generation:
                 return False
+            if not same or absent:
+                self._note_replaced(store, own)
             if absent:
                 freshness.note_absence()
                 return True
@@ -165,18 +198,27 @@ class Reloading:
                     cache.deserialize(_text(secret[0], store))
                 else:
                     cache._cache, cache.has_state_changed = secret[1], False
-                self._apply_pending(cache)
+                self.pending.apply_to(cache._cache)
                 self.serializer.retain(cache._cache)
             freshness.note_load(secret[0], stamp, read_at, store.settles_after)
             cache._last_sync = time.time()
         return True
 
-    def _apply_pending(self, cache: Memory) -> None:
-        for (kind, key), secret in self.pending.items():
-            if secret is None:
-                cache._cache.get(kind, {}).pop(key, None)
-            else:
-                cache._cache.setdefault(kind, {})[key] = secret
+    def _note_replaced(self, store: Store, own: bool) -> None:
+        """See ``Pending.note_replaced``.
+
+        :param own: The program parses for itself: what is stored is not ours to read.
+        """
+        if self.pending.knows_replaced:
+            return
+        stored = self.freshness.content
+        secret: Any = {}
+        try:
+            if stored is not None:
+                secret = None if own else self._parse(stored, store)
+        except Exception:  # then nobody can tell
+            secret = None
+        self.pending.note_replaced(secret)
 
     def _load(self, store: Store) -> Content:
         """What is stored.  An empty file is read again, longer while somebody holds the lock: a

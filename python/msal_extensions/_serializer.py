@@ -4,6 +4,9 @@ MSAL's ``serialize()`` indents, for which json.dumps() leaves its C encoder.  An
 a sign-in saves is what the last one saved.  So what an entry was encoded to is kept, beside a
 copy of the entry: it is used again only for an entry that is equal to the copy.  Programs
 change entries behind MSAL's back; nothing here relies on being told.
+
+A signal handler or a finalizer of the same thread may change the cache at any line.  So loops go
+over copies, and a copy is one call, which nothing interrupts.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 _quote = json.encoder.encode_basestring_ascii  # TypeError for what is not a string
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
+_dumps_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 #: What entries of one kind were encoded to: a copy of the entry, and ``"key":{...}``.
 _Memory = dict[str, tuple[dict[str, Any], bytes]]
@@ -38,22 +42,24 @@ class Serializer:
 
     def retain(self, cache: Any) -> None:
         """Forgets the entries that the cache has no more, or has with other values."""
-        for kind, memory in self._kinds.items():
+        for kind, memory in tuple(self._kinds.items()):
             entries = cache.get(kind) if isinstance(cache, dict) else None
             if not isinstance(entries, dict):
                 entries = {}
-            gone = [key for key, known in memory.items() if entries.get(key) != known[0]]
-            for key in gone:
-                del memory[key]
+            for key, known in tuple(memory.items()):
+                if entries.get(key) != known[0]:
+                    memory.pop(key, None)
 
     def _encode(self, cache: Any) -> bytes:
         known, self._kinds = self._kinds, {}  # an error too leaves nothing of what was removed
-        if not isinstance(cache, dict) or not all(type(kind) is str for kind in cache):
+        if not isinstance(cache, dict) or not all(type(kind) is str for kind in tuple(cache)):
             return _dumps(cache).encode("ascii")
         kinds: dict[str, _Memory] = {}
         pieces: list[bytes] = []  # joined once: a large cache is copied once
-        for kind, entries in cache.items():
+        for kind, entries in tuple(cache.items()):
             name = _quote(kind).encode("ascii") + b":"
+            if isinstance(entries, dict):
+                entries = entries.copy()
             if not entries or not isinstance(entries, dict) or not _has_strings_for_keys(entries):
                 pieces.append(name + _dumps(entries).encode("ascii"))
                 continue
@@ -78,11 +84,12 @@ def _encode_entries(entries: dict[str, Any], known: _Memory, memory: _Memory) ->
     for key, entry in entries.items():
         remembered = known.get(key)
         if remembered is None or remembered[0] != entry:
-            piece = (_quote(key) + ":" + _encode_entry(entry)).encode("ascii")
-            if not _is_flat(entry):
+            copied = entry.copy() if isinstance(entry, dict) else entry
+            piece = (_quote(key) + ":" + _encode_entry(copied)).encode("ascii")
+            if not _is_flat(copied):
                 yield piece
                 continue
-            remembered = (entry.copy(), piece)
+            remembered = (copied, piece)
         memory[key] = remembered
         yield remembered[1]
 
@@ -106,3 +113,35 @@ def _encode_entry(entry: Any) -> str:
     except (AttributeError, TypeError):  # not a dictionary of strings
         return _dumps(entry)
     return "{" + ",".join(fields) + "}"
+
+
+def text_of(secret: Any) -> str | None:
+    """An entry as JSON, the same for equal JSON; None when it has none."""
+    try:
+        return _dumps_sorted(secret)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether JSON makes no difference between two entries; None is no entry."""
+    if one is None or other is None:
+        return one is other
+    if _is_flat(one) and _is_flat(other):
+        return bool(one == other)
+    text = text_of(one)
+    return text is not None and text == text_of(other)
+
+
+def refuse_unless_json(kind: str, secret: Any) -> None:
+    """:raises TypeError, ValueError, RecursionError: when no JSON can hold the entry."""
+    if _is_flat(secret):
+        return
+    try:
+        _dumps(secret)
+        return
+    except (TypeError, ValueError, RecursionError) as error:
+        error_type, words = type(error), str(error)
+    if error_type not in (TypeError, RecursionError):
+        error_type = ValueError
+    raise error_type(f"The cache is JSON, which cannot hold this entry of {kind}: {words}")

@@ -47,7 +47,8 @@ class Lease(Protocol):
         """False once somebody took the lock away: others may be inside."""
 
     def release(self) -> None:
-        """Gives the lock back; harmless when it is lost, and when it is given back already."""
+        """Gives the lock back; harmless when it is lost, when it is given back already, and in the
+        child of a fork, which holds nothing."""
 
 
 def require_held(lease: Lease | None) -> None:
@@ -70,6 +71,9 @@ class StoreLock(Protocol):
 
     def is_mine(self) -> bool:
         """Whether this thread is inside, by whatever object."""
+
+    def is_of_another_task(self) -> bool:
+        """Whether this thread is inside, but it is another asyncio task of it that has entered."""
 
     def others_inside(self) -> bool:
         """Whether somebody else seems to be inside.  A hint; it never waits."""

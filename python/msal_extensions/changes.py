@@ -9,6 +9,9 @@ changed the cache when the store has a stamp that the cache does not know, or wh
 loaded, meanwhile, something that it had not saved.  Events of the file system say only that it is
 time to compare.
 
+What looks the same.  A stamp proves nothing until it is settled (see ``_freshness.py``).  So what
+was loaded or saved a moment ago is read again when the time has come for that.
+
 One's own writes.  While a save is under way the file already has a stamp that the cache will know
 only when the save returns.  So a comparison counts only if no save was under way at its end, and
 none ended during it; otherwise it is made again.
@@ -24,6 +27,7 @@ from collections.abc import Callable, Iterator
 from ._freshness import Freshness
 from ._native.check import SLICE_MS
 from ._store import Stamp, Store
+from .lock import seconds_of
 
 #: Milliseconds after which a thread that receives no signals sees whether it was closed.
 _IDLE_SLICE_MS = 150
@@ -64,18 +68,24 @@ class CacheChanges:
     Ctrl-C ends a wait within 100 ms.  One thread at a time may wait.
     """
 
-    def __init__(self, store: Callable[[], Store], freshness: Freshness) -> None:
+    def __init__(
+        self, store: Callable[[], Store], freshness: Freshness, differs: Callable[[], bool]
+    ) -> None:
         self._store = store  # the program may give its cache another persistence
         self._freshness = freshness
+        self._differs = differs  # see Reloading.differs
         self._watch = store().watch()  # first of all: what happens from here on is told
         self._turn = threading.Lock()  # of the thread that waits
         self._closed = False
-        self._loaded = freshness.seen().loaded  # as of the last comparison
-        # What was told last.  At first: what the program can know already.
-        self._told: Stamp | _NoStamp | None = freshness.stamp
+        seen = freshness.seen()
+        # As of the last comparison.
+        self._loads, self._generation = seen.loads, seen.generation
+        # What was told last; None if the cache has seen something else since.  At first: what the
+        # program can know already.
+        self._told: Stamp | _NoStamp | None = seen.stamp
         if self._told is None:
             self._told = self._stamp()
-        self._compare_at = 0.0
+        self._compare_at = self._reread_at = 0.0
 
     @property
     def closed(self) -> bool:
@@ -85,10 +95,10 @@ class CacheChanges:
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for a change: True when there was one since the last time.
 
-        :param timeout: In seconds; None waits for ever, 0 only looks.
+        :param timeout: In seconds; None waits for ever, 0 or less only looks.
         :returns: False when the time is up, or as soon as another thread calls :meth:`close`.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + seconds_of(timeout)
         if self._turn.locked() and not self._closed:
             raise RuntimeError("Another thread is waiting for these changes already")
         try:
@@ -125,8 +135,8 @@ class CacheChanges:
         return True
 
     def _seems_due(self) -> bool:
-        due = time.monotonic() >= self._compare_at
-        return due or self._freshness.seen().loaded is not self._loaded
+        due = time.monotonic() >= self._compare_at or self._freshness.is_due
+        return due or self._freshness.seen().loads != self._loads
 
     def _compare(self) -> bool | None:
         """Was there a change that is not told yet?  None: ask again, a save is under way."""
@@ -135,14 +145,29 @@ class CacheChanges:
         if seen.saving or seen.generation != generation:
             return None
         self._compare_at = time.monotonic() + _COMPARE_EVERY
-        is_unknown = now not in (self._told, seen.stamp)
-        was_loaded = seen.loaded not in (self._told, self._loaded)
-        self._loaded = seen.loaded
+        loads, self._loads = seen.loads - self._loads, seen.loads
+        # One of these may be what was told, and then found.
+        was_loaded = loads > (seen.loaded == self._told)
+        if seen.generation != self._generation or self._told != now == seen.stamp:
+            self._told = None
+        self._generation = seen.generation
+        if now in (self._told, seen.stamp):
+            is_unknown = now == seen.stamp != self._told and self._looks_the_same()
+        else:
+            is_unknown = True
         if is_unknown:
             self._told = now
-        elif was_loaded:
-            self._told = seen.loaded
         return is_unknown or was_loaded
+
+    def _looks_the_same(self) -> bool:
+        """Is there another content, under the stamp that is known?"""
+        if time.monotonic() < self._reread_at:
+            return False
+        try:
+            return self._differs()
+        except Exception:  # the program meets it when it next looks into the cache
+            self._reread_at = time.monotonic() + _COMPARE_EVERY
+            return False
 
     def _stamp(self) -> Stamp | _NoStamp | None:
         """Of the store now.  A store that cannot be looked at is a change; the program meets the

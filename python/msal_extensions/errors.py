@@ -200,9 +200,13 @@ class LockError(RuntimeError):
     """The lock could not be obtained in time; the message names the file and its holder."""
 
 
-class LockLost(Exception):
-    """Somebody removed the lock file during a save, which then changed nothing; the token cache
-    takes the lock again, and programs never see this."""
+class LockLost(LockError):
+    """Somebody removed the lock file during a ``transaction()``, and changed what that had changed.
+
+    That entry keeps the other's values; the rest of the transaction is saved.  Do it again.
+
+    Inside this package also: a save has found its lock lost, and changed nothing.
+    """
 
 
 class StoreChanged(PersistenceError):

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from ._holding import WAITING, Holding, Within, absolute, find, notes
+from ._holding import WAITING, Holding, Within, absolute, find, is_of_another_task, notes
 from ._holding import held_by_this_thread as held_by_this_thread
 from ._holding import this_thread as this_thread
 from ._native import lock as native
@@ -250,6 +250,9 @@ class FileLock:
 
     def is_mine(self) -> bool:
         return held_by_this_thread(self._path)
+
+    def is_of_another_task(self) -> bool:
+        return is_of_another_task(self._path)
 
     def others_inside(self) -> bool:
         return not held_by_this_thread(self._path) and os.path.lexists(self._path)

@@ -9,6 +9,8 @@ or for the disk, while it holds ``_lock``; msal-extensions 1.3.1 did, and could 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import logging
 import os
 import random
@@ -16,7 +18,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic  # apart: tests of programs put a clock in the place of ``time``
 from typing import Any, Literal
 
@@ -25,8 +27,11 @@ import msal
 from ._as_token_cache import make_caches_by
 from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
+from ._pending import Call, Change, Event, Rule, entry_in
+from ._pruning import LONGEST_UNUSED, prunable
 from ._reloading import Reloading, may_pass
-from ._store import Lease, Store, require_held
+from ._serializer import is_same, refuse_unless_json
+from ._store import Lease, Store, StoreLock, require_held
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
 from .changes import CacheChanges
@@ -57,18 +62,47 @@ _COMMIT_PATIENCE = 5.0
 #: Seconds, at most, before such a change is made again: others must not meet ours again.
 _PAUSE = 0.05
 
+#: How often one call saves what came in between: signal handlers, finalizers, and a persistence
+#: that itself uses the cache, may change it during a save.
+_ROUNDS = 10
+
+_RECIPE = """
+    def renew():
+        with cache.single_flight():
+            return app.acquire_token_silent(scopes, account)
+
+    result = await asyncio.to_thread(renew)"""
+
 _Entry = dict[str, Any]
 
 
-class _Transaction:
+class _Transaction(Call):
     """What a transaction holds.  It is kept by its own frame, and so is the lock: if an interrupt
-    ends that at a bad moment, nothing else keeps the lock."""
+    ends that at a bad moment, nothing else keeps the lock.
 
-    __slots__ = ("__weakref__", "lease", "thread")
+    :param rule: Of the changes in it that are no removals.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("lease", "rule", "saves", "thread")
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
         self.lease: Lease | None = None
         self.thread = this_thread()
+        self.saves = _thread.saves  # as of the last reload
+
+
+class _Thread(threading.local):
+    """What a thread does."""
+
+    #: Its saves, of whatever cache: one in between, by another object, was not kept out.
+    saves = 0
+    #: The entry that the cache is removing by itself.
+    removing: _Entry | None = None
+
+
+_thread = _Thread()
 
 
 class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
@@ -122,7 +156,6 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self.__memo = StoreMemo()
         self.__mutex: Any = threading.RLock()  # mypy knows no _is_owned()
         self.__transaction: weakref.ref[_Transaction] | None = None
-        self.__modified = False  # was modify() called, since the last save?
         _caches[id(self)] = self
 
     def __copy__(self) -> PersistedTokenCache:
@@ -151,9 +184,11 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :param timeout: Seconds to wait for others; None means 60, longer than a slow refresh
             takes.  0 tries once, a negative one waits for ever.
         :raises LockError: when the time is up.  Going on without is what programs did before.
-        :raises LockOrderError: inside a transaction, which would last as long as the network.
+        :raises LockOrderError: inside a transaction, which would last as long as the network; and
+            at once, when another asyncio task of this thread is inside (see docs/asyncio.md).
         """
         store = self.__store()
+        _refuse_second_task(store.flight_lock)
         if (
             self.__own_transaction() is not None
             or store.commit_lock.is_mine()
@@ -179,24 +214,55 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
         What was changed is saved even when the body raises: a refresh token that was received
         cannot be un-received.  What could not be saved stays in memory, and is saved with the
-        next change.  Do not go over the network inside: other libraries give up waiting after
-        5 seconds.  A transaction inside another is part of it.
+        next change, unless others have changed the same entries by then.  Do not go over the
+        network inside: other libraries give up waiting after 5 seconds.  A transaction inside
+        another is part of it.
 
         :param timeout: Seconds to wait for the lock; None means its default of 5.
         :raises LockError: when the time is up; nothing was changed then.
+        :raises LockLost: at the end, when another program removed the lock file, and changed what
+            was changed in here too: that entry keeps the other's values, as ours may rest on what
+            was read before.  The rest is saved.  Do it again.
+        :raises LockOrderError: at once, when another asyncio task of this thread is inside.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
-        return self.__in_transaction(seconds)
+        return self.__explicit_transaction(seconds)
 
     @contextlib.contextmanager
-    def __in_transaction(self, seconds: float = DEFAULT_TIMEOUT) -> Iterator[PersistedTokenCache]:
+    def __explicit_transaction(self, seconds: float) -> Iterator[PersistedTokenCache]:
+        _refuse_second_task(self.__store().commit_lock)
+        with self.__in_transaction(seconds, Rule.IF_UNCHANGED):
+            yield self
+
+    @contextlib.contextmanager
+    def __in_transaction(
+        self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
+    ) -> Iterator[PersistedTokenCache]:
         """A transaction, also where a subclass has its own method of that name."""
         if self.__own_transaction() is not None:
             yield self
             return
+        transaction, pending = _Transaction(rule), self.__reloading.pending
+        try:
+            with self.__locked(transaction, seconds):
+                yield self
+            # What came in between after the last look of the commit has not returned to nothing:
+            # its call believed this transaction to save it.
+            for _ in range(_ROUNDS):
+                if not pending.has_any_of(transaction.events):
+                    break
+                with self.__locked(transaction, DEFAULT_TIMEOUT):
+                    pass
+        finally:
+            transaction.is_over = True
+            if pending:
+                pending.tidy()
+
+    @contextlib.contextmanager
+    def __locked(self, transaction: _Transaction, seconds: float) -> Iterator[None]:
+        """Takes the lock, reloads, lets the body change the cache, and saves."""
         deadline = monotonic() + seconds
         self.__store().prepare()
-        transaction = _Transaction()
         # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
         # is that one's, and so is the lock if it waits for it; then acquire() raises.
         mutex = None if self.__mutex._is_owned() else self.__mutex
@@ -211,15 +277,19 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                     seconds = max(deadline - monotonic(), 0)
                 transaction.lease = self.__store().commit_lock.acquire(seconds)
                 self.__transaction = weakref.ref(transaction)
-                self.__reload_for_certain()
+                self.__reload_in(transaction)
                 try:
-                    yield self
+                    yield
                 finally:
                     self.__commit(transaction, transaction.lease)
             finally:
                 self.__leave(transaction, mutex)
         finally:
             self.__leave(transaction, mutex)
+
+    def __reload_in(self, transaction: _Transaction) -> None:
+        transaction.saves = _thread.saves
+        self.__reload_for_certain()
 
     def __around_changes(
         self, seconds: float = DEFAULT_TIMEOUT
@@ -248,12 +318,20 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             mutex.release()
 
     def __commit(self, transaction: _Transaction, lease: Lease) -> None:
-        """Saves what was changed.  When the lock was lost, or another process changed the store,
-        then a reload makes the changes again on top of that."""
-        if not self.__modified:
-            return
+        """Saves what is pending.  When the lock was lost, or another process changed the store,
+        then a reload makes the changes again on top of that, by the rules of ``_pending.py``."""
+        if self.__own_transaction() is not transaction:
+            return  # this is a child, and its parent saves
+        pending, rounds = self.__reloading.pending, 0
         deadline = monotonic() + _COMMIT_PATIENCE
-        while monotonic() < deadline:
+        if pending and transaction.saves != _thread.saves:  # by another object, in this thread
+            self.__reload_in(transaction)
+        while events := pending.all():
+            if rounds == _ROUNDS:
+                raise LockError(
+                    f"Each of {_ROUNDS} saves into {self.__store().location} has changed the cache"
+                    " again; look for a save() or a finalizer that does so"
+                )
             try:
                 self.__save_if_different(lease)
             except LockLost:
@@ -262,31 +340,50 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             except StoreChanged:
                 time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
             else:
-                with self._lock:  # readers apply them
-                    self.__reloading.pending.clear()
-                self.__modified = False
-                return
-            self.__reload_for_certain()
-        raise LockError(
-            f"Other programs keep deleting the lock file {self._lock_location}, or changing"
-            f" {self.__store().location}"
-        )
+                pending.forget(events)
+                rounds += 1
+                continue
+            if monotonic() >= deadline:
+                raise LockError(
+                    f"Other programs keep deleting the lock file {self._lock_location}, or changing"
+                    f" {self.__store().location}"
+                )
+            self.__reload_in(transaction)
+        if transaction.was_overtaken:
+            transaction.was_overtaken = False
+            raise LockLost(
+                f"What was changed in a transaction of {self.__store().location} was changed"
+                " meanwhile, by a program that removed the lock file, or by another cache object"
+                " of this thread: do it again"
+            )
 
     def __save_if_different(self, lease: Lease) -> None:
         store, freshness = self.__store(), self.__reloading.freshness
-        is_ours = is_method(self.serialize, _SERIALIZE) and is_method(super().serialize, SERIALIZE)
-        secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
+        is_ours = self.__encodes_by_ours()
+        try:
+            with self._lock:  # or another thread's reload could come in between
+                self.__reloading.pending.apply_again_to(self._cache)
+                secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
+                expected = freshness.stamp
+        except Exception:
+            self._last_sync = 0  # a program has put something into memory: reload that
+            raise
         if self.__reloading.has_stored(secret, store, is_ours):
             require_held(lease)
             return
         try:
             freshness.saving = True
-            secret, stamp = store.replace(secret, lease=lease, expected=freshness.stamp)
+            secret, stamp = store.replace(secret, lease=lease, expected=expected)
+            _thread.saves += 1
             with self._lock:
                 freshness.note_save(secret, stamp, store.settles_after)
                 self._last_sync = time.time()
         finally:
             freshness.saving = False
+
+    def __encodes_by_ours(self) -> bool:
+        """And not by a program's own serialize()."""
+        return is_method(self.serialize, _SERIALIZE) and is_method(super().serialize, SERIALIZE)
 
     def __encoded(self) -> bytes:
         with self._lock:
@@ -309,26 +406,41 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     ) -> None:
         """Changes one entry, or removes it when there are no new values; saves.
 
-        :raises LockError: when the lock could not be had in 5 seconds.
-        :raises PersistenceError: when it could not be saved.
+        :raises TypeError: (or ValueError) when JSON cannot hold the entry; nothing was changed.
+        :raises LockError: when the lock could not be had in 5 seconds; nothing was changed.
+        :raises PersistenceError: when it could not be saved.  Then it stays in memory, and is
+            saved with the next change, unless others have changed the same entry by then.
         """
         secret: dict[str, Any] = {"old": old_entry, "new": new_key_value_pairs}
         del old_entry, new_key_value_pairs  # see persistence.py for the names of secrets
         with self.__in_transaction():
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
-                secret["before"] = self.__entry(credential_type, key)
-                # By the keyword, as 1.3.1 does: a program's mock may look at that.
-                super().modify(credential_type, secret["old"], new_key_value_pairs=secret["new"])
-                secret["after"] = self.__entry(credential_type, key)
-                self.__modified = True
-                if secret["after"] != secret["before"]:
-                    self.__reloading.pending[credential_type, key] = secret["after"]
+                call, change = self.__record(credential_type, key, secret)
+                try:
+                    # By the keyword, as 1.3.1 does: a program's mock may look at that.
+                    super().modify(
+                        credential_type, secret["old"], new_key_value_pairs=secret["new"]
+                    )
+                except Exception:
+                    self.__reloading.pending.withdraw(call, change)
+                    raise
+                change.note_memory(entry_in(self._cache, credential_type, key))
 
-    def __entry(self, kind: str, key: str) -> _Entry | None:
-        """None too where MSAL would stumble over a damaged cache, which is left to MSAL."""
-        entries = self._cache.get(kind) if isinstance(self._cache, dict) else None
-        return entries.get(key) if isinstance(entries, dict) else None
+    def __record(self, kind: str, key: str, secret: Any) -> tuple[Call, Change]:
+        """Before memory is touched: a handler that comes in between finds it."""
+        transaction = self.__own_transaction()
+        assert transaction is not None
+        rule = transaction.rule
+        if not secret["new"]:
+            rule = Rule.BY_ITSELF if secret["old"] is _thread.removing else Rule.ALWAYS
+        secret = dict(secret["old"], **secret["new"]) if secret["new"] else None
+        if secret is not None and self.__encodes_by_ours():
+            refuse_unless_json(kind, secret)
+        change = Change(kind, key, rule, secret)
+        change.is_news = not is_same(secret, entry_in(self._cache, kind, key))
+        self.__reloading.pending.record(transaction, change)
+        return transaction, change
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
         """Stores all that a sign-in returned, in one transaction.
@@ -339,9 +451,59 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         secret = event
         del event
         # Before MSAL takes its own lock and calls modify().
-        with self.__around_changes():
+        with self.__around_changes(), self.__as_one_event():
             super().add(secret, **kwargs)
         self.has_state_changed = True  # as MSAL leaves it, although it is saved
+
+    @contextlib.contextmanager
+    def __as_one_event(self) -> Iterator[None]:
+        """All changes of the body are stored, or none of them."""
+        transaction = self.__own_transaction()
+        if transaction is None or transaction.event is not None:
+            yield
+            return
+        try:
+            transaction.event = Event(transaction)
+            yield
+        finally:
+            transaction.event = None
+
+    def prune(
+        self, older_than: datetime.timedelta | float = LONGEST_UNUSED
+    ) -> dict[str, list[_Entry]]:
+        """Removes what nobody has used for long: refresh tokens that were received before that,
+        and then accounts, ID tokens and app metadata that no other token needs.
+
+        A refresh token tells when it was received, and MSAL exchanges it each time that it is
+        used.  Those of azure-identity's on-behalf-of flow serve one request, and go after two
+        days.  Expired access tokens are removed by searches.  Nothing prunes by itself.
+
+        :param older_than: A timedelta, or seconds; default: 90 days.
+        :returns: What was removed, without its secrets, by kind of credential.
+        :raises LockError: when the lock could not be had in 5 seconds.
+        :raises PersistenceError: when it could not be saved.
+        """
+        removed: list[tuple[str, str, _Entry]] = []
+        with self.__around_changes():
+            transaction = self.__own_transaction()
+            for kind, secret in prunable(self._cache, older_than, time.time()):
+                self.__remove(functools.partial(self.modify, kind), secret)
+                told = {name: value for name, value in secret.items() if name != "secret"}
+                removed.append((kind, self.key_makers[kind](**secret), told))
+        result: dict[str, list[_Entry]] = {}
+        for kind, key, told in removed:
+            # Not what others had renewed when the save had to be made again.
+            if transaction is None or transaction.has_changed(kind, key):
+                result.setdefault(kind, []).append(told)
+        return result
+
+    def __remove(self, remove: Callable[[_Entry], Any], secret: _Entry) -> None:
+        """By the cache itself: what others have changed meanwhile stays."""
+        before, _thread.removing = _thread.removing, secret
+        try:
+            remove(secret)
+        finally:
+            _thread.removing = before
 
     # ---- looking up ----
 
@@ -380,8 +542,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def __purge_entry(self, secret: _Entry) -> None:
         kind = self.CredentialType.ACCESS_TOKEN
         # Somebody may have renewed it meanwhile.
-        if self.__entry(kind, self.key_makers[kind](**secret)) == secret:
-            self.remove_at(secret)
+        if is_same(entry_in(self._cache, kind, self.key_makers[kind](**secret)), secret):
+            self.__remove(self.remove_at, secret)
 
     # ---- following the store ----
 
@@ -443,17 +605,21 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         for each change; what this object itself saves does not count.  Use it in a ``with``, or
         close it from another thread.
         """
-        return CacheChanges(self.__store, self.__reloading.freshness)
+        return CacheChanges(self.__store, self.__reloading.freshness, self.__differs)
+
+    def __differs(self) -> bool:
+        return self.__reloading.differs(self, self.__store())
 
     def __after_fork_in_child(self) -> None:
-        """What another thread of the parent held, nobody would ever give back here."""
-        if not self.__mutex._is_owned():
-            self.__mutex = threading.RLock()
-            self.__transaction = None
-            self.__reloading.freshness.saving = False
+        """A child holds nothing, and has nothing to save: all of that is its parent's.
+
+        What another thread of the parent held, nobody would ever give back here.
+        """
+        self.__mutex = threading.RLock()
+        self.__transaction = None
         if not self._lock._is_owned():
             self._lock = threading.RLock()
-        self.__reloading.forget_threads()
+        self.__reloading.after_fork_in_child(self)
 
     @staticmethod
     def __after_fork() -> None:
@@ -475,6 +641,15 @@ _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakVal
 def _bytes_of(secret: Any) -> bytes:
     """What a program's own serialize() returned."""
     return Verbatim(secret) if isinstance(secret, (bytes, bytearray)) else encode(secret)
+
+
+def _refuse_second_task(lock: StoreLock) -> None:
+    """:raises LockOrderError: when the one inside is another asyncio task of this thread."""
+    if lock.is_of_another_task():
+        raise LockOrderError(
+            "Another asyncio task of this thread is inside, and cannot go on while the thread"
+            f" waits for it. Let each task have a thread meanwhile:\n{_RECIPE}"
+        )
 
 
 def _take(mutex: Any, seconds: float) -> bool:

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from msal_extensions._holding import current_task
 from msal_extensions._store import ABSENT, Content, Lease, Stamp
 from msal_extensions._store_of import register
 from msal_extensions._text import encode
@@ -60,6 +61,7 @@ class ShelfLease:
     def __init__(self, lock: ShelfLock) -> None:
         self._lock, self._over = lock, False
         self.thread = threading.get_ident()
+        self.task = current_task()
 
     def still_held(self) -> bool:
         return not self._over and self._lock.holder is self
@@ -100,6 +102,11 @@ class ShelfLock:
     def is_mine(self) -> bool:
         holder = self.holder
         return holder is not None and holder.thread == threading.get_ident()
+
+    def is_of_another_task(self) -> bool:
+        holder = self.holder
+        task = None if holder is None or not self.is_mine() else holder.task
+        return task is not None and not task.done() and task is not current_task()
 
     def others_inside(self) -> bool:
         holder = self.holder
