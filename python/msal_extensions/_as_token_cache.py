@@ -87,5 +87,9 @@ class AsTokenCache:
     def transaction(self, *arguments: Any, **options: Any) -> Any:
         return self.__cache().transaction(*arguments, **options)
 
+    def prune(self, *arguments: Any, **options: Any) -> dict[str, list[dict[str, Any]]]:
+        removed: dict[str, list[dict[str, Any]]] = self.__cache().prune(*arguments, **options)
+        return removed
+
     def changes(self) -> Any:
         return self.__cache().changes()

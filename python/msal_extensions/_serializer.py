@@ -20,6 +20,9 @@ _quote = json.encoder.encode_basestring_ascii  # TypeError for what is not a str
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 _dumps_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
+#: Types that are encoded alike whenever they are equal.
+_NAMES, _VALUES = {str}, {str, type(None)}
+
 #: What entries of one kind were encoded to: a copy of the entry, and ``"key":{...}``.
 _Memory = dict[str, tuple[dict[str, Any], bytes]]
 
@@ -52,7 +55,7 @@ class Serializer:
 
     def _encode(self, cache: Any) -> bytes:
         known, self._kinds = self._kinds, {}  # an error too leaves nothing of what was removed
-        if not isinstance(cache, dict) or not all(type(kind) is str for kind in tuple(cache)):
+        if not isinstance(cache, dict) or not _has_strings_for_keys(cache):
             return _dumps(cache).encode("ascii")
         kinds: dict[str, _Memory] = {}
         pieces: list[bytes] = []  # joined once: a large cache is copied once
@@ -77,7 +80,7 @@ class Serializer:
 
 
 def _has_strings_for_keys(entries: dict[Any, Any]) -> bool:
-    return all(type(key) is str for key in entries)
+    return {*map(type, entries)} <= _NAMES
 
 
 def _encode_entries(entries: dict[str, Any], known: _Memory, memory: _Memory) -> Iterator[bytes]:
@@ -99,8 +102,10 @@ def _is_flat(entry: Any) -> bool:
 
     Neither holds for 1, True and 1.0, or for a list.  MSAL's entries have strings and None.
     """
-    return isinstance(entry, dict) and all(
-        type(name) is str and (value is None or type(value) is str) for name, value in entry.items()
+    return (
+        isinstance(entry, dict)
+        and {*map(type, entry)} <= _NAMES
+        and {*map(type, entry.values())} <= _VALUES
     )
 
 

@@ -90,13 +90,13 @@ class _Transaction(Call):
         self.rule = rule
         self.lease: Lease | None = None
         self.thread = this_thread()
-        self.saves = _thread.saves  # as of the last reload
+        self.saves = _thread.saves  # as of what memory has
 
 
 class _Thread(threading.local):
     """What a thread does."""
 
-    #: Its saves, of whatever cache: one in between, by another object, was not kept out.
+    #: Its saves, by whatever cache object: the lock does not keep out those of one's own thread.
     saves = 0
     #: The entry that the cache is removing by itself.
     removing: _Entry | None = None
@@ -226,66 +226,59 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :raises LockOrderError: at once, when another asyncio task of this thread is inside.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
-        return self.__explicit_transaction(seconds)
-
-    @contextlib.contextmanager
-    def __explicit_transaction(self, seconds: float) -> Iterator[PersistedTokenCache]:
-        _refuse_second_task(self.__store().commit_lock)
-        with self.__in_transaction(seconds, Rule.IF_UNCHANGED):
-            yield self
+        return self.__in_transaction(seconds, Rule.IF_UNCHANGED)
 
     @contextlib.contextmanager
     def __in_transaction(
         self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
     ) -> Iterator[PersistedTokenCache]:
         """A transaction, also where a subclass has its own method of that name."""
+        store = self.__store()
+        if rule is Rule.IF_UNCHANGED:
+            _refuse_second_task(store.commit_lock)
         if self.__own_transaction() is not None:
             yield self
             return
         transaction, pending = _Transaction(rule), self.__reloading.pending
+        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
+        # is that one's, and so is the lock if it waits for it; then acquire() raises.
+        mutex = None if self.__mutex._is_owned() else self.__mutex
         try:
-            with self.__locked(transaction, seconds):
-                yield self
-            # What came in between after the last look of the commit has not returned to nothing:
-            # its call believed this transaction to save it.
+            # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.
+            # It may come in the middle of __leave(), too: hence twice.
+            try:
+                try:
+                    self.__enter(transaction, mutex, seconds, store)
+                    try:
+                        yield self
+                    finally:
+                        self.__commit(transaction)
+                finally:
+                    self.__leave(transaction, mutex)
+            finally:
+                self.__leave(transaction, mutex)
+            # A call that came in between after the last look of the commit was part of this
+            # transaction, and has returned: so what it changed is saved here.
             for _ in range(_ROUNDS):
                 if not pending.has_any_of(transaction.events):
                     break
-                with self.__locked(transaction, DEFAULT_TIMEOUT):
+                with self.__in_transaction():
                     pass
         finally:
             transaction.is_over = True
             if pending:
                 pending.tidy()
 
-    @contextlib.contextmanager
-    def __locked(self, transaction: _Transaction, seconds: float) -> Iterator[None]:
-        """Takes the lock, reloads, lets the body change the cache, and saves."""
+    def __enter(self, transaction: _Transaction, mutex: Any, seconds: float, store: Store) -> None:
         deadline = monotonic() + seconds
-        self.__store().prepare()
-        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
-        # is that one's, and so is the lock if it waits for it; then acquire() raises.
-        mutex = None if self.__mutex._is_owned() else self.__mutex
-        # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.  It
-        # may come in the middle of __leave(), too: hence twice.
-        try:
-            try:
-                if mutex is not None and not _take(mutex, seconds):
-                    words = f"Another thread uses this cache for over {seconds:g} second(s)"
-                    raise LockError(words)
-                if seconds > 0:
-                    seconds = max(deadline - monotonic(), 0)
-                transaction.lease = self.__store().commit_lock.acquire(seconds)
-                self.__transaction = weakref.ref(transaction)
-                self.__reload_in(transaction)
-                try:
-                    yield
-                finally:
-                    self.__commit(transaction, transaction.lease)
-            finally:
-                self.__leave(transaction, mutex)
-        finally:
-            self.__leave(transaction, mutex)
+        store.prepare()
+        if mutex is not None and not _take(mutex, seconds):
+            raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
+        if seconds > 0:
+            seconds = max(deadline - monotonic(), 0)
+        transaction.lease = store.commit_lock.acquire(seconds)
+        self.__transaction = weakref.ref(transaction)
+        self.__reload_in(transaction)
 
     def __reload_in(self, transaction: _Transaction) -> None:
         transaction.saves = _thread.saves
@@ -317,23 +310,24 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if mutex is not None and mutex._is_owned():
             mutex.release()
 
-    def __commit(self, transaction: _Transaction, lease: Lease) -> None:
+    def __commit(self, transaction: _Transaction) -> None:
         """Saves what is pending.  When the lock was lost, or another process changed the store,
         then a reload makes the changes again on top of that, by the rules of ``_pending.py``."""
-        if self.__own_transaction() is not transaction:
+        lease = transaction.lease
+        if lease is None or self.__own_transaction() is not transaction:
             return  # this is a child, and its parent saves
         pending, rounds = self.__reloading.pending, 0
         deadline = monotonic() + _COMMIT_PATIENCE
-        if pending and transaction.saves != _thread.saves:  # by another object, in this thread
-            self.__reload_in(transaction)
         while events := pending.all():
+            if transaction.saves != _thread.saves:
+                self.__reload_in(transaction)
             if rounds == _ROUNDS:
                 raise LockError(
                     f"Each of {_ROUNDS} saves into {self.__store().location} has changed the cache"
                     " again; look for a save() or a finalizer that does so"
                 )
             try:
-                self.__save_if_different(lease)
+                self.__save_if_different(transaction, lease)
             except LockLost:
                 lease.release()
                 transaction.lease = lease = self.__store().commit_lock.acquire(DEFAULT_TIMEOUT)
@@ -357,7 +351,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                 " of this thread: do it again"
             )
 
-    def __save_if_different(self, lease: Lease) -> None:
+    def __save_if_different(self, transaction: _Transaction, lease: Lease) -> None:
         store, freshness = self.__store(), self.__reloading.freshness
         is_ours = self.__encodes_by_ours()
         try:
@@ -375,6 +369,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             freshness.saving = True
             secret, stamp = store.replace(secret, lease=lease, expected=expected)
             _thread.saves += 1
+            transaction.saves += 1
             with self._lock:
                 freshness.note_save(secret, stamp, store.settles_after)
                 self._last_sync = time.time()
