@@ -33,6 +33,7 @@ LAYERS = (
     "_damage _serializer _inherited _freshness _pruning",
     "_pending",
     "_reloading changes",
+    "_transactions",
     "token_cache",
     "__init__",
 )
@@ -49,7 +50,7 @@ OF_OTHERS = {
 LINES = 300
 LONGER = {
     "persistence": "the five classes of 1.3.1, whose import path is this module",
-    "token_cache": "one class; what can stand alone is in _reloading, _freshness and _store_of",
+    "token_cache": "one class; what can stand alone is in _reloading, _transactions and _pending",
 }
 
 Trees = dict[str, ast.Module]

@@ -41,7 +41,7 @@ Moment = Place | int
 PACKAGE = os.path.dirname(msal_extensions.__file__)
 LAYER = {
     *(os.path.join(PACKAGE, name) for name in ("lock.py", "_holding.py", "token_cache.py")),
-    *(os.path.join(PACKAGE, name) for name in ("_reloading.py", "_pending.py")),
+    *(os.path.join(PACKAGE, name) for name in ("_reloading.py", "_pending.py", "_transactions.py")),
     native_lock.__file__,
     contextlib.__file__,
 }
@@ -432,7 +432,7 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
             return got
         found = dict(interrupts=0, kept_held=0, dishonest=0, leaked=0, mutexes=0, failed=0)
         def other_thread():
-            mutex = cache._transaction_mutex
+            mutex = vars(cache)["_PersistedTokenCache__transactions"]._mutex
             if not mutex.acquire(blocking=False):
                 found["mutexes"] += 1
             else:

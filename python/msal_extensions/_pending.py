@@ -110,12 +110,13 @@ class Change:
         return self._texts is None or (secret is not None and secret in self._texts)
 
     def apply_to(self, memory: Any) -> None:
-        if not isinstance(memory, dict):  # damaged: MSAL stumbles over it
+        entries = memory.setdefault(self.kind, {}) if isinstance(memory, dict) else None
+        if not isinstance(entries, dict):  # damaged: MSAL stumbles over it
             return
-        if self._secret is not None:
-            memory.setdefault(self.kind, {})[self.key] = self._secret
-        elif isinstance(memory.get(self.kind), dict):
-            memory[self.kind].pop(self.key, None)
+        if self._secret is None:
+            entries.pop(self.key, None)
+        else:
+            entries[self.key] = self._secret
 
 
 class Event:

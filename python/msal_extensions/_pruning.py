@@ -26,6 +26,9 @@ _ON_BEHALF_OF_S = 2 * 24 * 3600.0
 #: In the client_id that azure-identity gives to such tokens: "<client>:obo:<hash>:<authority>:...".
 _ON_BEHALF_OF = ":obo:"
 
+#: Of which MSAL makes the keys of entries.
+_NAMES = ("home_account_id", "environment", "client_id", "realm", "target", "family_id")
+
 _KIND = msal.TokenCache.CredentialType
 
 
@@ -75,7 +78,14 @@ def prunable(
 def _entries(cache: Any, kind: str) -> Iterator[_Entry]:
     entries = cache.get(kind) if isinstance(cache, dict) else None
     if isinstance(entries, dict):
-        yield from (entry for entry in tuple(entries.values()) if isinstance(entry, dict))
+        yield from (entry for entry in tuple(entries.values()) if _is_of_msal(entry))
+
+
+def _is_of_msal(entry: Any) -> bool:
+    """Could MSAL find it?  What is damaged stays as it is."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), (str, type(None))) for name in _NAMES
+    )
 
 
 def _most(entry: _Entry, oldest: float) -> float:

@@ -13,13 +13,11 @@ import datetime
 import functools
 import logging
 import os
-import random
 import secrets
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from time import monotonic  # apart: tests of programs put a clock in the place of ``time``
 from typing import Any, Literal
 
 import msal
@@ -27,13 +25,14 @@ import msal
 from ._as_token_cache import make_caches_by
 from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
-from ._pending import Call, Change, Event, Rule, entry_in
+from ._pending import Change, Event, Rule, entry_in
 from ._pruning import LONGEST_UNUSED, prunable
 from ._reloading import Reloading, may_pass
 from ._serializer import is_same, refuse_unless_json
-from ._store import Lease, Store, StoreLock, require_held
+from ._store import Store
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
+from ._transactions import Encoded, Steps, Transaction, Transactions, refuse_second_task
 from .changes import CacheChanges
 from .errors import (
     LockError,
@@ -43,7 +42,7 @@ from .errors import (
     PersistenceNotFound,
     StoreChanged,
 )
-from .lock import DEFAULT_TIMEOUT, CrossPlatLock, seconds_of, this_thread
+from .lock import DEFAULT_TIMEOUT, CrossPlatLock, seconds_of
 from .persistence import BasePersistence
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]
@@ -55,54 +54,16 @@ _mkdir_p = make_directories  # a name of 1.3.1, which programs patch
 #: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
 FLIGHT_TIMEOUT = 60.0
 
-#: Seconds for which one commit is tried again: somebody deletes the lock file under us, or others
-#: change the store.
-_COMMIT_PATIENCE = 5.0
-
-#: Seconds, at most, before such a change is made again: others must not meet ours again.
-_PAUSE = 0.05
-
-#: How often one call saves what came in between: signal handlers, finalizers, and a persistence
-#: that itself uses the cache, may change it during a save.
-_ROUNDS = 10
-
-_RECIPE = """
-    def renew():
-        with cache.single_flight():
-            return app.acquire_token_silent(scopes, account)
-
-    result = await asyncio.to_thread(renew)"""
-
 _Entry = dict[str, Any]
 
 
-class _Transaction(Call):
-    """What a transaction holds.  It is kept by its own frame, and so is the lock: if an interrupt
-    ends that at a bad moment, nothing else keeps the lock.
+class _Removing(threading.local):
+    """The entry that a cache is just removing by itself, in this thread."""
 
-    :param rule: Of the changes in it that are no removals.
-    """
-
-    __slots__ = ("lease", "rule", "saves", "thread")
-
-    def __init__(self, rule: Rule) -> None:
-        super().__init__()
-        self.rule = rule
-        self.lease: Lease | None = None
-        self.thread = this_thread()
-        self.saves = _thread.saves  # as of what memory has
+    entry: _Entry | None = None
 
 
-class _Thread(threading.local):
-    """What a thread does."""
-
-    #: Its saves, by whatever cache object: the lock does not keep out those of one's own thread.
-    saves = 0
-    #: The entry that the cache is removing by itself.
-    removing: _Entry | None = None
-
-
-_thread = _Thread()
+_removing = _Removing()
 
 
 class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
@@ -154,8 +115,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self._last_sync: float = 0
         self.__reloading = Reloading(self.__keeps_damaged)
         self.__memo = StoreMemo()
-        self.__mutex: Any = threading.RLock()  # mypy knows no _is_owned()
-        self.__transaction: weakref.ref[_Transaction] | None = None
+        self.__transactions = Transactions(self.__reloading)
         _caches[id(self)] = self
 
     def __copy__(self) -> PersistedTokenCache:
@@ -188,9 +148,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             at once, when another asyncio task of this thread is inside (see docs/asyncio.md).
         """
         store = self.__store()
-        _refuse_second_task(store.flight_lock)
+        refuse_second_task(store.flight_lock)
         if (
-            self.__own_transaction() is not None
+            self.__transactions.own() is not None
             or store.commit_lock.is_mine()
             or self._lock._is_owned()
         ):
@@ -226,155 +186,33 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :raises LockOrderError: at once, when another asyncio task of this thread is inside.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
-        return self.__in_transaction(seconds, Rule.IF_UNCHANGED)
+        return self.__explicit_transaction(seconds)
 
     @contextlib.contextmanager
+    def __explicit_transaction(self, seconds: float) -> Iterator[PersistedTokenCache]:
+        refuse_second_task(self.__store().commit_lock)
+        with self.__in_transaction(seconds, Rule.IF_UNCHANGED):
+            yield self
+
     def __in_transaction(
         self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
-    ) -> Iterator[PersistedTokenCache]:
+    ) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction, also where a subclass has its own method of that name."""
-        store = self.__store()
-        if rule is Rule.IF_UNCHANGED:
-            _refuse_second_task(store.commit_lock)
-        if self.__own_transaction() is not None:
-            yield self
-            return
-        transaction, pending = _Transaction(rule), self.__reloading.pending
-        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
-        # is that one's, and so is the lock if it waits for it; then acquire() raises.
-        mutex = None if self.__mutex._is_owned() else self.__mutex
-        try:
-            # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.
-            # It may come in the middle of __leave(), too: hence twice.
-            try:
-                try:
-                    self.__enter(transaction, mutex, seconds, store)
-                    try:
-                        yield self
-                    finally:
-                        self.__commit(transaction)
-                finally:
-                    self.__leave(transaction, mutex)
-            finally:
-                self.__leave(transaction, mutex)
-            # A call that came in between after the last look of the commit was part of this
-            # transaction, and has returned: so what it changed is saved here.
-            for _ in range(_ROUNDS):
-                if not pending.has_any_of(transaction.events):
-                    break
-                with self.__in_transaction():
-                    pass
-        finally:
-            transaction.is_over = True
-            if pending:
-                pending.tidy()
-
-    def __enter(self, transaction: _Transaction, mutex: Any, seconds: float, store: Store) -> None:
-        deadline = monotonic() + seconds
-        store.prepare()
-        if mutex is not None and not _take(mutex, seconds):
-            raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
-        if seconds > 0:
-            seconds = max(deadline - monotonic(), 0)
-        transaction.lease = store.commit_lock.acquire(seconds)
-        self.__transaction = weakref.ref(transaction)
-        self.__reload_in(transaction)
-
-    def __reload_in(self, transaction: _Transaction) -> None:
-        transaction.saves = _thread.saves
-        self.__reload_for_certain()
+        steps = Steps(self.__store(), self.__reload_for_certain, self.__encode)
+        return self.__transactions.inside(self, steps, rule, seconds)
 
     def __around_changes(
         self, seconds: float = DEFAULT_TIMEOUT
-    ) -> contextlib.AbstractContextManager[PersistedTokenCache]:
+    ) -> contextlib.AbstractContextManager[Transaction | None]:
         """A transaction; none around a program's own modify(), which may take the lock file by
         itself, and by the means of another library."""
         if is_method(self.modify, _MODIFY):
             return self.__in_transaction(seconds)
-        return contextlib.nullcontext(self)
+        return contextlib.nullcontext()
 
-    def __own_transaction(self) -> _Transaction | None:
-        """The transaction that this thread is inside."""
-        transaction = None if self.__transaction is None else self.__transaction()
-        if transaction is None or transaction.thread is not this_thread():
-            return None
-        return transaction
-
-    def __leave(self, transaction: _Transaction, mutex: Any) -> None:
-        """Ends a transaction as far as it has begun; again does nothing."""
-        if self.__own_transaction() is transaction:
-            self.__reloading.freshness.saving = False  # Ctrl-C came just when it was to be set
-            self.__transaction = None
-        if transaction.lease is not None:
-            transaction.lease.release()
-        if mutex is not None and mutex._is_owned():
-            mutex.release()
-
-    def __commit(self, transaction: _Transaction) -> None:
-        """Saves what is pending.  When the lock was lost, or another process changed the store,
-        then a reload makes the changes again on top of that, by the rules of ``_pending.py``."""
-        lease = transaction.lease
-        if lease is None or self.__own_transaction() is not transaction:
-            return  # this is a child, and its parent saves
-        pending, rounds = self.__reloading.pending, 0
-        deadline = monotonic() + _COMMIT_PATIENCE
-        while events := pending.all():
-            if transaction.saves != _thread.saves:
-                self.__reload_in(transaction)
-            if rounds == _ROUNDS:
-                raise LockError(
-                    f"Each of {_ROUNDS} saves into {self.__store().location} has changed the cache"
-                    " again; look for a save() or a finalizer that does so"
-                )
-            try:
-                self.__save_if_different(transaction, lease)
-            except LockLost:
-                lease.release()
-                transaction.lease = lease = self.__store().commit_lock.acquire(DEFAULT_TIMEOUT)
-            except StoreChanged:
-                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
-            else:
-                pending.forget(events)
-                rounds += 1
-                continue
-            if monotonic() >= deadline:
-                raise LockError(
-                    f"Other programs keep deleting the lock file {self._lock_location}, or changing"
-                    f" {self.__store().location}"
-                )
-            self.__reload_in(transaction)
-        if transaction.was_overtaken:
-            transaction.was_overtaken = False
-            raise LockLost(
-                f"What was changed in a transaction of {self.__store().location} was changed"
-                " meanwhile, by a program that removed the lock file, or by another cache object"
-                " of this thread: do it again"
-            )
-
-    def __save_if_different(self, transaction: _Transaction, lease: Lease) -> None:
-        store, freshness = self.__store(), self.__reloading.freshness
+    def __encode(self) -> Encoded:
         is_ours = self.__encodes_by_ours()
-        try:
-            with self._lock:  # or another thread's reload could come in between
-                self.__reloading.pending.apply_again_to(self._cache)
-                secret = self.__encoded() if is_ours else _bytes_of(self.serialize())
-                expected = freshness.stamp
-        except Exception:
-            self._last_sync = 0  # a program has put something into memory: reload that
-            raise
-        if self.__reloading.has_stored(secret, store, is_ours):
-            require_held(lease)
-            return
-        try:
-            freshness.saving = True
-            secret, stamp = store.replace(secret, lease=lease, expected=expected)
-            _thread.saves += 1
-            transaction.saves += 1
-            with self._lock:
-                freshness.note_save(secret, stamp, store.settles_after)
-                self._last_sync = time.time()
-        finally:
-            freshness.saving = False
+        return Encoded(self.__encoded() if is_ours else _bytes_of(self.serialize()), is_ours)
 
     def __encodes_by_ours(self) -> bool:
         """And not by a program's own serialize()."""
@@ -408,34 +246,32 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """
         secret: dict[str, Any] = {"old": old_entry, "new": new_key_value_pairs}
         del old_entry, new_key_value_pairs  # see persistence.py for the names of secrets
-        with self.__in_transaction():
+        with self.__in_transaction() as transaction:
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
-                call, change = self.__record(credential_type, key, secret)
+                change = self.__record(transaction, credential_type, key, secret)
                 try:
                     # By the keyword, as 1.3.1 does: a program's mock may look at that.
                     super().modify(
                         credential_type, secret["old"], new_key_value_pairs=secret["new"]
                     )
                 except Exception:
-                    self.__reloading.pending.withdraw(call, change)
+                    self.__reloading.pending.withdraw(transaction, change)
                     raise
                 change.note_memory(entry_in(self._cache, credential_type, key))
 
-    def __record(self, kind: str, key: str, secret: Any) -> tuple[Call, Change]:
+    def __record(self, transaction: Transaction, kind: str, key: str, secret: Any) -> Change:
         """Before memory is touched: a handler that comes in between finds it."""
-        transaction = self.__own_transaction()
-        assert transaction is not None
         rule = transaction.rule
         if not secret["new"]:
-            rule = Rule.BY_ITSELF if secret["old"] is _thread.removing else Rule.ALWAYS
+            rule = Rule.BY_ITSELF if secret["old"] is _removing.entry else Rule.ALWAYS
         secret = dict(secret["old"], **secret["new"]) if secret["new"] else None
         if secret is not None and self.__encodes_by_ours():
             refuse_unless_json(kind, secret)
         change = Change(kind, key, rule, secret)
         change.is_news = not is_same(secret, entry_in(self._cache, kind, key))
         self.__reloading.pending.record(transaction, change)
-        return transaction, change
+        return change
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
         """Stores all that a sign-in returned, in one transaction.
@@ -446,22 +282,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         secret = event
         del event
         # Before MSAL takes its own lock and calls modify().
-        with self.__around_changes(), self.__as_one_event():
+        with self.__around_changes() as transaction, _one_event(transaction):
             super().add(secret, **kwargs)
         self.has_state_changed = True  # as MSAL leaves it, although it is saved
-
-    @contextlib.contextmanager
-    def __as_one_event(self) -> Iterator[None]:
-        """All changes of the body are stored, or none of them."""
-        transaction = self.__own_transaction()
-        if transaction is None or transaction.event is not None:
-            yield
-            return
-        try:
-            transaction.event = Event(transaction)
-            yield
-        finally:
-            transaction.event = None
 
     def prune(
         self, older_than: datetime.timedelta | float = LONGEST_UNUSED
@@ -479,12 +302,16 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :raises PersistenceError: when it could not be saved.
         """
         removed: list[tuple[str, str, _Entry]] = []
-        with self.__around_changes():
-            transaction = self.__own_transaction()
+        with self.__around_changes() as transaction:
+            if transaction is None:
+                self.__reload_patiently()
             for kind, secret in prunable(self._cache, older_than, time.time()):
+                key = self.key_makers[kind](**secret)
+                if entry_in(self._cache, kind, key) is not secret:  # another library's key
+                    continue
                 self.__remove(functools.partial(self.modify, kind), secret)
                 told = {name: value for name, value in secret.items() if name != "secret"}
-                removed.append((kind, self.key_makers[kind](**secret), told))
+                removed.append((kind, key, told))
         result: dict[str, list[_Entry]] = {}
         for kind, key, told in removed:
             # Not what others had renewed when the save had to be made again.
@@ -494,11 +321,11 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def __remove(self, remove: Callable[[_Entry], Any], secret: _Entry) -> None:
         """By the cache itself: what others have changed meanwhile stays."""
-        before, _thread.removing = _thread.removing, secret
+        before, _removing.entry = _removing.entry, secret
         try:
             remove(secret)
         finally:
-            _thread.removing = before
+            _removing.entry = before
 
     # ---- looking up ----
 
@@ -571,7 +398,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """Puts aside what is stored, after it was read again under the lock."""
         if self._lock._is_owned():
             raise damage
-        transaction = self.__own_transaction()
+        transaction = self.__transactions.own()
         if transaction is None:
             try:
                 with self.__in_transaction():  # comes here again, if it is damaged still
@@ -606,12 +433,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return self.__reloading.differs(self, self.__store())
 
     def __after_fork_in_child(self) -> None:
-        """A child holds nothing, and has nothing to save: all of that is its parent's.
-
-        What another thread of the parent held, nobody would ever give back here.
-        """
-        self.__mutex = threading.RLock()
-        self.__transaction = None
+        """A child holds nothing, and has nothing to save: all of that is its parent's."""
+        self.__transactions.start_anew()
         if not self._lock._is_owned():
             self._lock = threading.RLock()
         self.__reloading.after_fork_in_child(self)
@@ -638,18 +461,14 @@ def _bytes_of(secret: Any) -> bytes:
     return Verbatim(secret) if isinstance(secret, (bytes, bytearray)) else encode(secret)
 
 
-def _refuse_second_task(lock: StoreLock) -> None:
-    """:raises LockOrderError: when the one inside is another asyncio task of this thread."""
-    if lock.is_of_another_task():
-        raise LockOrderError(
-            "Another asyncio task of this thread is inside, and cannot go on while the thread"
-            f" waits for it. Let each task have a thread meanwhile:\n{_RECIPE}"
-        )
-
-
-def _take(mutex: Any, seconds: float) -> bool:
-    # RLock.acquire() wants -1 for ever, and 0 only without blocking.
-    if seconds == 0:
-        return bool(mutex.acquire(blocking=False))
-    forever = seconds < 0 or seconds > threading.TIMEOUT_MAX
-    return bool(mutex.acquire(timeout=-1 if forever else seconds))
+@contextlib.contextmanager
+def _one_event(transaction: Transaction | None) -> Iterator[None]:
+    """What the body changes is one event; without a transaction each of its changes is one."""
+    if transaction is None or transaction.event is not None:
+        yield
+        return
+    try:
+        transaction.event = Event(transaction)
+        yield
+    finally:
+        transaction.event = None

@@ -20,4 +20,4 @@ def freshness_of(cache: PersistedTokenCache) -> Freshness:
 
 def own_transaction(cache: PersistedTokenCache) -> Any:
     """The transaction that this thread is inside, or None."""
-    return getattr(cache, "_PersistedTokenCache__own_transaction")()  # noqa: B009 - mangled
+    return vars(cache)["_PersistedTokenCache__transactions"].own()

@@ -1,0 +1,253 @@
+"""The half of PersistedTokenCache that saves: lock, reload, change, save.
+
+When the lock was lost, or another process changed the store, then a reload makes the changes again
+on top of that, by the rules of ``_pending.py``, and the save is tried again.
+
+A signal handler, a finalizer, or a persistence that itself uses the cache, may come in between at
+any line, in the same thread.  Its changes are part of the transaction under way, so they return
+before they are stored, and the transaction may not return before they are: it goes round as long
+as something is pending, and looks once more when it has let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from time import monotonic  # apart: tests of programs put a clock in the place of ``time``
+from typing import Any, NamedTuple
+
+from ._pending import Call, Rule
+from ._reloading import Memory, Reloading
+from ._store import Lease, Store, StoreLock, require_held
+from .errors import LockError, LockLost, LockOrderError, StoreChanged
+from .lock import DEFAULT_TIMEOUT, this_thread
+
+#: Seconds for which one commit is tried again: somebody deletes the lock file under us, or others
+#: change the store.
+_PATIENCE = 5.0
+
+#: Seconds, at most, before such a change is made again: others must not meet ours again.
+_PAUSE = 0.05
+
+#: How often one call saves what came in between.
+_ROUNDS = 10
+
+_RECIPE = """
+    def renew():
+        with cache.single_flight():
+            return app.acquire_token_silent(scopes, account)
+
+    result = await asyncio.to_thread(renew)"""
+
+
+class Transaction(Call):
+    """What a transaction holds.  It is kept by its own frame, and so is the lock: if an interrupt
+    ends that at a bad moment, nothing else keeps the lock.
+
+    :param rule: Of the changes in it that are no removals.
+    """
+
+    __slots__ = ("lease", "mutex", "rule", "saves", "thread")
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.lease: Lease | None = None
+        self.mutex: Any = None
+        self.thread = this_thread()
+        self.saves = _thread.saves  # as of what memory has
+
+
+class _Thread(threading.local):
+    #: Saves by this thread, of whatever cache object: its lock does not keep out its own thread.
+    saves = 0
+
+
+_thread = _Thread()
+
+
+class Encoded(NamedTuple):
+    """The cache as it is to be stored."""
+
+    data: bytes
+    #: Encoded by us, and not by a ``serialize()`` of the program's.
+    is_ours: bool
+
+
+class Steps(NamedTuple):
+    """What a transaction asks of its cache."""
+
+    store: Store
+    #: Afterwards memory is what the store had at a moment during the call.
+    reload: Callable[[], None]
+    encode: Callable[[], Encoded]
+
+
+class Transactions:
+    """Of one cache, which is an argument of the calls, as in ``Reloading``."""
+
+    def __init__(self, reloading: Reloading) -> None:
+        self._reloading = reloading
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Also in the child of a fork: what its parent holds, nobody would ever give back here."""
+        self._mutex: Any = threading.RLock()  # mypy knows no _is_owned()
+        self._current: weakref.ref[Transaction] | None = None
+
+    def own(self) -> Transaction | None:
+        """The transaction that this thread is inside."""
+        transaction = None if self._current is None else self._current()
+        if transaction is None or transaction.thread is not this_thread():
+            return None
+        return transaction
+
+    @contextlib.contextmanager
+    def inside(
+        self, cache: Memory, steps: Steps, rule: Rule, seconds: float = DEFAULT_TIMEOUT
+    ) -> Iterator[Transaction]:
+        """A transaction around the block, or the one that this thread is inside.
+
+        :param seconds: To wait for the lock; 0 tries once, a negative one waits for ever.
+        """
+        transaction = self.own()
+        if transaction is not None:
+            yield transaction
+            return
+        transaction, pending = Transaction(rule), self._reloading.pending
+        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
+        # is that one's, and so is the lock if it waits for it; then acquire() raises.
+        transaction.mutex = None if self._mutex._is_owned() else self._mutex
+        try:
+            # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.
+            # It may come in the middle of _leave(), too: hence twice.
+            try:
+                try:
+                    self._enter(transaction, steps, seconds)
+                    try:
+                        yield transaction
+                    finally:
+                        self._commit(cache, transaction, steps)
+                finally:
+                    self._leave(transaction)
+            finally:
+                self._leave(transaction)
+            for _ in range(_ROUNDS):
+                if not pending.has_any_of(transaction.events):
+                    break
+                with self.inside(cache, steps, Rule.ALWAYS):
+                    pass
+        finally:
+            transaction.is_over = True
+            if pending:
+                pending.tidy()
+
+    def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
+        deadline = monotonic() + seconds
+        steps.store.prepare()
+        if transaction.mutex is not None and not _take(transaction.mutex, seconds):
+            raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
+        if seconds > 0:
+            seconds = max(deadline - monotonic(), 0)
+        transaction.lease = steps.store.commit_lock.acquire(seconds)
+        self._current = weakref.ref(transaction)
+        _reload(transaction, steps)
+
+    def _leave(self, transaction: Transaction) -> None:
+        """Ends a transaction as far as it has begun; again does nothing."""
+        if self.own() is transaction:
+            self._reloading.freshness.saving = False  # Ctrl-C came just when it was to be set
+            self._current = None
+        if transaction.lease is not None:
+            transaction.lease.release()
+        if transaction.mutex is not None and transaction.mutex._is_owned():
+            transaction.mutex.release()
+
+    def _commit(self, cache: Memory, transaction: Transaction, steps: Steps) -> None:
+        lease = transaction.lease
+        if lease is None or self.own() is not transaction:
+            return  # this is a child, and its parent saves
+        pending, rounds, deadline = self._reloading.pending, 0, monotonic() + _PATIENCE
+        while events := pending.all():
+            if rounds == _ROUNDS:
+                raise LockError(
+                    f"Each of {_ROUNDS} saves into {steps.store.location} has changed the cache"
+                    " again; look for a save() or a finalizer that does so"
+                )
+            if transaction.saves != _thread.saves:
+                _reload(transaction, steps)
+            try:
+                self._save_if_different(cache, transaction, steps, lease)
+            except LockLost:
+                lease.release()
+                transaction.lease = lease = steps.store.commit_lock.acquire(DEFAULT_TIMEOUT)
+            except StoreChanged:
+                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
+            else:
+                pending.forget(events)
+                rounds += 1
+                continue
+            if monotonic() >= deadline:
+                raise LockError(
+                    "Other programs keep deleting the lock file of, or changing,"
+                    f" {steps.store.location}"
+                )
+            _reload(transaction, steps)
+        if transaction.was_overtaken:
+            raise LockLost(
+                f"What was changed in a transaction of {steps.store.location} was changed"
+                " meanwhile, by a program that removed the lock file, or by another cache object"
+                " of this thread: do it again"
+            )
+
+    def _save_if_different(
+        self, cache: Memory, transaction: Transaction, steps: Steps, lease: Lease
+    ) -> None:
+        store, freshness = steps.store, self._reloading.freshness
+        try:
+            with cache._lock:  # or another thread's reload could come in between
+                self._reloading.pending.apply_again_to(cache._cache)
+                secret, is_ours = steps.encode()
+                expected = freshness.stamp
+        except Exception:
+            cache._last_sync = 0  # a program has put something into memory: reload that
+            raise
+        if self._reloading.has_stored(secret, store, is_ours):
+            require_held(lease)
+            return
+        try:
+            freshness.saving = True
+            secret, stamp = store.replace(secret, lease=lease, expected=expected)
+            _thread.saves += 1
+            transaction.saves += 1
+            with cache._lock:
+                freshness.note_save(secret, stamp, store.settles_after)
+                cache._last_sync = time.time()
+        finally:
+            freshness.saving = False
+
+
+def _reload(transaction: Transaction, steps: Steps) -> None:
+    transaction.saves = _thread.saves
+    steps.reload()
+
+
+def _take(mutex: Any, seconds: float) -> bool:
+    # RLock.acquire() wants -1 for ever, and 0 only without blocking.
+    if seconds == 0:
+        return bool(mutex.acquire(blocking=False))
+    forever = seconds < 0 or seconds > threading.TIMEOUT_MAX
+    return bool(mutex.acquire(timeout=-1 if forever else seconds))
+
+
+def refuse_second_task(lock: StoreLock) -> None:
+    """:raises LockOrderError: when the one inside is another asyncio task of this thread."""
+    if lock.is_of_another_task():
+        raise LockOrderError(
+            "Another asyncio task of this thread is inside, and cannot go on while the thread"
+            f" waits for it. Let each task have a thread meanwhile:\n{_RECIPE}"
+        )
