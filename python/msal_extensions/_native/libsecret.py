@@ -27,6 +27,10 @@ _REMEDIES = {
 }
 
 
+#: Seconds; a longer patience is "for ever".
+_LONGEST = 1e9
+
+
 class Item(NamedTuple):
     """What identifies an item; see ``msalex_libsecret_item``."""
 
@@ -61,6 +65,11 @@ def _c_string(text: str) -> Any:
     return ffi.new("char[]", text.encode("utf-8"))
 
 
+def _milliseconds(timeout: float) -> int:
+    """For the C library -1 is for ever."""
+    return int(timeout * 1000) if 0 <= timeout < _LONGEST else -1
+
+
 def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
     error, result = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     handle = ffi.new("msalex_libsecret_call **")
@@ -74,7 +83,7 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
         [schema, label, collection, names, values, types, len(item.attributes)],
     )
     status = lib.msalex_libsecret_start(
-        operation, native, secret, len(secret), int(timeout * 1000), handle, error
+        operation, native, secret, len(secret), _milliseconds(timeout), handle, error
     )
     if status == lib.MSALEX_OK:
         call = ffi.gc(handle[0], lib.msalex_libsecret_free)

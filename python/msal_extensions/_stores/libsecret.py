@@ -11,6 +11,7 @@ from typing import Protocol
 from .._native import libsecret
 from .._text import decode, encode
 from ..errors import PersistenceNotFound
+from ..lock import seconds_of
 
 #: Seconds.  A person may have to type a password; without a display there is nobody to ask.
 TIMEOUT_ON_A_DESKTOP = 300.0
@@ -37,7 +38,7 @@ class LibSecretAgent:
         default), 1 integer, 2 boolean.
     :param collection: A D-Bus path or alias; None means the default collection.
     :param timeout: Seconds that one operation may take, waiting for a person's password
-        included; None: minutes on a desktop, seconds without a display.
+        included; None: minutes on a desktop, seconds without a display; negative: for ever.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class LibSecretAgent:
             {name: int(kind) for name, kind in (attribute_types or {}).items()},
             collection,
         )
-        self.timeout = _default_timeout() if timeout is None else timeout
+        self.timeout = _default_timeout() if timeout is None else seconds_of(timeout)
 
     def connect(self) -> None:
         """Reaches the service; stores and reads nothing.
@@ -64,7 +65,8 @@ class LibSecretAgent:
         :raises PersistenceUnavailable: when it cannot be reached.
         :raises KeyringLocked: when it is locked and there is no desktop to ask for the password.
         """
-        libsecret.connect(self.item, min(self.timeout, TIMEOUT_TO_CONNECT))
+        patience = TIMEOUT_TO_CONNECT if self.timeout < 0 else self.timeout
+        libsecret.connect(self.item, min(patience, TIMEOUT_TO_CONNECT))
 
     def save(self, data: str) -> bool:
         """Stores the text.  True: it is stored; what prevents it is raised."""
