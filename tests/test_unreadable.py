@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import logging
@@ -24,6 +25,7 @@ from msal_extensions import (
     KeyringLocked,
     PersistedTokenCache,
     PersistenceDecryptionError,
+    PersistenceError,
     PersistenceIsADirectory,
     _reloading,
 )
@@ -362,6 +364,30 @@ class Encrypted(FilePersistence):
 
     def load(self) -> str:
         raise self.error("the key does not fit")
+
+
+@pytest.mark.parametrize("failure", ["ESTALE", "EAGAIN", "EBUSY", "EIO", "EACCES"])
+def test_a_read_that_fails_for_a_moment_only_is_tried_again(
+    location: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """NFS answers ESTALE when another host has just replaced the file."""
+    location.write_bytes(WHOLE)
+    read, tries = files.read, []
+
+    def fail_once(path: str) -> Any:
+        tries.append(path)
+        if len(tries) == 1:
+            raise PersistenceError(getattr(errno, failure), "told by a test", path)
+        return read(path)
+
+    monkeypatch.setattr(files, "read", fail_once)
+    cache = PersistedTokenCache(FilePersistence(location), on_unreadable="quarantine")
+    if failure in ("EIO", "EACCES"):
+        with pytest.raises(PersistenceError, match="told by a test"):
+            cache.search(ACCESS_TOKEN)
+        assert len(tries) == 1
+    assert secrets_of(cache) == {SECRET}
+    assert os.listdir(location.parent) == [location.name]
 
 
 @pytest.mark.parametrize("kind", [PersistenceDecryptionError, ValueError, KeyringLocked])

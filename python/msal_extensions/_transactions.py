@@ -102,9 +102,9 @@ class Transactions:
     def own(self) -> Transaction | None:
         """The transaction that this thread is inside."""
         transaction = None if self._current is None else self._current()
-        if transaction is None or transaction.thread is not this_thread():
+        if transaction is None or transaction.is_over:
             return None
-        return transaction
+        return transaction if transaction.thread is this_thread() else None
 
     @contextlib.contextmanager
     def inside(
