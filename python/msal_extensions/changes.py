@@ -80,11 +80,9 @@ class CacheChanges:
         seen = freshness.seen()
         # As of the last comparison.
         self._loads, self._generation = seen.loads, seen.generation
-        # What was told last; None if the cache has seen something else since.  At first: what the
-        # program can know already.
-        self._told: Stamp | _NoStamp | None = seen.stamp
-        if self._told is None:
-            self._told = self._stamp()
+        # What was told last; None if the cache has seen something else since.  At first, if it has
+        # never looked: what the program can know already.
+        self._told: Stamp | _NoStamp | None = self._stamp() if seen.stamp is None else None
         self._compare_at = self._reread_at = 0.0
 
     @property
