@@ -34,7 +34,7 @@ CODE = """
     location, saves, every = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     GENEROUS = 60
     cache = PersistedTokenCache(FilePersistence(location))
-    own = missed = others = 0
+    own = others = 0
 
     def entry(number):
         return {"credential_type": "RefreshToken", "home_account_id": f"user{number}",
@@ -62,13 +62,12 @@ CODE = """
             cache.modify("RefreshToken", user, secret)
 
     def let_another_change_it():
-        '''How often it was told; the rest is what one change may be told as.'''
+        '''It is told, perhaps more than once.'''
         print("change it", flush=True)
         assert sys.stdin.readline() == "done\\n"
-        told = changes.wait(GENEROUS)
+        assert changes.wait(GENEROUS), "a change of another process was not told"
         while changes.wait(0.05):
             pass
-        return told
 
     with cache.changes() as changes:
         for number in range(saves):
@@ -76,14 +75,13 @@ CODE = """
             own += changes.wait(0)
             if number % every == every - 1:
                 others += 1
-                missed += not let_another_change_it()
+                let_another_change_it()
                 assert len(list(cache.search("RefreshToken", query={"client_id": "other"}))) == 1
             if number == saves // 5:
                 begin = measured()
         own += changes.wait(2.5)     # also when all stamps have settled
         end = measured()
-    print(json.dumps({"begin": begin, "end": end, "own": own, "missed": missed,
-                      "others": others}), flush=True)
+    print(json.dumps({"begin": begin, "end": end, "own": own, "others": others}), flush=True)
 """
 
 
@@ -97,7 +95,7 @@ def test_saves_beside_open_changes_leave_nothing_behind_and_are_not_told(tmp_pat
     grown = end["resident"] - begin["resident"]
     print(f"{SAVES} saves, {begin['resident']} bytes resident, {grown} more at the end")
     assert found["own"] == 0
-    assert (found["missed"], found["others"]) == (0, SAVES // ROUND)
+    assert found["others"] == SAVES // ROUND
     assert grown < GROWTH
     for what in ("descriptors", "threads"):
         assert end[what] == begin[what], what
