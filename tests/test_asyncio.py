@@ -241,6 +241,20 @@ def test_a_refused_task_changes_nothing_for_the_first_one(
     run(main())
 
 
+def test_a_callback_of_the_loop_is_refused_like_another_task(
+    place: Place, cache: PersistedTokenCache, second: PersistedTokenCache, enter: Enter
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[str] = loop.create_future()
+        async with Inside(enter(cache)):
+            loop.call_soon(lambda: done.set_result(is_refused(enter(second))))
+            assert "asyncio.to_thread" in await asyncio.wait_for(done, AT_ONCE)
+
+    run(main())
+    everybody_gets_in(place, cache, second)
+
+
 @pytest.mark.parametrize("timeout", [0, 0.1, 1e12, -1])
 def test_a_second_task_is_refused_at_once_whatever_its_timeout(
     cache: PersistedTokenCache, timeout: float
