@@ -20,9 +20,9 @@ INTERRUPTS = int(os.environ.get("MSALEX_CACHE_INTERRUPTS", "300"))
 #: In one process, so that each ends soon.
 AT_A_TIME = 500
 
-# What a call is about to store is noted before the call; that it returned, after it.  Ctrl-C may
-# come between the two, so a change whose return was not noted may be there or not.  Each thread has
-# keys of its own.
+# A change is noted before its call, and once more when the call has returned.  Ctrl-C may come
+# between the two: if no return was noted, the change may be there or not.  Each thread has keys of
+# its own.
 CODE = """
 import base64, collections, gc, json, os, random, signal, sys, threading, time
 from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
