@@ -44,6 +44,8 @@ class Rule(enum.Enum):
     IF_UNCHANGED = enum.auto()
     #: By the cache itself, which removes what has expired: the same, but it does not matter.
     BY_ITSELF = enum.auto()
+    #: Of ``prune()``, which looks at all entries: never.  It begins anew.
+    NEVER = enum.auto()
 
 
 class Call:
@@ -55,13 +57,8 @@ class Call:
         self.event: Event | None = None  # the one under way, if it has several changes
         self.events: list[Event] = []
         self.is_over = False
-        #: A change of it was not applied, because others had changed that entry.
+        #: A change of it was not applied, because others had changed something, and it matters.
         self.was_overtaken = False
-
-    def has_changed(self, kind: str, key: str) -> bool:
-        """False if that was not applied."""
-        changes = (change for event in self.events for change in event.changes)
-        return any(change.place == (kind, key) for change in changes)
 
 
 class Change:
@@ -136,7 +133,7 @@ class Event:
 
     @property
     def is_of_the_program(self) -> bool:
-        return any(change.rule is not Rule.BY_ITSELF for change in self.changes)
+        return any(change.rule in (Rule.ALWAYS, Rule.IF_UNCHANGED) for change in self.changes)
 
     def has_places_of(self, other: Event) -> bool:
         """Do both change the same entries, each of them once?"""
@@ -233,12 +230,12 @@ class Pending:
 
     def _apply_live(self, event: Event, call: Call, memory: Any) -> None:
         for change in tuple(event.changes):
-            if change.rule is Rule.ALWAYS or change.fits(_text_in(memory, change)):
+            is_fine = change.rule is not Rule.NEVER and change.fits(_text_in(memory, change))
+            if change.rule is Rule.ALWAYS or is_fine:
                 change.apply_to(memory)
             else:
                 event.changes.remove(change)
-                if change.rule is Rule.IF_UNCHANGED:
-                    call.was_overtaken = True
+                call.was_overtaken |= change.rule is not Rule.BY_ITSELF
 
     def _apply_waiting(self, event: Event, memory: Any) -> None:
         texts: dict[tuple[str, str], str | None] = {}

@@ -1,13 +1,14 @@
 """What in a token cache nobody has used for long; see ``PersistedTokenCache.prune``.
 
-The fields are those of MSAL's unified cache schema.  An entry that does not tell its age stays.
+The fields are those of MSAL's unified cache schema.  An entry that does not tell its age stays,
+and so does one under a key of another library's, which MSAL could not remove.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msal
@@ -33,52 +34,99 @@ _KIND = msal.TokenCache.CredentialType
 
 
 def prunable(
-    cache: Any, older_than: datetime.timedelta | float, now: float
-) -> list[tuple[str, _Entry]]:
-    """The entries that can go, each with its kind.
+    cache: Any, oldest: float, now: float, key_makers: Mapping[str, Callable[..., str]]
+) -> list[tuple[str, str, _Entry]]:
+    """The entries that can go, each with its kind and key.
 
     :param cache: MSAL's: {kind: {key: entry}}.
-    :param older_than: A timedelta or seconds, not negative.
+    :param oldest: Seconds.
     :param now: Seconds since 1970.
+    :param key_makers: MSAL's.
     """
-    if isinstance(older_than, datetime.timedelta):
-        older_than = older_than.total_seconds()
-    oldest = seconds_of(older_than)
-    if oldest < 0:
-        raise ValueError(f"older_than is how long ago, so not negative: {older_than!r}")
-    refresh_tokens = list(_entries(cache, _KIND.REFRESH_TOKEN))
-    unused = [entry for entry in refresh_tokens if _age(entry, now) > _most(entry, oldest)]
-    # What other tokens need; by their identity, as equal entries may lie under two keys.
-    gone = {id(entry) for entry in unused}
-    tokens = [entry for entry in refresh_tokens if id(entry) not in gone]
-    families = {entry.get("family_id") for entry in tokens} - {None, ""}
-    tokens += [
-        entry
-        for entry in _entries(cache, _KIND.ACCESS_TOKEN)
-        if not (_number(entry.get("expires_on")) <= now)  # nan: perhaps it has not expired
+
+    def removable(kind: str) -> Iterator[tuple[str, str, _Entry]]:
+        for key, entry in _entries(cache, kind):
+            if key == key_makers[kind](**entry):
+                yield kind, key, entry
+
+    found = [
+        (kind, key, entry)
+        for kind, key, entry in removable(_KIND.REFRESH_TOKEN)
+        if _age(entry, now) > _most(entry, oldest)
     ]
-    # Not by environment: an authority has several names.
-    accounts = {entry.get("home_account_id") for entry in tokens}
-    clients = {entry.get("client_id") for entry in tokens}
-    found = [(_KIND.REFRESH_TOKEN, entry) for entry in unused]
-    for kind in (_KIND.ID_TOKEN, _KIND.ACCOUNT):
-        found += [
-            (kind, entry)
-            for entry in _entries(cache, kind)
-            if entry.get("home_account_id") not in accounts
-        ]
-    found += [
-        (_KIND.APP_METADATA, entry)
-        for entry in _entries(cache, _KIND.APP_METADATA)
-        if entry.get("client_id") not in clients and entry.get("family_id") not in families
-    ]
+    needed = _Needed(cache, now, {key for _, key, _ in found})
+    for kind, is_needed in (
+        (_KIND.ID_TOKEN, needed.has_id_token),
+        (_KIND.ACCOUNT, needed.has_account),
+        (_KIND.APP_METADATA, needed.has_app),
+    ):
+        found += [one for one in removable(kind) if not is_needed(one[2])]
     return found
 
 
-def _entries(cache: Any, kind: str) -> Iterator[_Entry]:
+def seconds_unused(older_than: datetime.timedelta | float) -> float:
+    """:raises TypeError, ValueError: when it is no timedelta and no number, nan or negative."""
+    if isinstance(older_than, datetime.timedelta):
+        older_than = older_than.total_seconds()
+    words = f"older_than is a timedelta or a number of seconds, not {older_than!r}"
+    try:
+        seconds = seconds_of(older_than)
+    except TypeError:
+        raise TypeError(words) from None
+    except ValueError:
+        raise ValueError(words) from None
+    if seconds < 0:
+        raise ValueError(f"older_than tells how long ago, so it is not negative: {older_than!r}")
+    return seconds
+
+
+class _Needed:
+    """What the tokens of a cache need.  The environment is not looked at: an authority has several
+    names.
+
+    :param gone: The keys of refresh tokens that do not count.
+    """
+
+    def __init__(self, cache: Any, now: float, gone: set[str]) -> None:
+        tokens = [entry for key, entry in _entries(cache, _KIND.REFRESH_TOKEN) if key not in gone]
+        # Each application of a family may use the refresh tokens of all its members.
+        self._families = {_of(entry, "family_id") for entry in tokens if entry.get("family_id")}
+        self._family_of = {
+            entry.get("client_id"): entry["family_id"]
+            for _, entry in _entries(cache, _KIND.APP_METADATA)
+            if entry.get("family_id")
+        }
+        tokens += [
+            entry
+            for _, entry in _entries(cache, _KIND.ACCESS_TOKEN)
+            if not (_number(entry.get("expires_on")) <= now)  # nan: perhaps it has not expired
+        ]
+        self._clients = {_of(entry, "client_id") for entry in tokens}
+
+    def has_id_token(self, entry: _Entry) -> bool:
+        family = self._family_of.get(entry.get("client_id"))
+        in_family = (entry.get("home_account_id"), family) in self._families
+        return in_family or _of(entry, "client_id") in self._clients
+
+    def has_account(self, entry: _Entry) -> bool:
+        return any(account == entry.get("home_account_id") for account, _ in self._clients)
+
+    def has_app(self, entry: _Entry) -> bool:
+        return any(client == entry.get("client_id") for _, client in self._clients) or any(
+            family == entry.get("family_id") for _, family in self._families
+        )
+
+
+def _of(entry: _Entry, name: str) -> tuple[Any, Any]:
+    return entry.get("home_account_id"), entry.get(name)
+
+
+def _entries(cache: Any, kind: str) -> Iterator[tuple[str, _Entry]]:
     entries = cache.get(kind) if isinstance(cache, dict) else None
     if isinstance(entries, dict):
-        yield from (entry for entry in tuple(entries.values()) if _is_of_msal(entry))
+        for key, entry in tuple(entries.items()):
+            if _is_of_msal(entry):
+                yield key, entry
 
 
 def _is_of_msal(entry: Any) -> bool:
@@ -100,6 +148,6 @@ def _age(entry: _Entry, now: float) -> float:
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan

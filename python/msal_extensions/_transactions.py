@@ -148,7 +148,8 @@ class Transactions:
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
         deadline = monotonic() + seconds
-        steps.store.prepare()
+        if not steps.store.commit_lock.is_mine():  # another cache object's, of this thread
+            steps.store.prepare()
         if transaction.mutex is not None and not _take(transaction.mutex, seconds):
             raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
         if seconds > 0:

@@ -26,7 +26,7 @@ from ._as_token_cache import make_caches_by
 from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
 from ._pending import Change, Event, Rule, entry_in
-from ._pruning import LONGEST_UNUSED, prunable
+from ._pruning import LONGEST_UNUSED, prunable, seconds_unused
 from ._reloading import Reloading, may_pass
 from ._serializer import is_same, refuse_unless_json
 from ._store import Store
@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 _mkdir_p = make_directories  # a name of 1.3.1, which programs patch
 
+#: How often prune() begins anew: others change the cache in spite of the lock.
+_PRUNE_TRIES = 10
+
 #: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
 FLIGHT_TIMEOUT = 60.0
 
@@ -61,6 +64,7 @@ class _Removing(threading.local):
     """The entry that a cache is just removing by itself, in this thread."""
 
     entry: _Entry | None = None
+    rule = Rule.BY_ITSELF
 
 
 _removing = _Removing()
@@ -249,6 +253,10 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         with self.__in_transaction() as transaction:
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
+                if secret["old"] is _removing.entry and not is_same(
+                    secret["old"], entry_in(self._cache, credential_type, key)
+                ):
+                    return  # others have renewed it, before a modify() of the program's came here
                 change = self.__record(transaction, credential_type, key, secret)
                 try:
                     # By the keyword, as 1.3.1 does: a program's mock may look at that.
@@ -264,7 +272,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """Before memory is touched: a handler that comes in between finds it."""
         rule = transaction.rule
         if not secret["new"]:
-            rule = Rule.BY_ITSELF if secret["old"] is _removing.entry else Rule.ALWAYS
+            rule = _removing.rule if secret["old"] is _removing.entry else Rule.ALWAYS
         secret = dict(secret["old"], **secret["new"]) if secret["new"] else None
         if secret is not None and self.__encodes_by_ours():
             refuse_unless_json(kind, secret)
@@ -299,33 +307,34 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :param older_than: A timedelta, or seconds; default: 90 days.
         :returns: What was removed, without its secrets, by kind of credential.
         :raises LockError: when the lock could not be had in 5 seconds.
+        :raises LockLost: when others have changed the cache meanwhile, again and again.
         :raises PersistenceError: when it could not be saved.
         """
-        removed: list[tuple[str, str, _Entry]] = []
+        oldest = seconds_unused(older_than)
+        for _ in range(_PRUNE_TRIES):
+            with contextlib.suppress(LockLost):  # then nothing was removed
+                return self.__prune(oldest)
+        return self.__prune(oldest)
+
+    def __prune(self, oldest: float) -> dict[str, list[_Entry]]:
+        removed: dict[str, list[_Entry]] = {}
         with self.__around_changes() as transaction:
             if transaction is None:
                 self.__reload_patiently()
-            for kind, secret in prunable(self._cache, older_than, time.time()):
-                key = self.key_makers[kind](**secret)
-                if entry_in(self._cache, kind, key) is not secret:  # another library's key
-                    continue
-                self.__remove(functools.partial(self.modify, kind), secret)
+            for kind, _, secret in prunable(self._cache, oldest, time.time(), self.key_makers):
+                self.__remove(functools.partial(self.modify, kind), secret, Rule.NEVER)
                 told = {name: value for name, value in secret.items() if name != "secret"}
-                removed.append((kind, key, told))
-        result: dict[str, list[_Entry]] = {}
-        for kind, key, told in removed:
-            # Not what others had renewed when the save had to be made again.
-            if transaction is None or transaction.has_changed(kind, key):
-                result.setdefault(kind, []).append(told)
-        return result
+                removed.setdefault(kind, []).append(told)
+        return removed
 
-    def __remove(self, remove: Callable[[_Entry], Any], secret: _Entry) -> None:
-        """By the cache itself: what others have changed meanwhile stays."""
-        before, _removing.entry = _removing.entry, secret
+    def __remove(self, remove: Callable[[_Entry], Any], secret: _Entry, rule: Rule) -> None:
+        """By the cache itself, and not by the program: see ``Rule``."""
+        before = _removing.entry, _removing.rule
+        _removing.entry, _removing.rule = secret, rule
         try:
             remove(secret)
         finally:
-            _removing.entry = before
+            _removing.entry, _removing.rule = before
 
     # ---- looking up ----
 
@@ -365,7 +374,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         kind = self.CredentialType.ACCESS_TOKEN
         # Somebody may have renewed it meanwhile.
         if is_same(entry_in(self._cache, kind, self.key_makers[kind](**secret)), secret):
-            self.__remove(self.remove_at, secret)
+            self.__remove(self.remove_at, secret, Rule.BY_ITSELF)
 
     # ---- following the store ----
 

@@ -92,7 +92,8 @@ class ShelfLock:
             if holder is not None and holder.thread == threading.get_ident():
                 return Joined(holder)
             if not self._free.wait_for(
-                lambda: self.holder is None, None if timeout < 0 else timeout
+                lambda: self.holder is None,
+                timeout if 0 <= timeout < threading.TIMEOUT_MAX else None,
             ):
                 raise LockError("held by another thread")
             lease = ShelfLease(self)
