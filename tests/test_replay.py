@@ -7,11 +7,14 @@ made in the meantime wins.  Finding numbers are those of the cache's review.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
+import msal
 import pytest
 
 from msal_extensions import LockError, PersistedTokenCache, PersistenceError
@@ -268,6 +271,22 @@ def test_an_empty_transaction_saves_what_waits(
     with cache.transaction():
         pass
     assert stored(place) == seen(cache) == {"a": "waits"}
+
+
+@pytest.mark.parametrize("is_removal", [False, True])
+def test_a_change_that_ctrl_c_kept_from_memory_waits_too(
+    place: Place, cache: PersistedTokenCache, is_removal: bool
+) -> None:
+    put(cache, "a", "old")
+    change = functools.partial(remove, cache, "a") if is_removal else None
+    with (
+        mock.patch.object(msal.TokenCache, "modify", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        (change or functools.partial(put, cache, "a", "new"))()
+    put(cache, "b", "unrelated")
+    expected = {"b": "unrelated"} if is_removal else {"a": "new", "b": "unrelated"}
+    assert stored(place) == seen(cache) == expected
 
 
 def test_what_failed_again_waits_still(place: Place, cache: PersistedTokenCache) -> None:

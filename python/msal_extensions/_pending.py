@@ -211,19 +211,15 @@ class Pending:
 
     def apply_to(self, memory: Any) -> None:
         """Memory was read anew: makes the changes in it, by the rules."""
-        done: set[Event] = set()
-        # One that has come meanwhile is in memory, but it also comes after all others.
-        while rest := [event for event in self.all() if event not in done]:
-            for event in rest:
-                done.add(event)
-                call = event.call
-                if call is None:
-                    self._apply_waiting(event, memory)
-                else:
-                    self._apply_live(event, call, memory)
+        for event in self.all():
+            call = event.call
+            if call is None:
+                self._apply_waiting(event, memory)
+            else:
+                self._apply_live(event, call, memory)
 
     def apply_again_to(self, memory: Any) -> None:
-        """Memory was not read anew, but what came in between may have been half-way through."""
+        """Before a save: what came in between, or Ctrl-C, may have been half-way through."""
         for event in self.all():
             for change in tuple(event.changes):
                 change.apply_to(memory)

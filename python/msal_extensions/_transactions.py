@@ -51,7 +51,7 @@ class Transaction(Call):
     :param rule: Of the changes in it that are no removals.
     """
 
-    __slots__ = ("lease", "mutex", "rule", "saves", "thread")
+    __slots__ = ("began_in_a_save", "lease", "mutex", "rule", "saves", "thread")
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
@@ -60,11 +60,16 @@ class Transaction(Call):
         self.mutex: Any = None
         self.thread = this_thread()
         self.saves = _thread.saves  # as of what memory has
+        self.began_in_a_save = _thread.is_saving
 
 
 class _Thread(threading.local):
-    #: Saves by this thread, of whatever cache object: its lock does not keep out its own thread.
+    """The lock does not keep out its own thread, where another cache object may come in between."""
+
+    #: How many there were, of whatever cache.
     saves = 0
+    #: Is one under way?  Nothing could tell it then that what it has looked at is another now.
+    is_saving = False
 
 
 _thread = _Thread()
@@ -148,6 +153,11 @@ class Transactions:
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
         deadline = monotonic() + seconds
+        if _thread.is_saving and steps.store.commit_lock.is_mine():
+            raise LockError(
+                f"This thread is just saving into {steps.store.location}: what runs meanwhile, a"
+                " signal handler for example, cannot change that by another cache object"
+            )
         if not steps.store.commit_lock.is_mine():  # another cache object's, of this thread
             steps.store.prepare()
         if transaction.mutex is not None and not _take(transaction.mutex, seconds):
@@ -161,6 +171,7 @@ class Transactions:
     def _leave(self, transaction: Transaction) -> None:
         """Ends a transaction as far as it has begun; again does nothing."""
         if self.own() is transaction:
+            _thread.is_saving = transaction.began_in_a_save
             self._reloading.freshness.saving = False  # Ctrl-C came just when it was to be set
             self._current = None
         if transaction.lease is not None:
@@ -179,9 +190,10 @@ class Transactions:
                     f"Each of {_ROUNDS} saves into {steps.store.location} has changed the cache"
                     " again; look for a save() or a finalizer that does so"
                 )
-            if transaction.saves != _thread.saves:
-                _reload(transaction, steps)
             try:
+                _thread.is_saving = True
+                if transaction.saves != _thread.saves:
+                    _reload(transaction, steps)
                 self._save_if_different(cache, transaction, steps, lease)
             except LockLost:
                 lease.release()
@@ -192,6 +204,8 @@ class Transactions:
                 pending.forget(events)
                 rounds += 1
                 continue
+            finally:
+                _thread.is_saving = transaction.began_in_a_save
             if monotonic() >= deadline:
                 raise LockError(
                     "Other programs keep deleting the lock file of, or changing,"

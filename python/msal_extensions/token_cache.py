@@ -186,7 +186,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         :raises LockError: when the time is up; nothing was changed then.
         :raises LockLost: at the end, when another program removed the lock file, and changed what
             was changed in here too: that entry keeps the other's values, as ours may rest on what
-            was read before.  The rest is saved.  Do it again.
+            was read before.  The rest is saved.  Do it again.  Two equal changes are one.
         :raises LockOrderError: at once, when another asyncio task of this thread is inside.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
