@@ -7,6 +7,8 @@
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
     python3 dev.py versus COMMIT      files and locks beside an earlier commit, in one run
+    python3 dev.py prove [...]        the long forms of tests with a seed, which may take hours;
+                                      --seed N runs the same again, --examples N another number
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else: as root on
 Debian or Ubuntu it installs the system packages that are missing, otherwise it names them. Virtual
@@ -17,11 +19,13 @@ Downloads and the type checker's memory are kept in MSALEX_CACHE (default
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -54,6 +58,9 @@ BENCHMARKS = {
     "compare": "tests.benchmarks.compare",
     "versus": "tests.benchmarks.versus",
 }
+# Tests with a seed, which says what they try; CI always has the same one.
+LONG_FORMS = ("tests/test_cache_model.py",)
+EXAMPLES = 10_000
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 
 
@@ -285,17 +292,33 @@ def become(command: Sequence[str]) -> None:
     os.execve(command[0], list(command), environment())
 
 
+def prove(python: Path, arguments: Sequence[str]) -> None:
+    """Run what CI runs in short, long, and print how to run the same again."""
+    parser = argparse.ArgumentParser(prog="dev.py prove")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--examples", type=int, default=EXAMPLES)
+    options, rest = parser.parse_known_args(arguments)
+    chosen = ["--seed", str(options.seed), "--examples", str(options.examples)]
+    say(f"to run the same again: {shlex.join(['python3', 'dev.py', 'prove', *chosen, *rest])}")
+    os.environ["MSALEX_SEED"] = str(options.seed)
+    os.environ["MSALEX_EXAMPLES"] = str(options.examples)
+    quiet = ("-q", "-s", "--show-capture=no", "-o", "faulthandler_timeout=0")
+    become([str(python), "-m", "pytest", *quiet, *LONG_FORMS, *rest])
+
+
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if command not in ("quickstart", "test", "lint", *BENCHMARKS):
+    if command not in ("quickstart", "test", "lint", "prove", *BENCHMARKS):
         print((__doc__ or "").strip(), file=sys.stderr)
         return 0 if command in ("-h", "--help") else 2
-    system_packages(for_tests=command in ("test", *BENCHMARKS))
+    system_packages(for_tests=command in ("test", "prove", *BENCHMARKS))
     if command == "quickstart":
         become([str(prepare("quickstart", None)), "samples/quickstart.py", *rest])
     python = prepare("test", "test")
     if command in BENCHMARKS:
         become([str(python), "-m", BENCHMARKS[command], *rest])
+    if command == "prove":
+        prove(python, rest)
     lint(python)
     if command == "test":
         become([str(python), "-m", "pytest", *rest])
