@@ -96,11 +96,9 @@ class Change:
     def note_replaced(self, secret: str | None) -> None:
         self._texts = secret, text_of(self._secret)
 
-    def follows(self, earlier: Event) -> None:
-        """Becomes both: this change, and an earlier one of the same entry."""
-        for change in earlier.changes:
-            if change.place == self.place and change._texts is not None:
-                self.note_replaced(change._texts[0])
+    def forget_replaced(self) -> None:
+        """It replaces what is stored now, and not what it was made for at first."""
+        self._texts = None
 
     def fits(self, secret: str | None) -> bool:
         """Is this what it replaced, or what it makes of that?"""
@@ -229,6 +227,7 @@ class Pending:
             is_fine = change.rule is not Rule.NEVER and change.fits(_text_in(memory, change))
             if change.rule is Rule.ALWAYS or is_fine:
                 change.apply_to(memory)
+                change.forget_replaced()
             else:
                 event.changes.remove(change)
                 call.was_overtaken |= change.rule is not Rule.BY_ITSELF
@@ -267,7 +266,7 @@ class Pending:
             earlier = before.pop()
             if earlier is not None and not before and earlier.has_places_of(event):
                 for change in event.changes:
-                    change.follows(earlier)
+                    change.forget_replaced()
                 self.forget((earlier,))
             last.update((change.place, event) for change in event.changes)
 
