@@ -344,6 +344,31 @@ def test_what_waits_undoes_nothing_that_others_did_since(
     assert stored(place) == seen(cache) == {**kept, "b": "anything"}
 
 
+@pytest.mark.parametrize("signs_out_then", [False, True])
+def test_a_change_that_was_overtaken_and_then_failed_replaced_what_was_stored_by_then(
+    place: Place, cache: PersistedTokenCache, other: PersistedTokenCache, signs_out_then: bool
+) -> None:
+    """The entry of the other one, and not the nothing for which it was made at first."""
+    saves: list[int] = []
+
+    def hook() -> None:
+        saves.append(len(saves))
+        if len(saves) > 1:
+            raise PersistenceError(28, "No space left on device")
+        place.rob()
+        elsewhere(lambda: put(other, "a", "of another"))
+
+    with before_saves(place, hook), pytest.raises(PersistenceError):
+        put(cache, "a", "new")
+    assert len(saves) > 1
+    if signs_out_then:
+        remove(other, "a")
+    put(other, "b", "unrelated")
+    put(cache, "c", "next")
+    waited = {} if signs_out_then else {"a": "new"}
+    assert stored(place) == {**waited, "b": "unrelated", "c": "next"}
+
+
 def test_a_sign_in_waits_as_a_whole(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
