@@ -107,7 +107,7 @@ def transact(ledger, cache):
         for place, secret in changes:
             with cache.transaction():
                 cache.modify("RefreshToken", entry(place[1]), secret and {"secret": secret})
-    for change in changes:
+    for change in dict(changes).items():  # the last of each place: an interrupt may come here, too
         ledger.returned(*change)
 
 def fly(ledger, cache):

@@ -312,7 +312,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """
         oldest = seconds_unused(older_than)
         for _ in range(_PRUNE_TRIES):
-            with contextlib.suppress(LockLost):  # then nothing was removed
+            with contextlib.suppress(LockLost):  # it was made for what is not stored any more
                 return self.__prune(oldest)
         return self.__prune(oldest)
 
