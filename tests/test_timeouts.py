@@ -77,6 +77,27 @@ NONE = [
 # ---- what waits for another thread, or another object --------------------------------------
 
 
+@contextlib.contextmanager
+def held(enter: Callable[[], AbstractContextManager[object]]) -> Iterator[threading.Event]:
+    """Another thread is inside; it gives the lock back when the event is set, or at the end."""
+    inside, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with enter():
+            inside.set()
+            over.wait(GENEROUS)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    try:
+        assert inside.wait(GENEROUS)
+        yield over
+    finally:
+        over.set()
+        holder.join(GENEROUS)
+        assert not holder.is_alive()
+
+
 class Waits:
     """One thing that waits for a lock: entered here, and held by somebody else."""
 
@@ -91,25 +112,8 @@ class Waits:
         }
         self.enter, self._hold = self.ways[name]
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[threading.Event]:
-        """Somebody else is inside; gives the lock back when the event is set, or at the end."""
-        inside, over = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with self._hold():
-                inside.set()
-                over.wait(GENEROUS)
-
-        holder = threading.Thread(target=hold, daemon=True)
-        holder.start()
-        try:
-            assert inside.wait(GENEROUS)
-            yield over
-        finally:
-            over.set()
-            holder.join(GENEROUS)
-            assert not holder.is_alive()
+    def held(self) -> AbstractContextManager[threading.Event]:
+        return held(self._hold)
 
 
 @pytest.fixture(params=["file", "dictionary"])
@@ -180,23 +184,8 @@ def test_a_change_inside_a_long_transaction_is_stored(place: Place, timeout: Any
 # ---- CrossPlatLock ---------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def lock_held(path: Path) -> Iterator[threading.Event]:
-    inside, over = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with CrossPlatLock(path):
-            inside.set()
-            over.wait(GENEROUS)
-
-    holder = threading.Thread(target=hold, daemon=True)
-    holder.start()
-    try:
-        assert inside.wait(GENEROUS)
-        yield over
-    finally:
-        over.set()
-        holder.join(GENEROUS)
+def lock_held(path: Path) -> AbstractContextManager[threading.Event]:
+    return held(lambda: CrossPlatLock(path))
 
 
 def by_constructor(path: Path, timeout: Any) -> AbstractContextManager[Any]:
