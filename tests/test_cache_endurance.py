@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
+from tests.support.capability import requires
 from tests.support.tokens import REFRESH_TOKEN, token
 
 SAVES = int(os.environ.get("MSALEX_CACHE_SAVES", "2000"))
@@ -85,7 +86,7 @@ CODE = """
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="there is no /proc here")
+@requires("os.sysconf", "os.fork")
 @pytest.mark.timeout(PATIENCE + 60)
 def test_saves_beside_open_changes_leave_nothing_behind_and_are_not_told(tmp_path: Path) -> None:
     location = tmp_path / "cache.bin"

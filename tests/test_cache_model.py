@@ -398,6 +398,8 @@ class Machine(RuleBasedStateMachine):
         If others have changed the store meanwhile, it may not know yet, unless it still holds the
         lock of a file: then nobody would refuse what it stores.
         """
+        if model.has_sibling:
+            model.look()
         if model.seen != self.stored.version:
             may_be_stale = model.is_robbed or self.world.sees_versions
             if may_be_stale and content == model.memory:
@@ -551,6 +553,7 @@ class Machine(RuleBasedStateMachine):
                 if other is not cache:
                     self.counts["changes by a sibling"] += 1
                     self._change(other, event.op)
+                    cache.model.has_sibling = True
         elif cache.model.is_robbed:
             pass  # once is enough, and nobody would be refused
         elif isinstance(event, Conflict):

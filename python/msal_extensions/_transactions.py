@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from time import monotonic  # apart: tests of programs put a clock in the place of ``time``
 from typing import Any, NamedTuple
 
 from ._pending import Call, Rule
@@ -90,6 +89,8 @@ class Steps(NamedTuple):
     #: Afterwards memory is what the store had at a moment during the call.
     reload: Callable[[], None]
     encode: Callable[[], Encoded]
+    #: Seconds since 1970: tests of programs put a clock in the place of the cache's.
+    now: Callable[[], float]
 
 
 class Transactions:
@@ -152,7 +153,7 @@ class Transactions:
                 pending.tidy()
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
-        deadline = monotonic() + seconds
+        deadline = time.monotonic() + seconds
         if _thread.is_saving and steps.store.commit_lock.is_mine():
             raise LockError(
                 f"This thread is just saving into {steps.store.location}: what runs meanwhile, a"
@@ -163,7 +164,7 @@ class Transactions:
         if transaction.mutex is not None and not _take(transaction.mutex, seconds):
             raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
         if seconds > 0:
-            seconds = max(deadline - monotonic(), 0)
+            seconds = max(deadline - time.monotonic(), 0)
         transaction.lease = steps.store.commit_lock.acquire(seconds)
         self._current = weakref.ref(transaction)
         _reload(transaction, steps)
@@ -183,7 +184,7 @@ class Transactions:
         lease = transaction.lease
         if lease is None or self.own() is not transaction:
             return  # this is a child, and its parent saves
-        pending, rounds, deadline = self._reloading.pending, 0, monotonic() + _PATIENCE
+        pending, rounds, deadline = self._reloading.pending, 0, time.monotonic() + _PATIENCE
         while events := pending.all():
             if rounds == _ROUNDS:
                 raise LockError(
@@ -206,7 +207,7 @@ class Transactions:
                 continue
             finally:
                 _thread.is_saving = transaction.began_in_a_save
-            if monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 raise LockError(
                     "Other programs keep deleting the lock file of, or changing,"
                     f" {steps.store.location}"
@@ -241,7 +242,7 @@ class Transactions:
             transaction.saves += 1
             with cache._lock:
                 freshness.note_save(secret, stamp, store.settles_after)
-                cache._last_sync = time.time()
+                cache._last_sync = steps.now()
         finally:
             freshness.saving = False
 

@@ -202,7 +202,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
     ) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction, also where a subclass has its own method of that name."""
-        steps = Steps(self.__store(), self.__reload_for_certain, self.__encode)
+        steps = Steps(self.__store(), self.__reload_for_certain, self.__encode, time.time)
         return self.__transactions.inside(self, steps, rule, seconds)
 
     def __around_changes(

@@ -100,6 +100,9 @@ class CacheModel:
         #: Counts what the real cache has logged.
         self.lines = 0
         self.seen = 0
+        #: Has another object of its thread saved?  Then it looks before it saves, although it may
+        #: be about to store the same.
+        self.has_sibling = False
 
     def begin(self, is_explicit: bool) -> None:
         """A call has the lock."""
@@ -110,6 +113,7 @@ class CacheModel:
     def look(self) -> None:
         """Memory follows what is stored."""
         self._loaded, self.seen = dict(self._stored.entries), self._stored.version
+        self.has_sibling = False
         self.memory = dict(self._loaded)
         self.waiting = [event for event in self.waiting if self._still_waits(event)]
         self.live = [self._apply_live(event) for event in self.live]
