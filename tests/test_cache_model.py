@@ -552,8 +552,9 @@ class Machine(RuleBasedStateMachine):
             for other in siblings:
                 if other is not cache:
                     self.counts["changes by a sibling"] += 1
+                    before = self.stored.version
                     self._change(other, event.op)
-                    cache.model.has_sibling = True
+                    cache.model.has_sibling |= self.stored.version != before
         elif cache.model.is_robbed:
             pass  # once is enough, and nobody would be refused
         elif isinstance(event, Conflict):
