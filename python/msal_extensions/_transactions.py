@@ -65,9 +65,9 @@ class Transaction(Call):
 class _Thread(threading.local):
     """The lock does not keep out its own thread, where another cache object may come in between."""
 
-    #: How many there were, of whatever cache.
+    #: How many it has made, of whatever cache.
     saves = 0
-    #: Is one under way?  Nothing could tell it then that what it has looked at is another now.
+    #: Is it making one?  Nothing could tell it then that what it has looked at is another now.
     is_saving = False
 
 
