@@ -137,6 +137,8 @@ def this_thread() -> object:
 
 def held_by_this_thread(lockfile_path: str) -> bool:
     """Whether this thread is inside, by whatever object and whatever spelling of the path."""
+    if not notes.holdings:
+        return False
     return find(absolute(lockfile_path), None, with_waiting=False) is not None
 
 
@@ -145,7 +147,7 @@ def is_of_another_task(lockfile_path: str) -> bool:
 
     A task that is over has left what it entered to the thread.
     """
-    if not notes.holdings:
+    if not notes.holdings or "asyncio" not in sys.modules:
         return False
     holding = find(absolute(lockfile_path), None, with_waiting=False)
     task = None if holding is None or holding.task is None else holding.task()

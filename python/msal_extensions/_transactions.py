@@ -116,14 +116,10 @@ class Transactions:
     def inside(
         self, cache: Memory, steps: Steps, rule: Rule, seconds: float = DEFAULT_TIMEOUT
     ) -> Iterator[Transaction]:
-        """A transaction around the block, or the one that this thread is inside.
+        """A transaction around the block, of a thread that is inside none.
 
         :param seconds: To wait for the lock; 0 tries once, a negative one waits for ever.
         """
-        transaction = self.own()
-        if transaction is not None:
-            yield transaction
-            return
         transaction, pending = Transaction(rule), self._reloading.pending
         # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
         # is that one's, and so is the lock if it waits for it; then acquire() raises.

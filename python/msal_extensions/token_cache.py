@@ -202,6 +202,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
     ) -> contextlib.AbstractContextManager[Transaction]:
         """A transaction, also where a subclass has its own method of that name."""
+        own = self.__transactions.own()
+        if own is not None:
+            return contextlib.nullcontext(own)
         steps = Steps(self.__store(), self.__reload_for_certain, self.__encode, time.time)
         return self.__transactions.inside(self, steps, rule, seconds)
 
@@ -277,7 +280,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if secret is not None and self.__encodes_by_ours():
             refuse_unless_json(kind, secret)
         change = Change(kind, key, rule, secret)
-        change.is_news = not is_same(secret, entry_in(self._cache, kind, key))
+        before = entry_in(self._cache, kind, key)
+        change.is_news = secret != before or not is_same(secret, before)
+        del before
         self.__reloading.pending.record(transaction, change)
         return change
 
