@@ -278,7 +278,7 @@ def reloads(place: Place, cache: PersistedTokenCache) -> None:
 
 
 class Scene(NamedTuple):
-    """An add() of user 1, and the other users who are there after it."""
+    """An add() of user 1, and the other users that are there after it."""
 
     name: str
     prepare: Callable[[Place], PersistedTokenCache]

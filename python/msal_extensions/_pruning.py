@@ -21,7 +21,7 @@ _Entry = dict[str, Any]
 #: https://learn.microsoft.com/entra/identity-platform/refresh-tokens#token-lifetime
 LONGEST_UNUSED = datetime.timedelta(days=90)
 
-#: Seconds.  Of the on-behalf-of flow, whose assertion lives for hours.
+#: Seconds.  Of the on-behalf-of flow: the assertion that it needs lives for hours.
 _ON_BEHALF_OF_S = 2 * 24 * 3600.0
 
 #: In the client_id that azure-identity gives to such tokens: "<client>:obo:<hash>:<authority>:...".
