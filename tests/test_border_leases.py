@@ -19,6 +19,7 @@ from msal_extensions._stores.file import LocalStore
 from msal_extensions.errors import LockLost, PersistenceDamaged, StoreChanged
 from tests.support.capability import REMOVABLE_OPEN_FILES, cannot_exist_here, requires
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
+from tests.support.meanwhile import overtaken
 from tests.support.places import Place, place_of
 from tests.support.places import keyring_session_fixture as keyring_session_fixture
 from tests.support.places import place_fixture as place_fixture
@@ -213,22 +214,8 @@ def test_a_lock_that_is_lost_just_before_the_save_costs_no_change(place: Place) 
     """After the cache's last look at its lease."""
     cache = place.cache()
     cache.add(sign_in(1))
-    robbed: list[Store] = []
-    kind: Any = type(place.store())
-    replace = kind.replace
-
-    def overtaken(store: Store, data: bytes, **options: Any) -> Content:
-        if not robbed:
-            robbed.append(store)
-            place.rob()
-            elsewhere(lambda: place.cache().add(sign_in(3)))
-        found: Content = replace(store, data, **options)
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "replace", overtaken)
+    with overtaken(place, lambda: place.cache().add(sign_in(3))):
         cache.modify(ACCESS_TOKEN, token(2), token(2, "second"))
-    assert robbed
     for each in (cache, place.cache()):
         assert secrets_of(each) == {"access1", "access3", "second"}
 

@@ -9,8 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from typing import Any
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
-from msal_extensions._store import Content, Store
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
-from tests.support.places import Place, place_of
-from tests.support.processes import GENEROUS
+from tests.support.meanwhile import overtaken
+from tests.support.places import place_of
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, sign_in
 
 ID_TOKEN, ACCOUNT, APP_METADATA = "IdToken", "Account", "AppMetadata"
@@ -113,8 +111,13 @@ class CountingPersistence(FilePersistence):
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PersistedTokenCache:
-    return PersistedTokenCache(CountingPersistence(tmp_path / "cache.bin"))
+def persistence(tmp_path: Path) -> CountingPersistence:
+    return CountingPersistence(tmp_path / "cache.bin")
+
+
+@pytest.fixture
+def cache(persistence: CountingPersistence) -> PersistedTokenCache:
+    return PersistedTokenCache(persistence)
 
 
 # ---- by age ----
@@ -355,9 +358,9 @@ def test_what_the_program_does_with_the_answer_changes_nothing(cache: PersistedT
     }
 
 
-def test_a_prune_is_one_save_and_the_next_one_none(cache: PersistedTokenCache) -> None:
-    persistence = cache._persistence
-    assert isinstance(persistence, CountingPersistence)
+def test_a_prune_is_one_save_and_the_next_one_none(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
     with cache.transaction():
         for number in range(20):
             signs_in(cache, number, obo(number), days_ago=91)
@@ -368,9 +371,9 @@ def test_a_prune_is_one_save_and_the_next_one_none(cache: PersistedTokenCache) -
     assert persistence.saves == 1
 
 
-def test_a_prune_of_nothing_saves_nothing(cache: PersistedTokenCache) -> None:
-    persistence = cache._persistence
-    assert isinstance(persistence, CountingPersistence)
+def test_a_prune_of_nothing_saves_nothing(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
     assert kinds(cache.prune()) == {}
     assert persistence.saves == 0
     signs_in(cache)
@@ -379,9 +382,9 @@ def test_a_prune_of_nothing_saves_nothing(cache: PersistedTokenCache) -> None:
     assert persistence.saves == 1
 
 
-def test_a_prune_inside_a_transaction_is_part_of_it(cache: PersistedTokenCache) -> None:
-    persistence = cache._persistence
-    assert isinstance(persistence, CountingPersistence)
+def test_a_prune_inside_a_transaction_is_part_of_it(
+    cache: PersistedTokenCache, persistence: CountingPersistence
+) -> None:
     signs_in(cache, 1, "old", days_ago=91)
     persistence.saves = 0
     with cache.transaction():
@@ -405,17 +408,14 @@ def test_what_another_process_stored_is_pruned_too(cache: PersistedTokenCache) -
 @requires(REMOVABLE_OPEN_FILES)
 @pytest.mark.parametrize("kind", ["file", "sealed", "own", "dictionary"])
 def test_what_another_renewed_while_the_save_was_repeated_stays_and_is_not_told(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place = place_of(kind, tmp_path, request)
     cache = place.cache()
     for client in ("renewed", "forgotten"):
         signs_in(cache, 1, client, days_ago=91)
-    overtaken = overtaking(
-        place, monkeypatch, lambda: signs_in(place.cache(), 1, "renewed", expires_in=7200)
-    )
-    removed = cache.prune()
-    assert overtaken
+    with overtaken(place, lambda: signs_in(place.cache(), 1, "renewed", expires_in=7200)):
+        removed = cache.prune()
     removed.pop(ACCESS_TOKEN, None)
     assert clients(removed[REFRESH_TOKEN]) == ["forgotten"]
     assert clients(removed[ID_TOKEN]) == ["forgotten"]
@@ -433,41 +433,19 @@ def test_what_another_renewed_while_the_save_was_repeated_stays_and_is_not_told(
 @requires(REMOVABLE_OPEN_FILES)
 @pytest.mark.parametrize("kind", ["file", "dictionary"])
 def test_an_account_that_another_signed_in_again_meanwhile_keeps_what_it_needs(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The account and the metadata look the same as those that are to be removed."""
     place = place_of(kind, tmp_path, request)
     cache = place.cache()
     signs_in(cache, 1, "client", days_ago=91, id_token=None)
     again: dict[str, Any] = {"id_token": None, "refresh_token": "another one"}
-    overtaken = overtaking(place, monkeypatch, lambda: signs_in(place.cache(), 1, **again))
-    removed = cache.prune()
-    assert overtaken
+    with overtaken(place, lambda: signs_in(place.cache(), 1, **again)):
+        removed = cache.prune()
     removed.pop(ACCESS_TOKEN, None)
     assert kinds(removed) == {}
     for entry_kind in (REFRESH_TOKEN, ACCOUNT, APP_METADATA):
         assert len(list(place.cache().search(entry_kind))) == 1, entry_kind
-
-
-def overtaking(
-    place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
-) -> list[Store]:
-    """Just before the next save another one takes the lock away, and saves first."""
-    overtaken: list[Store] = []
-    kind: Any = type(place.store())
-    replace = kind.replace
-
-    def late(store: Store, data: bytes, **options: Any) -> Content:
-        if not overtaken:
-            overtaken.append(store)
-            place.rob()
-            with ThreadPoolExecutor(1) as another:
-                another.submit(meanwhile).result(GENEROUS)
-        found: Content = replace(store, data, **options)
-        return found
-
-    monkeypatch.setattr(kind, "replace", late)
-    return overtaken
 
 
 # ---- what MSAL does not know ----

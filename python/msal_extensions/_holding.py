@@ -137,9 +137,7 @@ def this_thread() -> object:
 
 def held_by_this_thread(lockfile_path: str) -> bool:
     """Whether this thread is inside, by whatever object and whatever spelling of the path."""
-    if not notes.holdings:
-        return False
-    return find(absolute(lockfile_path), None, with_waiting=False) is not None
+    return _held(lockfile_path) is not None
 
 
 def is_of_another_task(lockfile_path: str) -> bool:
@@ -147,9 +145,9 @@ def is_of_another_task(lockfile_path: str) -> bool:
 
     A task that is over has left what it entered to the thread.
     """
-    if not notes.holdings or "asyncio" not in sys.modules:
+    if "asyncio" not in sys.modules:
         return False
-    holding = find(absolute(lockfile_path), None, with_waiting=False)
+    holding = _held(lockfile_path)
     task = None if holding is None or holding.task is None else holding.task()
     return task is not None and not task.done() and task is not current_task()
 
@@ -163,6 +161,13 @@ def current_task() -> Any:
         return asyncio.current_task()
     except (AttributeError, RuntimeError):  # it is just being imported; no loop runs
         return None
+
+
+def _held(lockfile_path: str) -> Holding | None:
+    """What this thread is inside, under that path."""
+    if not notes.holdings:
+        return None
+    return find(absolute(lockfile_path), None, with_waiting=False)
 
 
 def find(path: str, apart_from: Holding | None, with_waiting: bool) -> Holding | None:

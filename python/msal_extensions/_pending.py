@@ -224,8 +224,9 @@ class Pending:
 
     def _apply_live(self, event: Event, call: Call, memory: Any) -> None:
         for change in tuple(event.changes):
-            is_fine = change.rule is not Rule.NEVER and change.fits(_text_in(memory, change))
-            if change.rule is Rule.ALWAYS or is_fine:
+            if change.rule is Rule.ALWAYS or (
+                change.rule is not Rule.NEVER and change.fits(_text_in(memory, change))
+            ):
                 change.apply_to(memory)
                 change.forget_replaced()
             else:

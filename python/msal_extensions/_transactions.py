@@ -150,12 +150,13 @@ class Transactions:
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        if _thread.is_saving and steps.store.commit_lock.is_mine():
+        joins = steps.store.commit_lock.is_mine()  # another cache object, of this thread
+        if joins and _thread.is_saving:
             raise LockError(
                 f"This thread is just saving into {steps.store.location}: what runs meanwhile, a"
                 " signal handler for example, cannot change that by another cache object"
             )
-        if not steps.store.commit_lock.is_mine():  # another cache object's, of this thread
+        if not joins:
             steps.store.prepare()
         if transaction.mutex is not None and not _take(transaction.mutex, seconds):
             raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")

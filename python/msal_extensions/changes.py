@@ -149,15 +149,12 @@ class CacheChanges:
         if seen.generation != self._generation or self._told != now == seen.stamp:
             self._told = None
         self._generation = seen.generation
-        if now in (self._told, seen.stamp):
-            is_unknown = now == seen.stamp != self._told and self._looks_the_same()
-        else:
-            is_unknown = True
+        is_unknown = now != self._told and (now != seen.stamp or self._only_looks_the_same())
         if is_unknown:
             self._told = now
         return is_unknown or was_loaded
 
-    def _looks_the_same(self) -> bool:
+    def _only_looks_the_same(self) -> bool:
         """Is there another content, under the stamp that is known?"""
         if time.monotonic() < self._reread_at:
             return False

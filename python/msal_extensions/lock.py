@@ -16,7 +16,7 @@ from ._holding import WAITING, Holding, Within, absolute, find, is_of_another_ta
 from ._holding import held_by_this_thread as held_by_this_thread
 from ._holding import this_thread as this_thread
 from ._native import lock as native
-from ._native.check import SLICE_MS
+from ._native.check import LONGEST, SLICE_MS
 from ._store import Lease
 from .errors import LockError, LockFileDenied, LockFileError, LockLost
 
@@ -28,9 +28,6 @@ __all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
 
 #: Seconds; 1.3.1 and Go give up after as many.
 DEFAULT_TIMEOUT = 5.0
-
-#: Seconds; a longer patience is "for ever" for the native part.
-LONGEST = 1e9
 
 
 def seconds_of(timeout: float) -> float:

@@ -28,6 +28,10 @@ _INTERRUPTS_MAX = 100
 #: C calls that wait return at least this often (milliseconds), because Python runs its signal
 #: handlers, Ctrl-C among them, only between calls.
 SLICE_MS = 50
+
+#: Seconds; a longer patience is "for ever" for the C library.
+LONGEST = 1e9
+
 EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_NOT_FOUND: PersistenceNotFound,
     lib.MSALEX_UNAVAILABLE: PersistenceUnavailable,

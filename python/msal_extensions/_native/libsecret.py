@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .._msalex import ffi, lib
 from ..errors import KeyringError, KeyringLocked, KeyringTimeout, PersistenceError
-from .check import EXCEPTIONS, SLICE_MS, describe, take
+from .check import EXCEPTIONS, LONGEST, SLICE_MS, describe, take
 
 #: Where the Secret Service differs.
 _KINDS: dict[int, type[PersistenceError]] = {
@@ -25,10 +25,6 @@ _REMEDIES = {
     lib.MSALEX_TIMEOUT: "See whether the keyring waits for your password; then try again, with"
     " a longer timeout= if need be.",
 }
-
-
-#: Seconds; a longer patience is "for ever".
-_LONGEST = 1e9
 
 
 class Item(NamedTuple):
@@ -67,7 +63,7 @@ def _c_string(text: str) -> Any:
 
 def _milliseconds(timeout: float) -> int:
     """For the C library -1 is for ever."""
-    return int(timeout * 1000) if 0 <= timeout < _LONGEST else -1
+    return int(timeout * 1000) if 0 <= timeout < LONGEST else -1
 
 
 def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
