@@ -253,6 +253,13 @@ def sweep(site: Site, operation: Operation, codes: Sequence[int]) -> tuple[Count
     return ends, complaints
 
 
+@pytest.fixture(scope="module", autouse=True)
+def used(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A first use imports what it needs: calls of Python's own, about no file of a cache."""
+    cache = PersistedTokenCache(FilePersistence(tmp_path_factory.mktemp("used") / "cache"))
+    cache.modify(cache.CredentialType.REFRESH_TOKEN, {"home_account_id": "user"}, {"secret": "s"})
+
+
 @pytest.fixture(params=["plain", "linked"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     """Where no link is on the path, and where the directory is one and the file is another."""
