@@ -4,7 +4,7 @@ coordinated between processes by a lock file.
 A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
 """
 
-# MSAL splits this at the dots into three parts; azure-cli pins "==1.3.1", which this matches.
+# MSAL splits this at the dots into three parts.  azure-cli pins "==1.3.1", which this matches.
 __version__ = "1.3.1+native1"
 
 from .changes import CacheChanges

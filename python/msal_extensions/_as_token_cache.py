@@ -1,7 +1,7 @@
 """Lets a program pass a persistence to MSAL: ``ClientApplication(..., token_cache=persistence)``.
 
-What MSAL asks of a token cache is named here, and answered by a PersistedTokenCache that is made
-at the first question.
+This module names the methods that MSAL calls on its token cache.  A PersistedTokenCache, made at
+the first call, answers them.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 import msal
 
-#: Makes the cache of a persistence.  ``token_cache.py`` sets it: it knows persistences, so they
-#: cannot know it.
+#: Makes the cache of a persistence.  ``token_cache.py`` sets it, because it imports this module,
+#: and imports go one way only.
 _make: list[Callable[[Any], Any]] = []
 
 
 def make_caches_by(make: Callable[[Any], Any]) -> None:
-    """From now on the cache of a persistence is what this returns."""
+    """Sets the function that makes the cache of a persistence."""
     _make[:] = [make]
 
 
 class _Kept:
-    """The cache of one persistence, in that one's dictionary.
+    """The cache of one persistence, kept in the persistence's dictionary.
 
-    A cache has locks, which cannot be copied, and it belongs to one object.  So the copy of a
-    persistence, and what was pickled, begins without one.
+    A cache has locks, which cannot be copied, and it belongs to one object.  So a copied or
+    unpickled persistence begins without one.
     """
 
     def __init__(self, owner: object = None, cache: Any = None) -> None:
@@ -37,15 +37,18 @@ class _Kept:
 
 
 class AsTokenCache:
-    """What MSAL uses of its ``token_cache``, see ``msal.TokenCache`` for each; and what only a
-    PersistedTokenCache has, for the program that gave the persistence to MSAL."""
+    """The methods that MSAL calls on its ``token_cache``; ``msal.TokenCache`` documents each.
+
+    The last four are those of a PersistedTokenCache, for the program that gave the persistence
+    to MSAL.
+    """
 
     CredentialType = msal.TokenCache.CredentialType
     AuthorityType = msal.TokenCache.AuthorityType
 
     def __cache(self) -> Any:
         kept = self.__dict__.get("_AsTokenCache__kept")
-        if kept is None or kept.owner is not self:  # copy.copy() shares it
+        if kept is None or kept.owner is not self:  # after copy.copy() two objects share it
             kept = self.__kept = _Kept(self, _make[0](self))
         return kept.cache
 
@@ -78,7 +81,7 @@ class AsTokenCache:
         return self.__cache().remove_account(*arguments, **options)
 
     def _get_app_metadata(self, *arguments: Any, **options: Any) -> Any:
-        # MSAL's applications call it on their token cache, although its name is private.
+        # MSAL's applications call this on their token cache, although its name is private.
         return self.__cache()._get_app_metadata(*arguments, **options)
 
     def single_flight(self, *arguments: Any, **options: Any) -> Any:

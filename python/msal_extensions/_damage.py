@@ -1,7 +1,7 @@
-"""What a stored text must be to serve as a token cache.
+"""Tells whether a stored text is a token cache.
 
-MSAL takes any JSON, and stumbles later.  With ``on_unreadable="raise"`` that stays so: the
-errors, and what still works beside the damaged part, are those of 1.3.1.
+MSAL accepts any JSON and fails later, where it uses a damaged entry.  With
+``on_unreadable="raise"`` that stays so, as in 1.3.1: the same errors, and the undamaged part works.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ _REMEDY = (
 )
 _KINDS = frozenset(msal.TokenCache().key_makers)
 
-#: Strings, so that the brackets in them do not count, and what gives JSON its nesting.
+#: Strings, whose brackets do not count, and the brackets that give JSON its nesting.
 _STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 _OBJECT = re.compile(r"\s*\{")
-#: Levels; MSAL's entries have three.
+#: Levels of nesting.  MSAL's entries have three.
 _DEEPEST = 10_000
 
 
 def parse_leniently(secret: str) -> Any:
-    """Any JSON.
+    """Parses any JSON.
 
-    :raises CacheDamaged: (a json.JSONDecodeError) when it is none.
+    :raises CacheDamaged: (a json.JSONDecodeError) when the text is no JSON.
     :raises ValueError: when a number in it has too many digits for Python.
-    :raises RecursionError: when it is nested too deeply for what is left of the stack.
+    :raises RecursionError: when it is nested too deeply for the rest of the stack.
     """
-    if not secret:  # "not saved yet", as everywhere in MSAL
+    if not secret:  # as everywhere in MSAL an empty text means "not saved yet"
         return {}
     failure: Exception
     try:
         return json.loads(secret)
-    except json.JSONDecodeError as error:  # its ``doc`` is the tokens
+    except json.JSONDecodeError as error:  # its ``doc`` has the tokens
         failure = CacheDamaged(None, f"{error}. {_REMEDY}", cause=error)
     except (ValueError, RecursionError) as error:
-        failure = error.with_traceback(None)  # the locals of json's frames are the tokens
+        failure = error.with_traceback(None)  # the local variables of json's frames have tokens
     raise failure
 
 
 def parse_strictly(secret: str) -> Any:
-    """JSON on which MSAL's search() and modify() work.
+    """Parses JSON on which MSAL's search() and modify() work.
 
-    What kinds of credentials other libraries add is none of our business.
+    Kinds of credentials that MSAL does not know are not checked: other libraries may add them.
 
-    :raises CacheDamaged: when it is none.
-    :raises RecursionError: when it may be, but cannot be parsed with what is left of the stack.
+    :raises CacheDamaged: when the text is no such JSON.
+    :raises RecursionError: when it may be one, but the rest of the stack is too small to parse it.
     """
     try:
         parsed = parse_leniently(secret)
         problem = _problem(parsed)
         if not problem:
             return parsed
-        del parsed  # a traceback would show it
+        del parsed  # or a traceback would show it
     except CacheDamaged:
         raise
     except ValueError as error:
@@ -72,13 +72,13 @@ def parse_strictly(secret: str) -> Any:
 
 
 def _problem_of_nesting(secret: str) -> str:
-    """What proves, without a stack, that a text is no token cache; "" when nothing does.
+    """The proof, found without a stack, that a text is no token cache; "" when there is none.
 
-    A RecursionError proves nothing: the program may have used up the stack before.
+    A RecursionError is no proof: the program may have used up the stack before.
     """
     if not _OBJECT.match(secret):
         return "It is no JSON object"
-    closing: list[str] = []  # brackets that must come
+    closing: list[str] = []  # the brackets that must follow, the next one last
     for found in _STRUCTURE.finditer(secret):
         character = secret[found.start()]
         if character == '"':
@@ -104,7 +104,7 @@ def _problem(secret: Any) -> str:
             return f"An entry of its {kind} is no JSON object"
     try:
         for entry in secret.get(msal.TokenCache.CredentialType.ACCESS_TOKEN, {}).values():
-            int(entry["expires_on"])  # search() does
+            int(entry["expires_on"])  # as MSAL's search() does
     except (KeyError, TypeError, ValueError, OverflowError):  # the last: Infinity
         return "An access token does not tell when it expires"
     return ""

@@ -1,16 +1,16 @@
-"""What memory has of a store, and when an equal stamp proves that the store still has it.
+"""The content in memory, and when an equal stamp proves that the store still has that content.
 
-Stamps are compared for difference (device, inode, size and time of a file; only the time for a
-keyring or a persistence of the program's own).  Different stamps are different contents.  Equal
-ones are equal contents only once the stamp is *settled*: clocks tick (every 1 to 10 ms in a
-kernel, 2 s on FAT) and file systems use inode numbers again, so what is written within the same
-tick can look the same.  git calls it "racily clean".  Such a write comes at most one tick after
-the stamp was first seen.  So content that is read more than one tick after that, with the stamp
-unchanged, belongs to that stamp.
+A stamp of a file is its device, inode, size and time; a keyring or a program's own persistence
+has only a time.  Another stamp means that the content may have changed.  An equal stamp proves an
+equal content only once the stamp is *settled*.  Clocks tick (every 1 to 10 ms in a kernel, 2 s on
+FAT) and file systems use inode numbers again, so two writes within one tick can have the same
+stamp.  git calls that "racily clean".  Such a second write comes at most one tick after the stamp
+was first seen.  So content that is read more than one tick after the stamp was first seen, with
+the stamp unchanged, belongs to that stamp.
 
 It is not enough that the stamp is old when we use it: a write in the same clock tick as our save
-has the same stamp for ever.  And no clock but this machine's monotonic one takes part, so it
-does not matter whose clock set the file's time, nor whether the lock file is on the same disk.
+has the same stamp for ever.  Only this machine's monotonic clock takes part.  So it does not
+matter which machine's clock set the file's time.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from ._store import ABSENT, Stamp
 
 
 class Seen(NamedTuple):
-    """What CacheChanges asks, to tell others' writes from one's own."""
+    """What is known of the store.  CacheChanges tells others' writes from one's own by it."""
 
-    #: Of what was loaded or saved last.
+    #: The stamp of the last load or save.
     stamp: Stamp | None
-    #: Of what was loaded last, and was not saved here.
+    #: The stamp of the last load that brought something new.
     loaded: Stamp | None
-    #: How often that was another content, or had another stamp, than what was known before.
+    #: The number of loads that brought another content, or another stamp, than was known before.
     loads: int
-    #: The store may have what ``stamp`` does not tell yet.
+    #: A save is under way: the store may already have a content that ``stamp`` does not show.
     saving: bool
-    #: Counts loads and saves.
+    #: The number of loads and saves.
     generation: int
 
 
 class Freshness:
-    """Of one cache object.
+    """What one cache object knows of its store.
 
-    The methods that note something are called under the cache's ``_lock``; reading needs no
-    lock.  ``stamp`` and ``content`` belong together, and to what is in memory.
+    The ``note_`` methods are called under the cache's ``_lock``; reading needs no lock.
+    ``stamp`` and ``content`` belong to each other and to the entries in memory.
 
     :param clock: Seconds that only grow; default: ``time.monotonic``.
     """
@@ -50,26 +50,26 @@ class Freshness:
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.clock = clock or time.monotonic
         self.stamp: Stamp | None = None
-        self.content: bytes | None = None  # None: nothing was loaded or saved, or it was deleted
+        self.content: bytes | None = None  # None: nothing is loaded or saved yet, or is deleted
         self.saving = False
         self.generation = 0
         self._loaded: Stamp | None = None
         self._loads = 0
-        self._first_seen = 0.0  # when the stamp was
+        self._first_seen = 0.0  # when the stamp was first seen, by the clock
         self._read_again_at = 0.0  # infinite when the stamp is settled
 
     @property
     def is_settled(self) -> bool:
-        """Whether an equal stamp proves an equal content from now on."""
+        """Whether an equal stamp proves an equal content."""
         return self._read_again_at == math.inf
 
     @property
     def is_due(self) -> bool:
-        """Whether an equal stamp proves nothing until the content was read again."""
+        """Whether it is time to read again: until then an equal stamp proves nothing."""
         return self.stamp is not None and self.clock() >= self._read_again_at
 
     def is_current(self, stamp: Stamp | None) -> bool:
-        """Whether a look may trust that the store, which has this stamp, has what memory has."""
+        """Whether a search may trust that a store with this stamp has the content in memory."""
         if stamp is None or stamp != self.stamp:
             return False
         return self._read_again_at == math.inf or self.clock() < self._read_again_at
@@ -77,34 +77,34 @@ class Freshness:
     def note_load(
         self, content: bytes, stamp: Stamp | None, read_at: float, settles_after: tuple[float, ...]
     ) -> None:
-        """Memory now is what was read.
+        """Notes that memory was made from this content.
 
         :param read_at: When reading began, by the clock.
         :param settles_after: See ``Store.settles_after``.
         """
-        self._read_again_at = 0  # until all is set: others look without the lock
+        self._read_again_at = 0  # until everything is set, because others look without the lock
         if stamp != self.stamp or (self.content is not None and content != self.content):
             self._loaded = stamp
             self._loads += 1
         if stamp != self.stamp:
-            self._first_seen = self.clock()  # not earlier than the stamp was looked at
+            self._first_seen = self.clock()  # not earlier than the look at the stamp
         self._note(content, stamp, read_at - self._first_seen, settles_after)
 
     def note_save(
         self, content: bytes, stamp: Stamp | None, settles_after: tuple[float, ...]
     ) -> None:
-        """The store now has what is in memory."""
+        """Notes that the store has this content now, which memory had before."""
         self._read_again_at = 0
         self._first_seen = self.clock()
         self._note(content, stamp, -1, settles_after)
 
     def note_absence(self) -> None:
-        """Nothing is stored; memory keeps what it has, as in 1.3.1."""
+        """Notes that nothing is stored.  As in 1.3.1 memory keeps its entries."""
         if self.stamp is ABSENT and self.is_settled:
             return
         self._read_again_at = 0
         if self.stamp is not None and self.stamp is not ABSENT:
-            self._loaded = ABSENT  # it was deleted, and not by this object, which only saves
+            self._loaded = ABSENT  # somebody else deleted it: this object never deletes
             self._loads += 1
         self.stamp = ABSENT
         self.content = None
@@ -112,14 +112,14 @@ class Freshness:
         self.generation += 1
 
     def forget_content(self) -> None:
-        """In the child of a fork: memory may be half of what its parent was changing."""
+        """In the child of a fork: the parent may have been in the middle of changing memory."""
         self._read_again_at = 0
         self.saving = False
         self.content = None
         self.generation += 1
 
     def seen(self) -> Seen:
-        """What is known now; ``saving`` and ``generation`` are read last."""
+        """What is known now.  ``saving`` and ``generation`` are read last."""
         return Seen(self.stamp, self._loaded, self._loads, self.saving, self.generation)
 
     def _note(

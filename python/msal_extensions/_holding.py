@@ -1,14 +1,14 @@
-"""What a thread holds, or waits for: the owners of native locks.
+"""The owners of native locks: which locks a thread holds, and which it waits for.
 
 A *holding* is one native lock, from the moment at which a thread begins to wait for it.  The
-program's CrossPlatLock is what keeps a holding alive; when nothing refers to it any more, its
-native lock gives the lock back.  So an exception at whatever byte code leaves the lock free, or
+program's CrossPlatLock keeps the holding alive.  When nothing refers to the holding any more,
+its native lock gives the lock back.  So an exception at any byte code leaves the lock free, or
 held by an object that the program still has.
 
-Each thread also keeps *notes*, weak references to its own holdings, for one question: would this
-thread wait for itself?  No other thread reads or writes them, so they need no mutex, and a thread
-that gets the number of a dead one has notes of its own.  A note never decides that a lock is
-held.  It only says which native lock to ask.
+Each thread also keeps *notes*: weak references to its own holdings.  They answer one question:
+would this thread wait for itself?  No other thread reads or writes them, so they need no mutex.
+They belong to the thread and not to its number, which the system gives to another thread later.
+A note never decides that a lock is held.  It only says which native lock to ask.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 from ._native import lock as native
 from .errors import LockFileDirectoryNotFound, LockFileError
 
-#: States of a holding.  The third one is the process in which it is held.
+#: States of a holding.  The third state is ``_process``: held, in this process.
 WAITING, OVER = "waiting", "over"
 
-#: Stands for this process: a child made by fork gets another one, and so holds nothing.
+#: Stands for this process.  A child made by fork gets a new one, and so holds nothing.
 _process = object()
 
 
@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Holding:
-    """A native lock while one thread waits for it, and then while it is held."""
+    """A native lock, while one thread waits for it and then while it is held."""
 
     __slots__ = ("__weakref__", "native", "note", "path", "reentrant", "state", "task")
 
@@ -59,7 +59,7 @@ class Holding:
 
     @property
     def is_inherited(self) -> bool:
-        """The parent held it when it made this process by fork."""
+        """Whether the parent held it when the parent made this process by fork."""
         return self.state not in (WAITING, OVER, _process)
 
     def begin(self) -> None:
@@ -67,19 +67,19 @@ class Holding:
         self.state = _process
 
     def end(self) -> bool:
-        """Leaves the queue, or gives the lock back; more than once is fine.
+        """Leaves the queue, or gives the lock back.  A second call does nothing.
 
-        False: it is the parent of this process that holds the lock, and goes on to hold it.
+        False: this process inherited the holding by fork; its parent still holds the lock.
         """
         is_ours = not self.is_inherited
         if is_ours and self.native is not None:
             self.native.release()
         self.state = OVER
-        notes.holdings.pop(self.note, None)  # another thread's are left to that thread
+        notes.holdings.pop(self.note, None)  # in another thread's notes it is dropped later
         return is_ours
 
     def is_for(self, path: str) -> bool:
-        """Does the path lead to the same lock file, by whatever spelling?"""
+        """Whether the path, in any spelling, leads to the same lock file."""
         if path == self.path:
             return True
         (mine, my_name), (other, name) = os.path.split(self.path), os.path.split(path)
@@ -88,14 +88,14 @@ class Holding:
         try:
             if not os.path.samefile(mine, other):
                 return False
-            # Whether upper and lower case are the same only the file system knows.
+            # Only the file system knows whether upper and lower case are the same.
             return _same_name(my_name, name) or os.path.samefile(self.path, path)
         except OSError:
             return False
 
 
 class Within:
-    """Being inside within the holding of another object, of the same thread."""
+    """An object is inside because another object of the same thread holds the lock."""
 
     __slots__ = ("outer",)
 
@@ -111,7 +111,7 @@ class Within:
         return self.outer.is_held
 
     def end(self) -> bool:
-        """It is the other object that gives the lock back."""
+        """Does nothing: the other object gives the lock back."""
         return not self.outer.is_inherited
 
 
@@ -120,7 +120,7 @@ def _same_name(one: str, other: str) -> bool:
 
 
 class _Notes(threading.local):
-    """What a thread knows of itself."""
+    """The notes of one thread, and the object that stands for it."""
 
     def __init__(self) -> None:
         self.me = object()
@@ -131,19 +131,19 @@ notes = _Notes()
 
 
 def this_thread() -> object:
-    """Stands for the thread that calls.  Unlike its number this is never given away again."""
+    """An object that stands for the calling thread.  Unlike a thread's number it is not reused."""
     return notes.me
 
 
 def held_by_this_thread(lockfile_path: str) -> bool:
-    """Whether this thread is inside, by whatever object and whatever spelling of the path."""
+    """Whether this thread is inside, through any object and any spelling of the path."""
     return _held(lockfile_path) is not None
 
 
 def is_of_another_task(lockfile_path: str) -> bool:
-    """Whether this thread is inside, but it is another asyncio task of it that has entered.
+    """Whether another asyncio task of this thread has entered, and is still inside.
 
-    A task that is over has left what it entered to the thread.
+    When a task ends inside, the thread takes over what that task entered.
     """
     if "asyncio" not in sys.modules:
         return False
@@ -153,25 +153,29 @@ def is_of_another_task(lockfile_path: str) -> bool:
 
 
 def current_task() -> Any:
-    """asyncio's, if it runs in this thread."""
+    """The running asyncio task of this thread, or None."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return None
     try:
         return asyncio.current_task()
-    except (AttributeError, RuntimeError):  # it is just being imported; no loop runs
+    except (AttributeError, RuntimeError):  # asyncio is just being imported; no loop runs
         return None
 
 
 def _held(lockfile_path: str) -> Holding | None:
-    """What this thread is inside, under that path."""
+    """The holding of this thread for the path, if the lock is held."""
     if not notes.holdings:
         return None
     return find(absolute(lockfile_path), None, with_waiting=False)
 
 
 def find(path: str, apart_from: Holding | None, with_waiting: bool) -> Holding | None:
-    """What this thread holds, or waits for, under that path."""
+    """The holding of this thread for the path.
+
+    :param apart_from: A holding that does not count.
+    :param with_waiting: Whether a holding counts that still waits for the lock.
+    """
     mine = notes.holdings
     for note in tuple(mine):
         holding = note()
@@ -188,7 +192,7 @@ def find(path: str, apart_from: Holding | None, with_waiting: bool) -> Holding |
 
 
 def absolute(path: str | bytes) -> str:
-    """The path as the program gave it, made absolute: the program may change its directory."""
+    """The path, made absolute, because the program may change its working directory later."""
     if isinstance(path, bytes):
         path = os.fsdecode(path)
     if path[:1] == os.sep == "/":  # on Windows such a path is relative to a drive

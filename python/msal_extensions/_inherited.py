@@ -1,7 +1,7 @@
-"""MSAL's methods as the cache uses them, as long as no program puts others in their place.
+"""MSAL's own methods, which the cache uses as long as no program has replaced them.
 
-Programs, and the mocks of their tests, replace methods of MSAL's classes, of ours, and of single
-objects.  What is replaced is called as 1.3.1 called it.
+Programs, and the mocks of their tests, replace methods of MSAL's classes, of our classes, and of
+single objects.  The cache calls a replacement in the way in which 1.3.1 called it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def is_method(bound: Any, function: Any) -> bool:
 
 
 class Snapshot:
-    """A cache as ``SEARCH`` is to see it.
+    """The cache in the form in which ``SEARCH`` sees it.
 
-    MSAL's search holds the lock while the program iterates.  Here it iterates over a copy, and a
-    direct hit costs no copy.  MSAL replaces entries and never changes them, so copying the
-    dictionaries is enough.
+    MSAL's search holds the lock while the program iterates.  With this object it iterates over a
+    copy.  A direct hit costs no copy.  MSAL replaces entries and never changes them, so it is
+    enough to copy the dictionaries.
 
-    :param purge: Is given the expired access tokens at the end of a search, if there are any.
+    :param purge: Called with the expired access tokens at the end of a search, if there are any.
     """
 
     CredentialType = msal.TokenCache.CredentialType
@@ -37,7 +37,7 @@ class Snapshot:
     def __init__(self, cache: Any, purge: Callable[[list[dict[str, Any]]], None]) -> None:
         self._original = cache
         self._purge = purge
-        # What each search asks for.  The cache's, which may be a program's own.
+        # Each search asks for these.  They may be a program's own.
         self._get_access_token = cache._get_access_token
         self._is_matching = getattr(cache, "_is_matching", None)  # MSAL 1.29 has none
 
@@ -46,7 +46,7 @@ class Snapshot:
 
     @property
     def _lock(self) -> Snapshot:
-        """MSAL: ``with self._lock:`` around the search for all but a direct hit."""
+        """MSAL's search enters ``with self._lock:`` for everything but a direct hit."""
         return self
 
     @property

@@ -11,9 +11,10 @@ from .errors import PersistenceDirectoryNotFound, PersistenceFileExists
 
 
 def make_directories(path: str) -> None:
-    """Makes a directory and its parents, for the owner only where it does not exist yet.
+    """Makes a directory and its parents.  Directories made here are for their owner only.
 
-    :raises PersistenceError: that is still what 1.3.1 raised: FileExistsError and the like.
+    :raises PersistenceError: when one cannot be made.  It is also the exception that 1.3.1
+        raised: FileExistsError, PermissionError and the like.
     """
     if not path or os.path.isdir(path):
         return
@@ -34,12 +35,12 @@ def make_directories(path: str) -> None:
 
 
 def sha256_of(text: str) -> str:
-    """64 hexadecimal digits: 1.3.1 names the items of a keyring by that of their location."""
+    """64 hexadecimal digits.  1.3.1 names a keyring's item by the SHA-256 of its location."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def location_of(location: str | os.PathLike[str]) -> str:
-    """Checks a location as given by the caller, and returns it as it was given.
+    """Checks a location that the caller gave, and returns it unchanged.
 
     :raises ValueError: when it is empty, or has a null byte.
     :raises PersistenceDirectoryNotFound: when there is no home directory for its ``~``.
@@ -56,8 +57,8 @@ def location_of(location: str | os.PathLike[str]) -> str:
 def expand(path: str) -> str:
     """Puts the home directory in the place of ``~``.
 
-    :raises PersistenceDirectoryNotFound: when there is none: a directory named "~" in whatever
-        directory the program runs is no place for tokens.
+    :raises PersistenceDirectoryNotFound: when there is no home directory.  Without this error
+        the tokens would go to a directory named "~" below the working directory.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
@@ -74,7 +75,7 @@ def expand(path: str) -> str:
 def probe_file(location: str, digits: str) -> str:
     """A file beside the location, named by 16 random hexadecimal digits.
 
-    It has the name of the C library's temporary files, so that the next save or delete removes
-    what a killed program left.
+    It has the name of a temporary file of the C library.  So the next save or delete removes it
+    if a program is killed before it does so itself.
     """
     return os.path.join(os.path.dirname(location), f".msalex-{digits}.tmp")

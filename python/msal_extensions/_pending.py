@@ -1,22 +1,23 @@
-"""What a program changed in memory and is not stored yet: when it is made again, and when not.
+"""Changes that are made in memory and not stored yet, and the rules by which they are repeated.
 
-A *change* sets or removes one entry.  An *event* is what one call changed: all of one ``add()``,
-or one ``modify()``.  It is recorded here before memory is touched, and forgotten when a save that
-contains it has succeeded.  Meanwhile others may store something; then memory is read anew, and the
-events are applied to that.  By which rule, depends on their call.
+A *change* sets or removes one entry.  An *event* is everything that one call changed: all changes
+of one ``add()``, or of one ``modify()``.  An event is recorded here before memory is touched, and
+forgotten when a save that contains it has succeeded.  If other programs store something meanwhile,
+memory is read anew and the events are applied to it.  The rule depends on the call of the event.
 
-*Live: the call has not returned.*  Its changes are made as if they had come a moment later,
-whatever is stored now, as 1.3.1 does under its lock.  Two kinds look first (see ``Rule``).
+*Live: the call has not returned.*  Its changes are applied to whatever is stored now, as if they
+had come a moment later.  1.3.1 has the same effect, under its lock.  Two kinds of changes look at
+the stored entry first (see ``Rule``).
 
-*Waiting: the call raised.*  The program was told that the event was not stored, and may have done
-something about it.  The event is applied as a whole, and only if each stored entry is the one that
-it replaced, or the new one already.  Otherwise it is dropped.
+*Waiting: the call raised.*  The program knows that the event was not stored, and may have acted on
+that.  The event is applied as a whole, and only if each stored entry is either the entry that the
+event replaced or already the new entry.  Otherwise the event is dropped.
 
-*What an entry replaced* is looked up when it is needed, which is seldom: in the content from which
-memory was made, just before another content takes its place.  Not in memory itself, because
-programs change entries in place.
+*The replaced entry* is looked up only when it is needed, which is seldom: in the content from which
+memory was made, just before another content takes its place.  It is not looked up in memory,
+because programs change entries in place.
 
-Entries are compared as JSON text, so 1, True and 1.0 are three values.
+Entries are compared as JSON text, so 1, True and 1.0 are three different values.
 """
 
 from __future__ import annotations
@@ -30,39 +31,39 @@ from ._serializer import text_of
 
 logger = logging.getLogger(__name__)
 
-#: The text of what an entry replaced, where nobody can tell; it is no JSON.
+#: The text of a replaced entry that nobody knows.  It is no JSON.
 _UNKNOWN = ""
 
 
 class Rule(enum.Enum):
-    """How a live change is applied to what others have stored."""
+    """When a live change is applied to a content that others have stored."""
 
-    #: Whatever is stored.  Also each removal by a program: a sign-out leaves no refresh token.
+    #: Always.  Every removal by a program has this rule: a sign-out leaves no refresh token.
     ALWAYS = enum.auto()
-    #: In a ``transaction()`` of the program, and so perhaps the result of what it had read there:
-    #: only if the stored entry is the one that it replaced, or the new one.  If not, it is told.
+    #: For changes in a ``transaction()`` of the program, which may depend on what it read there:
+    #: only if the stored entry is the replaced one or the new one.  Otherwise the program is told.
     IF_UNCHANGED = enum.auto()
-    #: By the cache itself, which removes what has expired: the same, but it does not matter.
+    #: For removals of expired tokens by the cache itself: as IF_UNCHANGED, but nobody is told.
     BY_ITSELF = enum.auto()
-    #: Of ``prune()``, which looks at all entries: never.  It begins anew.
+    #: For ``prune()``, which chose its entries by looking at all others: never; it begins anew.
     NEVER = enum.auto()
 
 
 class Call:
-    """One call of a program, or its ``with``, while that is not over; see ``Event``."""
+    """One call or ``with`` of a program; see ``Event``."""
 
     __slots__ = ("__weakref__", "event", "events", "is_over", "was_overtaken")
 
     def __init__(self) -> None:
-        self.event: Event | None = None  # the one under way, if it has several changes
+        self.event: Event | None = None  # the event under way, if it has several changes
         self.events: list[Event] = []
         self.is_over = False
-        #: A change of it was not applied, because others had changed something, and it matters.
+        #: Others have changed the same entry, so one of its changes was not applied.
         self.was_overtaken = False
 
 
 class Change:
-    """Of one entry."""
+    """Sets or removes one entry."""
 
     __slots__ = ("_secret", "_texts", "is_news", "key", "kind", "rule")
 
@@ -71,10 +72,10 @@ class Change:
         self.kind = kind
         self.key = key
         self.rule = rule
-        #: Was the entry in memory another one?  That of the store may be one although this is not.
+        #: Whether memory had another entry.  False does not prove that the store has the same.
         self.is_news = True
         self._secret = secret
-        #: Of the entry that it replaced, and of the new one (None: JSON cannot hold it any more).
+        #: The texts of the replaced entry and of the new one (None: JSON cannot hold it any more).
         self._texts: tuple[str | None, str | None] | None = None
 
     @property
@@ -90,18 +91,18 @@ class Change:
         return self._texts is not None
 
     def note_memory(self, secret: Any) -> None:
-        """Memory has this object now.  A program may change it in place, and that is saved too."""
+        """Notes the object in memory.  A program may change it in place; then that is saved."""
         self._secret = secret
 
     def note_replaced(self, secret: str | None) -> None:
         self._texts = secret, text_of(self._secret)
 
     def forget_replaced(self) -> None:
-        """It replaces what is stored now, and not what it was made for at first."""
+        """From now on the change replaces the entry that is stored now."""
         self._texts = None
 
     def fits(self, secret: str | None) -> bool:
-        """Is this what it replaced, or what it makes of that?"""
+        """Whether this is the text of the replaced entry, or of the new one."""
         return self._texts is None or (secret is not None and secret in self._texts)
 
     def apply_to(self, memory: Any) -> None:
@@ -115,7 +116,7 @@ class Change:
 
 
 class Event:
-    """What one call changed.  Other threads reload, and so apply it, at any time."""
+    """The changes of one call.  A reload by any thread applies it, at any time."""
 
     __slots__ = ("_call", "changes")
 
@@ -125,7 +126,7 @@ class Event:
 
     @property
     def call(self) -> Call | None:
-        """None when it is over: the event waits."""
+        """The call of a live event; None: the event waits."""
         call = self._call()
         return None if call is None or call.is_over else call
 
@@ -134,17 +135,17 @@ class Event:
         return any(change.rule in (Rule.ALWAYS, Rule.IF_UNCHANGED) for change in self.changes)
 
     def has_places_of(self, other: Event) -> bool:
-        """Do both change the same entries, each of them once?"""
+        """Whether both events change the same entries, and each of these once."""
         mine = {change.place for change in self.changes}
         others = {change.place for change in other.changes}
         return mine == others and len(mine) == len(self.changes) == len(other.changes)
 
 
 class Pending:
-    """All events of one cache that are not stored, oldest first.
+    """All events of one cache that are not stored yet, oldest first.
 
-    A signal handler or a finalizer may come in between at any line, and change the cache: each
-    method goes over copies, and each step that changes the collection is one call.
+    A signal handler or a finalizer may change the cache at any line.  So each method goes over
+    copies, and each step that changes the collection is a single call.
     """
 
     def __init__(self) -> None:
@@ -160,7 +161,10 @@ class Pending:
         return tuple(self._events)
 
     def record(self, call: Call, change: Change) -> None:
-        """Before memory is touched.  A change by what came in between joins the event under way."""
+        """Records a change, before memory is touched.
+
+        A change by a signal handler or a finalizer joins the event that it has interrupted.
+        """
         event = call.event or Event(call)
         event.changes.append(change)
         if event not in self._events:
@@ -168,7 +172,7 @@ class Pending:
             self._events[event] = None
 
     def withdraw(self, call: Call, change: Change) -> None:
-        """MSAL refused it, and memory is as before."""
+        """Takes a change back that MSAL has refused; memory is as before."""
         for event in call.events:
             if change in event.changes:
                 event.changes.remove(change)
@@ -176,18 +180,18 @@ class Pending:
                     self.forget((event,))
 
     def forget(self, events: tuple[Event, ...]) -> None:
-        """They are stored, or given up."""
+        """Drops events that are stored or given up."""
         for event in events:
             self._events.pop(event, None)
 
     def clear(self) -> None:
-        """In the child of a fork: they are its parent's."""
+        """In the child of a fork: drops all events, which belong to the parent."""
         self._events.clear()
 
     def note_replaced(self, content: Any) -> None:
-        """Before another content takes the place of the one from which memory was made.
+        """Looks up the replaced entries, before another content takes the place of the old one.
 
-        :param content: That one, parsed; None where that cannot be done.
+        :param content: The content from which memory was made, parsed; None when it is unknown.
         """
         texts: dict[tuple[str, str], str | None] = {}
         for event in self.all():
@@ -199,16 +203,16 @@ class Pending:
 
     @property
     def has_news(self) -> bool:
-        """False: as far as memory can tell, nothing was changed."""
+        """Whether a change gave memory another entry than it had."""
         return any(change.is_news for event in self.all() for change in tuple(event.changes))
 
     @property
     def knows_replaced(self) -> bool:
-        """False: note_replaced() has something to do."""
+        """Whether all replaced entries are known: note_replaced() would do nothing."""
         return all(change.knows_replaced for event in self.all() for change in tuple(event.changes))
 
     def apply_to(self, memory: Any) -> None:
-        """Memory was read anew: makes the changes in it, by the rules."""
+        """Applies the events, by the rules, to memory that was just read anew."""
         for event in self.all():
             call = event.call
             if call is None:
@@ -217,7 +221,8 @@ class Pending:
                 self._apply_live(event, call, memory)
 
     def apply_again_to(self, memory: Any) -> None:
-        """Before a save: what came in between, or Ctrl-C, may have been half-way through."""
+        """Applies all changes again before a save: a handler or Ctrl-C may have come in the middle
+        of one."""
         for event in self.all():
             for change in tuple(event.changes):
                 change.apply_to(memory)
@@ -254,9 +259,11 @@ class Pending:
             change.apply_to(memory)
 
     def tidy(self) -> None:
-        """Waiting events take no more room than what they change: one that follows another, of the
-        same entries, becomes both.  What the cache did by itself does not wait."""
-        last: dict[tuple[str, str], Event] = {}  # that changed this entry
+        """Keeps the waiting events few: an event replaces an earlier one of the same entries.
+
+        Removals of expired tokens by the cache itself do not wait: a later search makes them.
+        """
+        last: dict[tuple[str, str], Event] = {}  # the last event that changed the entry
         for event in self.all():
             if event.call is not None:
                 continue
@@ -273,11 +280,11 @@ class Pending:
 
 
 def _text_in(memory: Any, change: Change) -> str | None:
-    """Of the entry that is there, see ``text_of``."""
+    """The text (see ``text_of``) of the entry in memory that the change is for."""
     return text_of(entry_in(memory, change.kind, change.key))
 
 
 def entry_in(memory: Any, kind: str, key: str) -> Any:
-    """None too where MSAL would stumble over a damaged cache, which is left to MSAL."""
+    """The entry, or None.  None too in a damaged cache: MSAL itself raises there."""
     entries = memory.get(kind) if isinstance(memory, dict) else None
     return entries.get(key) if isinstance(entries, dict) else None

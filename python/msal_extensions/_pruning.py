@@ -1,7 +1,7 @@
-"""What in a token cache nobody has used for long; see ``PersistedTokenCache.prune``.
+"""Finds the entries that nobody has used for long; see ``PersistedTokenCache.prune``.
 
-The fields are those of MSAL's unified cache schema.  An entry that does not tell its age stays,
-and so does one under a key of another library's, which MSAL could not remove.
+The fields are those of MSAL's unified cache schema.  An entry without a usable time stays.  So
+does an entry under a key that MSAL would not make for it: MSAL could not remove it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .lock import seconds_of
 
 _Entry = dict[str, Any]
 
-#: Entra ID lets a refresh token end after 90 days at most without use.
+#: A refresh token of Entra ID ends after at most 90 days without use.
 #: https://learn.microsoft.com/entra/identity-platform/refresh-tokens#token-lifetime
 LONGEST_UNUSED = datetime.timedelta(days=90)
 
-#: Seconds.  Of the on-behalf-of flow: the assertion that it needs lives for hours.
+#: Seconds after which tokens of the on-behalf-of flow go: their assertion lives for hours only.
 _ON_BEHALF_OF_S = 2 * 24 * 3600.0
 
-#: In the client_id that azure-identity gives to such tokens: "<client>:obo:<hash>:<authority>:...".
+#: azure-identity gives such tokens a client_id like "<client>:obo:<hash>:<authority>:...".
 _ON_BEHALF_OF = ":obo:"
 
-#: Of which MSAL makes the keys of entries.
+#: The fields from which MSAL makes the keys of entries.
 _NAMES = ("home_account_id", "environment", "client_id", "realm", "target", "family_id")
 
 _KIND = msal.TokenCache.CredentialType
@@ -36,12 +36,12 @@ _KIND = msal.TokenCache.CredentialType
 def prunable(
     cache: Any, oldest: float, now: float, key_makers: Mapping[str, Callable[..., str]]
 ) -> list[tuple[str, str, _Entry]]:
-    """The entries that can go, each with its kind and key.
+    """The entries that can be removed, as (kind, key, entry).
 
-    :param cache: MSAL's: {kind: {key: entry}}.
-    :param oldest: Seconds.
+    :param cache: The cache as MSAL has it: {kind: {key: entry}}.
+    :param oldest: The age in seconds up to which refresh tokens stay.
     :param now: Seconds since 1970.
-    :param key_makers: MSAL's.
+    :param key_makers: MSAL's ``TokenCache.key_makers``.
     """
 
     def removable(kind: str) -> Iterator[tuple[str, str, _Entry]]:
@@ -65,7 +65,11 @@ def prunable(
 
 
 def seconds_unused(older_than: datetime.timedelta | float) -> float:
-    """:raises TypeError, ValueError: when it is no timedelta and no number, nan or negative."""
+    """The argument of prune() in seconds.
+
+    :raises TypeError: when it is neither a timedelta nor a number.
+    :raises ValueError: when it is negative or nan.
+    """
     if isinstance(older_than, datetime.timedelta):
         older_than = older_than.total_seconds()
     words = f"older_than is a timedelta or a number of seconds, not {older_than!r}"
@@ -81,10 +85,11 @@ def seconds_unused(older_than: datetime.timedelta | float) -> float:
 
 
 class _Needed:
-    """What the tokens of a cache need.  The environment is not looked at: an authority has several
-    names.
+    """Tells which other entries the tokens of a cache still need.
 
-    :param gone: The keys of refresh tokens that do not count.
+    It does not compare environments, because one authority has several names.
+
+    :param gone: The keys of the refresh tokens that will be removed.
     """
 
     def __init__(self, cache: Any, now: float, gone: set[str]) -> None:
@@ -99,7 +104,7 @@ class _Needed:
         tokens += [
             entry
             for _, entry in _entries(cache, _KIND.ACCESS_TOKEN)
-            if not (_number(entry.get("expires_on")) <= now)  # nan: perhaps it has not expired
+            if not (_number(entry.get("expires_on")) <= now)  # nan counts as "not expired"
         ]
         self._clients = {_of(entry, "client_id") for entry in tokens}
 
@@ -130,7 +135,7 @@ def _entries(cache: Any, kind: str) -> Iterator[tuple[str, _Entry]]:
 
 
 def _is_of_msal(entry: Any) -> bool:
-    """Could MSAL find it?  What is damaged stays as it is."""
+    """Whether MSAL could find the entry.  Damaged entries stay as they are."""
     return isinstance(entry, dict) and all(
         isinstance(entry.get(name), (str, type(None))) for name in _NAMES
     )
@@ -142,7 +147,7 @@ def _most(entry: _Entry, oldest: float) -> float:
 
 
 def _age(entry: _Entry, now: float) -> float:
-    """In seconds; nan, which is older than nothing, where the entry does not tell."""
+    """The age in seconds; nan, which is never "older", for an entry without a usable time."""
     return now - _number(entry.get("last_modification_time"))
 
 

@@ -1,6 +1,6 @@
 """The half of PersistedTokenCache that reads: memory follows the store.
 
-When memory has to be read again, ``_freshness.py`` decides.
+``_freshness.py`` decides when memory has to be read again.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ._text import Verbatim, decode
 from .errors import PersistenceDamaged, PersistenceDecryptionError, PersistenceError
 from .lock import this_thread
 
-#: Seconds between reads of what cannot be parsed: 1.3.1 and .NET write in place, and we may
-#: have looked in the middle.  After the last, what is there is believed.
+#: Seconds to wait before each new read of a content that cannot be parsed.  1.3.1 and .NET write
+#: in place, so a read can meet the middle of a write.  The last read counts.
 _REREAD_AFTER = (0.01, 0.02, 0.05, 0.1, 0.3, 0.5)
 
-#: How many of these waits an empty file gets although nobody holds the lock.
+#: The number of these waits for an empty file if nobody holds the lock.
 _WAITS_FOR_EMPTY = 3
 
-#: How often a reload starts over because another thread came in between.
+#: How often a reload starts over because another thread has reloaded or saved meanwhile.
 _RELOAD_TRIES = 10
 
 
-#: Of reads that may succeed in a moment: a file of NFS was replaced, or the system was busy.
+#: Errors of reads that may succeed a moment later: a file on NFS was replaced, the system was busy.
 _TRANSIENT = frozenset({errno.ESTALE, errno.EAGAIN, errno.EBUSY})
 
 
 def may_pass(error: Exception) -> bool:
-    """Could a read that failed like that succeed in a moment?
+    """Whether a read that failed like that may succeed a moment later.
 
-    Others may have been writing.  What is no PersistenceError comes from a program's own methods,
-    and 1.3.1 tried again after whatever they raised.
+    Another program may just be writing.  An exception that is no PersistenceError comes from a
+    program's own methods: 1.3.1 tried again after every exception of theirs.
     """
     if not isinstance(error, PersistenceError):
         return True
@@ -50,7 +50,7 @@ def may_pass(error: Exception) -> bool:
 
 
 class Memory(Protocol):
-    """A cache as reloading sees it: MSAL's parts, and those of 1.3.1."""
+    """The parts of a cache that reloading uses: MSAL's, and those of 1.3.1."""
 
     _cache: Any  # {kind: {key: entry}}, if the content is not damaged
     _lock: Any  # MSAL's, an RLock
@@ -63,26 +63,28 @@ class Memory(Protocol):
 
 
 class Reloading:
-    """Of one cache.  The cache is an argument of the calls, and not kept: no circle of references
-    keeps a cache, and the tokens in it, alive after the program has dropped it.
+    """The reloading of one cache.
 
-    :param keeps_damaged: Whether a damaged content is loaded as far as MSAL loads it.
+    The cache is an argument of the calls and is not kept here.  So no circle of references keeps
+    a cache, and the tokens in it, alive after the program has dropped it.
+
+    :param keeps_damaged: Whether a damaged content is loaded as far as MSAL can load it.
     """
 
     def __init__(self, keeps_damaged: bool) -> None:
         self.freshness = Freshness()
         self.serializer = Serializer()
-        #: What was changed in memory and is not saved yet.
+        #: Changes in memory that are not saved yet.
         self.pending = Pending()
         #: The stamp of a content that was found damaged.
         self.damaged: Any = None
         self._parse_json = parse_leniently if keeps_damaged else parse_strictly
-        # Threads whose reload must not be content with a stamp that is not settled.
+        # The threads whose reloads must not trust a stamp that is not settled.
         self._doubters: set[object] = set()
 
     @contextlib.contextmanager
     def in_doubt(self) -> Iterator[None]:
-        """After a reload in here, memory is what the store had at a moment during that."""
+        """A reload inside this block leaves memory as the store was at a moment during it."""
         me = this_thread()
         try:
             self._doubters.add(me)
@@ -91,7 +93,7 @@ class Reloading:
             self._doubters.discard(me)
 
     def after_waiting(self, cache: Memory) -> None:
-        """Reloads what could not be parsed again and again, before that is believed.
+        """Reloads a content that could not be parsed, several times, before the failure counts.
 
         :raises PersistenceDamaged: when it is damaged.
         """
@@ -106,23 +108,22 @@ class Reloading:
         return cache._reload_if_necessary()
 
     def if_necessary(self, cache: Memory, store: Store) -> None:
-        """Reloads, if the store may hold something else than memory does."""
+        """Reloads if the store may hold something else than memory."""
         if self._is_current(cache, store):
             return
         for _ in range(_RELOAD_TRIES):
             if self._reload(cache, store) or self._is_current(cache, store):
                 return
-        # Other threads came in between each time; keep them out for once.
+        # Other threads came in between each time: this time keep them out.
         with cache._lock:
             self._reload(cache, store)
 
     def has_stored(self, secret: bytes, store: Store, is_ours: bool) -> bool:
-        """Whether memory, encoded as that, is what is stored already.
+        """Whether the store already has this encoded content of memory.
 
-        It is looked at, because modify() cannot tell: a program may have changed the entry in
-        place before.
+        modify() cannot know that: a program may have changed the entry in place before.
 
-        :param is_ours: Whether we encoded it, and not a ``serialize()`` of the program's.
+        :param is_ours: Whether we encoded it, and not a program's own ``serialize()``.
         """
         stored = self.freshness.content
         if stored is None:
@@ -131,13 +132,13 @@ class Reloading:
             return True
         if not is_ours or self.pending.has_news:
             return False
-        # In another layout?  Without a change that we know of, that is worth parsing.
+        # It may differ in its layout only.  Without a known change it is worth while to parse it.
         return text_of(self._parse(stored, store)) == text_of(json.loads(secret))
 
     def differs(self, cache: Memory, store: Store) -> bool:
-        """Whether the store has another content than memory was made of, under the same stamp.
+        """Whether the store has another content under the stamp that we know.
 
-        Reads, if the time has come for that; what proves to be the same is known to be so, then.
+        It reads only when that is due.  If the content is the same, this is noted as a load.
         """
         freshness = self.freshness
         if freshness.saving or not freshness.is_due:
@@ -147,14 +148,14 @@ class Reloading:
         with cache._lock:
             seen = freshness.seen()
             if seen.saving or seen.generation != generation or seen.stamp != stamp:
-                return False  # then there is a new stamp to look at
+                return False  # the caller will find a new stamp
             if secret != freshness.content:
                 return True
             freshness.note_load(secret, stamp, read_at, store.settles_after)
             return False
 
     def after_fork_in_child(self, cache: Memory) -> None:
-        """A child has none of its parent's other threads, and what is pending is the parent's."""
+        """A child has no other threads than the one that forked, and nothing of its own pending."""
         self._doubters = set()
         self.freshness.forget_content()
         if self.pending:
@@ -170,22 +171,26 @@ class Reloading:
         return True
 
     def _reload(self, cache: Memory, store: Store) -> bool:
-        """False when another thread reloaded or saved meanwhile: what was read may be older."""
+        """Reads the store and makes memory of it.
+
+        :returns: False: another thread has reloaded or saved meanwhile, so our read may be older.
+        """
         freshness = self.freshness
         generation, forced = freshness.generation, not cache._last_sync
         read_at = freshness.clock()
-        secret: Any  # the content; later also what it was parsed to
+        secret: Any  # the content; later a pair of it and of what it was parsed to
         secret, stamp = self._load(store)
         absent = stamp is ABSENT
-        # Not by the content alone: a program may have changed memory since.
+        # The content alone proves nothing: a program may have changed memory since.
         known = stamp is not None and stamp == freshness.stamp and secret == freshness.content
         same = absent or (known and not forced)
-        # Parsed while other threads may go on; not if the program wants to parse for itself.
+        # Parsed before the lock is taken, so that other threads can go on; not if the program
+        # parses for itself.
         own = not is_method(cache.deserialize, DESERIALIZE)
         secret = secret, None if same or own else self._parse_noting(secret, stamp, store)
         with cache._lock:
             if freshness.saving:
-                return True  # memory has what is being saved; what was read may be half of it
+                return True  # memory has the content that is being saved; we may have read half
             if generation != freshness.generation:
                 return False
             if not same or absent:
@@ -207,7 +212,7 @@ class Reloading:
     def _note_replaced(self, store: Store, own: bool) -> None:
         """See ``Pending.note_replaced``.
 
-        :param own: The program parses for itself: what is stored is not ours to read.
+        :param own: Whether the program parses for itself: then we cannot read the stored content.
         """
         if self.pending.knows_replaced:
             return
@@ -216,13 +221,16 @@ class Reloading:
         try:
             if stored is not None:
                 secret = None if own else self._parse(stored, store)
-        except Exception:  # then nobody can tell
+        except Exception:  # then the replaced entries are unknown
             secret = None
         self.pending.note_replaced(secret)
 
     def _load(self, store: Store) -> Content:
-        """What is stored.  An empty file is read again, longer while somebody holds the lock: a
-        program that writes in place empties it first."""
+        """The stored content.
+
+        An empty file is read again: a program that writes in place empties the file first.  While
+        somebody holds the lock, that goes on for longer.
+        """
         for waits, delay in enumerate(_REREAD_AFTER):
             secret = store.read()
             if secret.data or secret.stamp is ABSENT or secret.data == self.freshness.content:
@@ -251,7 +259,7 @@ def _text(secret: bytes, store: Store) -> str | bytes:
 
 @contextlib.contextmanager
 def _located(store: Store) -> Iterator[None]:
-    """A damage names the location, for which a program's own persistence is asked only then."""
+    """Adds the location to a damage.  A program's own persistence is asked for it only then."""
     try:
         yield
     except PersistenceDamaged as damage:

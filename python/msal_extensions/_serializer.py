@@ -1,12 +1,12 @@
-"""Compact JSON of a token cache that encodes again only the entries that changed.
+"""Compact JSON of a token cache.  Only entries that have changed are encoded again.
 
-MSAL's ``serialize()`` indents, for which json.dumps() leaves its C encoder.  And most of what
-a sign-in saves is what the last one saved.  So what an entry was encoded to is kept, beside a
-copy of the entry: it is used again only for an entry that is equal to the copy.  Programs
-change entries behind MSAL's back; nothing here relies on being told.
+MSAL's ``serialize()`` indents, and json.dumps() cannot use its C encoder for that.  Most of the
+entries that a sign-in saves are those of the last save.  So each encoded entry is kept beside a
+copy of the entry, and is used again only for an entry that is equal to the copy.  Programs change
+entries behind MSAL's back, so nothing here relies on being told of a change.
 
 A signal handler or a finalizer of the same thread may change the cache at any line.  So loops go
-over copies, and a copy is one call, which nothing interrupts.
+over copies, and each copy is made by one call, which no handler can interrupt.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import json.encoder
 from collections.abc import Iterator
 from typing import Any
 
-_quote = json.encoder.encode_basestring_ascii  # TypeError for what is not a string
+_quote = json.encoder.encode_basestring_ascii  # raises a TypeError when it gets no string
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 _dumps_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
-#: Types that are encoded alike whenever they are equal.
+#: Types of which equal values have equal JSON.
 _NAMES, _VALUES = {str}, {str, type(None)}
 
-#: What entries of one kind were encoded to: a copy of the entry, and ``"key":{...}``.
+#: The encoded entries of one kind.  By key: a copy of the entry, and ``"key":{...}``.
 _Memory = dict[str, tuple[dict[str, Any], bytes]]
 
 
 class Serializer:
-    """Encodes one cache, again and again.  Not for several threads at once."""
+    """Encodes one cache, again and again.  Only one thread at a time may use it."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Memory] = {}
@@ -39,12 +39,12 @@ class Serializer:
             return self._encode(secret)
         except Exception as error:
             failure = error
-        # The frames below have tokens in their locals, and so have those of its context.
+        # The frames below have tokens in their local variables, and so have those of the context.
         failure.__context__ = None
         raise failure.with_traceback(None)
 
     def retain(self, cache: Any) -> None:
-        """Forgets the entries that the cache has no more, or has with other values."""
+        """Forgets all entries but those that the cache still has, with the same values."""
         for kind, memory in tuple(self._kinds.items()):
             entries = cache.get(kind) if isinstance(cache, dict) else None
             if not isinstance(entries, dict):
@@ -54,7 +54,7 @@ class Serializer:
                     memory.pop(key, None)
 
     def _encode(self, cache: Any) -> bytes:
-        known, self._kinds = self._kinds, {}  # an error too leaves nothing of what was removed
+        known, self._kinds = self._kinds, {}  # so an error, too, leaves no removed entry here
         if not isinstance(cache, dict) or not _has_strings_for_keys(cache):
             return _dumps(cache).encode("ascii")
         kinds: dict[str, _Memory] = {}
@@ -71,7 +71,7 @@ class Serializer:
             pieces += _encode_entries(entries, known.get(kind, {}), memory)
             pieces[first] = name + b"{" + pieces[first]
             pieces[-1] += b"}"
-        self._kinds = kinds  # without what was removed
+        self._kinds = kinds  # without the removed entries
         if not pieces:
             return b"{}"
         pieces[0] = b"{" + pieces[0]
@@ -98,9 +98,10 @@ def _encode_entries(entries: dict[str, Any], known: _Memory, memory: _Memory) ->
 
 
 def _is_flat(entry: Any) -> bool:
-    """Whether an equal entry is encoded equally, and a copy of the dictionary is a copy of all.
+    """Whether equal entries have equal JSON, and copying the dictionary copies everything in it.
 
-    Neither holds for 1, True and 1.0, or for a list.  MSAL's entries have strings and None.
+    1, True and 1.0 are equal with different JSON; a list would be shared with the copy.  MSAL's
+    entries consist of strings and None.
     """
     return (
         isinstance(entry, dict)
@@ -121,7 +122,7 @@ def _encode_entry(entry: Any) -> str:
 
 
 def text_of(secret: Any) -> str | None:
-    """An entry as JSON, the same for equal JSON; None when it has none."""
+    """An entry as JSON with sorted names; None when JSON cannot hold it."""
     try:
         return _dumps_sorted(secret)
     except (TypeError, ValueError, RecursionError):
@@ -129,7 +130,7 @@ def text_of(secret: Any) -> str | None:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether JSON makes no difference between two entries; None is no entry."""
+    """Whether two entries have the same JSON.  None stands for "no entry"."""
     if one is None or other is None:
         return one is other
     if _is_flat(one) and _is_flat(other):

@@ -1,12 +1,12 @@
-"""The border between the token cache and the places where it is kept.
+"""The border between the token cache and the places that keep its content.
 
-Two layers.  A *persistence* is what programs make: text, with the methods of 1.3.1.  A *store*
-is what the cache uses: bytes, with stamps, locks and leases.  It knows neither MSAL nor JSON.
-``_store_of.py`` makes the store of a persistence; a new store is one file in ``_stores/``.
+There are two layers.  Programs make a *persistence*: it has text, and the methods of 1.3.1.  The
+cache uses a *store*: it has bytes, stamps, locks and leases, and knows neither MSAL nor JSON.
+``_store_of.py`` makes the store of a persistence.  A new store is one file in ``_stores/``.
 
-How the cache uses a store: it reads when the stamp is not the one that it knows, or not a
-settled one (see ``_freshness.py``).  To change something it calls prepare(), takes the commit
-lock, reads, and replaces with the lease of that lock and with the stamp of what it had read.
+The cache reads a store when the stamp is new to it or not settled yet (see ``_freshness.py``).
+To change something, the cache calls prepare(), takes the commit lock, reads, and calls replace()
+with the lease of that lock and with the stamp of the content that it has read.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ class Absent:
         return "ABSENT"
 
 
-#: The stamp of nothing: nothing was stored yet, or it was deleted.
+#: The stamp of a store with no content: nothing was saved yet, or the content was deleted.
 ABSENT = Absent()
 
-#: Stands for one content; compared for equality only.
+#: Stands for one content.  Stamps are compared for equality only: another stamp means that the
+#: content may have changed.  ``_freshness.py`` says when an equal stamp proves an equal content.
 Stamp = Hashable
 
 
 class Content(NamedTuple):
-    """What is stored: for ABSENT no bytes."""
+    """What is stored."""
 
-    data: bytes
-    #: Of these bytes, or of older ones, never of younger ones.  None: unknown, so read again.
+    data: bytes  # b"" if the stamp is ABSENT
+    #: The stamp of these bytes or of older ones, never of newer ones.  None: unknown, read again.
     stamp: Stamp | None
 
 
@@ -44,36 +45,36 @@ class Lease(Protocol):
     """A lock that is held."""
 
     def still_held(self) -> bool:
-        """False once somebody took the lock away: others may be inside."""
+        """False once somebody has taken the lock away: others may be inside."""
 
     def release(self) -> None:
-        """Gives the lock back; harmless when it is lost, when it is given back already, and in the
-        child of a fork, which holds nothing."""
+        """Gives the lock back.  It does no harm to a lock that is lost or given back already, nor
+        in the child of a fork, which holds nothing."""
 
 
 def require_held(lease: Lease | None) -> None:
-    """:raises LockLost: when there is a lease, and it is lost."""
+    """:raises LockLost: when the lock of the lease is lost.  None is no lease, and always fine."""
     if lease is not None and not lease.still_held():
         raise LockLost("Somebody removed the lock file")
 
 
 class StoreLock(Protocol):
-    """A lock that all users of the store know, in this process and in others."""
+    """A lock that all users of the store take, in this process and in others."""
 
     def acquire(self, timeout: float) -> Lease:
-        """Waits for the lock.  A thread that is inside joins its own holding, if that is held.
+        """Waits for the lock.  A thread that is inside joins its own holding if it is still held.
 
         The lease keeps the lock: when nothing refers to the lease any more, the lock is free.
 
-        :param timeout: In seconds; 0 tries once, a negative one waits for ever.
+        :param timeout: Seconds to wait; 0 tries once, a negative number waits for ever.
         :raises LockError: when the time is up.
         """
 
     def is_mine(self) -> bool:
-        """Whether this thread is inside, by whatever object."""
+        """Whether this thread is inside, through any object."""
 
     def is_of_another_task(self) -> bool:
-        """Whether this thread is inside, but it is another asyncio task of it that has entered."""
+        """Whether another asyncio task of this thread has entered, and is still inside."""
 
     def others_inside(self) -> bool:
         """Whether somebody else seems to be inside.  A hint; it never waits."""
@@ -83,16 +84,19 @@ class Watch(Protocol):
     """Tells when a store changes."""
 
     def wait(self, timeout_ms: int, /) -> bool:
-        """True: it may have changed since the last time.  False: not that anybody could see."""
+        """Waits for a change.
+
+        :returns: True: the store may have changed since the last call.  False: nothing was seen.
+        """
 
     def close(self) -> None:
-        """Ends it; more than once is fine."""
+        """Stops watching.  A second call does nothing."""
 
 
 class Store(Protocol):
     """One place for one content.
 
-    Every method may raise a PersistenceError; deadlines of single calls are the store's own.
+    Every method may raise a PersistenceError.  How long a single call may take is up to the store.
     """
 
     @property
@@ -101,15 +105,15 @@ class Store(Protocol):
 
     @property
     def settles_after(self) -> tuple[float, ...]:
-        """Ages of a stamp, in seconds, at which its content is read again if it is looked at.
+        """Ages of a stamp in seconds.  A search after such an age reads the content once more.
 
-        After the last one equal stamps prove equal contents.  () for a random version, which
-        proves it at once.
+        After the last age the stamp is settled: an equal stamp then proves an equal content.  ()
+        is for a store with random versions, where equal stamps prove that at once.
         """
 
     @property
     def stamp_proves(self) -> bool:
-        """Whether a settled stamp proves it to a transaction too, or to a mere look only."""
+        """Whether a transaction, too, may trust a settled stamp.  False: only a search may."""
 
     @property
     def commit_lock(self) -> StoreLock:
@@ -120,38 +124,43 @@ class Store(Protocol):
         """For one renewal over the network at a time; see ``PersistedTokenCache``."""
 
     def prepare(self) -> None:
-        """Does what may ask a person or take seconds.  Called before the lock, never inside."""
+        """Does everything that may ask a person or take seconds.  The cache calls this before it
+        takes the lock, and never while it holds the lock."""
 
     def stamp(self) -> Stamp | None:
-        """Of what is stored now.  None: unknown, so read."""
+        """The stamp of the stored content.  None: unknown, so read the content."""
 
     def read(self) -> Content:
         """What is stored now."""
 
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
-        """Stores other content, all or nothing; returns what read() would return now.
+        """Stores new content, all or nothing, and returns what read() would return now.
 
-        That is what was given, unless a program's own persistence keeps something else of it.
+        Those are the given bytes, unless a program's own persistence keeps something else.
 
-        A store looks at what it can: a file at the lease, a database at ``expected``, the stamp
-        of what was read last.  A store that can look at neither asks the lease before and after.
+        In one step with the change a file checks the lease; a database compares ``expected`` with
+        the stamp of the content that it has.  A store that can do neither asks the lease before
+        and after the change.
 
-        :param lease: None: as 1.3.1's save(), without a lock.
-        :raises LockLost: the lock was lost; lock again, read again, then change again.
-        :raises StoreChanged: another content than ``expected`` is stored: read and change again.
+        :param lease: None: store without a lock, as save() of 1.3.1 does.
+        :param expected: The stamp of the content that was read last.
+        :raises LockLost: the lock was lost.  Lock again, read again, then change again.
+        :raises StoreChanged: another content than ``expected`` is stored.  Read and change again.
         """
 
     def delete(self, *, lease: Lease | None) -> None:
-        """Removes what is stored; nothing stored is fine."""
+        """Removes the content.  It is no error when nothing is stored."""
 
     def copy_aside(self, suffix: str) -> str:
-        """Keeps a copy of what is stored, readable or not, as evidence; returns its place.
+        """Keeps a copy of the stored content, readable or not, as evidence.
 
-        A copy, because the original may be a link, or a mount that cannot be renamed.  The suffix
-        has random digits, so that it replaces nothing; a file of that name is an error.
+        It is a copy and not a rename: the original may be a link, or a mount, which cannot be
+        renamed.  The suffix contains random digits, so the copy replaces nothing; if its name
+        is taken, that is an error.
 
-        :raises NotImplementedError: when the store has no place for it.
+        :returns: The place of the copy, for people.
+        :raises NotImplementedError: when the store has no place for a copy.
         """
 
     def watch(self) -> Watch:
-        """Tells of changes from now on."""
+        """Watches the store for changes from now on."""

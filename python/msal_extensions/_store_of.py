@@ -1,9 +1,9 @@
-"""store_of(): the store of a persistence, and the only place that knows of overridden methods.
+"""store_of() makes the store of a persistence.  Only this module knows of overridden methods.
 
-Programs derive from our persistences, replace their methods and attributes, and let the mocks of
-their tests do so, before and after a cache was made of them.  As long as ``save()``, ``load()``
-and ``time_last_modified()`` are ours, the cache may go past them to the store below.  Otherwise
-it calls them, and the store is an ``OwnStore``.
+Programs derive from our persistences.  They, and the mocks of their tests, replace methods and
+attributes, before and after a cache is made.  As long as ``save()``, ``load()`` and
+``time_last_modified()`` are ours, the cache goes past them to the store below.  Otherwise it
+calls them: the store is then an ``OwnStore``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ._store import Store
 
-#: What a program may override.
+#: The methods that decide: a program may override them.
 _METHODS = ("save", "load", "time_last_modified")
 
 _Make = Callable[[Any, str], Store]
@@ -30,22 +30,22 @@ _kinds: dict[type, _Kind] = {}
 
 
 def register(kind: type, make: _Make, *parts: str) -> None:
-    """Persistences of this class, and of its subclasses, have a store of their own.
+    """Registers the store of a class of persistences, and of its subclasses.
 
-    :param make: Makes it of a persistence and the path of a lock file.
-    :param parts: The attributes that it is made of: when one of them is another object, so is
-        the store.
+    :param make: Makes the store of a persistence and the path of a lock file.
+    :param parts: The attributes of the persistence from which the store is made.  When one of
+        them is replaced, the store is made anew.
     """
     _kinds[kind] = _Kind(make, _methods_of(kind), parts)
 
 
 def store_of(persistence: Any, lock_location: str) -> Store:
-    """The store behind a persistence of whatever kind, as it is at this moment."""
+    """The store behind a persistence of any kind, as it is at this moment."""
     from ._stores.own import OwnStore  # see persistence.py: stores are imported when they are used
 
     lock_location = os.fspath(lock_location)
     kind = _kind_of(persistence)
-    # A subclass need not call our __init__(), if it overrides all methods.
+    # A subclass that overrides all methods need not call our __init__(): parts may be missing.
     if kind is None or not all(hasattr(persistence, part) for part in kind.parts):
         return OwnStore(persistence, lock_location)
     base = kind.make(persistence, lock_location)
@@ -71,7 +71,7 @@ def _methods_of(kind: type) -> tuple[Any, ...]:
 
 
 class _Answer:
-    """What store_of() said, and all that it had looked at."""
+    """An answer of store_of(), with everything that it depends on."""
 
     __slots__ = ("_class", "_lock_location", "_methods", "_parts", "_persistence", "store")
 
@@ -81,13 +81,13 @@ class _Answer:
         self._persistence = persistence
         self._lock_location = lock_location
         self._class: Any = type(persistence)
-        # Of a class that is not ours nothing is remembered: OwnStore asks it each time.
+        # A class that is not ours needs no memory of its methods: OwnStore calls them each time.
         self._methods = None if kind is None else _methods_of(self._class)
         self._parts = [(name, getattr(persistence, name, None)) for name in names]
         self.store = store_of(persistence, lock_location)
 
     def is_for(self, persistence: Any, lock_location: str) -> bool:
-        """Whether store_of() would say the same now."""
+        """Whether store_of() would give the same answer now."""
         kind, methods = self._class, self._methods
         if (
             persistence is not self._persistence
@@ -100,7 +100,7 @@ class _Answer:
         for name, part in self._parts:
             if getattr(persistence, name, None) is not part:
                 return False
-        mine = persistence.__dict__  # what is in the place of a method, store_of() sees
+        mine = persistence.__dict__  # a program can put a function there in place of a method
         return (
             kind.save is methods[0]
             and kind.load is methods[1]
@@ -112,10 +112,10 @@ class _Answer:
 
 
 class StoreMemo:
-    """store_of() for one cache, which asks at each use and must not wait long for the answer.
+    """store_of() for one cache, with a memory, because the cache asks at every use.
 
-    The answer is the one of before as long as all that store_of() looks at is the same object.
-    To see that costs less than a look at the file's time.
+    The last answer holds as long as everything that store_of() looked at is the same object.
+    That check costs less than a look at the file's time.
     """
 
     __slots__ = ("_last",)
@@ -125,9 +125,9 @@ class StoreMemo:
 
     def of(self, persistence: Any, lock_location: str) -> Store:
         """store_of() of the same arguments."""
-        last = self._last  # once: other threads ask, too
+        last = self._last  # read once: other threads may set it
         if last is None or not last.is_for(persistence, lock_location):
             last = _Answer(persistence, lock_location)
-            # Not what is so only until a mock on the object ends: that leaves no trace to see.
+            # A mock on the object is not remembered: nothing would show its end.
             self._last = last if last.is_for(persistence, lock_location) else None
         return last.store

@@ -1,7 +1,8 @@
-"""Text and bytes: what people save is text, what is stored is UTF-8, whatever the locale.
+"""Text and bytes.  Programs save text; the stored bytes are UTF-8, whatever the locale.
 
-Locals that hold what is stored are named ``secret`` wherever an error can pass, here and in the
-other modules: tools that print the locals of a traceback (Sentry is one) leave out that name.
+Here and in the other modules a local variable that holds stored content is named ``secret``
+wherever an exception can pass.  Tools that report the local variables of a traceback (Sentry is
+one) leave out variables of that name.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from .errors import PersistenceDamaged
 
 
 class Verbatim(bytes):
-    """Bytes, and no text, of a program's own ``serialize()`` or ``load()``.
+    """Bytes that a program's own ``serialize()`` or ``load()`` returned in place of text.
 
-    They are for its own ``save()``, or its own ``deserialize()``, which know what they are.
+    They are handed unchanged to the program's own ``save()`` or ``deserialize()``.
     """
 
 
 def encode(secret: str) -> bytes:
-    """UTF-8.  The errors of str.encode() would carry the content along.
+    """The text as UTF-8.
 
-    :raises TypeError: when it is no text.
-    :raises UnicodeEncodeError: when it has a lone surrogate, which no encoding has.  Its ``object``
-        is empty, because that would be the content.
+    str.encode() is not enough: its exceptions contain the content.
+
+    :raises TypeError: when the argument is no text.
+    :raises UnicodeEncodeError: when the text has a lone surrogate, which UTF-8 cannot encode.
+        The error's ``object`` is empty.
     """
     if not isinstance(secret, str):
         raise TypeError(f"content must be str, not {type(secret).__name__}")
@@ -35,10 +38,10 @@ def encode(secret: str) -> bytes:
 
 
 def decode(secret: bytes, location: str | None = None) -> str:
-    """Text that was stored in this location.
+    """The text that was stored in this location.
 
-    :raises PersistenceDamaged: when it is no UTF-8; of bytes of a program's own, when they are in
-        no encoding that json.loads() takes.
+    :raises PersistenceDamaged: when the bytes are no UTF-8.  A program's own bytes may also be
+        in the other encodings that json.loads() accepts.
     """
     verbatim = isinstance(secret, Verbatim)
     encoding = json.detect_encoding(secret) if verbatim else "utf-8"

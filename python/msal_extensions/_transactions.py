@@ -1,12 +1,12 @@
 """The half of PersistedTokenCache that saves: lock, reload, change, save.
 
-When the lock was lost, or another process changed the store, then a reload makes the changes again
-on top of that, by the rules of ``_pending.py``, and the save is tried again.
+If a save finds that the lock was lost, or that another process has changed the store, it reloads.
+The reload applies the changes again by the rules of ``_pending.py``.  Then the save is repeated.
 
-A signal handler, a finalizer, or a persistence that itself uses the cache, may come in between at
-any line, in the same thread.  Its changes are part of the transaction under way, so they return
-before they are stored, and the transaction may not return before they are: it goes round as long
-as something is pending, and looks once more when it has let go.
+At any line a signal handler, a finalizer, or a persistence that uses the cache itself, can run in
+the same thread.  Its changes join the transaction under way, and its call returns before they are
+stored.  So the transaction must not return before they are stored: it saves as long as something
+is pending, and looks once more after it has released the lock.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ._store import Lease, Store, StoreLock, require_held
 from .errors import LockError, LockLost, LockOrderError, StoreChanged
 from .lock import DEFAULT_TIMEOUT, this_thread
 
-#: Seconds for which one commit is tried again: somebody deletes the lock file under us, or others
-#: change the store.
+#: Seconds for which one commit is repeated, while others delete the lock file or change the store.
 _PATIENCE = 5.0
 
-#: Seconds, at most, before such a change is made again: others must not meet ours again.
+#: The longest pause in seconds after others have changed the store.  It is random, so that two
+#: programs do not meet again and again.
 _PAUSE = 0.05
 
-#: How often one call saves what came in between.
+#: How often one call saves changes that came during its saves.
 _ROUNDS = 10
 
 _RECIPE = """
@@ -44,10 +44,12 @@ _RECIPE = """
 
 
 class Transaction(Call):
-    """What a transaction holds.  It is kept by its own frame, and so is the lock: if an interrupt
-    ends that at a bad moment, nothing else keeps the lock.
+    """One transaction, and everything that it holds.
 
-    :param rule: Of the changes in it that are no removals.
+    Only the frame of the transaction refers to this object, and only this object keeps the lock.
+    So the lock is free when an interrupt ends that frame, at whatever moment.
+
+    :param rule: The rule of its changes, removals excepted.
     """
 
     __slots__ = ("began_in_a_save", "lease", "mutex", "rule", "saves", "thread")
@@ -58,16 +60,20 @@ class Transaction(Call):
         self.lease: Lease | None = None
         self.mutex: Any = None
         self.thread = this_thread()
-        self.saves = _thread.saves  # as of what memory has
+        self.saves = _thread.saves  # as of the content in memory
         self.began_in_a_save = _thread.is_saving
 
 
 class _Thread(threading.local):
-    """The lock does not keep out its own thread, where another cache object may come in between."""
+    """The saves of one thread.
 
-    #: How many it has made, of whatever cache.
+    The lock does not keep out its own thread.  So another cache object of the same thread can
+    save between the reload and the save of a transaction; these numbers show that.
+    """
+
+    #: The number of saves by this thread, of all caches.
     saves = 0
-    #: Is it making one?  Nothing could tell it then that what it has looked at is another now.
+    #: Whether a save is under way.  A second one would be overwritten, and nobody would notice.
     is_saving = False
 
 
@@ -75,38 +81,39 @@ _thread = _Thread()
 
 
 class Encoded(NamedTuple):
-    """The cache as it is to be stored."""
+    """The cache in the form in which it is stored."""
 
     data: bytes
-    #: Encoded by us, and not by a ``serialize()`` of the program's.
+    #: Whether we encoded it, and not a program's own ``serialize()``.
     is_ours: bool
 
 
 class Steps(NamedTuple):
-    """What a transaction asks of its cache."""
+    """The functions of a cache that a transaction calls."""
 
     store: Store
-    #: Afterwards memory is what the store had at a moment during the call.
+    #: Leaves memory as the store was at a moment during the call.
     reload: Callable[[], None]
     encode: Callable[[], Encoded]
-    #: Seconds since 1970: tests of programs put a clock in the place of the cache's.
+    #: Seconds since 1970.  Tests of programs replace the clock of the cache's module.
     now: Callable[[], float]
 
 
 class Transactions:
-    """Of one cache, which is an argument of the calls, as in ``Reloading``."""
+    """The transactions of one cache.  As in ``Reloading`` the cache is an argument of the calls."""
 
     def __init__(self, reloading: Reloading) -> None:
         self._reloading = reloading
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Also in the child of a fork: what its parent holds, nobody would ever give back here."""
-        self._mutex: Any = threading.RLock()  # mypy knows no _is_owned()
+        """Forgets all that is held.  A child of a fork begins like that: it has no threads that
+        would ever release what threads of its parent held."""
+        self._mutex: Any = threading.RLock()  # Any, because mypy knows no _is_owned()
         self._current: weakref.ref[Transaction] | None = None
 
     def own(self) -> Transaction | None:
-        """The transaction that this thread is inside."""
+        """The transaction that this thread is inside, or None."""
         transaction = None if self._current is None else self._current()
         if transaction is None or transaction.is_over:
             return None
@@ -116,17 +123,19 @@ class Transactions:
     def inside(
         self, cache: Memory, steps: Steps, rule: Rule, seconds: float = DEFAULT_TIMEOUT
     ) -> Iterator[Transaction]:
-        """A transaction around the block, of a thread that is inside none.
+        """A transaction around the block, for a thread that is inside none.
 
-        :param seconds: To wait for the lock; 0 tries once, a negative one waits for ever.
+        :param seconds: Seconds to wait for the lock; 0 tries once, a negative number waits for
+            ever.
         """
         transaction, pending = Transaction(rule), self._reloading.pending
-        # Else a signal handler came while this thread begins, or ends, a transaction: the mutex
-        # is that one's, and so is the lock if it waits for it; then acquire() raises.
+        # If this thread already owns the mutex, we are in a signal handler that came while the
+        # thread begins or ends another transaction.  That transaction keeps its mutex.  If it is
+        # just waiting for the lock, then our acquire() raises.
         transaction.mutex = None if self._mutex._is_owned() else self._mutex
         try:
-            # Ctrl-C may come at any moment, so "did we take it?" is asked, and never remembered.
-            # It may come in the middle of _leave(), too: hence twice.
+            # Ctrl-C may come at any moment.  So _leave() asks what is held, instead of remembering
+            # it; and it stands here twice, because Ctrl-C may come in the middle of it.
             try:
                 try:
                     self._enter(transaction, steps, seconds)
@@ -150,7 +159,7 @@ class Transactions:
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        joins = steps.store.commit_lock.is_mine()  # another cache object, of this thread
+        joins = steps.store.commit_lock.is_mine()  # another cache object of this thread is inside
         if joins and _thread.is_saving:
             raise LockError(
                 f"This thread is just saving into {steps.store.location}: what runs meanwhile, a"
@@ -167,10 +176,10 @@ class Transactions:
         _reload(transaction, steps)
 
     def _leave(self, transaction: Transaction) -> None:
-        """Ends a transaction as far as it has begun; again does nothing."""
+        """Ends a transaction as far as it has begun.  A second call does nothing."""
         if self.own() is transaction:
             _thread.is_saving = transaction.began_in_a_save
-            self._reloading.freshness.saving = False  # Ctrl-C came just when it was to be set
+            self._reloading.freshness.saving = False  # Ctrl-C may have come before its finally
             self._current = None
         if transaction.lease is not None:
             transaction.lease.release()
@@ -180,7 +189,7 @@ class Transactions:
     def _commit(self, cache: Memory, transaction: Transaction, steps: Steps) -> None:
         lease = transaction.lease
         if lease is None or self.own() is not transaction:
-            return  # this is a child, and its parent saves
+            return  # this process is a child made by fork; its parent saves
         pending, rounds, deadline = self._reloading.pending, 0, time.monotonic() + _PATIENCE
         while events := pending.all():
             if rounds == _ROUNDS:
@@ -222,12 +231,12 @@ class Transactions:
     ) -> None:
         store, freshness = steps.store, self._reloading.freshness
         try:
-            with cache._lock:  # or another thread's reload could come in between
+            with cache._lock:  # or another thread could reload in between
                 self._reloading.pending.apply_again_to(cache._cache)
                 secret, is_ours = steps.encode()
                 expected = freshness.stamp
         except Exception:
-            cache._last_sync = 0  # a program has put something into memory: reload that
+            cache._last_sync = 0  # a program put something unusable into memory: reload
             raise
         if self._reloading.has_stored(secret, store, is_ours):
             require_held(lease)
@@ -250,7 +259,7 @@ def _reload(transaction: Transaction, steps: Steps) -> None:
 
 
 def _take(mutex: Any, seconds: float) -> bool:
-    # RLock.acquire() wants -1 for ever, and 0 only without blocking.
+    # RLock.acquire() takes -1 for "for ever", and 0 only with blocking=False.
     if seconds == 0:
         return bool(mutex.acquire(blocking=False))
     forever = seconds < 0 or seconds > threading.TIMEOUT_MAX
@@ -258,7 +267,7 @@ def _take(mutex: Any, seconds: float) -> bool:
 
 
 def refuse_second_task(lock: StoreLock) -> None:
-    """:raises LockOrderError: when the one inside is another asyncio task of this thread."""
+    """:raises LockOrderError: when another asyncio task of this thread is inside."""
     if lock.is_of_another_task():
         raise LockOrderError(
             "Another asyncio task of this thread is inside, and cannot go on while the thread"

@@ -1,20 +1,19 @@
-"""Tells a program that somebody else changed its token cache.
+"""Tells a program that somebody else has changed its token cache.
 
-Nothing runs in the background.  A thread of the program's own waits, and the operating system
-wakes it (csrc/watch_<platform>.c).
+Nothing runs in the background.  A thread of the program waits, and the operating system wakes it
+(csrc/watch_<platform>.c).
 
-What a change is.  A stamp stands for one content of the store (see ``_store.py``).  The cache
-knows the stamp of what it has in memory, whether it loaded or saved that.  So somebody else
-changed the cache when the store has a stamp that the cache does not know, or when the cache
-loaded, meanwhile, something that it had not saved.  Events of the file system say only that it is
-time to compare.
+*A change.*  A stamp stands for one content of the store (see ``_store.py``).  The cache knows the
+stamp of its content in memory, which it has loaded or saved.  Somebody else has changed the cache
+when the store has a stamp that the cache does not know, or when the cache has loaded a content
+that it had not saved.  An event of the file system says only that it is time to compare stamps.
 
-What looks the same.  A stamp proves nothing until it is settled (see ``_freshness.py``).  So what
-was loaded or saved a moment ago is read again when the time has come for that.
+*Equal stamps.*  A stamp proves nothing until it is settled (see ``_freshness.py``).  So a content
+that was loaded or saved a moment ago is read again when that is due.
 
-One's own writes.  While a save is under way the file already has a stamp that the cache will know
-only when the save returns.  So a comparison counts only if no save was under way at its end, and
-none ended during it; otherwise it is made again.
+*Own writes.*  During a save the file already has a stamp that the cache knows only when the save
+returns.  So a comparison counts only if no save is under way at its end, and none has ended
+during it.  Otherwise it is made again.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from ._native.check import SLICE_MS
 from ._store import Stamp, Store
 from .lock import seconds_of
 
-#: Milliseconds after which a thread that receives no signals sees whether it was closed.
+#: Milliseconds after which a thread that receives no signals looks whether it was closed.
 _IDLE_SLICE_MS = 150
 
-#: A save is several steps (rename, then touch; truncate, then write).  It has settled when
-#: nothing more has come for so many milliseconds, or after so many events.
+#: A save has several steps (rename, then touch; truncate, then write).  It counts as complete
+#: after this many milliseconds without an event, or after this many events.
 _SETTLE_MS = 5
 _SETTLE_EVENTS = 10
 
-#: Seconds between comparisons without an event: a persistence of the program's own may keep its
-#: content where the operating system reports nothing.
+#: Seconds between comparisons when no event comes: a program's own persistence may keep its
+#: content in a place for which the operating system reports no events.
 _COMPARE_EVERY = 1.0
 
-#: In place of a stamp: why there is none.
+#: The reason why there is no stamp, in place of a stamp.
 _NoStamp = tuple[str, int | None]
 
 
@@ -57,13 +56,12 @@ class CacheChanges:
 
     or, for a program that has other things to do, ``if changes.wait(timeout=0): ...``.
 
-    What is told: that the next look into the cache may find something new, or that one already
-    did.  Several changes may be told as one, one may be told more than once, and none is lost:
-    not one since the cache was last read before :meth:`~PersistedTokenCache.changes` was called,
-    and not one that happens while this cache object itself is saving.  Saves of this cache object
-    are never told.  It makes no difference whether the other writer replaces the file, writes it
-    in place, deletes it or, for a keyring, touches its signal file, nor whether the directory
-    exists.
+    A change means: the next search may find something new, or an earlier search already did.
+    Several changes may be reported as one, and one change more than once.  None is lost: neither
+    a change since the last read of the cache before :meth:`~PersistedTokenCache.changes` was
+    called, nor one during a save of this cache object.  Saves of this cache object are never
+    reported.  The other writer may replace the file, write it in place, delete it or, for a
+    keyring, touch its signal file; the directory need not exist.
 
     Ctrl-C ends a wait within 100 ms.  One thread at a time may wait.
     """
@@ -71,17 +69,17 @@ class CacheChanges:
     def __init__(
         self, store: Callable[[], Store], freshness: Freshness, differs: Callable[[], bool]
     ) -> None:
-        self._store = store  # the program may give its cache another persistence
+        self._store = store  # asked each time: the program may give its cache another persistence
         self._freshness = freshness
         self._differs = differs  # see Reloading.differs
-        self._watch = store().watch()  # first of all: what happens from here on is told
-        self._turn = threading.Lock()  # of the thread that waits
+        self._watch = store().watch()  # before everything else, so that no change is missed
+        self._turn = threading.Lock()  # held by the thread that waits
         self._closed = False
         seen = freshness.seen()
         # As of the last comparison.
         self._loads, self._generation = seen.loads, seen.generation
-        # What was told last; None if the cache has seen something else since.  At first, if it has
-        # never looked: what the program can know already.
+        # The stamp that was reported last; None if the cache has seen another one since.  For a
+        # cache that never looked this begins as the stamp of now: older changes are no news.
         self._told: Stamp | _NoStamp | None = self._stamp() if seen.stamp is None else None
         self._compare_at = self._reread_at = 0.0
 
@@ -91,20 +89,21 @@ class CacheChanges:
         return self._closed
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits for a change: True when there was one since the last time.
+        """Waits for a change.
 
-        :param timeout: In seconds; None waits for ever, 0 or less only looks.
-        :returns: False when the time is up, or as soon as another thread calls :meth:`close`.
+        :param timeout: Seconds to wait; None waits for ever, 0 or less only looks.
+        :returns: True: there was a change since the last call.  False: the time is up, or another
+            thread has called :meth:`close`.
         """
         deadline = math.inf if timeout is None else time.monotonic() + seconds_of(timeout)
         if self._turn.locked() and not self._closed:
             raise RuntimeError("Another thread is waiting for these changes already")
         try:
-            with self._turn:  # not acquire(): Ctrl-C could come before the try that releases
+            with self._turn:  # not acquire(): Ctrl-C could come between it and a try
                 return self._wait(deadline)
         finally:
             if self._closed:
-                self.close()  # a close() from another thread had to leave the rest to us
+                self.close()  # a close() in another thread has left the watch to us
 
     def _wait(self, deadline: float) -> bool:
         in_main = threading.current_thread() is threading.main_thread()
@@ -137,14 +136,14 @@ class CacheChanges:
         return due or self._freshness.seen().loads != self._loads
 
     def _compare(self) -> bool | None:
-        """Was there a change that is not told yet?  None: ask again, a save is under way."""
+        """Whether there was a change that is not reported yet.  None: a save came in between."""
         generation = self._freshness.generation
         now, seen = self._stamp(), self._freshness.seen()
         if seen.saving or seen.generation != generation:
             return None
         self._compare_at = time.monotonic() + _COMPARE_EVERY
         loads, self._loads = seen.loads - self._loads, seen.loads
-        # One of these may be what was told, and then found.
+        # One of these loads may be the search that found the change reported last.
         was_loaded = loads > (seen.loaded == self._told)
         if seen.generation != self._generation or self._told != now == seen.stamp:
             self._told = None
@@ -155,7 +154,7 @@ class CacheChanges:
         return is_unknown or was_loaded
 
     def _only_looks_the_same(self) -> bool:
-        """Is there another content, under the stamp that is known?"""
+        """Whether there is another content under the known stamp."""
         if time.monotonic() < self._reread_at:
             return False
         try:
@@ -165,8 +164,8 @@ class CacheChanges:
             return False
 
     def _stamp(self) -> Stamp | _NoStamp | None:
-        """Of the store now.  A store that cannot be looked at is a change; the program meets the
-        error itself when it next looks into the cache."""
+        """The stamp of the store.  An error counts as a stamp of its own, and so as a change; the
+        program meets the error itself when it next looks into the cache."""
         try:
             return self._store().stamp()
         except OSError as error:
@@ -177,7 +176,8 @@ class CacheChanges:
             yield
 
     def close(self) -> None:
-        """Ends it, and within 250 ms a wait in another thread; more than once is fine."""
+        """Ends the watch; a wait in another thread returns within 250 ms.  A second call does
+        nothing."""
         self._closed = True
         if self._turn.acquire(blocking=False):
             try:

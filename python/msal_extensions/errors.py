@@ -1,8 +1,8 @@
-"""What can go wrong, as exceptions.
+"""The exceptions of this package.
 
 Everything that a persistence raises is a :class:`PersistenceError`, which is an ``OSError``
-with ``errno`` and ``location``.  The classes with a second base are there because programs
-written for msal-extensions 1.3.1 catch that base: it let the errors of ``open()`` through.
+with ``errno`` and ``location``.  Some classes have a second base.  msal-extensions 1.3.1 let the
+exceptions of ``open()`` pass, so programs written for it catch that second base.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 
 
 class PersistenceError(OSError):
-    """The base of everything a persistence raises.
+    """The base class of every exception that a persistence raises.
 
     :param err_no: The operating system's number, or None.
     :param message: What happened, in the operating system's words, and what to do about it.
-    :param location: The file, or the item of the keyring.
+    :param location: The file, or the keyring's item.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class PersistenceError(OSError):
         self.location = location
 
     def __str__(self) -> str:
-        # OSError's says "[Errno None]" where the store has no errno.
+        # OSError.__str__() would say "[Errno None]" where the store has no errno.
         return super().__str__() if self.errno is not None else f"{self.strerror}: {self.location}"
 
 
 class PersistenceNotFound(PersistenceError):
-    """Nothing was saved there yet: ``load()`` before the first ``save()``.
+    """Nothing is stored there: ``load()`` came before the first ``save()``.
 
-    ``errno`` is ENOENT; as in 1.3.1 this is not a ``FileNotFoundError``.
+    ``errno`` is ENOENT.  As in 1.3.1 this is not a ``FileNotFoundError``.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class PersistenceNotFound(PersistenceError):
 
 
 class DataProtectionError(PersistenceError):
-    """The Windows Data Protection API said no.
+    """The Windows Data Protection API (DPAPI) refused.
 
-    ``winerror`` is what it said, as the signed number that Windows' own Python modules use;
-    ``errno`` is the same, as in 1.3.1.
+    ``winerror`` is its error code, as a signed number, as pywin32 shows it.  ``errno`` is the
+    same number, as in 1.3.1.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class PersistenceDecryptionError(DataProtectionError):
 
 
 class PersistenceDamaged(PersistenceError, ValueError):
-    """What is stored is not the text that was saved."""
+    """The stored content is not a text that was saved."""
 
 
 class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
-    """What is stored is text, but no token cache.
+    """The stored content is text, but no token cache.
 
-    A ``JSONDecodeError``, as that of 1.3.1 was, except that its ``doc`` is empty: that would
-    be the tokens.
+    It is a ``JSONDecodeError``, as the exception of 1.3.1 was.  Its ``doc`` is empty, because the
+    document contains tokens.
     """
 
     def __init__(
@@ -103,33 +103,34 @@ class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
 
 
 class PersistenceTorn(PersistenceDamaged):
-    """A save failed half-way, and destroyed what was stored before.
+    """A save failed half-way and destroyed the content that was stored before.
 
-    Only where a file has to be written in place (it is a mount point, or its directory is
-    read-only) and could not even be restored.  ``errno`` says why the save failed.
+    This happens only where a file has to be written in place (the file is a mount point, or its
+    directory is read-only) and the old content could not be restored.  ``errno`` says why the
+    save failed.
     """
 
 
 class PersistenceDenied(PersistenceError, PermissionError):
-    """Permissions, a read-only file system, a locked keyring, or the user said no."""
+    """Permissions, a read-only file system, a locked keyring, or the user's answer forbid it."""
 
 
 class PersistenceNotTrusted(PersistenceDenied):
-    """Another user's link or file is in the way; it was neither followed nor used.
+    """Another user's link or file is in the way.  It was neither followed nor used.
 
-    ``errno`` is EACCES, and the message names the user.
+    ``errno`` is EACCES.  The message names the user.
     """
 
 
 class PersistenceDirectoryNotFound(PersistenceError, FileNotFoundError):
     """The directory of the location is missing, or its drive.
 
-    That nothing was saved yet is something else: :class:`PersistenceNotFound`.
+    If only the file is missing, the exception is :class:`PersistenceNotFound`.
     """
 
 
 class PersistenceFileExists(PersistenceError, FileExistsError):
-    """Something else is where a directory or a new file should be made."""
+    """The name of the directory or file that should be made is taken by something else."""
 
 
 class PersistenceIsADirectory(PersistenceError, IsADirectoryError):
@@ -141,27 +142,27 @@ class PersistenceNotADirectory(PersistenceError, NotADirectoryError):
 
 
 class PersistenceTooLarge(PersistenceError):
-    """A file is larger than any token cache, or than this process may make it."""
+    """The file is larger than any token cache, or larger than this process may make it."""
 
 
 class PersistenceInterrupted(PersistenceError, InterruptedError):
-    """Signals interrupted an operation each time that it was tried."""
+    """Signals interrupted every attempt at an operation."""
 
 
 class PersistenceTimeout(PersistenceError, TimeoutError):
-    """The file system, one on the network, did not answer in time."""
+    """A network file system did not answer in time."""
 
 
 class PersistenceUnavailable(PersistenceError, RuntimeError):
-    """This machine or session does not offer the store; choose another persistence."""
+    """This machine or session does not offer the store.  Choose another persistence."""
 
 
 class KeyringError(PersistenceError, RuntimeError):
-    """The Secret Service failed.  A RuntimeError, as the GLib.Error of 1.3.1 was."""
+    """The Secret Service failed.  It is a RuntimeError, as the GLib.Error of 1.3.1 was."""
 
 
 class KeyringLocked(KeyringError, PersistenceDenied):
-    """The keyring is locked, or may not be used, and nobody unlocked it."""
+    """The keyring is locked, or this program may not use it, and nobody unlocked it."""
 
 
 class KeyringTimeout(KeyringError, TimeoutError):
@@ -169,7 +170,7 @@ class KeyringTimeout(KeyringError, TimeoutError):
 
 
 class KeychainError(PersistenceError):
-    """What the macOS keychain answered; the class of 1.3.1, now with words.
+    """An error of the macOS keychain.  The class of 1.3.1, now with words.
 
     :param exit_status: The OSStatus, see https://www.osstatus.com
     """
@@ -189,7 +190,7 @@ class KeychainError(PersistenceError):
 
 
 class KeychainDenied(KeychainError, PersistenceDenied):
-    """The keychain is locked and nobody can be asked, or the user, or macOS, said no."""
+    """The keychain is locked and nobody can be asked, or the user or macOS refused."""
 
 
 class KeychainUnavailable(KeychainError, PersistenceUnavailable):
@@ -197,33 +198,36 @@ class KeychainUnavailable(KeychainError, PersistenceUnavailable):
 
 
 class LockError(RuntimeError):
-    """The lock could not be obtained in time; the message names the file and its holder."""
+    """The lock could not be obtained in time.  The message names the file and its holder."""
 
 
 class LockLost(LockError):
-    """Somebody removed the lock file during a ``transaction()``, and changed what that had changed.
+    """During a ``transaction()`` another program removed the lock file and changed the same entry.
 
-    That entry keeps the other's values; the rest of the transaction is saved.  Do it again.
+    That entry keeps the other program's values.  The rest of the transaction is saved.  Do the
+    transaction again.
 
-    Inside this package also: a save has found its lock lost, and changed nothing.
+    Inside this package it also means: a save found its lock lost, and stored nothing.
     """
 
 
 class StoreChanged(PersistenceError):
-    """Somebody else stored something between the look and the save, which then changed nothing;
-    the token cache looks again, and programs never see this."""
+    """Somebody else stored something between our read and our save; the save stored nothing.
+
+    The token cache catches this, reads again and saves again.  Programs never see it.
+    """
 
 
 class LockOrderError(LockError):
-    """A lock was asked for in an order in which two programs could wait for each other."""
+    """Two locks were asked for in an order in which two programs could wait for each other."""
 
 
 class LockFileError(OSError, LockError):
-    """The lock file could not be made or opened; ``errno`` and ``filename`` say why."""
+    """The lock file could not be made or opened.  ``errno`` and ``filename`` say why."""
 
 
 class LockFileDenied(LockFileError, PermissionError):
-    """No permission to make or open the lock file, or another user's link or file is there."""
+    """This user may not make or open the lock file, or another user's link or file is there."""
 
 
 class LockFileDirectoryNotFound(LockFileError, FileNotFoundError):
@@ -231,7 +235,7 @@ class LockFileDirectoryNotFound(LockFileError, FileNotFoundError):
 
 
 class LockFileExists(LockFileError, FileExistsError):
-    """Something that is no lock file has its name."""
+    """The name of the lock file is taken by something else."""
 
 
 class LockFileIsADirectory(LockFileError, IsADirectoryError):
@@ -243,16 +247,16 @@ class LockFileNotADirectory(LockFileError, NotADirectoryError):
 
 
 class LockFileInterrupted(LockFileError, InterruptedError):
-    """Signals interrupted an operation each time that it was tried."""
+    """Signals interrupted every attempt at an operation."""
 
 
 class LockFileTimeout(LockFileError, TimeoutError):
-    """The file system, one on the network, did not answer in time."""
+    """A network file system did not answer in time."""
 
 
-#: What an errno of a file call becomes: for a persistence, and for a lock file.  ``open()``, and
-#: so 1.3.1, raises the second base of the class for the same errno (and for EROFS only OSError).
-#: Any other errno is a PersistenceError or a LockFileError.
+#: The exceptions for an errno of a file call: of a persistence, and of a lock file.  For the same
+#: errno ``open()``, and so 1.3.1, raises the second base of the class (for EROFS just OSError).
+#: Any other errno becomes a PersistenceError or a LockFileError.
 BY_ERRNO: dict[int, tuple[type[PersistenceError], type[LockFileError]]] = {
     errno.EACCES: (PersistenceDenied, LockFileDenied),
     errno.EPERM: (PersistenceDenied, LockFileDenied),

@@ -1,7 +1,7 @@
-"""The lock that keeps other processes, and other threads, out.
+"""The lock that keeps out other processes and other threads.
 
-The protocol, and what it promises, is described in csrc/msalex.h and csrc/lock_<platform>.c.
-What Python adds is an owner: see ``_holding.py``.
+csrc/msalex.h says what the lock promises, csrc/lock_posix.c and csrc/lock_windows.c how it works.
+Python adds an owner to it: see ``_holding.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if sys.platform != "win32":
 __all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
 
 
-#: Seconds; 1.3.1 and Go give up after as many.
+#: Seconds.  1.3.1 and Go give up after the same time.
 DEFAULT_TIMEOUT = 5.0
 
 
@@ -46,7 +46,7 @@ def seconds_of(timeout: float) -> float:
 
 
 def _owner(path: str) -> str | None:
-    """The user that a lock file belongs to, in words; None when it is our own, or gone."""
+    """The user that owns a lock file, in words; None when it is ours, or the file is gone."""
     if sys.platform == "win32":
         return None
     try:
@@ -62,7 +62,7 @@ def _owner(path: str) -> str | None:
 
 
 def _holder_of(path: str) -> str:
-    """For the message of an error: the holder of the lock, and what a person can do."""
+    """The holder of the lock and what a person can do, for the message of an error."""
     holder = native.holder(path) or "a process that left no name"
     owner = _owner(path)
     if owner is None:
@@ -78,29 +78,32 @@ class CrossPlatLock:
 
     While one holder is inside, nobody else is: no other process, no other thread, and no other
     library that respects its own lock on the same file (msal-extensions 1.3.1, MSAL.NET, Java,
-    Node, Go).  Waiters are served in order.  A holder that dies frees the lock at once.  The
-    file is gone when nobody holds it.  A peer that deletes a file it does not hold cannot be
-    stopped: see :meth:`still_held`.
+    Node, Go).  When a holder dies, the lock is free at once.  On Linux waiters are served in
+    order; macOS and Windows promise no order.  The file is gone when nobody holds it.  A peer
+    that deletes a file which it does not hold cannot be stopped: see :meth:`still_held`.
+    SECURITY.md lists the file systems and peers for which less holds.
 
-    One object may be used by several threads, in turn.  A thread that is inside, and enters
-    again, gets a LockError at once, by whatever spelling of the path; so does a signal handler
-    that wants the lock for which its own thread is waiting.
+    Several threads may use one object, one after the other.  A thread that is inside and enters
+    again gets a LockError at once, also by another spelling of the path.  So does a signal
+    handler that wants the lock for which its own thread is waiting.
 
     The object keeps the lock: ``CrossPlatLock(path).acquire()`` gives it back at once, because
-    nothing keeps the object.  So Ctrl-C cannot leave a lock held that nobody can release.  A
-    Ctrl-C that comes in the very moment in which a ``with`` ends can leave it held by the
-    object, if the program keeps that; :attr:`locked` tells, and :meth:`release` ends it.
+    nothing keeps the object.  So Ctrl-C never leaves a lock held that the program cannot
+    release.  One case needs the program's help: a Ctrl-C in the very moment in which a ``with``
+    ends can leave the lock held by the object.  If the program keeps that object,
+    :attr:`locked` says so, and :meth:`release` gives the lock back.
 
     A child made by fork holds nothing: the end of an inherited ``with`` has no effect there.
 
-    :param lockfile_path: The lock file; made when needed, in a directory that exists.
-    :param timeout: How long to wait, in seconds: 0 tries once, a negative one waits for ever.
-    :param reentrant: Within the thread that holds it, let other objects for the same path enter
-        too, and enter theirs: the token cache does so, as its subclasses lock for themselves.
+    :param lockfile_path: The lock file.  It is made when needed; its directory must exist.
+    :param timeout: Seconds to wait: 0 tries once, a negative number waits for ever.
+    :param reentrant: Other objects for the same path may enter within this one, and this one
+        within them, in the same thread.  The token cache needs that, because its subclasses may
+        take the lock themselves.
     """
 
-    # Private names begin with two underscores, which Python mangles: programs derive from this
-    # class.  Those with one are names of 1.3.1.
+    # Programs derive from this class.  So private names begin with two underscores, which Python
+    # mangles; names with one underscore are those of 1.3.1.
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class CrossPlatLock:
         self._lockpath = os.fspath(lockfile_path)
         self.__timeout = seconds_of(timeout)
         self.__reentrant = reentrant
-        self.__inside: list[Holding | Within] = []  # the last one that it entered is the last
+        self.__inside: list[Holding | Within] = []  # in the order in which it entered
 
     @property
     def locked(self) -> bool:
@@ -122,9 +125,9 @@ class CrossPlatLock:
     def acquire(self, timeout: float | None = None) -> CrossPlatLock:
         """Waits for the lock.
 
-        :param timeout: In seconds; None means what the constructor was given.
-        :raises LockError: when the time is up; at once, when this thread holds the lock already
-            or is waiting for it.
+        :param timeout: Seconds to wait; None means the timeout of the constructor.
+        :raises LockError: when the time is up; at once when this thread already holds the lock,
+            or waits for it.
         :raises LockFileError: (a LockError and an OSError) when the file cannot be made.
         """
         seconds = self.__timeout if timeout is None else seconds_of(timeout)
@@ -152,14 +155,14 @@ class CrossPlatLock:
                 f"Unable to obtain the lock {path} within {seconds:g} second(s); it is held by:"
                 f" {_holder_of(path)}"
             )
-        except BaseException:  # Ctrl-C too must leave the queue, or give back what it came with
+        except BaseException:  # Ctrl-C, too, must leave the queue or give the lock back
             holding.end()
             with contextlib.suppress(ValueError):
                 self.__inside.remove(entry)
             raise
 
     def __check_within(self, outer: Holding) -> None:
-        """May this object enter within what this thread holds, or waits for?"""
+        """:raises LockError: when this object may not enter within the holding of this thread."""
         if outer.state is WAITING:
             raise LockError(
                 f"This thread is waiting for the lock {outer.path} already: what runs meanwhile,"
@@ -185,7 +188,7 @@ class CrossPlatLock:
     def release(self) -> None:
         """Gives the lock back.
 
-        :raises LockError: when this object does not hold it, or its process's parent does.
+        :raises LockError: when this object does not hold it, or inherited it by fork.
         """
         if not self.__end():
             raise LockError(
@@ -194,10 +197,10 @@ class CrossPlatLock:
             )
 
     def __end(self) -> bool:
-        """Gives the lock back; False: it is the parent's of this process."""
+        """Gives the lock back.  False: the parent of this process holds it."""
         entry = None
         try:
-            # It is out of the list before it ends, so no other thread can end it as well.
+            # First out of the list, so that no other thread can end it as well.
             entry = self.__inside.pop()
             return entry.end()
         except IndexError:
@@ -208,26 +211,26 @@ class CrossPlatLock:
             raise
 
     def still_held(self) -> bool:
-        """False once somebody removed or replaced the lock file: others may be inside."""
+        """False once somebody has removed or replaced the lock file: others may be inside."""
         held = self.__held()
         return held is not None and held.still_held()
 
     def __held(self) -> native.Lock | None:
-        """The native lock while this object is inside, by itself or within another."""
+        """The native lock, while this object is inside by itself or within another."""
         for entry in self.__inside[-1:]:
             if entry.is_held:
                 return entry.native
         return None
 
     def _held(self) -> native.Lock | None:
-        """For FileLease, which has locks of this very class only, and none of a subclass."""
+        """For FileLease, which uses locks of exactly this class and never of a subclass."""
         return self.__held()
 
     def __enter__(self) -> CrossPlatLock:
         return CrossPlatLock.acquire(self)  # a subclass may have an acquire() of its own
 
     def __exit__(self, *_: object) -> None:
-        if self.__inside:  # as in 1.3.1, the end of what was not entered does nothing
+        if self.__inside:  # as in 1.3.1, leaving without having entered does nothing
             self.__end()
 
     def __repr__(self) -> str:
@@ -256,7 +259,7 @@ class FileLock:
 
 
 class FileLease:
-    """A lock file that is held; see ``Lease``."""
+    """A held lock file; see ``Lease``."""
 
     __slots__ = ("__weakref__", "_lock")
 
@@ -267,7 +270,7 @@ class FileLease:
         return self._lock.still_held()
 
     def release(self) -> None:
-        if self._lock.locked:  # it is not after a release, nor in the child of a fork
+        if self._lock.locked:  # False after a release, and in the child of a fork
             self._lock.release()
 
     def native_lock(self) -> native.Lock:
@@ -279,7 +282,7 @@ class FileLease:
 
 
 def native_lock_of(lease: Lease) -> native.Lock:
-    """What the C library looks at before it changes a file that this lease protects."""
+    """The native lock of a lease.  The C library checks it before it changes the file."""
     if not isinstance(lease, FileLease):
         raise TypeError(f"a file is protected by a lock file, not by a {type(lease).__name__}")
     return lease.native_lock()

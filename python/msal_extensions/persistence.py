@@ -1,13 +1,13 @@
-"""Where a token cache is kept: in a file, or encrypted by the operating system.
+"""The persistences: they keep a token cache in a file, or encrypted by the operating system.
 
-Whether a store is available is found out when its persistence is constructed, not when this
-module is imported, so by having one an app developer knows whether the data is encrypted.
+The constructor of a persistence, and not the import of this module, finds out whether its store is
+available.  So a program that has a persistence knows whether its data is encrypted.
 
-A store, and what it needs of the C library, is imported when its persistence is used: most programs
-use one of them, and start faster without the others.
+A store is imported when its persistence is used.  Most programs use one store, and start faster
+without the others.
 
-What a persistence keeps in its attributes is what 1.3.1 kept there, under the same names: programs
-derive from these classes, set those attributes, and pickle them.
+The attributes of a persistence are those of 1.3.1, under the same names.  Programs derive from
+these classes, set those attributes, and pickle the objects.
 """
 
 from __future__ import annotations
@@ -68,19 +68,21 @@ def build_encrypted_persistence(location: str) -> BasePersistence:
 
 
 class BasePersistence(AsTokenCache, ABC):
-    """What all persistences have in common.
+    """The base class of all persistences.
 
-    One may be passed to MSAL directly, ``ClientApplication(..., token_cache=persistence)``:
-    what MSAL asks of it is answered by a :class:`PersistedTokenCache` of its own.
+    A program may pass a persistence to MSAL directly, as in
+    ``ClientApplication(..., token_cache=persistence)``.  A :class:`PersistedTokenCache`, made
+    for that, then answers MSAL's calls.
     """
 
     is_encrypted = False  # to be overridden
 
     @abstractmethod
     def save(self, content: str) -> None:
-        """Stores the text, replacing what was stored before; takes no lock.
+        """Stores the text in place of the text that was stored before.  It takes no lock.
 
-        :raises PersistenceError: when it could not be stored, or others not be told of it.
+        :raises PersistenceError: when the text could not be stored, or other processes could not
+            be told of it.
         """
         raise NotImplementedError
 
@@ -107,25 +109,25 @@ class BasePersistence(AsTokenCache, ABC):
         raise NotImplementedError
 
     def delete(self) -> None:
-        """Removes what is stored; that there is nothing is fine.
+        """Removes the stored text.  It is no error when nothing is stored.
 
-        :raises PersistenceError: when it cannot be removed.
+        :raises PersistenceError: when the text cannot be removed.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot delete")
 
     def verify(self) -> None:
-        """Proves that this store works: saves a probe beside the content, reads it, deletes it.
+        """Proves that this store works: saves a probe beside the content, reads and deletes it.
 
-        :raises PersistenceError: with what to do about it.
+        :raises PersistenceError: when it does not work; the message says what to do.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot verify")
 
 
 def _prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
-    """See verify().
+    """See ``BasePersistence.verify``.
 
-    :param make: Makes a persistence of the same kind, of the path of a file, and of 16 random
-        digits for the name of an item.
+    :param make: Makes a persistence of the same kind.  Its arguments are the path of a file, and
+        16 random digits for the name of an item.
     """
     digits = secrets.token_hex(8)
     place = probe_file(location, digits)
@@ -138,7 +140,7 @@ def _prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
             raise PersistenceDamaged(
                 None, "The store returned something else than was saved.", location
             )
-    except PersistenceFileExists:  # somebody else's, so it stays
+    except PersistenceFileExists:  # the file is somebody else's, so it stays
         raise
     except BaseException:
         with contextlib.suppress(PersistenceError):  # the first error tells more
@@ -147,8 +149,8 @@ def _prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
     probe.delete()
 
 
-#: In the dictionary of a persistence: whether its first save has removed what dead writers left.
-#: Named as Python names what is private to the class, so that no subclass has it by chance.
+#: An attribute of a persistence: whether its first save has removed the files of dead writers.
+#: The name is mangled as Python mangles private names, so that no subclass has it by chance.
 _SWEPT = "_FilePersistence__swept"
 
 
@@ -167,7 +169,8 @@ class FilePersistence(BasePersistence):
 
     :param location: The file; ``~`` is expanded, missing directories are made (0700).
     :raises PersistenceError: when there is no home directory for ``~``, or a directory cannot be
-        made: also a FileNotFoundError, PermissionError, FileExistsError or NotADirectoryError.
+        made.  It is a FileNotFoundError, PermissionError, FileExistsError or NotADirectoryError
+        as well.
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
@@ -190,13 +193,13 @@ class FilePersistence(BasePersistence):
             time_ns = files.fields_of(files.stat(self._location)).mtime_ns
         except PersistenceNotFound:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
-        seconds: float = time_ns // 10**9 + 1e-9 * (time_ns % 10**9)  # just as os.stat() has it
+        seconds: float = time_ns // 10**9 + 1e-9 * (time_ns % 10**9)  # as os.stat() rounds it
         return seconds
 
     def touch(self) -> None:
-        """Sets the time of the last modification to now; makes an empty file when there is none.
+        """Sets the time of the last modification to now.  Makes an empty file when there is none.
 
-        :raises PersistenceError: when it cannot.
+        :raises PersistenceError: when that fails.
         """
         files.touch(self._location)
 
@@ -215,9 +218,9 @@ class FilePersistenceWithDataProtection(FilePersistence):
     """Text in a file, encrypted by the Windows Data Protection API (DPAPI).
 
     :param location: The file; ``~`` is expanded, missing directories are made.
-    :param entropy: A second key, without which nothing can be decrypted.
-    :param scope: Who else can decrypt, given the entropy: nobody (the default, as in 1.3.1), or
-        every user of this machine, who still needs permission to read the file.
+    :param entropy: A second key.  Without it nothing can be decrypted.
+    :param scope: CURRENT_USER (the default, as in 1.3.1): only this user can decrypt.
+        LOCAL_MACHINE: every user of this machine who has the entropy and may read the file.
     :raises PersistenceUnavailable: on other systems.
     """
 
@@ -232,7 +235,7 @@ class FilePersistenceWithDataProtection(FilePersistence):
         from .windows import WindowsDataProtectionAgent
 
         path = location_of(location)
-        # An agent of the program's own in that place may know no scope, as that of 1.3.1.
+        # A program may have put an agent of its own in that place, without a scope, as in 1.3.1.
         default = scope == DataProtectionScope.CURRENT_USER
         options: dict[str, Any] = {} if default else {"scope": scope}
         self._dp_agent = WindowsDataProtectionAgent(entropy=entropy, **options)
@@ -255,7 +258,7 @@ class FilePersistenceWithDataProtection(FilePersistence):
 
 
 class _SignalFilePersistence(BasePersistence):
-    """Keeps the text in a keyring, and a file whose time tells that it changed."""
+    """Keeps the text in a keyring.  The time of a signal file shows that it has changed."""
 
     is_encrypted = True
     _file_persistence: FilePersistence
@@ -270,14 +273,14 @@ class _SignalFilePersistence(BasePersistence):
 class KeychainPersistence(_SignalFilePersistence):
     """Text in the macOS keychain, as a generic password.
 
-    :param signal_location: A file that is touched at each save, so that other programs, and
-        ``time_last_modified()``, can tell; it holds nothing.
+    :param signal_location: An empty file.  Each save sets its time, which tells other programs
+        and ``time_last_modified()`` of the change.
     :param service_name: Of the keychain item; default ``msal-extensions``.
     :param account_name: Of the keychain item; default: the SHA-256 of ``signal_location``.
     :raises PersistenceUnavailable: on other systems.
 
-    What the keychain refuses is an :class:`msal_extensions.osx.KeychainError`, when it is used.
-    macOS may ask the user, and the call then waits for the answer: see docs/keychain.md.
+    When the keychain refuses a call, that raises an :class:`msal_extensions.osx.KeychainError`.
+    macOS may ask the user; then the call waits for the answer: see docs/keychain.md.
     """
 
     def __init__(
@@ -326,10 +329,10 @@ class KeychainPersistence(_SignalFilePersistence):
 class LibsecretPersistence(_SignalFilePersistence):
     """Text in the Secret Service of a Linux desktop (gnome-keyring, KWallet), by libsecret.
 
-    The constructor reaches the service, and raises if that fails; it stores nothing.
+    The constructor connects to the service, and raises if that fails.  It stores nothing.
 
-    :param signal_location: A file that is touched at each save, so that other programs, and
-        ``time_last_modified()``, can tell; it holds nothing.
+    :param signal_location: An empty file.  Each save sets its time, which tells other programs
+        and ``time_last_modified()`` of the change.
     :param schema_name: Of the item; default: the SHA-256 of ``signal_location``.
     :param attributes: Strings that identify the item, together with the schema's name.
     :param kwargs: ``label``, ``attribute_types``, ``collection``, ``timeout``: see

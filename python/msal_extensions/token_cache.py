@@ -1,9 +1,10 @@
 """MSAL's token cache, kept in a persistence that several processes share.
 
-Order of locks, everywhere: the lock file of a single flight (``<lock>.refresh``), then the
-transaction's mutex, then the lock file, then MSAL's ``_lock``.  Only the first may be held over
-the network, so it cannot be asked for inside the others.  Nothing here waits for a lock file,
-or for the disk, while it holds ``_lock``; msal-extensions 1.3.1 did, and could wait for itself.
+Locks are always taken in this order: the lock file of a single flight (``<lock>.refresh``), the
+mutex of the transaction, the lock file, MSAL's ``_lock``.  Only the first may be held while a
+program uses the network, so nobody may ask for it inside the others.  Nothing here waits for a
+lock file, or for the disk, while it holds ``_lock``.  msal-extensions 1.3.1 did, and could wait
+for itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ._pending import Change, Event, Rule, entry_in
 from ._pruning import LONGEST_UNUSED, prunable, seconds_unused
 from ._reloading import Reloading, may_pass
 from ._serializer import is_same, refuse_unless_json
-from ._store import Store
+from ._store import Lease, Store
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
 from ._transactions import Encoded, Steps, Transaction, Transactions, refuse_second_task
@@ -51,17 +52,17 @@ logger = logging.getLogger(__name__)
 
 _mkdir_p = make_directories  # a name of 1.3.1, which programs patch
 
-#: How often prune() begins anew: others change the cache in spite of the lock.
+#: How often prune() begins anew, when others change the cache in spite of the lock.
 _PRUNE_TRIES = 10
 
-#: Seconds to wait for another's flight: longer than a slow refresh with its retries takes.
+#: Seconds to wait for another's flight.  A slow refresh with its retries takes less.
 FLIGHT_TIMEOUT = 60.0
 
 _Entry = dict[str, Any]
 
 
 class _Removing(threading.local):
-    """The entry that a cache is just removing by itself, in this thread."""
+    """The entry that a cache, and not its program, is just removing in this thread."""
 
     entry: _Entry | None = None
     rule = Rule.BY_ITSELF
@@ -73,22 +74,23 @@ _removing = _Removing()
 class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     """A token cache backed by a persistence, shared between threads and processes.
 
-    Each object holds a snapshot in memory.  Looking up reloads it when the persistence has
-    changed; changing it locks out other processes, reloads, changes and saves.
+    Each object has a copy of the content in memory.  A search reloads the copy when the
+    persistence has changed.  A change locks out other processes, reloads, changes and saves.
 
-    :param persistence: Any persistence; from 1.3.1 on also your own class.
+    :param persistence: Any persistence, also of your own class.
     :param lock_location: The lock file; default: the persistence's location + ``.lockfile``.
-    :param on_unreadable: What to do when the content was read and is proven to be damaged:
-        "raise", as 1.3.1 did, or "quarantine": keep it beside, as ``<location>.damaged-<time>``
-        (a keyring's in the keyring), log a warning, and start empty.  A content that cannot be
-        read, or not be decrypted, may be fine: that is raised either way.
+    :param on_unreadable: What to do when the content could be read and is proven to be damaged.
+        "raise": as in 1.3.1.  "quarantine": keep the content as
+        ``<location>.damaged-<time>-<random>`` (a keyring's content in the keyring), log a
+        warning, and start empty.  A content that cannot be read or decrypted may be undamaged,
+        so that is raised in both cases.
     :raises PersistenceError: when there is no home directory for a ``~`` in ``lock_location``, or
         the directory of the lock file cannot be made.
     """
 
-    # Names that begin with two underscores belong to this class alone (Python mangles them):
-    # programs derive from it, and have helpers named _save or _commit.  Those with one are
-    # names of 1.3.1, which programs read, set and override.
+    # Programs derive from this class, and have helpers named _save or _commit.  So names that
+    # belong to this class alone begin with two underscores, which Python mangles.  Names with one
+    # underscore are those of 1.3.1, which programs read, set and override.
 
     _cache: Any  # {kind: {key: entry}}, if the content is not damaged
     _lock: Any  # MSAL's, an RLock
@@ -115,7 +117,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self.__begin()
 
     def __begin(self) -> None:
-        """What belongs to one object: nothing is known of the store, nothing is held or pending."""
+        """The parts that belong to one object, at their beginning: nothing is known of the store,
+        nothing is held or pending."""
         self._last_sync: float = 0
         self.__reloading = Reloading(self.__keeps_damaged)
         self.__memo = StoreMemo()
@@ -123,7 +126,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         _caches[id(self)] = self
 
     def __copy__(self) -> PersistedTokenCache:
-        """Another cache of the same persistence.  What is not saved yet, this one saves."""
+        """Another cache of the same persistence.  Pending changes stay with this object."""
         copied: PersistedTokenCache = type(self).__new__(type(self))
         copied.__dict__.update(self.__dict__)
         copied.__begin()
@@ -136,20 +139,21 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def single_flight(self, timeout: float | None = None) -> Iterator[PersistedTokenCache]:
-        """One at a time, among all threads and processes, renews what has expired::
+        """Lets one thread of all processes at a time renew an expired token::
 
             with cache.single_flight():
                 result = app.acquire_token_silent(scopes, account)
 
-        A thread that waited finds the token that the one before received, and needs no network.
-        Meanwhile the cache itself is free: others, of any library, look up, and save.  A flight
-        inside another of the same thread is part of it.
+        The others wait.  Then they find the new token and need no network.  Meanwhile the cache
+        itself is free: other threads and programs search and save.  A flight inside another
+        flight of the same thread is part of it.
 
         :param timeout: Seconds to wait for others; None means 60, longer than a slow refresh
-            takes.  0 tries once, a negative one waits for ever.
-        :raises LockError: when the time is up.  Going on without is what programs did before.
-        :raises LockOrderError: inside a transaction, which would last as long as the network; and
-            at once, when another asyncio task of this thread is inside (see docs/asyncio.md).
+            takes.  0 tries once, a negative number waits for ever.
+        :raises LockError: when the time is up.  A program may then refresh without the flight.
+        :raises LockOrderError: inside a transaction, which would last as long as the network
+            call; and at once when another asyncio task of this thread is inside (see
+            docs/asyncio.md).
         """
         store = self.__store()
         refuse_second_task(store.flight_lock)
@@ -174,19 +178,20 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def transaction(
         self, timeout: float | None = None
     ) -> contextlib.AbstractContextManager[PersistedTokenCache]:
-        """Takes the lock once and reloads; saves once at the end, if modify() changed anything.
+        """Takes the lock once and reloads; saves once at the end, if anything was changed.
 
-        What was changed is saved even when the body raises: a refresh token that was received
-        cannot be un-received.  What could not be saved stays in memory, and is saved with the
-        next change, unless others have changed the same entries by then.  Do not go over the
-        network inside: other libraries give up waiting after 5 seconds.  A transaction inside
-        another is part of it.
+        Changes are saved even when the body raises, because a refresh token that was received
+        must not be lost.  Changes that could not be saved stay in memory, and are saved with the
+        next change, unless others have changed the same entries by then.  Do not use the network
+        inside: other libraries wait for the lock for 5 seconds only.  A transaction inside another
+        is part of it.
 
-        :param timeout: Seconds to wait for the lock; None means its default of 5.
-        :raises LockError: when the time is up; nothing was changed then.
-        :raises LockLost: at the end, when another program removed the lock file, and changed what
-            was changed in here too: that entry keeps the other's values, as ours may rest on what
-            was read before.  The rest is saved.  Do it again.  Two equal changes are one.
+        :param timeout: Seconds to wait for the lock; None means the default of 5.
+        :raises LockError: when the time is up.  Nothing was changed then.
+        :raises LockLost: at the end, when another program removed the lock file meanwhile and
+            changed an entry that was changed in here.  That entry keeps the other program's
+            values, because yours may depend on what you read before.  Everything else is saved.
+            Do the transaction again.  Two equal changes are no conflict.
         :raises LockOrderError: at once, when another asyncio task of this thread is inside.
         """
         seconds = DEFAULT_TIMEOUT if timeout is None else seconds_of(timeout)
@@ -201,7 +206,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def __in_transaction(
         self, seconds: float = DEFAULT_TIMEOUT, rule: Rule = Rule.ALWAYS
     ) -> contextlib.AbstractContextManager[Transaction]:
-        """A transaction, also where a subclass has its own method of that name."""
+        """A transaction.  Not ``self.transaction()``: a subclass may have a method of that name."""
         own = self.__transactions.own()
         if own is not None:
             return contextlib.nullcontext(own)
@@ -211,8 +216,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def __around_changes(
         self, seconds: float = DEFAULT_TIMEOUT
     ) -> contextlib.AbstractContextManager[Transaction | None]:
-        """A transaction; none around a program's own modify(), which may take the lock file by
-        itself, and by the means of another library."""
+        """A transaction, or nothing around a program's own modify(), which may take the lock file
+        itself, even with another library."""
         if is_method(self.modify, _MODIFY):
             return self.__in_transaction(seconds)
         return contextlib.nullcontext()
@@ -222,7 +227,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return Encoded(self.__encoded() if is_ours else _bytes_of(self.serialize()), is_ours)
 
     def __encodes_by_ours(self) -> bool:
-        """And not by a program's own serialize()."""
+        """Whether our own encoder is used, and not a program's own serialize()."""
         return is_method(self.serialize, _SERIALIZE) and is_method(super().serialize, SERIALIZE)
 
     def __encoded(self) -> bytes:
@@ -231,7 +236,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             return self.__reloading.serializer.encode(self._cache)
 
     def serialize(self) -> str:
-        """Compact JSON: MSAL's indentation makes json.dumps() many times slower."""
+        """The cache as compact JSON.  MSAL's indentation makes json.dumps() many times slower."""
         inherited = super().serialize
         if not is_method(inherited, SERIALIZE):
             replaced: str = inherited()
@@ -244,25 +249,25 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         old_entry: _Entry,
         new_key_value_pairs: _Entry | None = None,
     ) -> None:
-        """Changes one entry, or removes it when there are no new values; saves.
+        """Changes one entry and saves.  Without new values it removes the entry.
 
-        :raises TypeError: (or ValueError) when JSON cannot hold the entry; nothing was changed.
-        :raises LockError: when the lock could not be had in 5 seconds; nothing was changed.
-        :raises PersistenceError: when it could not be saved.  Then it stays in memory, and is
-            saved with the next change, unless others have changed the same entry by then.
+        :raises TypeError: (or ValueError) when JSON cannot hold the entry.  Nothing was changed.
+        :raises LockError: when the lock was not free within 5 seconds.  Nothing was changed.
+        :raises PersistenceError: when the change could not be saved.  Then it stays in memory, and
+            is saved with the next change, unless others have changed the same entry by then.
         """
         secret: dict[str, Any] = {"old": old_entry, "new": new_key_value_pairs}
-        del old_entry, new_key_value_pairs  # see persistence.py for the names of secrets
+        del old_entry, new_key_value_pairs  # see _text.py for the name "secret"
         with self.__in_transaction() as transaction:
             key = self.key_makers[credential_type](**secret["old"])
             with self._lock:  # or a reload could come between the change and its record
                 if secret["old"] is _removing.entry and not is_same(
                     secret["old"], entry_in(self._cache, credential_type, key)
                 ):
-                    return  # others have renewed it, before a modify() of the program's came here
+                    return  # others have renewed it meanwhile
                 change = self.__record(transaction, credential_type, key, secret)
                 try:
-                    # By the keyword, as 1.3.1 does: a program's mock may look at that.
+                    # A keyword argument, as in 1.3.1: a program's mock may check that.
                     super().modify(
                         credential_type, secret["old"], new_key_value_pairs=secret["new"]
                     )
@@ -272,7 +277,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
                 change.note_memory(entry_in(self._cache, credential_type, key))
 
     def __record(self, transaction: Transaction, kind: str, key: str, secret: Any) -> Change:
-        """Before memory is touched: a handler that comes in between finds it."""
+        """Records a change before memory is touched, so that a signal handler finds it."""
         rule = transaction.rule
         if not secret["new"]:
             rule = _removing.rule if secret["old"] is _removing.entry else Rule.ALWAYS
@@ -287,37 +292,38 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return change
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
-        """Stores all that a sign-in returned, in one transaction.
+        """Stores everything that a sign-in returned, in one transaction.
 
-        :raises LockError: when the lock could not be had in 5 seconds.
-        :raises PersistenceError: when it could not be saved.
+        :raises LockError: when the lock was not free within 5 seconds.
+        :raises PersistenceError: when it could not be saved; see ``modify``.
         """
         secret = event
         del event
         # Before MSAL takes its own lock and calls modify().
         with self.__around_changes() as transaction, _one_event(transaction):
             super().add(secret, **kwargs)
-        self.has_state_changed = True  # as MSAL leaves it, although it is saved
+        self.has_state_changed = True  # as after MSAL's own add(), although it is saved
 
     def prune(
         self, older_than: datetime.timedelta | float = LONGEST_UNUSED
     ) -> dict[str, list[_Entry]]:
-        """Removes what nobody has used for long: refresh tokens that were received before that,
-        and then accounts, ID tokens and app metadata that no other token needs.
+        """Removes entries that nobody has used for long.
 
-        A refresh token tells when it was received, and MSAL exchanges it each time that it is
-        used.  Those of azure-identity's on-behalf-of flow serve one request, and go after two
-        days.  Expired access tokens are removed by searches.  Nothing prunes by itself.
+        These are refresh tokens that were received before that time, and then the accounts, ID
+        tokens and app metadata that no remaining token needs.  A refresh token tells when it was
+        received, and MSAL exchanges it at each use.  Tokens of azure-identity's on-behalf-of flow
+        serve one request; they go after two days.  Searches remove expired access tokens.  Nothing
+        prunes by itself.
 
         :param older_than: A timedelta, or seconds; default: 90 days.
-        :returns: What was removed, without its secrets, by kind of credential.
-        :raises LockError: when the lock could not be had in 5 seconds.
-        :raises LockLost: when others have changed the cache meanwhile, again and again.
+        :returns: The removed entries, without their secrets, by kind of credential.
+        :raises LockError: when the lock was not free within 5 seconds.
+        :raises LockLost: when others have changed the cache during every attempt.
         :raises PersistenceError: when it could not be saved.
         """
         oldest = seconds_unused(older_than)
         for _ in range(_PRUNE_TRIES):
-            with contextlib.suppress(LockLost):  # it was made for what is not stored any more
+            with contextlib.suppress(LockLost):  # others have changed the entries: look anew
                 return self.__prune(oldest)
         return self.__prune(oldest)
 
@@ -333,7 +339,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return removed
 
     def __remove(self, remove: Callable[[_Entry], Any], secret: _Entry, rule: Rule) -> None:
-        """By the cache itself, and not by the program: see ``Rule``."""
+        """A removal by the cache itself, and not by the program: see ``Rule``."""
         before = _removing.entry, _removing.rule
         _removing.entry, _removing.rule = secret, rule
         try:
@@ -348,7 +354,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     ) -> Iterator[_Entry]:
         """The matching entries; see ``msal.TokenCache.search``.
 
-        Unlike MSAL's, iterating holds no lock, so the loop may change the cache.
+        Unlike with MSAL's cache, the iteration holds no lock, so the loop may change the cache.
         """
         self.__reload_patiently()
         found: Iterator[_Entry]
@@ -356,7 +362,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         if is_method(inherited, SEARCH):
             found = SEARCH(Snapshot(self, self.__purge), credential_type, target, query, **kwargs)
             return found
-        # Only what was given, as 1.3.1 passes it on: a program's mock may look at that.
+        # Only the given arguments, as in 1.3.1: a program's mock may check that.
         if target is not None:
             kwargs["target"] = target
         if query is not None:
@@ -365,8 +371,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return found
 
     def __purge(self, secret: list[_Entry]) -> None:
-        """Removes expired access tokens, if that needs no waiting: a reader is in no hurry."""
-        if self._lock._is_owned():  # a thread with that lock must not ask for the lock file
+        """Removes expired access tokens, unless a search would have to wait for that."""
+        if self._lock._is_owned():  # a thread that holds it must not ask for the lock file
             return
         try:
             with self.__around_changes(0):
@@ -377,21 +383,21 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
     def __purge_entry(self, secret: _Entry) -> None:
         kind = self.CredentialType.ACCESS_TOKEN
-        # Somebody may have renewed it meanwhile.
+        # Others may have renewed it meanwhile.
         if is_same(entry_in(self._cache, kind, self.key_makers[kind](**secret)), secret):
             self.__remove(self.remove_at, secret, Rule.BY_ITSELF)
 
     # ---- following the store ----
 
     def _reload_if_necessary(self) -> None:
-        """Reloads from the persistence, if it may hold something else than memory does.
+        """Reloads from the persistence, if that may hold something else than memory.
 
-        All that looks up or changes comes through here; azure-cli overrides it.
+        Every search and every change calls this.  azure-cli overrides it.
         """
         self.__reloading.if_necessary(self, self.__store())
 
     def __reload_for_certain(self) -> None:
-        """Reloads; memory then is what the store had at a moment during this call."""
+        """Reloads, and leaves memory as the store was at a moment during this call."""
         with self.__reloading.in_doubt():
             self.__reload_patiently()
 
@@ -409,24 +415,30 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
             self.__quarantine(damage)
 
     def __quarantine(self, damage: PersistenceDamaged) -> None:
-        """Puts aside what is stored, after it was read again under the lock."""
-        if self._lock._is_owned():
+        """Puts the damaged content aside, under the lock, and starts empty."""
+        if self._lock._is_owned():  # a thread that holds it must not ask for the lock file
             raise damage
         transaction = self.__transactions.own()
-        if transaction is None:
-            try:
-                with self.__in_transaction():  # comes here again, if it is damaged still
-                    return
-            except LockError as error:
-                raise damage from error
-        store, lease = self.__store(), transaction.lease
+        if transaction is not None:
+            self.__put_aside(damage, transaction.lease)
+            return
+        try:
+            # The transaction reads again as it begins.  If the content is still damaged then, that
+            # comes here a second time, now inside the transaction.
+            with self.__in_transaction():
+                pass
+        except LockError as error:
+            raise damage from error
+
+    def __put_aside(self, damage: PersistenceDamaged, lease: Lease | None) -> None:
+        store = self.__store()
         if lease is None or not lease.still_held():
             raise damage
         when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         try:
             where = store.copy_aside(f".damaged-{when}-{secrets.token_hex(8)}")
             store.replace(b"{}", lease=lease, expected=self.__reloading.damaged)
-        except NotImplementedError:  # a persistence of one's own
+        except NotImplementedError:  # a program's own persistence
             raise damage from None
         except (LockLost, StoreChanged) as error:
             raise damage from error
@@ -437,9 +449,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def changes(self) -> CacheChanges:
         """Tells when another process, or another cache object, changes this cache.
 
-        ``for _ in cache.changes(): ...`` waits in the thread that runs it, and goes round once
-        for each change; what this object itself saves does not count.  Use it in a ``with``, or
-        close it from another thread.
+        ``for _ in cache.changes(): ...`` waits in the thread that runs it.  Its body runs once for
+        each change; saves of this object do not count.  Use it in a ``with``, or close it from
+        another thread.
         """
         return CacheChanges(self.__store, self.__reloading.freshness, self.__differs)
 
@@ -447,7 +459,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         return self.__reloading.differs(self, self.__store())
 
     def __after_fork_in_child(self) -> None:
-        """A child holds nothing, and has nothing to save: all of that is its parent's."""
+        """In a child made by fork nothing is held and nothing is pending: both stay with the
+        parent."""
         self.__transactions.start_anew()
         if not self._lock._is_owned():
             self._lock = threading.RLock()
@@ -466,18 +479,18 @@ _SERIALIZE, _MODIFY = PersistedTokenCache.serialize, PersistedTokenCache.modify
 
 make_caches_by(PersistedTokenCache)
 
-#: For the children of a fork.
+#: All caches, for the handler after a fork.
 _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakValueDictionary()
 
 
 def _bytes_of(secret: Any) -> bytes:
-    """What a program's own serialize() returned."""
+    """The bytes for what a program's own serialize() returned."""
     return Verbatim(secret) if isinstance(secret, (bytes, bytearray)) else encode(secret)
 
 
 @contextlib.contextmanager
 def _one_event(transaction: Transaction | None) -> Iterator[None]:
-    """What the body changes is one event; without a transaction each of its changes is one."""
+    """Makes one event of all changes in the body.  Without a transaction each is an event."""
     if transaction is None or transaction.event is not None:
         yield
         return

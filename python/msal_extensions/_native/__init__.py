@@ -1,6 +1,6 @@
-"""The door to the C library: only this package sees ``ffi`` and ``lib``.
+"""The only package that uses ``ffi`` and ``lib``, the two objects of the C library.
 
-Python types go in and come out.  A status that is not OK becomes an exception here, by the one
-table ``check.EXCEPTIONS``, or by the table of errnos where the status says no more than the errno
-does.  What each function does and promises stands in csrc/msalex.h.
+Its functions take and return Python types.  Every status but OK becomes an exception: by the
+table ``check.EXCEPTIONS``, or by the table of errnos when the status says no more than the errno.
+csrc/msalex.h says what each C function does and promises.
 """

@@ -1,4 +1,4 @@
-"""What all modules of this package need: calls, their errors, buffers."""
+"""The common part of all modules of this package: C calls, their errors, their buffers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..errors import (
     PersistenceUnavailable,
 )
 
-#: How often a call is made that signals interrupt.  Network file systems break off by a signal
-#: that comes now and then; one that comes each time would keep the program here for ever.
+#: How often a call is repeated that a signal has interrupted.  Network file systems stop at a
+#: signal.  A limit is needed, because a signal that comes during each call would repeat for ever.
 _INTERRUPTS_MAX = 100
 
-#: C calls that wait return at least this often (milliseconds), because Python runs its signal
-#: handlers, Ctrl-C among them, only between calls.
+#: Milliseconds after which a waiting C call returns.  Python runs signal handlers, Ctrl-C among
+#: them, only between C calls.
 SLICE_MS = 50
 
-#: Seconds; a longer patience is "for ever" for the C library.
+#: Seconds.  A longer timeout is passed to the C library as "for ever".
 LONGEST = 1e9
 
 EXCEPTIONS: dict[int, type[PersistenceError]] = {
@@ -42,7 +42,7 @@ EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_TORN: PersistenceTorn,
 }
 
-#: What a person can do about an errno; the system's own words say only what happened.
+#: What a person can do about an errno.  The system's own words say only what happened.
 FILE_REMEDIES = {
     errno.EACCES: "Check the permissions of the file and of its directory.",
     errno.EPERM: "Check the permissions and attributes of the file and of its directory.",
@@ -60,7 +60,7 @@ FILE_REMEDIES = {
     errno.EINTR: "Signals kept coming: try again.",
     errno.ETIMEDOUT: "See whether the server of that file system answers; then try again.",
 }
-#: Where the status tells more than the errno.
+#: The same, for statuses that say more than their errno.
 _STATUS_REMEDIES = {
     lib.MSALEX_NOT_TRUSTED: "Remove it, or choose a location in a directory that only you may"
     " write to.",
@@ -90,7 +90,10 @@ def remedy_for(status: int, code: int, better: Mapping[int, str] = {}) -> str:
 def check_file(
     status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
 ) -> None:
-    """:param better_remedies: By errno, where the caller knows better than the common ones."""
+    """Raises the exception for a status.
+
+    :param better_remedies: Remedies by errno that fit this call better than the common ones.
+    """
     if status == lib.MSALEX_OK:
         return
     code = int(error.code)
@@ -106,8 +109,11 @@ def check_store(status: int, error: Any, location: str) -> None:
 
 
 def again(call: Callable[..., int], *arguments: Any) -> int:
-    """Calls, and calls again when a signal interrupted it: between two calls Python runs the
-    handlers of signals (see PEP 475), and what they raise ends this."""
+    """Makes a call, and repeats it when a signal has interrupted it.
+
+    Between two calls Python runs the signal handlers (see PEP 475).  An exception that a handler
+    raises ends the loop.
+    """
     for _ in range(_INTERRUPTS_MAX):
         status = call(*arguments)
         if status != lib.MSALEX_INTERRUPTED:
@@ -116,7 +122,7 @@ def again(call: Callable[..., int], *arguments: Any) -> int:
 
 
 def take(buffer: Any) -> bytes:
-    """The content of a buffer as bytes; wipes and frees the buffer."""
+    """The content of a buffer as bytes.  The buffer is wiped and freed."""
     try:
         return bytes(ffi.buffer(buffer.data, buffer.size)) if buffer.size else b""
     finally:

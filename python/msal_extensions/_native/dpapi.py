@@ -8,7 +8,7 @@ from .._msalex import ffi, lib
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
 from .check import check_store, describe, take
 
-#: Why DPAPI could not decrypt, in the order of how often people meet it; by signed HRESULT.
+#: Why DPAPI could not decrypt, by signed HRESULT.  The most frequent reason comes first.
 _REMEDIES = {
     0x8009000B - 2**32: "The key that this user had when it was saved does not open now: the"
     " password was reset since, or the program runs as another user or in an elevated shell. Run"
@@ -17,8 +17,8 @@ _REMEDIES = {
     " damaged. Use those, or delete the file and sign in again.",
     2: "The key is not on this machine, or the profile of this user is not loaded. Decrypt it"
     " where it was saved and with the profile loaded, or delete the file and sign in again.",
-    0x80090009 - 2**32: "The program runs as another user than the one who saved it, or without"
-    " that user's profile. Run it as it was run then, or delete the file and sign in again.",
+    0x80090009 - 2**32: "The program runs as another user than at the save, or without the"
+    " profile of that user. Run it as it was run then, or delete the file and sign in again.",
 }
 _REMEDY = (
     "Only the user who saved it can decrypt it, on the same machine and with the same entropy."
@@ -38,7 +38,7 @@ class DataProtectionScope(enum.Enum):
 
 
 def require() -> None:
-    """Raises PersistenceUnavailable where there is none."""
+    """:raises PersistenceUnavailable: on a system without DPAPI."""
     error = ffi.new("msalex_error *")
     check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
 
@@ -56,8 +56,8 @@ def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:
 
 
 def unprotect(secret: bytes, entropy: bytes) -> bytes:
-    """Decrypts what protect() made with the same entropy."""
-    # A secret even before that: the file of a program without encryption is plain text.
+    """Decrypts the result of protect() with the same entropy."""
+    # A secret even before decryption: a program without encryption writes plain text.
     error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     status = lib.msalex_dpapi_unprotect(secret, len(secret), entropy, len(entropy), data, error)
     if status != lib.MSALEX_OK:

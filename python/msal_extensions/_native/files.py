@@ -13,8 +13,8 @@ from ..errors import LockLost
 from .check import FILE_REMEDIES, again, check_file, describe, path, take
 from .lock import Lock
 
-#: Of a failed save, for all that can come half-way.  On Windows a file that is written in place is
-#: not restored yet.
+#: For errors that can stop a save half-way.  It is not promised on Windows, where a file that was
+#: written in place is not restored yet.
 _KEPT = "" if sys.platform == "win32" else " What was stored before is still there."
 _SAVE_REMEDIES = {
     errno.ENOSPC: FILE_REMEDIES[errno.ENOSPC] + _KEPT,
@@ -35,8 +35,8 @@ _DIRECTORY_REMEDIES = {
 }
 
 
-#: Which content a file has: the bytes of a ``msalex_stamp``.  Each search asks for one, and a tuple
-#: of its fields would take five times as long.
+#: The stamp of a file: the bytes of a ``msalex_stamp``.  Each search asks for one, and a tuple of
+#: its fields would take five times as long.
 Stamp = bytes
 
 
@@ -48,15 +48,18 @@ def fields_of(stamp: Stamp) -> Any:
 def _check_change(
     status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
 ) -> None:
-    """The same for a call that makes or changes something: what it did not find is the directory,
-    and never "nothing is stored"."""
+    """check_file() for a call that makes or changes something.
+
+    There "not found" means the directory, and never "nothing is stored".
+    """
     if status == lib.MSALEX_NOT_FOUND:
         status = lib.MSALEX_OS_ERROR
     check_file(status, error, location, better_remedies)
 
 
 class _Scratch(threading.local):
-    """What stat() writes to: every search calls it, and new ones cost as much as it does."""
+    """The structures that stat() fills.  Every search calls stat(), and to make new structures
+    would cost as much as the call itself."""
 
     def __init__(self) -> None:
         stamp = ffi.new("msalex_stamp *")
@@ -67,7 +70,10 @@ _scratch = _Scratch()
 
 
 def stat(location: str) -> Stamp:
-    """Raises PersistenceNotFound when there is no such file."""
+    """The stamp of a file.
+
+    :raises PersistenceNotFound: when there is no such file.
+    """
     stamp, its_bytes, error = _scratch.all
     status = lib.msalex_file_stat(path(location), stamp, error)
     if status:
@@ -79,12 +85,15 @@ def stat(location: str) -> Stamp:
 
 
 def is_remote(location: str) -> bool:
-    """Whether others may change the file behind this kernel, which shows an old stamp meanwhile."""
+    """Whether others may change the file while this kernel still shows an old stamp.
+
+    That is so on network file systems and on FUSE.
+    """
     return bool(lib.msalex_file_is_remote(path(location)))
 
 
 def read(location: str) -> tuple[bytes, Stamp]:
-    """The content, and the stamp of just that content."""
+    """The content, and the stamp of exactly this content."""
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
     content = ffi.new("msalex_buffer *")
     status = again(lib.msalex_file_read, path(location), content, stamp, error)
@@ -95,8 +104,9 @@ def read(location: str) -> tuple[bytes, Stamp]:
 def replace(location: str, secret: bytes, guard: Lock | None = None) -> Stamp:
     """Puts new content in the place of the old, all at once.
 
-    Raises LockLost, and changes nothing, when the guard turns out not to be held any more.
-    Raises PersistenceTorn when the old content is lost; else it is still there after an error.
+    :param guard: A lock that must still be held at the rename; None: no lock.
+    :raises LockLost: when the guard is not held any more; nothing was changed.
+    :raises PersistenceTorn: when the old content is lost.  After any other error it is still there.
     """
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
     lock = ffi.NULL if guard is None else guard.handle
@@ -108,32 +118,35 @@ def replace(location: str, secret: bytes, guard: Lock | None = None) -> Stamp:
 
 
 def create(location: str, secret: bytes) -> None:
-    """Makes a new file, readable by its owner only; PersistenceFileExists when there is one."""
+    """Makes a new file that only its owner can read.
+
+    :raises PersistenceFileExists: when there is a file of that name.
+    """
     error = ffi.new("msalex_error *")
     status = again(lib.msalex_file_create, path(location), secret, len(secret), error)
     _check_change(status, error, location)
 
 
 def touch(location: str) -> None:
-    """Sets the modification time to now; makes an empty file when there is none."""
+    """Sets the modification time to now.  Makes an empty file when there is none."""
     error = ffi.new("msalex_error *")
     status = again(lib.msalex_file_touch, path(location), error)
     _check_change(status, error, location)
 
 
 def delete(location: str) -> None:
-    """Raises PersistenceNotFound when there is no such file."""
+    """:raises PersistenceNotFound: when there is no such file."""
     error = ffi.new("msalex_error *")
     check_file(again(lib.msalex_file_delete, path(location), error), error, location)
 
 
 def sweep(location: str) -> None:
-    """Removes what dead writers left; that it cannot is no reason to fail."""
+    """Removes temporary files of dead writers.  A failure to do so is ignored."""
     again(lib.msalex_file_sweep, path(location), ffi.new("msalex_error *"))
 
 
 def directory_make(location: str) -> None:
-    """Makes one directory, in one that exists; on POSIX for its owner only."""
+    """Makes one directory.  Its parent must exist.  On POSIX it is for its owner only."""
     error = ffi.new("msalex_error *")
     status = again(lib.msalex_directory_make, path(location), error)
     _check_change(status, error, location, _DIRECTORY_REMEDIES)

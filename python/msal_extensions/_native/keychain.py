@@ -9,7 +9,7 @@ from .._msalex import ffi, lib
 from ..errors import KeychainDenied, KeychainError, KeychainUnavailable
 from .check import check_store, describe, take
 
-#: Where the macOS keychain differs: programs written for 1.3.1 catch its KeychainError.
+#: The exceptions of the keychain.  Programs written for 1.3.1 catch its KeychainError.
 _KINDS: dict[int, type[KeychainError]] = {
     lib.MSALEX_UNAVAILABLE: KeychainUnavailable,
     lib.MSALEX_DENIED: KeychainDenied,
@@ -17,7 +17,7 @@ _KINDS: dict[int, type[KeychainError]] = {
     lib.MSALEX_OS_ERROR: KeychainError,
 }
 
-#: By OSStatus.
+#: What a person can do about an OSStatus.
 _REMEDIES = {
     -25308: "The keychain is locked, and this session (SSH, launchd, cron) cannot ask for its"
     " password: run `security unlock-keychain` in it first, or choose another persistence.",
@@ -26,8 +26,8 @@ _REMEDIES = {
     -128: "Try again, and choose Allow or Always Allow when macOS asks.",
     -67030: f"The code signature of {sys.executable or 'this Python'} is broken: install Python"
     " anew, or sign it again (`codesign --force --sign - <file>`).",
-    -25307: "Make a keychain the default one: `security default-keychain -s login.keychain-db`;"
-    " a user who never logged in at the screen has none.",
+    -25307: "Make a keychain the default one: `security default-keychain -s login.keychain-db`."
+    " An account without any login at the screen has none.",
     -25294: "The default keychain was deleted: make one, and make it the default, in Keychain"
     " Access or with `security create-keychain` and `security default-keychain -s`.",
     -25291: "There is no keychain before the user has logged in, nor in some daemons; choose"
@@ -38,7 +38,7 @@ _REMEDIES = {
 
 
 def require() -> None:
-    """Raises PersistenceUnavailable where there is none."""
+    """:raises PersistenceUnavailable: on a system without a keychain."""
     error = ffi.new("msalex_error *")
     check_store(lib.msalex_keychain_available(error), error, "Keychain")
 
@@ -48,13 +48,14 @@ def save(service: str, account: str, secret: bytes) -> None:
     error = ffi.new("msalex_error *")
     names = _names(service, account)
     status = lib.msalex_keychain_save(*names, secret, len(secret), error)
-    if status == lib.MSALEX_NOT_FOUND:  # it came and went: a save never finds "nothing stored"
+    # The item came and went while we saved.  For a caller of save() that is no "nothing stored".
+    if status == lib.MSALEX_NOT_FOUND:
         status = lib.MSALEX_OS_ERROR
     _check(status, error, service, account)
 
 
 def load(service: str, account: str) -> bytes:
-    """Raises PersistenceNotFound when there is no such item."""
+    """:raises PersistenceNotFound: when there is no such item."""
     error, secret = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     status = lib.msalex_keychain_load(*_names(service, account), secret, error)
     _check(status, error, service, account)
@@ -62,7 +63,7 @@ def load(service: str, account: str) -> bytes:
 
 
 def delete(service: str, account: str) -> None:
-    """Raises PersistenceNotFound when there is no such item."""
+    """:raises PersistenceNotFound: when there is no such item."""
     error = ffi.new("msalex_error *")
     status = lib.msalex_keychain_delete(*_names(service, account), error)
     _check(status, error, service, account)

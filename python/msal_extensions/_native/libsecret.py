@@ -10,7 +10,7 @@ from .._msalex import ffi, lib
 from ..errors import KeyringError, KeyringLocked, KeyringTimeout, PersistenceError
 from .check import EXCEPTIONS, LONGEST, SLICE_MS, describe, take
 
-#: Where the Secret Service differs.
+#: The exceptions of the Secret Service.
 _KINDS: dict[int, type[PersistenceError]] = {
     **EXCEPTIONS,
     lib.MSALEX_TIMEOUT: KeyringTimeout,
@@ -28,7 +28,7 @@ _REMEDIES = {
 
 
 class Item(NamedTuple):
-    """What identifies an item; see ``msalex_libsecret_item``."""
+    """Identifies an item; see ``msalex_libsecret_item``."""
 
     schema: str
     attributes: Mapping[str, str]
@@ -38,22 +38,22 @@ class Item(NamedTuple):
 
 
 def connect(item: Item, timeout: float) -> None:
-    """Reaches the service; stores and reads nothing."""
+    """Connects to the service.  Stores and reads nothing."""
     _call(lib.MSALEX_LIBSECRET_CONNECT, item, b"", timeout)
 
 
 def save(item: Item, secret: bytes, timeout: float) -> None:
-    """Stores the secret, replacing what the item had."""
+    """Stores the secret in place of the item's old secret."""
     _call(lib.MSALEX_LIBSECRET_SAVE, item, secret, timeout)
 
 
 def load(item: Item, timeout: float) -> bytes:
-    """Raises PersistenceNotFound when there is no such item."""
+    """:raises PersistenceNotFound: when there is no such item."""
     return _call(lib.MSALEX_LIBSECRET_LOAD, item, b"", timeout)
 
 
 def delete(item: Item, timeout: float) -> None:
-    """Raises PersistenceNotFound when there is no such item."""
+    """:raises PersistenceNotFound: when there is no such item."""
     _call(lib.MSALEX_LIBSECRET_DELETE, item, b"", timeout)
 
 
@@ -62,7 +62,7 @@ def _c_string(text: str) -> Any:
 
 
 def _milliseconds(timeout: float) -> int:
-    """For the C library -1 is for ever."""
+    """The timeout for the C library, where -1 means "for ever"."""
     return int(timeout * 1000) if 0 <= timeout < LONGEST else -1
 
 
@@ -90,7 +90,7 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
                 break
         ffi.release(call)
     if status != lib.MSALEX_OK:
-        # The code is GLib's, not an errno, except when time was up.
+        # The code is GLib's and no errno, except when the time was up.
         code = errno.ETIMEDOUT if status == lib.MSALEX_TIMEOUT else None
         remedy = _REMEDIES.get(status, "")
         where = f"Secret Service: {item.schema}"

@@ -1,4 +1,4 @@
-"""The lock file; see csrc/msalex.h."""
+"""The native lock; see csrc/msalex.h."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._msalex import ffi, lib
 from ..errors import BY_ERRNO, LockFileDenied, LockFileError
 from .check import describe, path, remedy_for, take
 
-# Names of this module, because the lock is taken so often that looking them up shows.
+# These names save lookups: the lock is taken so often that the time for lookups can be measured.
 _new, _gc = ffi.new, ffi.gc
 _ERROR, _LOCK = ffi.typeof("msalex_error *"), ffi.typeof("msalex_lock **")
 _lock_new, _lock_free = lib.msalex_lock_new, lib.msalex_lock_free
@@ -24,10 +24,10 @@ def _program(name: str) -> bytes:
 
 
 class Lock:
-    """One attempt at a lock, and the lock once it is held.
+    """One attempt at a lock, and then the held lock.
 
-    One thread waits for it.  Once it is held any thread may call; the native lock has room for
-    one at a time, and the others wait for the few system calls that this takes.
+    One thread waits for it.  Once it is held, any thread may call.  Calls come one at a time: the
+    others wait for the few system calls that one takes.
     """
 
     __slots__ = ("_error", "_location", "_turn", "handle")
@@ -35,16 +35,17 @@ class Lock:
     def __init__(self, location: str, program: str) -> None:
         self._error = _new(_ERROR)
         self._location = location
-        self._turn = threading.RLock()  # a signal handler may come in between and call, too
+        self._turn = threading.RLock()  # reentrant, because a signal handler may call as well
         created = _new(_LOCK)
         self._check(_lock_new(path(location), _program(program), created, self._error))
-        # Whatever happens to this object, the lock does not outlive it.
+        # However this object ends, the native lock ends with it.
         self.handle = _gc(created[0], _lock_free)
 
     def acquire(self, slice_ms: int, patience_ms: int) -> bool:
-        """True: held.  False: not yet; go on waiting by calling again, or release.
+        """Waits for the lock, for ``slice_ms`` at most.
 
-        :param patience_ms: For how long the caller will go on calling; a negative one: for ever.
+        :param patience_ms: For how long the caller will go on calling; negative: for ever.
+        :returns: True: the lock is held.  False: not yet.  Call again to go on, or release().
         """
         status = _lock_acquire(self.handle, slice_ms, patience_ms, self._error)
         if status == _OK:
@@ -54,12 +55,12 @@ class Lock:
         return False
 
     def still_held(self) -> bool:
-        """Is the file on disk still the one that we hold?"""
+        """Whether the lock file on disk is still the one that we hold."""
         with self._turn:
             return bool(lib.msalex_lock_check(self.handle, self._error) == _OK)
 
     def release(self) -> bool:
-        """False: somebody had removed the file.  Either way nothing is held any more."""
+        """Gives the lock back.  False: somebody had removed the lock file meanwhile."""
         with self._turn:
             return bool(_lock_release(self.handle, self._error) == _OK)
 
@@ -75,7 +76,7 @@ class Lock:
 
 
 def holder(location: str) -> str:
-    """The process that says it holds the lock: "<pid> <program>"; "" when that cannot be read."""
+    """The holder by its own record, "<pid> <program>"; "" when no record can be read."""
     error, text = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
     lib.msalex_lock_holder(path(location), text, error)
     return take(text).decode("utf-8", "replace")

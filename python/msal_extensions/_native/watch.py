@@ -7,7 +7,7 @@ from .check import check_file, path
 
 
 class Watch:
-    """Tells when a file changes, comes or goes; neither it nor its directory has to exist."""
+    """Tells when a file is changed, made or removed.  Neither it nor its directory need exist."""
 
     def __init__(self, location: str) -> None:
         self._error, handle = ffi.new("msalex_error *"), ffi.new("msalex_watch **")
@@ -16,7 +16,7 @@ class Watch:
         self._watch = ffi.gc(handle[0], lib.msalex_watch_free)
 
     def wait(self, timeout_ms: int) -> bool:
-        """True: it may have changed since the last time.  False: not that anybody could see."""
+        """True: the file may have changed since the last call.  False: nothing was seen."""
         status = lib.msalex_watch_wait(self._watch, timeout_ms, self._error)
         if status in (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED):
             return False
@@ -24,5 +24,5 @@ class Watch:
         return True
 
     def close(self) -> None:
-        """Stops watching, and waiting is over; more than once is fine."""
+        """Stops watching.  A second call does nothing."""
         ffi.release(self._watch)

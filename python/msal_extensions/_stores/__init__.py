@@ -1,1 +1,1 @@
-"""The stores: one file for each, behind the border of ``_store.py``."""
+"""The stores, one file for each.  ``_store.py`` says what a store is."""

@@ -15,8 +15,9 @@ class WindowsDataProtectionAgent:
 
     https://learn.microsoft.com/en-us/windows/win32/api/dpapi/nf-dpapi-cryptprotectdata
 
-    :param entropy: A second key, without which nothing can be decrypted.
-    :param scope: Who else can decrypt, given the entropy: nobody, or every user of this machine.
+    :param entropy: A second key.  Without it nothing can be decrypted.
+    :param scope: Whether only this user can decrypt, or every user of this machine who has the
+        entropy.
     :raises PersistenceUnavailable: where there is no Data Protection API.
     """
 
@@ -38,16 +39,16 @@ class WindowsDataProtectionAgent:
         return dpapi.protect(encode(secret), self.__entropy, self.__scope)
 
     def unprotect(self, cipher_text: bytes) -> str:
-        """Decrypts what protect() returned, in whichever scope.
+        """Decrypts the result of protect(), in either scope.
 
         :raises PersistenceDecryptionError: with the ``winerror``, and what to do about it.
         """
-        secret, cipher_text = cipher_text, b""  # maybe it is plain text
+        secret, cipher_text = cipher_text, b""  # a secret: the file may hold plain text
         return decode(dpapi.unprotect(secret, self.__entropy), "DPAPI")
 
 
 class Agent(Protocol):
-    """What a program may put in the place of a WindowsDataProtectionAgent."""
+    """The interface of a program's own replacement of WindowsDataProtectionAgent."""
 
     def protect(self, message: str) -> bytes: ...
 
@@ -55,7 +56,7 @@ class Agent(Protocol):
 
 
 class DpapiCipher:
-    """See ``Cipher``; the errors name the location."""
+    """See ``Cipher``.  Its errors name the location."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent

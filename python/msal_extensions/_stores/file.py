@@ -1,4 +1,4 @@
-"""A plain file as a store: what is in the file is the content."""
+"""A plain file as a store: the bytes of the file are the content."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..lock import FileLock, native_lock_of
 
 
 class LocalStore:
-    """What all stores of this machine have in common: lock files.
+    """The common part of all stores on this machine: their locks are lock files.
 
-    :param lock_location: The lock file, whose holder may change the content.
+    :param lock_location: The lock file.  Its holder may change the content.
     """
 
     #: The file that holds the content, or signals a change of it.
     location: str
-    #: After a tick of any kernel's clock, and after one of any file system's (FAT: 2 s).
+    #: Longer than one tick of any kernel's clock, then of any file system's clock (FAT: 2 s).
     settles_after: tuple[float, ...] = (0.05, 2.0)
 
     def __init__(self, lock_location: str) -> None:
@@ -27,21 +27,21 @@ class LocalStore:
         self.flight_lock: StoreLock = FileLock(lock_location + ".refresh")
 
     def prepare(self) -> None:
-        """Nothing here asks a person."""
+        """Does nothing: no store of this kind asks a person."""
 
     def watch(self) -> Watch:
         """See ``Store.watch``."""
-        from .._native import watch  # few programs ask
+        from .._native import watch  # imported here, because few programs use it
 
         return watch.Watch(os.path.abspath(self.location))
 
 
 class FileStore(LocalStore):
-    """See ``Store``.  The look at the lease and the rename are one step in C: ``files.replace``."""
+    """See ``Store``.  C checks the lease just before the rename: ``files.replace``."""
 
     def __init__(self, location: str, lock_location: str) -> None:
         super().__init__(lock_location)
-        self.location = os.fspath(location)  # programs set a Path, too
+        self.location = os.fspath(location)  # programs may have set a Path
         self._swept = False
 
     def stamp(self) -> Stamp:
@@ -52,7 +52,7 @@ class FileStore(LocalStore):
 
     @property
     def stamp_proves(self) -> bool:
-        """Not on a network file system, nor on FUSE: another mount of it may show another."""
+        """False on network file systems and FUSE: this kernel may show an old stamp there."""
         return not files.is_remote(self.location)
 
     def read(self) -> Content:
@@ -68,7 +68,7 @@ class FileStore(LocalStore):
         if not self._swept:
             self._swept = True
             files.sweep(self.location)
-        require_held(lease)  # between that look and the rename another holder may have saved
+        require_held(lease)  # between C's check and the rename another holder may have saved
         return Content(secret, stamp)
 
     def delete(self, *, lease: Lease | None) -> None:
@@ -76,6 +76,6 @@ class FileStore(LocalStore):
             files.delete(self.location)
 
     def copy_aside(self, suffix: str) -> str:
-        secret, _ = files.read(self.location)  # of a sealed file: as it is
+        secret, _ = files.read(self.location)  # a sealed file is copied sealed
         files.create(self.location + suffix, secret)
         return self.location + suffix

@@ -34,7 +34,7 @@ class KeychainItem:
 
 
 def place_of(service: str, account: str) -> str:
-    """An item, for messages."""
+    """How messages name an item."""
     return f"Service:{service} Account:{account}"
 
 

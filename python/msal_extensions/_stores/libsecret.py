@@ -16,7 +16,7 @@ from ..lock import seconds_of
 #: Seconds.  A person may have to type a password; without a display there is nobody to ask.
 TIMEOUT_ON_A_DESKTOP = 300.0
 TIMEOUT_WITHOUT_DISPLAY = 15.0
-#: Seconds for reaching the service, at which nobody is asked for anything.
+#: Seconds to reach the service.  Nobody is asked for anything meanwhile.
 TIMEOUT_TO_CONNECT = 15.0
 
 
@@ -30,15 +30,15 @@ class LibSecretAgent:
 
     Protocol: https://specifications.freedesktop.org/secret-service/
 
-    :param schema_name: Kept with the item, and part of what identifies it.
+    :param schema_name: Stored with the item.  It identifies the item, together with the attributes.
     :param attributes: Strings that identify the item.  A save replaces any item of the same
         schema that has these attributes and possibly more.
-    :param label: What people see in their keyring program; identifies nothing.
+    :param label: The name that people see in their keyring program.  It identifies nothing.
     :param attribute_types: {attribute: libsecret's SecretSchemaAttributeType}: 0 string (the
         default), 1 integer, 2 boolean.
     :param collection: A D-Bus path or alias; None means the default collection.
-    :param timeout: Seconds that one operation may take, waiting for a person's password
-        included; None: minutes on a desktop, seconds without a display; negative: for ever.
+    :param timeout: Seconds that one operation may take.  Waiting for a person's password counts.
+        None: minutes on a desktop, seconds without a display.  A negative number: for ever.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LibSecretAgent:
         libsecret.connect(self.item, min(patience, TIMEOUT_TO_CONNECT))
 
     def save(self, data: str) -> bool:
-        """Stores the text.  True: it is stored; what prevents it is raised."""
+        """Stores the text and returns True.  Every failure is an exception."""
         secret, data = data, ""
         libsecret.save(self.item, encode(secret), self.timeout)
         return True
@@ -77,7 +77,7 @@ class LibSecretAgent:
     def load(self) -> str | None:
         """The text, or None when there is no such item.
 
-        :raises KeyringLocked: when the keyring is locked and stays so.
+        :raises KeyringLocked: when the keyring is locked and nobody unlocks it.
         """
         try:
             secret = libsecret.load(self.item, self.timeout)
@@ -86,10 +86,10 @@ class LibSecretAgent:
         return decode(secret, f"Secret Service: {self.item.schema}")
 
     def copy_aside(self, suffix: str) -> str:
-        """Keeps a copy of what is stored in an item of its own; returns what that is called.
+        """Keeps a copy of the stored content in an item of its own, and returns the item's name.
 
-        None of the attributes is the original's: peers that look for those, whatever the
-        schema, must not find the copy.
+        The copy has none of the original's attributes.  Peers that search by those attributes,
+        in any schema, must not find the copy.
         """
         secret = libsecret.load(self.item, self.timeout)
         with contextlib.suppress(UnicodeDecodeError):
@@ -114,7 +114,7 @@ class LibSecretAgent:
 
 
 class Agent(Protocol):
-    """What a program may put in the place of a LibSecretAgent."""
+    """The interface of a program's own replacement of LibSecretAgent."""
 
     def save(self, data: str) -> bool: ...
 
@@ -148,8 +148,10 @@ class LibsecretItem:
 
 
 def trial_run() -> None:
-    """Raises a RuntimeError, a PersistenceError too, where the Secret Service does not work.
+    """Finds out whether the Secret Service can be reached.  Unlike 1.3.1 it writes no item.
 
-    Unlike that of 1.3.1 this writes no item.
+    :raises PersistenceUnavailable: (a RuntimeError) when it cannot be reached.
+    :raises KeyringLocked: (a RuntimeError) when it is locked and there is no desktop to ask for
+        the password.
     """
     LibSecretAgent("", {}).connect()

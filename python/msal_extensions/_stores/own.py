@@ -1,7 +1,8 @@
-"""A persistence of the program's own as a store: only its methods of 1.3.1 are known.
+"""A persistence of the program's own as a store.  Only its methods of 1.3.1 are known.
 
-That is a class of the program's own, a mock, or one of ours with a method that the program
-overrides.  Its methods are called anew each time, so it does not matter when that happens.
+Such a persistence is of the program's own class, or it is a mock, or the program overrides a
+method of ours.  This store calls its methods at every use, so a program may replace them at any
+time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from .timed import TimedStore
 class OwnStore(TimedStore):
     """See ``Store``.
 
-    :param base: The store of this persistence if it was not overridden, when it is one of ours.
-    :param keeps_time: Whether the stamps of that one are still right.
+    :param base: If the class is derived from ours: the store that it would have without the
+        program's methods.
+    :param keeps_time: Whether the stamps of ``base`` are still right.
     """
 
     def __init__(
@@ -34,7 +36,8 @@ class OwnStore(TimedStore):
 
     @property
     def location(self) -> str:  # type: ignore[override]
-        """For messages.  1.3.1 did not ask for it, where the cache was given a lock_location."""
+        """For messages.  get_location() may be missing: with a lock_location 1.3.1 never called
+        it."""
         ask = getattr(self._persistence, "get_location", None)
         return str(ask()) if ask is not None else type(self._persistence).__name__
 
@@ -51,7 +54,7 @@ class OwnStore(TimedStore):
         secret = self._persistence.load()
         if isinstance(secret, (bytes, bytearray)):
             return Verbatim(secret)
-        if secret is None:  # MSAL's deserialize() takes it as "nothing"
+        if secret is None:  # MSAL's deserialize() takes None for "nothing"
             return b""
         if not isinstance(secret, str):
             raise TypeError(f"load() returned {type(secret).__name__}, not str")
@@ -63,11 +66,15 @@ class OwnStore(TimedStore):
         self._persistence.save(bytes(secret) if verbatim else secret.decode())
 
     def kept(self, secret: bytes) -> bytes:
-        """A program may leave access tokens out, write later, or not at all; a mock may answer the
-        same always.  As in 1.3.1 that is no change by somebody else: memory keeps all."""
+        """What the persistence returns after the save.
+
+        A program's save() may leave access tokens out, write later, or not write at all; a mock
+        may always give the same answer.  That is no change by somebody else.  As in 1.3.1 memory
+        keeps everything.
+        """
         try:
             return self.load()
-        except Exception:  # whatever it raises: the save has succeeded
+        except Exception:  # the save has succeeded, whatever load() raises now
             return secret
 
     def delete(self, *, lease: Lease | None) -> None:

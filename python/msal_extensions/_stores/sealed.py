@@ -1,4 +1,4 @@
-"""A file and a cipher as a store: the file holds the content encrypted."""
+"""A file and a cipher as a store: the file holds the encrypted content."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class Cipher(Protocol):
     """Encrypts and decrypts whole contents."""
 
     def seal(self, secret: bytes, location: str) -> bytes:
-        """Encrypts what is to be stored in this location."""
+        """Encrypts a content for this location."""
 
     def open(self, secret: bytes, location: str) -> bytes:
-        """Decrypts what was stored in this location.
+        """Decrypts the content of this location.
 
-        :raises PersistenceDecryptionError: when it cannot.
+        :raises PersistenceDecryptionError: when that fails.
         """
 
 
 class SealedStore(FileStore):
-    """See ``Store``: saved under the lease, and known by its stamp, like a plain file."""
+    """See ``Store``.  Lease and stamps are those of the file, as for a plain one."""
 
     def __init__(self, location: str, lock_location: str, cipher: Cipher) -> None:
         super().__init__(location, lock_location)
@@ -31,7 +31,7 @@ class SealedStore(FileStore):
 
     def stamp(self) -> Stamp:
         stamp = super().stamp()
-        # Node makes an empty file; .NET, Java and Go read one as "no data".
+        # MSAL Node makes an empty file.  .NET, Java and Go take an empty file for "no data".
         return ABSENT if isinstance(stamp, bytes) and not files.fields_of(stamp).size else stamp
 
     def read(self) -> Content:

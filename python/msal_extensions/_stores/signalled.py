@@ -1,8 +1,8 @@
-"""An item of a keyring and a signal file as a store.
+"""An item of a keyring, together with a signal file, as a store.
 
-The item holds the content.  The file holds nothing: its time tells that the item changed, so a
-look costs no call of the keyring.  Somebody may change the item alone: that is another reason for
-which a transaction reads it always.
+The item holds the content.  The file is empty: its time shows that the item has changed, so a
+search need not call the keyring.  Other programs may change the item without the file.  That is
+one reason why a transaction always reads the item.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ class Item(Protocol):
     """One secret in a keyring."""
 
     def save(self, secret: bytes) -> bool:
-        """Stores it.  False: it is not known whether the keyring has it, so signal nothing."""
+        """Stores the secret.
+
+        :returns: False: nobody knows whether the keyring has stored it, so there is no signal.
+        """
 
     def load(self) -> bytes:
         """:raises PersistenceNotFound: when there is no such item."""
 
     def delete(self) -> None:
-        """No such item is fine."""
+        """Removes the item.  It is no error when there is none."""
 
     def copy_aside(self, suffix: str) -> str:
         """See ``Store.copy_aside``."""
 
 
 class SignalFile(Protocol):
-    """A file persistence of which only the time counts."""
+    """A file persistence; only its time is used."""
 
     def get_location(self) -> str: ...
 
@@ -77,10 +80,10 @@ class SignalledStore(TimedStore):
 
 
 def _check_signal(signal: SignalFile) -> None:
-    """Raises what touch() after a save would raise; before it, so that nothing is half done.
+    """Raises before a save what touch() would raise after it, so that nothing is half done.
 
-    The time must move after the save, or others would read too early.  It moves here as well
-    only where the file may turn out to be none that touch() accepts.
+    The time must change after the save, or other processes would read too early.  Here it changes
+    only when nothing but touch() can tell whether touch() accepts the file.
     """
     location = signal.get_location()
     try:

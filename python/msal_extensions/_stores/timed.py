@@ -1,7 +1,7 @@
-"""A store whose content is somewhere, and has a time that tells when it changed.
+"""A store that knows nothing of its content but the time of the last change.
 
-Two saves within one tick of a clock have the same time, so a transaction reads always.  There is
-no way to look at the lock and to save in one step: the lease is looked at before and after.
+Two saves within one tick of the clock have the same time, so a transaction always reads.  Such a
+store cannot check the lease and save in one step, so it checks the lease before and after.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .file import LocalStore
 
 
 class TimedStore(LocalStore):
-    """See ``Store``.  A kind of it says how to look at the time, how to load and how to save."""
+    """See ``Store``.  A subclass says how to ask for the time, how to load and how to save."""
 
     stamp_proves = False
 
     def time(self) -> float:
-        """When it changed last.
+        """The time of the last change.
 
         :raises PersistenceNotFound: when nothing is stored.
         """
@@ -30,11 +30,11 @@ class TimedStore(LocalStore):
         raise NotImplementedError
 
     def save(self, secret: bytes) -> None:
-        """Stores it, and lets the time tell."""
+        """Stores the content, and sets the time afterwards."""
         raise NotImplementedError
 
     def kept(self, secret: bytes) -> bytes:
-        """What load() returns of what was saved just now."""
+        """What load() returns after this was saved."""
         return secret
 
     def stamp(self) -> Stamp | None:
@@ -42,11 +42,11 @@ class TimedStore(LocalStore):
             time = self.time()
         except PersistenceNotFound:
             return ABSENT
-        # Infinity and "not a number" tell nothing from anything else.
+        # Infinity is always equal and "not a number" never: both show no change.
         return None if isinstance(time, float) and not math.isfinite(time) else time
 
     def read(self) -> Content:
-        stamp = self.stamp()  # before the content: a change in between shows
+        stamp = self.stamp()  # before the content, so that a change in between shows
         if stamp is ABSENT:
             return Content(b"", ABSENT)
         try:
