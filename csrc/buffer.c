@@ -5,9 +5,9 @@
 
 #include "internal.h"
 
-/* Called through a volatile pointer, because a compiler that sees memset before free may
- * drop it as a dead store (the way of libcperciva's insecure_memzero).  It cannot reach
- * copies in registers, in swapped pages or in a core dump. */
+/* A compiler that sees memset before free may drop it, because nothing reads that memory any more.
+ * It cannot do so through a volatile pointer (libcperciva's insecure_memzero does the same).
+ * Copies in registers, in swapped pages and in core dumps stay. */
 static void *(*const volatile set_memory)(void *, int, size_t) = memset;
 
 void msalex__wipe(void *memory, size_t size) {

@@ -14,10 +14,10 @@
 
 /* ---- reading ---- */
 
-/* Reads to the end: 0 or errno.  A writer in place may be at work, so the end may be elsewhere
- * than fstat said; where it is just there, that was it. */
+/* Reads to the end: 0 or errno.  Another process may be writing the file in place, so it may be
+ * longer or shorter than fstat said.  Exactly the size that fstat said counts as the end. */
 static int read_all(int fd, size_t expected, msalex_buffer *content) {
-    size_t room = expected + 1; /* one more, so that the end shows in the first read */
+    size_t room = expected + 1; /* one byte more, so that one read shows a longer file */
     ssize_t count;
 
     if ((content->data = malloc(room)) == NULL)
@@ -69,13 +69,13 @@ int msalex__content_write(int fd, const unsigned char *data, size_t size, off_t 
     return 0;
 }
 
-/* Makes sure that there is room, before the old content changes: 0 or errno. */
+/* Makes sure that the disk has room, before the old content changes: 0 or errno. */
 static int make_room(int fd, const unsigned char *data, size_t size, size_t old_size) {
     int code = msalex__reserve(fd, (off_t)size);
 
     if (code != EOPNOTSUPP)
         return code;
-    /* Where nothing can be reserved, what is longer than the old content goes first. */
+    /* No reservation here: write the part that is longer than the old content first. */
     return size <= old_size ? 0
                             : msalex__content_write(fd, data + old_size, size - old_size,
                                                     (off_t)old_size);
@@ -92,7 +92,7 @@ static int replace_all(int fd, const unsigned char *data, size_t size) {
     return code;
 }
 
-/* Cuts off what make_room() may have added: is the file as long as before? */
+/* Cuts off what make_room() may have added.  True when the file is as long as before. */
 static bool cut_off(int fd, off_t size) {
     struct stat file;
     return ftruncate(fd, size) == 0 || (fstat(fd, &file) == 0 && file.st_size == size);

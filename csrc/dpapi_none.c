@@ -1,4 +1,4 @@
-/* The Data Protection API where there is none. Twin: dpapi_windows.c. */
+/* The Data Protection API on systems that have none.  Twin: dpapi_windows.c. */
 #include "internal.h"
 
 int msalex_dpapi_available(msalex_error *error) {

@@ -1,10 +1,10 @@
 /*
  * The Windows Data Protection API.  Twin: dpapi_none.c.
  *
- * As msal-extensions 1.3.1 calls it: the description is "python_data", and no window opens.
- * error.code is what GetLastError returned, as the signed number that Python programs know
- * (0x8009000B is -2146893813).  Every failure means the same, "cannot encrypt" or "cannot
- * decrypt": the codes differ between versions of Windows.
+ * It is called as msal-extensions 1.3.1 calls it: the description is "python_data", and no window
+ * opens.  error.code is what GetLastError returned, as the signed number that Python programs know
+ * (0x8009000B is -2146893813).  There is no table of codes, because they differ between versions of
+ * Windows: each failure only means "cannot encrypt" or "cannot decrypt".
  */
 #include "os_windows.h"
 
@@ -18,7 +18,7 @@ static int fail_dpapi(msalex_error *error, DWORD code, const char *call) {
     return msalex__fail(error, MSALEX_OS_ERROR, (int32_t)code, call, words);
 }
 
-/* A view of bytes as the API wants it; it does not write there.  False: too many. */
+/* Describes bytes in the form that the API takes; it does not write to them.  False: too many. */
 static bool view(const unsigned char *data, size_t size, DATA_BLOB *blob) {
     union {
         const unsigned char *borrowed;
@@ -30,7 +30,7 @@ static bool view(const unsigned char *data, size_t size, DATA_BLOB *blob) {
     return size <= MAXDWORD;
 }
 
-/* Copies what the API allocated, then wipes and frees that. */
+/* Copies the bytes that the API allocated, then wipes and frees them. */
 static int take(DATA_BLOB *made, msalex_buffer *buffer, msalex_error *error) {
     int status = msalex__buffer_copy(buffer, made->pbData, made->cbData, error);
     msalex__wipe(made->pbData, made->cbData);

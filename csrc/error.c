@@ -1,11 +1,11 @@
-/* How a failure is told: see "Calling sequence" in msalex.h. */
+/* Filling an msalex_error: see "Calling sequence" in msalex.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
 
-/* The one place where errno values get their meaning; all others are MSALEX_OS_ERROR. */
+/* The only place that gives errno values a status.  Values that are not here: MSALEX_OS_ERROR. */
 static const struct {
     int code;
     int status;
@@ -13,14 +13,14 @@ static const struct {
     {ENOENT, MSALEX_NOT_FOUND},       /* no such file */
     {EACCES, MSALEX_DENIED},          /* permission bits */
     {EPERM, MSALEX_DENIED},           /* immutable file, sandbox */
-    {EROFS, MSALEX_DENIED},           /* mounted read-only: no write will succeed */
+    {EROFS, MSALEX_DENIED},           /* mounted read-only */
     {EINTR, MSALEX_INTERRUPTED},      /* a signal handler wants to run */
     {ETIMEDOUT, MSALEX_TIMEOUT},      /* network file systems */
-    {EINVAL, MSALEX_INVALID},         /* the call cannot take this */
+    {EINVAL, MSALEX_INVALID},         /* the call does not take this argument */
     {ENAMETOOLONG, MSALEX_INVALID},   /* a path component over 255 bytes */
     {EISDIR, MSALEX_INVALID},         /* a directory where a file belongs */
     {ENOTDIR, MSALEX_INVALID},        /* a file where a directory belongs */
-    {ELOOP, MSALEX_INVALID},          /* a symbolic link that leads nowhere good */
+    {ELOOP, MSALEX_INVALID},          /* too many symbolic links, or one where a file belongs */
 };
 
 int msalex__ok(msalex_error *error) {

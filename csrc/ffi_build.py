@@ -46,7 +46,7 @@ PLATFORMS = {
             "keychain_none.c",
         ),
         libraries=("pthread", "dl"),
-        # Only PyInit__msalex leaves the extension, and every symbol is bound when it is loaded.
+        # The extension exports PyInit__msalex only.  All its symbols are bound when it is loaded.
         compile_args=("-std=c11", "-fvisibility=hidden"),
         link_args=("-Wl,-z,now,-z,relro",),
     ),
@@ -70,7 +70,7 @@ PLATFORMS = {
         compile_args=(
             "-std=c11",
             "-fvisibility=hidden",
-            # Whatever the interpreter was built for: keychain_macos.c needs 10.15.
+            # The interpreter may be built for an older macOS, but keychain_macos.c needs 10.15.
             "-mmacosx-version-min=11.0",
         ),
         link_args=(
@@ -93,20 +93,20 @@ PLATFORMS = {
             "libsecret_none.c",
         ),
         libraries=("crypt32", "advapi32"),
-        # Of MSVC.  There nothing is exported but what is marked, as PyInit__msalex is.
+        # For MSVC.  It exports only what is marked for export, as PyInit__msalex is.
         compile_args=("/std:c11", "/D_CRT_SECURE_NO_WARNINGS"),
     ),
 }
 
 
 def cdef() -> str:
-    """The header as cffi wants it: without its preprocessor lines."""
+    """The header without its preprocessor lines, because cffi does not read them."""
     lines = (HERE / "msalex.h").read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
 def sources(platform: str = sys.platform) -> list[str]:
-    """The C files of one platform, relative to the project (setuptools insists)."""
+    """The C files of one platform, relative to the project, as setuptools demands."""
     return [f"csrc/{name}" for name in PORTABLE + PLATFORMS[platform].sources]
 
 

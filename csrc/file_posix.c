@@ -1,14 +1,17 @@
 /*
- * Files of which a reader never sees half of a content, and which other users cannot exchange in
- * the midst of a call, POSIX.  The promise is in msalex.h.  Twin: file_windows.c.
+ * Files, POSIX.  A reader never finds half of a content, and other users cannot exchange the file
+ * during a call.  The promise is in msalex.h.  Twin: file_windows.c.
  *
- * Every function finds its place first (place_posix.h), and then uses its directory and name.
+ * Every function first finds the place of its file (place_posix.h), and from then on uses only the
+ * directory and the name of that place.
  *
- * How a save goes.  find_and_open() opens the old file: its owner, mode and access list are taken
- * from the descriptor.  prepare() writes a temporary file and sends it to the disk.  put_in_turn()
- * looks at the lock and gives the temporary file the name.  Between that look and the rename
- * another program may remove the lock file, and another process of ours enter, save and leave;
- * its save would be renamed over.  So processes that save under a lock look and rename one at a time.
+ * A save has three steps.  find_and_open() opens the old file, whose descriptor gives its owner,
+ * mode and access list.  prepare() writes a temporary file and sends it to the disk.  put_in_turn()
+ * checks the lock and gives the temporary file the name.
+ *
+ * The turn.  Between the check of the lock and the rename another program may remove the lock file.
+ * Then another process of ours could enter, save and leave, and our rename would replace its save.
+ * So processes that save under a lock take a turn: they check and rename one at a time.
  */
 #define _XOPEN_SOURCE 700 /* openat, futimens */
 #define _DARWIN_C_SOURCE
@@ -29,9 +32,9 @@
 #include "temp_posix.h"
 
 enum {
-    OPEN_TRIES = 100, /* times that one call starts over because others replace the file */
-    TURN_TRIES = 50,  /* milliseconds; a process that has the turn for longer was stopped */
-    /* O_NONBLOCK: should it have become a fifo, fail rather than hang. */
+    OPEN_TRIES = 100, /* so often a call starts over because others replace the file */
+    TURN_TRIES = 50,  /* one per millisecond; a process that keeps its turn longer was stopped */
+    /* O_NONBLOCK: if the file has become a fifo, fail and do not hang. */
     OPEN_FLAGS = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
 };
 
@@ -50,7 +53,8 @@ static int fail_not_regular(msalex_error *error, const struct stat *file, const 
     return msalex__fail(error, MSALEX_INVALID, EINVAL, call, "not a regular file");
 }
 
-/* Nobody knows whether the target of such a link is meant to come back. */
+/* A save through such a link is refused: its target may only be away for a while, for example on a
+ * disk that is not mounted. */
 static int fail_dangling(msalex_error *error) {
     return msalex__fail(error, MSALEX_INVALID, ENOENT, "readlink",
                         "a symbolic link that leads nowhere");
@@ -66,9 +70,10 @@ static int fail_lost(msalex_error *error) {
                         "somebody removed the lock file");
 }
 
-/* Sets the times to now.  To the clock's now: the kernel's, before Linux 6.13, is that of its last
- * tick, and 1.3.1, which reloads what is younger than its own last save, would miss us and then
- * write its old copy back.  But a user who is not the owner may only ask for the kernel's. */
+/* Sets the times of the file to now, as the clock shows it.  By itself the kernel (Linux before
+ * 6.13) sets the time of its last tick, which may be before the last save of a 1.3.1 beside us.
+ * 1.3.1 only reloads files that are younger than its own last save: it would miss ours and write
+ * its old copy back.  A user that does not own the file may only ask for the kernel's time. */
 static int set_times(int fd) {
     struct timespec now[2];
     if (clock_gettime(CLOCK_REALTIME, &now[0]) == 0) {
@@ -79,8 +84,8 @@ static int set_times(int fd) {
     return futimens(fd, NULL);
 }
 
-/* A rename leaves no trace that a watcher of "changed" files sees (.NET's listens for it);
- * setting the times does. */
+/* Sets the times, because a rename alone does not tell a watcher that only listens for "changed"
+ * files, such as .NET's. */
 static void finish(int fd, msalex_stamp *stamp) {
     struct stat file;
     (void)set_times(fd);
@@ -90,16 +95,16 @@ static void finish(int fd, msalex_stamp *stamp) {
 
 /* ---- opening ---- */
 
-/* Fails if the path led to something that is there and is no file.  At the end of a link this is
- * asked before it is opened as well, because opening a device can do things. */
+/* Fails if there is something at the place that is not a regular file.  After links this is asked
+ * before the open as well, because opening a device can do something. */
 static int check_regular(const struct msalex__place *place, msalex_error *error) {
     return place->exists && !S_ISREG(place->file.st_mode)
                ? fail_not_regular(error, &place->file, "open")
                : msalex__ok(error);
 }
 
-/* Opens the file at a place: 0 or errno.  `place->file` is the status of the open file then.  With
- * O_RDWR, one that we may write but not read is opened for writing. */
+/* Opens the file at a place: 0 or errno.  `place->file` then is the status of the open file.  For
+ * O_RDWR: a file that we may write but not read is opened for writing only. */
 static int open_at(struct msalex__place *place, int flags, int *fd) {
     int code;
 
@@ -116,8 +121,8 @@ static int open_at(struct msalex__place *place, int flags, int *fd) {
     return code;
 }
 
-/* Finds the file and opens it.  MSALEX_OK with *fd -1: there is none.  For writing (`flags` is
- * O_RDWR or O_WRONLY) a link that leads nowhere and a third person's file are refused. */
+/* Finds the file and opens it.  MSALEX_OK with *fd -1: there is no file.  For writing (`flags` is
+ * O_RDWR or O_WRONLY) it refuses a link without a target, and a third person's file. */
 static int find_and_open(const char *path, int flags, struct msalex__place *place, int *fd,
                          msalex_error *error) {
     int code, status;
@@ -130,7 +135,7 @@ static int find_and_open(const char *path, int flags, struct msalex__place *plac
         code = open_at(place, flags, fd);
         if (code != ELOOP || tries == OPEN_TRIES)
             break;
-        /* A link.  Or others exchanged the file for one since it was looked at. */
+        /* It is a link, or others exchanged the file for a link after the walk looked at it. */
         msalex__place_leave(place);
         status = msalex__place_find(path, place, error);
     }
@@ -164,17 +169,17 @@ struct save {
     size_t size;
     msalex_lock *guard; /* or NULL */
     struct msalex__place place;
-    int old;  /* the file that is to be replaced, or -1 */
-    int temp; /* its successor, or -1 */
-    char temp_name[MSALEX__TEMP_NAME_SIZE]; /* "" once that has another name */
-    int status; /* of what FAILED */
+    int old;    /* the file to replace, or -1 */
+    int temp;   /* the temporary file, or -1 */
+    char temp_name[MSALEX__TEMP_NAME_SIZE]; /* "" when it has its final name */
+    int status; /* what to return after FAILED */
 };
 
 /* How far a save has come. */
 enum outcome {
-    DONE,     /* the new content is there */
-    PREPARED, /* it is in the temporary file */
-    IN_PLACE, /* there can be no temporary file, or it cannot be renamed: write into the old one */
+    DONE,     /* the new content has the name */
+    PREPARED, /* the new content is in the temporary file */
+    IN_PLACE, /* a temporary file cannot be made or renamed: write into the old file */
     FAILED    /* the error says why */
 };
 
@@ -184,8 +189,8 @@ static enum outcome fail_save(struct save *save, int code, const char *call,
     return FAILED;
 }
 
-/* Gives the temporary file owner, group, access list and mode of the old one, as far as nobody
- * gets more by that.  Group and list belong together: without the group there is no list.  0 or
+/* Gives the temporary file the owner, group, access list and mode of the old file, but nobody more
+ * rights than before.  Group and list belong together: without the group it gets no list.  0 or
  * errno. */
 static int take_after(const struct save *save) {
     const struct stat *old = &save->place.file;
@@ -194,23 +199,24 @@ static int take_after(const struct save *save) {
     struct stat new;
 
     if (save->old < 0 || !save->place.keeps_owner)
-        return 0; /* ours, 0600 */
+        return 0; /* it is ours, with mode 0600 */
     if (fstat(save->temp, &new) != 0)
         return errno;
     if (new.st_uid != old->st_uid || new.st_gid != old->st_gid)
         has_group = fchown(save->temp, old->st_uid, old->st_gid) == 0 ||
                     fchown(save->temp, (uid_t)-1, old->st_gid) == 0;
-    /* With an access list the mode's group bits are the list's mask, and no right of the group. */
+    /* With an access list the group bits of the mode are the mask of the list, and not the rights
+     * of the group. */
     if (!has_group || msalex__copy_access_list(save->old, save->temp) != 0)
         mode &= 0600;
     if (mode == 0600 && (old->st_mode & 07777) == 0600)
         return 0;
     if (fchmod(save->temp, mode) == 0 || (new.st_mode & 0777) != 0600)
-        return 0; /* a file system with modes of its own: what was made with 0600 shows others */
+        return 0; /* a file system without our modes: we made it with 0600, and it shows others */
     return errno;
 }
 
-/* Writes the new content beside the old file. */
+/* Writes the new content into a temporary file beside the old file. */
 static enum outcome prepare(struct save *save, msalex_error *error) {
     int code;
 
@@ -225,13 +231,13 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
         return fail_save(save, code, "write", error);
     if ((code = take_after(save)) != 0)
         return fail_save(save, code, "fchmod", error);
-    /* Before the rename, or a power cut could leave the new name on an empty file. */
+    /* Before the rename: otherwise a power cut could leave an empty file with the name. */
     if (msalex__sync(save->temp) != 0)
         return fail_save(save, errno, "fdatasync", error);
     return PREPARED;
 }
 
-/* Closes everything, and removes the temporary file unless it has the name now. */
+/* Closes everything, and removes the temporary file unless it has its final name. */
 static void end(struct save *save) {
     if (save->temp >= 0) {
         if (save->temp_name[0] != '\0')
@@ -246,8 +252,9 @@ static void end(struct save *save) {
 
 /* ---- writing in place ---- */
 
-/* Not into a file of another user where others may write, and not into a file of ours that another
- * user's link led to: that user chose which one (place_posix.h). */
+/* Two files are never written in place: a third person's file in a directory that others may write
+ * to, and a file of ours that another user's link led to, because that user chose which one it is
+ * (place_posix.h). */
 static bool may_write_in_place(const struct msalex__place *place) {
     return place->keeps_owner &&
            (!place->by_others_link || place->file.st_uid == place->link_owner);
@@ -257,13 +264,13 @@ static int fail_others_file(const struct stat *file, msalex_error *error) {
     char message[200];
 
     (void)snprintf(message, sizeof message,
-                   "The file belongs to user %lu, and another user decides which file it is: it was"
-                   " not used",
+                   "The file belongs to user %lu, and another user can choose which file it is: it"
+                   " was not used",
                    (unsigned long)file->st_uid);
     return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, "write in place", message);
 }
 
-/* Where there can be no rename, as the last resort. */
+/* The last resort, where a rename is not possible. */
 static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
                                    msalex_error *error) {
     if (!may_write_in_place(&save->place))
@@ -283,7 +290,8 @@ static bool is_held(msalex_lock *guard) {
     return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
 }
 
-/* Is the open old file still the one with the name?  If not, opens that one, if there is one. */
+/* Does the open old file still have the name?  If not, opens the file that has it, if there is
+ * one. */
 static bool is_named(struct save *save) {
     msalex_error ignored;
     struct stat named;
@@ -296,19 +304,21 @@ static bool is_named(struct save *save) {
         (void)close(save->old);
         save->old = fd;
         if (msalex__place_judge(&save->place, &ignored) != MSALEX_OK)
-            save->place.keeps_owner = false; /* it may be replaced, and not be written to */
+            save->place.keeps_owner = false; /* replace it, but never write into it */
     }
     return false;
 }
 
-/* Waits for the turn, but not for long, and then goes on without: what msalex__end_turn wants. */
+/* Waits for the turn, and returns what msalex__end_turn takes.  A process that keeps its turn for
+ * longer than TURN_TRIES ms was stopped, and some network file systems have no turns: in both cases
+ * the save goes on without one (-1). */
 static int take_turn(struct save *save) {
     const struct timespec pause = {.tv_nsec = 1000000};
     int code, holder;
 
     for (int tries = 0; save->guard != NULL && tries < TURN_TRIES; tries++) {
         code = msalex__try_turn(save->place.directory, save->old, &holder);
-        /* A turn on a file that has lost its name excludes nobody. */
+        /* A turn on a file that lost its name keeps nobody out: take it on the file that has it. */
         if (code == 0 && (holder != save->old || is_named(save)))
             return holder;
         if (code == EAGAIN)
@@ -326,7 +336,7 @@ static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *er
 
     if (save->old < 0 && save->guard != NULL)
         code = msalex__rename_new(directory, save->temp_name, save->place.name);
-    if (code == EEXIST) { /* one of ours was inside, and saved, although we had the lock */
+    if (code == EEXIST) { /* another process of ours saved, although we had the lock */
         save->status = fail_lost(error);
         return FAILED;
     }
@@ -342,7 +352,7 @@ static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *er
     return fail_save(save, code, "rename", error);
 }
 
-/* Looks at the lock, and puts the new content in place: one process at a time. */
+/* Checks the lock and gives the new content the name: one process at a time. */
 static enum outcome put_in_turn(struct save *save, enum outcome outcome, msalex_stamp *stamp,
                                 msalex_error *error) {
     const int turn = take_turn(save);
@@ -458,7 +468,7 @@ int msalex_file_touch(const char *path, msalex_error *error) {
     int code = EEXIST, fd = -1, status;
     struct msalex__place place;
 
-    /* Others may make and remove it in between. */
+    /* Starts over when others make or remove the file between two steps. */
     for (int tries = 0; code == EEXIST && tries < OPEN_TRIES; tries++) {
         if ((status = find_and_open(path, O_WRONLY, &place, &fd, error)) != MSALEX_OK)
             return status;
@@ -475,8 +485,8 @@ int msalex_file_touch(const char *path, msalex_error *error) {
     return code != 0 ? msalex__fail_errno(error, code, "futimens") : msalex__ok(error);
 }
 
-/* The secret is what must be gone: so what a link leads to, as well as the link, and what killed
- * saves left. */
+/* The secret must be gone: so this removes a link, the file that it leads to, and the temporary
+ * files of killed saves. */
 int msalex_file_delete(const char *path, msalex_error *error) {
     struct msalex__place place;
     int status;

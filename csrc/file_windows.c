@@ -1,15 +1,16 @@
 /*
- * Files whose readers never see half of a content, Windows. The promise is in msalex.h.
- * Twin: file_posix.c.
+ * Files, Windows.  A reader never finds half of a content.  The promise is in msalex.h.  Twin:
+ * file_posix.c.
  *
- * Sharing.  What is open without sharing something makes others fail with error 32, and a file
- * that is being deleted gives error 5; virus scanners and indexers cause both at any time.  They
- * pass, so each call tries again for RETRY_MS.  What does not pass is told at once: a directory,
- * a read-only file.  (Error 5 is also what access lists say: such a denial takes RETRY_MS.)
+ * Sharing.  A file that another program has open without sharing it gives error 32, and a file that
+ * is being deleted gives error 5.  Virus scanners and indexers cause both at any time.  Both pass,
+ * so each call tries again for RETRY_MS.  A directory or a read-only file gives error 5 as well,
+ * but that does not pass, so it fails at once.  (A denial by an access list is error 5, too, and
+ * cannot be told apart: it takes RETRY_MS.)
  *
- * Access lists.  A new file may be read by its owner, the system and administrators only.  A
- * save keeps the list of the file it replaces, and its hidden, system and encrypted attributes;
- * as on POSIX without privileges, the new file belongs to whoever saved.
+ * Access lists.  Only its owner, the system and administrators may read a new file.  A save keeps
+ * the access list of the file that it replaces, and the attributes KEPT_ATTRIBUTES.  The new file
+ * belongs to the user that saves, as on POSIX without privileges.
  */
 #include "os_windows.h"
 
@@ -20,8 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A temporary file is ".msalex-" and 16 hexadecimal digits and ".tmp"; its name does not hold
- * that of the target, which may use up all 255 characters itself. */
+/* The name of a temporary file is ".msalex-", 16 hexadecimal digits and ".tmp".  The target's name
+ * is no part of it, because that may have 255 characters, which is all that a name can have. */
 static const wchar_t TEMP_PREFIX[] = L".msalex-";
 static const wchar_t TEMP_SUFFIX[] = L".tmp";
 
@@ -31,8 +32,8 @@ enum {
     TEMP_TRIES = 10,
     RETRY_MS = 2000,
     RETRY_PAUSE_MS = 5,
-    DEAD_AFTER_S = 60, /* age of a temporary file that no living writer has open */
-    DEAD_SOON_S = 2,   /* the same, where its content must not stay */
+    DEAD_AFTER_S = 60, /* age from which a temporary file that nobody has open is removed */
+    DEAD_SOON_S = 2,   /* the same for a delete, which must remove secrets soon */
     KEPT_ATTRIBUTES = FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM | FILE_ATTRIBUTE_ENCRYPTED |
                       FILE_ATTRIBUTE_NOT_CONTENT_INDEXED
 };
@@ -43,7 +44,7 @@ static int64_t ticks_of(FILETIME time) {
     return (int64_t)time.dwHighDateTime << 32 | time.dwLowDateTime; /* 100 ns since 1601 */
 }
 
-/* Is that error of a call on `path` one that passes?  Sleeps a little if so. */
+/* Can this error of a call on `path` pass by itself?  If so, sleeps a little. */
 static bool may_pass(DWORD code, const wchar_t *path, int64_t deadline) {
     const DWORD attributes = GetFileAttributesW(path);
 
@@ -60,7 +61,7 @@ static bool may_pass(DWORD code, const wchar_t *path, int64_t deadline) {
     return true;
 }
 
-/* CreateFileW, again and again while it may pass. */
+/* CreateFileW, repeated while its error may pass. */
 static HANDLE open_patiently(const wchar_t *path, DWORD access, DWORD sharing,
                              SECURITY_ATTRIBUTES *security, DWORD how) {
     const int64_t deadline = msalex__now_ms() + RETRY_MS;
@@ -72,7 +73,8 @@ static HANDLE open_patiently(const wchar_t *path, DWORD access, DWORD sharing,
     return file;
 }
 
-/* The same denial is told apart as on POSIX, where a directory has a code of its own. */
+/* Windows denies access to a directory (error 5).  POSIX has a code of its own for that, so this
+ * gives the error of POSIX. */
 static int fail_file(msalex_error *error, const wchar_t *path, DWORD code, const char *call) {
     const DWORD attributes = GetFileAttributesW(path);
 
@@ -99,8 +101,8 @@ static size_t directory_length(const wchar_t *path) {
     return last == NULL ? 0 : (size_t)(last + 1 - path);
 }
 
-/* Follows links, so that a rename replaces the file and not the link.  A link that leads nowhere
- * is an error: nobody knows whether its target is meant to come back.  The path is to be freed. */
+/* Follows links, so that a rename replaces the file and not the link.  A link without a target is
+ * an error: the target may only be away for a while.  The caller frees the path. */
 static int resolve(const char *given, wchar_t **path, msalex_error *error) {
     const DWORD flags = FILE_NAME_NORMALIZED | VOLUME_NAME_DOS;
     DWORD attributes, length;
@@ -135,8 +137,8 @@ static int resolve(const char *given, wchar_t **path, msalex_error *error) {
 
 /* ---- access lists ---- */
 
-/* For a new file: this user, the system (SY) and administrators (BA), inheriting nothing (P).
- * NULL with GetLastError. */
+/* The list of a new file: this user, the system (SY) and administrators (BA); nothing is inherited
+ * (P).  NULL with GetLastError. */
 static PSECURITY_DESCRIPTOR private_descriptor(void) {
     union {
         TOKEN_USER user;
@@ -160,20 +162,21 @@ static PSECURITY_DESCRIPTOR private_descriptor(void) {
     return descriptor;
 }
 
-/* What a file that replaces `path` is made with, to be freed by LocalFree. */
+/* The access list for a file that replaces `path`.  The caller frees it with LocalFree. */
 static PSECURITY_DESCRIPTOR descriptor_for(const wchar_t *path, bool exists) {
     PSECURITY_DESCRIPTOR descriptor = NULL;
 
     if (exists && GetNamedSecurityInfoW(path, SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, NULL,
                                         NULL, NULL, NULL, &descriptor) == ERROR_SUCCESS)
         return descriptor;
-    return private_descriptor(); /* also where the list may not be read: rather too narrow */
+    return private_descriptor(); /* also where we may not read the list: rather too few rights */
 }
 
 /* ---- temporary files ---- */
 
-/* Makes a new one in the directory of `path` and opens it, without sharing deletion, which shows
- * that its writer lives.  Its name is to be freed.  INVALID_HANDLE_VALUE with GetLastError. */
+/* Makes a temporary file in the directory of `path`.  It is open without sharing deletion, which
+ * shows that its writer lives.  The caller frees its name.  INVALID_HANDLE_VALUE with
+ * GetLastError. */
 static HANDLE open_temp(const wchar_t *path, DWORD attributes, SECURITY_ATTRIBUTES *security,
                         wchar_t **temp) {
     const size_t length = directory_length(path);
@@ -202,8 +205,8 @@ static bool is_temp_name(const wchar_t *name) {
            wcscmp(name + prefix + TEMP_DIGITS, TEMP_SUFFIX) == 0;
 }
 
-/* Its writer is dead when the file is old and nobody has it open; that is found out by opening
- * it in a way that its writer does not share. */
+/* The writer of a temporary file is dead when the file is old and nobody has it open.  This checks
+ * the age; sweep_into() finds the rest by opening it in a way that a writer does not share. */
 static bool is_old(const WIN32_FIND_DATAW *found, int dead_after_s) {
     FILETIME now;
     GetSystemTimeAsFileTime(&now);
@@ -212,8 +215,8 @@ static bool is_old(const WIN32_FIND_DATAW *found, int dead_after_s) {
 
 /* ---- replacing ---- */
 
-/* A rename leaves no trace that a watcher of "changed" files sees (.NET's listens for it);
- * setting the time does. */
+/* Sets the times, because a rename alone does not tell a watcher that only listens for "changed"
+ * files, such as .NET's. */
 static void finish(HANDLE file, msalex_stamp *stamp) {
     FILETIME now;
     GetSystemTimeAsFileTime(&now);
@@ -221,8 +224,9 @@ static void finish(HANDLE file, msalex_stamp *stamp) {
     (void)msalex__fill_stamp(file, stamp);
 }
 
-/* Where a file may be written, but its directory takes no new one.  Longer content first, then
- * the end: a reader in between finds a mixture, which is why this is the last resort. */
+/* The last resort, where we may write to a file but not make one in its directory.  A reader
+ * meanwhile can find a mixture.  The bytes come first, then the new end: the old end is not cut off
+ * before the new content is complete. */
 static int write_in_place(const wchar_t *path, const unsigned char *data, size_t size,
                           msalex_stamp *stamp, msalex_error *error) {
     const char *call = "WriteFile";
@@ -242,7 +246,7 @@ static int write_in_place(const wchar_t *path, const unsigned char *data, size_t
     return code == 0 ? msalex__ok(error) : msalex__fail_windows(error, code, call);
 }
 
-/* MoveFileExW, again and again while it may pass: 0 or GetLastError. */
+/* MoveFileExW, repeated while its error may pass: 0 or GetLastError. */
 static DWORD rename_patiently(const wchar_t *from, const wchar_t *to, DWORD flags) {
     const int64_t deadline = msalex__now_ms() + RETRY_MS;
     DWORD code = 0;
@@ -255,7 +259,7 @@ static DWORD rename_patiently(const wchar_t *from, const wchar_t *to, DWORD flag
     return 0;
 }
 
-/* Is the lock, if there is one, still the caller's?  On Windows nobody can remove its file, but
+/* Does the caller still hold the lock, if there is one?  On Windows nobody can remove its file, but
  * the caller may have given it back. */
 static bool is_held(msalex_lock *guard) {
     msalex_error ignored;
@@ -272,7 +276,7 @@ static int fail_too_large(msalex_error *error, const char *call) {
                         "larger than 256 MiB, which no token cache is");
 }
 
-/* `flags`: MOVEFILE_REPLACE_EXISTING, or 0: there must be no such file. */
+/* `flags`: MOVEFILE_REPLACE_EXISTING; or 0, and then it fails if the file exists. */
 static int replace(const wchar_t *target, const unsigned char *data, size_t size, DWORD flags,
                    msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
     const DWORD old = GetFileAttributesW(target);
@@ -284,7 +288,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     wchar_t *temp = NULL;
     DWORD code;
 
-    /* A rename would fail on the first, and on Wine replace the second. */
+    /* A rename onto a directory fails, and Wine replaces a read-only file: check both first. */
     if (exists && (old & FILE_ATTRIBUTE_DIRECTORY) != 0)
         return msalex__fail_errno(error, EISDIR, "CreateFileW");
     if (exists && flags == 0)
@@ -307,14 +311,14 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     }
     if ((code = write_all(file, data, size)) != 0)
         goto err;
-    /* Before the rename, or a power cut could leave the new name on an empty file. */
+    /* Before the rename: otherwise a power cut could leave an empty file with the name. */
     call = "FlushFileBuffers";
     if (!FlushFileBuffers(file)) {
         code = GetLastError();
         goto err;
     }
-    /* Renaming needs the file closed, and its times are set afterwards: by a handle that is in
-     * nobody's way, as it can only do that. */
+    /* The rename needs `file` closed, but finish() needs a handle to set the times after it.  This
+     * one can only do that, so it is in nobody's way. */
     call = "CreateFileW";
     renamed = msalex__open_attributes(temp, FILE_WRITE_ATTRIBUTES);
     if (renamed == INVALID_HANDLE_VALUE || !msalex__identify(renamed, &identity)) {
@@ -333,7 +337,7 @@ static int replace(const wchar_t *target, const unsigned char *data, size_t size
     if ((code = rename_patiently(temp, target, flags)) != 0)
         goto err;
     finish(renamed, stamp);
-    stamp->device = identity.device; /* Wine forgets it of a handle whose file was renamed */
+    stamp->device = identity.device; /* after the rename, Wine does not know it any more */
     msalex__close(renamed);
     free(temp);
     return msalex__ok(error);
@@ -363,7 +367,7 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
 
 int msalex_file_create(const char *path, const unsigned char *data, size_t size,
                        msalex_error *error) {
-    wchar_t *target = msalex__wide_path(path, error); /* a link is no new name: not resolved */
+    wchar_t *target = msalex__wide_path(path, error); /* as given: a link there exists */
     msalex_stamp ignored;
     int status;
 
@@ -411,9 +415,10 @@ int msalex_file_is_remote(const char *path) {
     return remote;
 }
 
-/* Reads to the end, whatever its size was: a writer in place may be at work. */
+/* Reads to the end.  Another process may be writing the file in place, so it may be longer or
+ * shorter than `expected`. */
 static DWORD read_all(HANDLE file, size_t expected, msalex_buffer *content) {
-    size_t room = expected + 1; /* one more, so that the end shows in the first read */
+    size_t room = expected + 1; /* one byte more, so that one read shows a longer file */
     DWORD count;
 
     if ((content->data = malloc(room)) == NULL)
@@ -452,7 +457,7 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
     file = open_patiently(wide, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING);
     if (file == INVALID_HANDLE_VALUE) {
         status = fail_file(error, wide, GetLastError(), "CreateFileW");
-    } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and their like */
+    } else if (GetFileType(file) != FILE_TYPE_DISK) { /* NUL, COM1 and other devices */
         status = msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
     } else {
         if (!msalex__fill_stamp(file, stamp))
@@ -531,7 +536,7 @@ static void sweep_into(const wchar_t *target, int dead_after_s, wchar_t *path) {
     (void)FindClose(entries);
 }
 
-/* Removes what writers that died left in the directory of `target`: 0 or errno. */
+/* Removes the temporary files that dead writers left in the directory of `target`: 0 or errno. */
 static int sweep(const wchar_t *target, int dead_after_s) {
     wchar_t *room = malloc((directory_length(target) + MAX_PATH) * sizeof *room);
 
@@ -542,8 +547,8 @@ static int sweep(const wchar_t *target, int dead_after_s) {
     return 0;
 }
 
-/* The secret is what must be gone: so what a link leads to, as well as the link, and what killed
- * saves left. */
+/* The secret must be gone: so this removes a link, the file that it leads to, and the temporary
+ * files of killed saves. */
 int msalex_file_delete(const char *path, msalex_error *error) {
     wchar_t *given = msalex__wide_path(path, error), *target = NULL;
     int status = MSALEX_OK;

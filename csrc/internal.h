@@ -1,6 +1,6 @@
 /*
- * What the .c files share with each other and with nobody else.
- * Naming: msalex_ is public, msalex__ is between .c files, statics are bare.
+ * What the C files share with each other; no caller of the library needs it.  Names: msalex_ is
+ * public, msalex__ is shared between C files, static functions have no prefix.
  */
 #ifndef MSALEX_INTERNAL_H
 #define MSALEX_INTERNAL_H
@@ -12,38 +12,39 @@
 /* Empties the error and returns MSALEX_OK, so `return msalex__ok(error)` ends a function. */
 int msalex__ok(msalex_error *error);
 
-/* Fills the error and returns `status`; texts that are too long are cut. */
+/* Fills the error and returns `status`.  Texts that are too long are cut. */
 int msalex__fail(msalex_error *error, int status, int64_t code, const char *call,
                  const char *message);
 
-/* The same for an errno value, with the system's words and the status from error.c's table.
- * Takes the value, not errno, because cleaning up in between changes errno. */
+/* The same for an errno value, with the system's words and the status from error.c's table.  It
+ * takes the value and does not read errno, because a clean-up before this call may change errno. */
 int msalex__fail_errno(msalex_error *error, int code, const char *call);
 int msalex__status_of_errno(int code);
 
 /* ---- buffer.c ---- */
 
-/* Overwrites memory in a way the compiler must not remove. */
+/* Overwrites memory with zeros, in a way that the compiler must not remove. */
 void msalex__wipe(void *memory, size_t size);
 
-/* Copies `size` bytes into a new buffer. MSALEX_OK or, out of memory, MSALEX_OS_ERROR. */
+/* Copies `size` bytes into a new buffer.  MSALEX_OS_ERROR when memory runs out. */
 int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
                         msalex_error *error);
 
 /* ---- nonce.c ---- */
 
-/* A number that no other call on this machine returns: unique, but no secret. */
+/* A number that in practice no other call on this machine returns.  It is no secret. */
 uint64_t msalex__nonce(void);
 
-/* A number by which to know these bytes again.  Others may have the same; no secret either. */
+/* A number that these bytes always give.  Other bytes may give the same one.  It is no secret. */
 uint64_t msalex__hash(const char *bytes, size_t size);
 
 /* ---- clock.c ---- */
 
-/* The end of a time that begins now; a negative time, and one too long to count, never end. */
+/* The moment at which a time that begins now is over.  A negative time, or one that is too long to
+ * count, never ends. */
 int64_t msalex__deadline(int64_t timeout_ms);
 
-/* Milliseconds until then: 0 when it is over, a negative number when it never is. */
+/* Milliseconds until the deadline: 0 when it is over, a negative number when it never comes. */
 int64_t msalex__time_left(int64_t deadline);
 
 /* ---- clock_<platform>.c ---- */
@@ -52,7 +53,8 @@ int64_t msalex__time_left(int64_t deadline);
 int64_t msalex__now_ms(void);
 int64_t msalex__now_us(void);
 
-/* What tells this call from all others, of this and other processes; not yet mixed. */
+/* The raw material of a nonce: it differs in practice between any two calls, in this process or in
+ * others, but perhaps in a few bits only. */
 uint64_t msalex__moment(void);
 
 #endif

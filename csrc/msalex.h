@@ -1,28 +1,28 @@
 /*
  * msalex: the native half of msal-extensions.
  *
- * Stores a secret (a token cache) in a file or in the keyring of the operating
- * system, and excludes other processes meanwhile by a lock file.  This header is
- * the whole interface: the C compiler reads it, and so does cffi (ffi_build.py
- * drops the lines that start with '#'), so nothing is ever declared twice.
+ * It stores a secret (a token cache) in a file or in the keyring of the operating system, and a
+ * lock file keeps other processes out meanwhile.  This header is the whole interface.  The C
+ * compiler reads it, and so does cffi (ffi_build.py drops the lines that start with '#'), so
+ * nothing is ever declared twice.
  *
- * Calling sequence.  Every function that can fail returns an msalex_status and
- * takes as its last parameter an msalex_error that belongs to the caller.  On
- * MSALEX_OK the error is empty.  On anything else it says which call of the
- * operating system failed and how, no other output holds anything, and nothing
- * needs to be freed.  Strings are UTF-8 (POSIX paths: the bytes the file system
- * uses), end in NUL and are only borrowed for the call.
+ * Calling sequence.  Every function that can fail returns a value of msalex_status.  (It is
+ * declared as int, because a compiler may choose the size of an enum.)  Its last parameter is an
+ * msalex_error that belongs to the caller.  On MSALEX_OK the error is empty.  On any other status
+ * it says which call of the operating system failed and how; all other outputs are empty, and the
+ * caller has nothing more to free than before the call.  Strings are UTF-8 (POSIX paths: the bytes
+ * that the file system uses) and end in NUL.  The caller keeps them; the library only reads them
+ * during the call.
  *
- * Times are milliseconds on a clock that never jumps: 0 tries once, a negative
- * time waits for ever.
+ * Times are milliseconds on a clock that never jumps: 0 tries once, a negative time waits for ever.
  *
- * Secrets.  Whatever secret bytes this library copies it wipes before it frees
- * them, on success and on failure.  No secret gets into an msalex_error.  What
- * the operating system, libsecret or the Python interpreter copy is theirs.
+ * Secrets.  The library wipes its own copies of secret bytes before it frees them, on success and
+ * on failure.  It puts no secret into an msalex_error.  It cannot wipe the copies that the
+ * operating system, libsecret or the Python interpreter make.
  *
- * Every function exists on every platform.  One whose store does not exist there
- * returns MSALEX_UNAVAILABLE.  All functions may be called from any thread; one
- * msalex_lock, msalex_watch or msalex_libsecret_call may be used by one thread at a time.
+ * Every function exists on every platform.  Where a platform does not have the store, its functions
+ * return MSALEX_UNAVAILABLE.  Any thread may call any function, but only one thread at a time may
+ * use the same msalex_lock, msalex_watch or msalex_libsecret_call.
  */
 #ifndef MSALEX_H
 #define MSALEX_H
@@ -33,94 +33,98 @@
 enum msalex_status {
     MSALEX_OK,
     MSALEX_NOT_FOUND,   /* nothing is stored there */
-    MSALEX_TIMEOUT,     /* the time was up first */
+    MSALEX_TIMEOUT,     /* the time was over before it was done */
     MSALEX_UNAVAILABLE, /* this machine or session does not offer the store */
-    MSALEX_DENIED,      /* permissions, a locked keyring, the user said no */
-    MSALEX_CORRUPT,     /* what is stored cannot be what was saved */
-    MSALEX_INVALID,     /* an argument the store cannot take */
-    MSALEX_OS_ERROR,    /* anything else; error.code tells */
+    MSALEX_DENIED,      /* permissions, a locked keyring, or the user said no */
+    MSALEX_CORRUPT,     /* the stored bytes cannot be what was saved */
+    MSALEX_INVALID,     /* an argument that the store cannot take */
+    MSALEX_OS_ERROR,    /* anything else; error.code says what */
     MSALEX_INTERRUPTED, /* a signal came; handle it and call again */
     MSALEX_LOCK_LOST,   /* somebody removed the lock file: nothing was changed */
     MSALEX_NOT_TRUSTED, /* another user's link or file is in the way; the message names the user */
     MSALEX_TORN         /* a write in place failed half-way, and the old content is lost */
 };
 
-/* Why a call failed: native code, the operating system's call, its own words. */
+/* Why a call failed: a code, the call of the operating system, and the system's own words. */
 typedef struct {
     int64_t code; /* errno, GetLastError(), OSStatus or GError code */
     char call[40];
     char message[472];
 } msalex_error;
 
-/* Bytes made by this library, for the caller to free. */
+/* Bytes that this library allocated; the caller frees them with msalex_buffer_free. */
 typedef struct {
     unsigned char *data; /* NULL when empty */
     size_t size;         /* bytes */
 } msalex_buffer;
 
-/* Wipes, then frees, then empties the buffer; an empty one or NULL is fine. */
+/* Wipes, then frees, then empties the buffer.  An empty buffer and NULL are fine. */
 void msalex_buffer_free(msalex_buffer *buffer);
 
 /* ---- lock_<platform>.c ---------------------------------------------------
  *
- * A lock between processes (and threads), held by a lock file.  Use:
+ * A lock between processes, and between threads: a lock file shows that somebody holds it.  Use:
  *
  *     msalex_lock_new(path, program, &lock, &error);
  *     while ((status = msalex_lock_acquire(lock, 50, patience, &error)) != MSALEX_OK)
- *         ...give up, or handle signals, and go round with less patience...
+ *         ...give up, or handle signals and go round again with less patience...
  *     ...the protected section...
  *     msalex_lock_release(lock, &error);
  *     msalex_lock_free(lock);
  *
- * The lock is fair: who calls acquire again after MSALEX_TIMEOUT or
- * MSALEX_INTERRUPTED has kept its place in the queue.  (macOS has no queue; there
- * whoever looks first is next.)  A holder that dies frees the lock at once.  The
- * lock file is gone when nobody holds or wants the lock.  While it is busy all the time, its
- * name stays free for a moment every few seconds, for libraries that only look whether there
- * is a file; after that the waiters come back in their order, or nearly.
+ * Order.  Linux serves waiters in order: the kernel keeps a queue, and a caller that gets
+ * MSALEX_TIMEOUT or MSALEX_INTERRUPTED and calls acquire again keeps its place in it.  After 64
+ * hand-overs in a row the lock file is removed all the same, and the waiters queue anew.  Windows
+ * and macOS promise no order.  On Windows a caller keeps its place in the queue of one lock file,
+ * but each release deletes that file, and all waiters start over.  On macOS there is no queue: the
+ * first waiter that looks after a release is next.
  *
- * It also excludes programs that respect a lock file in one of the ways of
- * msal-extensions 1.3.1, MSAL.NET, Java, Node and Go: existence of the file,
- * flock, fcntl; on Windows share modes and byte-range locks.
+ * When a holder dies, the lock is free at once.  The lock file is gone when nobody holds or wants
+ * the lock.  While the lock is busy without a pause, the name of its file stays free for a moment
+ * every few seconds, for libraries that only check now and then whether the file exists.  After
+ * that moment the waiters come back, on Linux nearly in their order.
  *
- * Not promised: nothing can stop another program from deleting the file while it
- * is held.  Ask msalex_lock_check before and after what must not be lost.  A
- * second acquire of the same path in one thread waits for the first: for ever.
+ * The lock also excludes programs that respect a lock file in one of the ways of msal-extensions
+ * 1.3.1, MSAL.NET, Java, Node and Go: existence of the file, flock, fcntl; on Windows share modes
+ * and byte-range locks.
+ *
+ * Not promised: nothing can stop another program from deleting the file while the lock is held.
+ * Call msalex_lock_check before and after every write that must not be lost.  A thread that
+ * acquires the same path twice, with two objects, waits for itself until its patience ends.
  */
 typedef struct msalex_lock msalex_lock;
 
-/* Makes the object; touches no file.  `program` names the holder to people who
- * read the lock file; it must not be a secret. */
+/* Makes the object; touches no file.  `program` names the holder to people that read the lock file;
+ * it must not be a secret. */
 int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
                     msalex_error *error);
 
-/* Waits at most `slice_ms` for the lock, in one of several calls: `patience_ms` tells for how
- * long the caller will go on calling, this call included.  MSALEX_OK: held.  MSALEX_TIMEOUT and
- * MSALEX_INTERRUPTED: not yet, still in the queue (unless patience_ms is 0, which tries once and
- * queues nowhere).  Otherwise no longer waiting; MSALEX_NOT_FOUND: the directory does not exist;
- * MSALEX_NOT_TRUSTED: another user's link is on the way to it. */
+/* Waits at most `slice_ms` for the lock.  A caller makes several such calls, and says by
+ * `patience_ms` how long it will go on, this call included.  MSALEX_OK: held.  MSALEX_TIMEOUT and
+ * MSALEX_INTERRUPTED: not yet, and still waiting (unless patience_ms is 0, which tries once and
+ * waits for nothing).  Any other status: no longer waiting.  MSALEX_NOT_FOUND: the directory does
+ * not exist.  MSALEX_NOT_TRUSTED: a link of another user is on the way to it. */
 int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms,
                         msalex_error *error);
 
-/* MSALEX_OK while the lock is held and its file is still the one that the path leads to;
- * MSALEX_NOT_FOUND when it is not held, or somebody removed or replaced the file or its
- * directory. */
+/* MSALEX_OK while the lock is held and the path still leads to its file.  MSALEX_NOT_FOUND when it
+ * is not held, or when somebody removed or replaced the file or its directory. */
 int msalex_lock_check(msalex_lock *lock, msalex_error *error);
 
-/* Gives the lock back, or leaves the queue.  Whatever it returns, this process
- * holds nothing afterwards; MSALEX_NOT_FOUND: somebody had removed the file. */
+/* Gives the lock back, or stops waiting.  Whatever the status, this object holds nothing
+ * afterwards.  MSALEX_NOT_FOUND: somebody had removed the file. */
 int msalex_lock_release(msalex_lock *lock, msalex_error *error);
 
-/* Releases if need be, then frees; NULL is fine. */
+/* Releases the lock if it is held or waited for, then frees the object.  NULL is fine. */
 void msalex_lock_free(msalex_lock *lock);
 
-/* Reads who says to hold the lock: "<pid> <program>", one line of printable UTF-8, because anybody
- * may have written the file. */
+/* Reads which process the lock file names as its holder: "<pid> <program>", one line of UTF-8.
+ * Bytes that a terminal would not print are replaced, because anybody may have written the file. */
 int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *error);
 
 /* ---- watch_<platform>.c --------------------------------------------------
  *
- * Tells when a file changes, comes or goes.  Use:
+ * Reports when a file changes, appears or vanishes.  Use:
  *
  *     msalex_watch_new(path, &watch, &error);
  *     while (...) {
@@ -132,25 +136,25 @@ int msalex_lock_holder(const char *path, msalex_buffer *text, msalex_error *erro
  *     }
  *     msalex_watch_free(watch);
  *
- * It sees a file that is written in place (when its writer closes it), renamed over, touched,
- * made or deleted, and a directory that is deleted, moved or made again; neither has to exist.
- * Other files in the directory do not count.  The kernel wakes the waiter; what it does not
- * notice (another host's changes on a network file system), or cannot watch (no directory,
- * its resources exhausted), is found by looking a few times a second.
+ * A watch sees a file that is written in place (when its writer closes it), renamed over, touched,
+ * made or deleted, and a directory that is deleted, moved or made again.  Neither the file nor the
+ * directory has to exist.  Other files in the directory do not count.  The kernel wakes the waiter.
+ * The kernel does not notice all changes (another host's on a network file system), and cannot
+ * always watch (no directory, or no resources left): then the watch looks a few times a second.
  *
- * Nothing is lost between new and the first wait, or between two waits.  Several changes may
- * be told as one, and one as several; that nothing changed after all is possible too, so who
- * wants to be sure compares stamps.  Not promised: a change that leaves inode, size and times
- * as they were, where the kernel cannot watch.
+ * No change is lost between new and the first wait, or between two waits.  Several changes may be
+ * reported as one, and one change may be reported several times.  A report may also come when
+ * nothing changed; compare stamps to be sure.  Not promised: where the kernel cannot watch, a
+ * change that leaves inode, size and times as they were.
  */
 typedef struct msalex_watch msalex_watch;
 
-/* Starts watching.  Fails only when memory runs out.  A relative path is looked up in the
- * working directory of the moment. */
+/* Starts watching.  Fails when memory runs out, and on Windows for a text that is no path.  POSIX
+ * looks up a relative path anew at each look, Windows only in this call. */
 int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error);
 
-/* Waits at most `timeout_ms`.  MSALEX_OK: since msalex_watch_new or the last MSALEX_OK the
- * file may have changed, come or gone; MSALEX_TIMEOUT: it has not, as far as can be seen. */
+/* Waits at most `timeout_ms`.  MSALEX_OK: the file may have changed, appeared or vanished since
+ * msalex_watch_new or the last MSALEX_OK.  MSALEX_TIMEOUT: no such change can be seen. */
 int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *error);
 
 /* Stops watching; NULL is fine. */
@@ -158,25 +162,31 @@ void msalex_watch_free(msalex_watch *watch);
 
 /* ---- file_<platform>.c ---------------------------------------------------
  *
- * A reader of `path` finds the old content or the new one, whatever dies when: content is
- * written beside the file, sent to the disk, and renamed over it.  After a power cut it may be
- * the version of some seconds ago, never a mixture.  These functions take no lock.
+ * A reader of `path` finds the old content or the new one, whenever a writer dies: new content is
+ * written to a file beside it, sent to the disk, and renamed over it.  After a power cut the file
+ * may be the version of some seconds ago, never a mixture.  These functions take no lock.
  *
- * Other users of the machine cannot turn them against other files (POSIX).  Each call that opens,
- * makes, changes or removes a file resolves its path once, to a directory that it keeps open and
- * a name in it.  Symbolic links are followed only where their owner gains nothing by that (the
- * rules are in place_posix.h); else the answer is MSALEX_NOT_TRUSTED.  So it is for a save, touch
- * or delete of a file that a third person, neither we nor the owner of the directory, has in a
- * sticky directory that others may write to.
+ * Other users of the machine cannot redirect them to other files (POSIX).  Each call that opens,
+ * makes, changes or removes a file resolves its path once, to a directory that it keeps open and a
+ * name in that directory.  A symbolic link is followed only where its owner gains nothing by that
+ * (place_posix.h has the rules); otherwise the status is MSALEX_NOT_TRUSTED.  It is the same for a
+ * save, touch or delete in a sticky directory that others may write to, when the file belongs to a
+ * third person: neither us nor the owner of the directory.
  *
- * Each can answer MSALEX_INTERRUPTED, on network file systems for example: call again.  What was
- * stored before is still there then.
+ * Each can return MSALEX_INTERRUPTED, for example on network file systems: then call it again.  The
+ * old content is still there.
  */
 
 enum { MSALEX_FILE_SIZE_MAX = 268435456 }; /* bytes; 256 MiB */
 
-/* Which content a file has: two different stamps, two different contents.  (The
- * reverse is not promised: file systems reuse inode numbers, clocks tick.) */
+/* Four facts by which a change of a file shows.
+ *
+ * Different stamps: somebody wrote, replaced or touched the file.  Its bytes may still be the same.
+ *
+ * Equal stamps alone do not prove equal bytes: two writes within one tick of the file system's
+ * clock can have the same time, and inode numbers are used again.  They do prove it for bytes that
+ * were read more than one tick after this stamp was first seen (_freshness.py waits for that), if
+ * no other host or mount changes the file (msalex_file_is_remote). */
 typedef struct {
     uint64_t device;
     uint64_t inode;
@@ -184,60 +194,62 @@ typedef struct {
     int64_t mtime_ns; /* since 1970 */
 } msalex_stamp;
 
-/* Follows all links, because a stamp is only compared. */
+/* Follows every link: the result is only compared with other stamps. */
 int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error);
 
-/* 1: another host, or another mount, may change the file behind this kernel, which then goes on
- * showing the stamp that it knew: FUSE for 1 s, NFS for 3 s and more, sshfs for 20 s.  Only reading
- * tells what is in the file.  1 also when it cannot be found out, or there is no file.  Else 0. */
+/* 1: another host, or another mount, may change the file without the knowledge of this kernel,
+ * which then goes on showing the stamp that it knew: FUSE for 1 s, NFS for 3 s and more, sshfs for
+ * 20 s.  Only a read shows what is in the file.  Also 1 when this cannot be found out, or there is
+ * no file.  Otherwise 0. */
 int msalex_file_is_remote(const char *path);
 
-/* Reads all of it; the stamp is that of the bytes that were read.  A file of over
+/* Reads the whole file; the stamp is the one that these bytes had, or an older one.  A file of over
  * MSALEX_FILE_SIZE_MAX bytes is no token cache: MSALEX_INVALID with EFBIG. */
 int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *stamp,
                      msalex_error *error);
 
-/* Replaces the content; makes the file, readable by its owner only, when there is none.
+/* Replaces the content.  Makes the file, readable by its owner only, when there is none.
  *
- * `guard` is the lock that the caller holds meanwhile, or NULL: it is looked at when all is
- * written but the rename, and if it is held no more the answer is MSALEX_LOCK_LOST.  Processes
- * that replace a file under a guard look and rename one at a time.
+ * `guard` is the lock that the caller holds meanwhile, or NULL.  When everything is written and
+ * only the rename is left, the function checks the guard; if it is no longer held, the status is
+ * MSALEX_LOCK_LOST.  Processes that save with a guard check it and rename one at a time (POSIX).
  *
- * Keeps the owner, the group, the access list, and of the mode what owner and group may read and
- * write (POSIX: 0660).  What cannot be kept is taken from the group, never given to it.  The owner
- * is not kept where others may write to the directory and the file is a third person's.
+ * What is kept.  POSIX: the owner, the group, the access list, and those bits of the mode that let
+ * owner and group read and write (0660).  Where one of them cannot be kept, the group loses rights;
+ * it never gains any.  The owner is not kept where others may write to the directory and the file
+ * belongs to a third person.  Windows: the access list, and some attributes (file_windows.c).
  *
- * Where a file cannot be renamed over (it is a mount point, or the directory is read-only) it is
- * written in place: a reader meanwhile can find a mixture, and so can everybody after a crash.  On
- * POSIX room is reserved first, and the old content is restored when a write fails; if even that
- * fails the answer is MSALEX_TORN. */
+ * Some files cannot be renamed over: a mount point, or a file in a read-only directory.  They are
+ * written in place; a reader meanwhile can find a mixture, and so can everybody after a crash.  On
+ * POSIX room on the disk is reserved first, and the old content is restored when a write fails.  If
+ * even that fails, the status is MSALEX_TORN. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
 
-/* Makes a new file with that content, readable by its owner only.  MSALEX_OS_ERROR with EEXIST
- * when there is one, or a link, with that name: nothing is ever replaced. */
+/* Makes a new file with that content, readable by its owner only.  It never replaces anything: a
+ * file or a link with that name gives MSALEX_OS_ERROR with EEXIST. */
 int msalex_file_create(const char *path, const unsigned char *data, size_t size,
                        msalex_error *error);
 
 /* Sets the modification time to now; makes an empty file when there is none. */
 int msalex_file_touch(const char *path, msalex_error *error);
 
-/* Removes it, a link that leads to it, and what writers that died left in its directory.
- * MSALEX_NOT_FOUND when it was not there. */
+/* Removes the file, the link that the path ends with, and the temporary files that dead writers
+ * left in its directory.  MSALEX_NOT_FOUND when there was neither file nor link. */
 int msalex_file_delete(const char *path, msalex_error *error);
 
-/* Removes what writers that died left in the directory of `path`. */
+/* Removes the temporary files that dead writers left in the directory of `path`. */
 int msalex_file_sweep(const char *path, msalex_error *error);
 
-/* Makes one directory, in one that exists, for its owner only (Windows: with the access list that
- * it inherits).  MSALEX_OS_ERROR with EEXIST when something has that name. */
+/* Makes one directory in a directory that exists, for its owner only (Windows: with the access list
+ * that it inherits).  MSALEX_OS_ERROR with EEXIST when something has that name. */
 int msalex_directory_make(const char *path, msalex_error *error);
 
 /* ---- libsecret_<platform>.c ----------------------------------------------
  *
  * One item of the Secret Service (https://specifications.freedesktop.org/secret-service/).
- * libsecret is loaded when first used.  Its calls block on another process and, to
- * unlock a keyring, on a person, so each runs in a thread of its own:
+ * libsecret is loaded at the first use.  Its calls wait for another process and, to unlock a
+ * keyring, for a person, so each runs in a thread of its own:
  *
  *     msalex_libsecret_start(MSALEX_LIBSECRET_LOAD, &item, NULL, 0, 25000, &call, &error);
  *     while ((status = msalex_libsecret_wait(call, 50, &secret, &error)) is
@@ -246,7 +258,7 @@ int msalex_directory_make(const char *path, msalex_error *error);
  *     msalex_libsecret_free(call);
  */
 enum msalex_libsecret_operation {
-    MSALEX_LIBSECRET_CONNECT, /* reach the service; stores and reads nothing */
+    MSALEX_LIBSECRET_CONNECT, /* only reaches the service; stores and reads nothing */
     MSALEX_LIBSECRET_SAVE,
     MSALEX_LIBSECRET_LOAD,
     MSALEX_LIBSECRET_DELETE
@@ -264,24 +276,24 @@ typedef struct {
 
 typedef struct msalex_libsecret_call msalex_libsecret_call;
 
-/* Starts an operation, which ends after `timeout_ms` at the latest.  Everything is
- * copied; `secret` (UTF-8 without NUL) is for SAVE only. */
+/* Starts an operation, which ends after `timeout_ms` at the latest.  All arguments are copied.
+ * `secret` (UTF-8 without NUL) is for SAVE only. */
 int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
                            const unsigned char *secret, size_t size, int64_t timeout_ms,
                            msalex_libsecret_call **call, msalex_error *error);
 
-/* Waits at most `slice_ms` for its end.  While it runs: MSALEX_TIMEOUT with error.code
- * 0, or MSALEX_INTERRUPTED.  A MSALEX_TIMEOUT that ends it has error.code ETIMEDOUT.
- * LOAD fills `secret`; DELETE says MSALEX_NOT_FOUND when there was nothing. */
+/* Waits at most `slice_ms` for its end.  While it runs: MSALEX_TIMEOUT with error.code 0, or
+ * MSALEX_INTERRUPTED.  When `timeout_ms` has ended it: MSALEX_TIMEOUT with error.code ETIMEDOUT.
+ * LOAD fills `secret`; DELETE returns MSALEX_NOT_FOUND when there was no such item. */
 int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_buffer *secret,
                           msalex_error *error);
 
-/* Cancels it when it still runs (without waiting for it), and frees; NULL is fine. */
+/* Cancels the operation if it still runs, without waiting for it, and frees it.  NULL is fine. */
 void msalex_libsecret_free(msalex_libsecret_call *call);
 
 /* ---- dpapi_<platform>.c -- the Windows Data Protection API ---------------- */
 
-/* MSALEX_OK where it exists. */
+/* MSALEX_OK where the platform has it. */
 int msalex_dpapi_available(msalex_error *error);
 
 enum msalex_dpapi_scope { MSALEX_DPAPI_CURRENT_USER, MSALEX_DPAPI_LOCAL_MACHINE };
@@ -294,7 +306,7 @@ int msalex_dpapi_unprotect(const unsigned char *blob, size_t size, const unsigne
 
 /* ---- keychain_<platform>.c -- generic passwords of the macOS keychain ----- */
 
-/* MSALEX_OK where it exists. */
+/* MSALEX_OK where the platform has it. */
 int msalex_keychain_available(msalex_error *error);
 
 int msalex_keychain_save(const char *service, const char *account, const unsigned char *secret,

@@ -1,9 +1,9 @@
 /*
  * Where a path leads.  The promise, and the rules for links, are in place_posix.h.
  *
- * The path is walked part by part, and each link is judged before it is followed.  All parts up
- * to the last are taken in one call where the system offers that, and none of them is a link.
- * The directory reached so far is open all the time, so nobody can exchange what is behind it.
+ * The walk goes part by part, and judges each link before it follows it.  Where the system can open
+ * all directories of the path in one call, and none of them is a link, it does that instead.  The
+ * directory that is reached so far stays open, so nobody can exchange what lies before it.
  */
 #define _XOPEN_SOURCE 700 /* openat, fstatat, S_ISVTX */
 #define _DARWIN_C_SOURCE
@@ -19,26 +19,28 @@
 #include "os_posix.h"
 
 enum {
-    LINKS_MAX = 40,      /* as many as Linux follows; also what ends a game of exchanging them */
-    DEPTH_MAX = PATH_MAX /* directories above another one */
+    LINKS_MAX = 40,      /* as in Linux; it also ends a walk whose links others keep exchanging */
+    DEPTH_MAX = PATH_MAX /* of directories above another one */
 };
 
-/* When is the last part looked at?  Opening it with O_NOFOLLOW tells the same, in one call less,
- * but does something to a device: so not at the end of links. */
+/* When does the walk look at the last part?  A caller that opens it with O_NOFOLLOW learns the same
+ * in one call less.  But a link may lead to a device, where opening alone can do something: so
+ * after links the walk looks first. */
 enum look { NEVER, AFTER_LINKS, ALWAYS };
 
 struct walk {
-    struct msalex__place *place; /* `directory` is the one reached so far; -1: none yet */
+    struct msalex__place *place; /* its `directory` is the one reached so far; -1: none yet */
     enum look look;
-    bool keep_link; /* is the link wanted that the path ends with? */
-    char rest[PATH_MAX]; /* of the path */
-    int links;
-    char link[64]; /* the last one of another user, for people */
+    bool keep_link;      /* the caller also wants the link that the path ends with */
+    char rest[PATH_MAX]; /* of the path: the walk has still to take this */
+    int links;           /* followed so far */
+    char link[64];       /* the last link of another user, for messages */
 };
 
 /* ---- failures ---- */
 
-/* A name that others may have chosen, for a message: no control characters, and not too long. */
+/* Prepares a name for a message.  Others may have chosen it: so without control characters, and not
+ * too long. */
 static void describe(const char *name, char text[64]) {
     size_t length = 0;
 
@@ -48,7 +50,7 @@ static void describe(const char *name, char text[64]) {
 }
 
 static const char IN_SHARED_DIRECTORY[] = "is in a directory that others may write to";
-static const char LEADS_ELSEWHERE[] = "leads to what that user does not own";
+static const char LEADS_ELSEWHERE[] = "leads to a file or directory that this user does not own";
 
 static int fail_not_trusted(const char *link, uid_t owner, const char *reason,
                             msalex_error *error) {
@@ -60,9 +62,9 @@ static int fail_not_trusted(const char *link, uid_t owner, const char *reason,
     return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, "readlink", message);
 }
 
-/* ---- whose links are followed ---- */
+/* ---- which links are followed ---- */
 
-/* May nobody but the owners change what is above this directory? */
+/* True when neither group nor others may write to this directory, nor to any directory above it. */
 static bool is_private(int directory) {
     int at = msalex__open_directory(directory, "."), up;
     struct stat here, above;
@@ -84,7 +86,8 @@ static bool is_private(int directory) {
     return private;
 }
 
-/* MSALEX_OK: follow the link; if it is another user's, on a condition that settle() looks at. */
+/* MSALEX_OK: follow the link.  For a link of another user settle() checks the rest of the rule, at
+ * the end of the walk. */
 static int judge_link(struct walk *walk, const struct stat *link, const char *name,
                       msalex_error *error) {
     const int directory = walk->place->directory;
@@ -93,7 +96,7 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
 
     if (msalex__has_magic_links(directory))
         return msalex__fail(error, MSALEX_INVALID, ELOOP, "readlink",
-                            "A link of /proc, which leads elsewhere than it reads");
+                            "A link of /proc, whose text is not where it leads");
     if (link->st_uid == geteuid() || link->st_uid == 0)
         return MSALEX_OK;
     describe(name, text);
@@ -112,8 +115,8 @@ static int judge_link(struct walk *walk, const struct stat *link, const char *na
     return MSALEX_OK;
 }
 
-/* Does the owner of the links own what they lead to?  MSALEX_OK also without such links.  `text`
- * describes what is refused. */
+/* Do the links of another user lead to something that the same user owns?  MSALEX_OK also when
+ * there was no such link.  `text` names the link in the message of a refusal. */
 static int settle(const struct msalex__place *place, const char *text, msalex_error *error) {
     const uid_t owner = place->link_owner;
     struct stat parent;
@@ -129,7 +132,7 @@ static int settle(const struct msalex__place *place, const char *text, msalex_er
 
 /* ---- the walk ---- */
 
-/* Makes another directory the one reached so far. */
+/* Makes `directory` the one that is reached; the one before it is closed. */
 static int enter(struct walk *walk, int directory, msalex_error *error) {
     if (directory < 0)
         return msalex__fail_errno(error, errno, "open directory");
@@ -139,7 +142,7 @@ static int enter(struct walk *walk, int directory, msalex_error *error) {
     return MSALEX_OK;
 }
 
-/* Opens the directory in which the walk begins, unless one is reached. */
+/* Opens the directory in which the walk begins, unless it has begun already. */
 static int begin(struct walk *walk, msalex_error *error) {
     const char *first = walk->rest[0] == '/' ? "/" : ".";
 
@@ -148,7 +151,7 @@ static int begin(struct walk *walk, msalex_error *error) {
     return enter(walk, msalex__open_directory(AT_FDCWD, first), error);
 }
 
-/* Remembers the link that the path itself ends with. */
+/* Notes that the path ends with a link, and keeps the first such link if the caller wants it. */
 static int remember_link(struct walk *walk, const char *name, msalex_error *error) {
     struct msalex__place *place = walk->place;
 
@@ -161,7 +164,8 @@ static int remember_link(struct walk *walk, const char *name, msalex_error *erro
     return MSALEX_OK;
 }
 
-/* Puts what a link reads in the place of its name; `tail` is what comes behind the name. */
+/* Replaces the name of a link by its text in the rest of the path; `tail` is what follows the
+ * name. */
 static int follow(struct walk *walk, const char *name, const char *tail, msalex_error *error) {
     char text[PATH_MAX], rest[PATH_MAX];
     struct stat link;
@@ -182,9 +186,9 @@ static int follow(struct walk *walk, const char *name, const char *tail, msalex_
                           : MSALEX_OK;
 }
 
-/* Goes on to the next part, which is not the last. */
+/* Takes the next part of the path, which is not the last one. */
 static int descend(struct walk *walk, const char *part, size_t length, msalex_error *error) {
-    const char *tail = part + length + strspn(part + length, "/"); /* relative to that one */
+    const char *tail = part + length + strspn(part + length, "/"); /* relative to that part */
     char name[PATH_MAX];
     int directory;
 
@@ -197,7 +201,7 @@ static int descend(struct walk *walk, const char *part, size_t length, msalex_er
     return enter(walk, directory, error);
 }
 
-/* Looks at the last part: 0, ELOOP when it is a link, or another errno. */
+/* Looks at the last part: 0, ELOOP for a link, or another errno. */
 static int look_at_last(struct msalex__place *place) {
     if (fstatat(place->directory, place->name, &place->file, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? 0 : errno;
@@ -207,7 +211,7 @@ static int look_at_last(struct msalex__place *place) {
     return 0;
 }
 
-/* All directories are open: takes the name. */
+/* The last directory is open: takes the name. */
 static int arrive(struct walk *walk, const char *name, bool *done, msalex_error *error) {
     struct msalex__place *place = walk->place;
     int code = 0;
@@ -223,7 +227,7 @@ static int arrive(struct walk *walk, const char *name, bool *done, msalex_error 
     return code == 0 ? MSALEX_OK : msalex__fail_errno(error, code, "stat");
 }
 
-/* One step: all directories at once, or the next one. */
+/* One step of the walk: into all directories at once, or into the next one. */
 static int step(struct walk *walk, bool *done, msalex_error *error) {
     char *slash = strrchr(walk->rest, '/'), *part, first;
     int directory, status;
@@ -231,7 +235,7 @@ static int step(struct walk *walk, bool *done, msalex_error *error) {
     if (slash == NULL)
         return (status = begin(walk, error)) != MSALEX_OK ? status
                                                           : arrive(walk, walk->rest, done, error);
-    first = slash[1]; /* cut behind the slash, for a moment */
+    first = slash[1]; /* cut the text behind the slash, for this call only */
     slash[1] = '\0';
     directory = msalex__open_directory_without_links(walk->place->directory, walk->rest);
     slash[1] = first;
@@ -244,7 +248,7 @@ static int step(struct walk *walk, bool *done, msalex_error *error) {
     if ((status = begin(walk, error)) != MSALEX_OK)
         return status;
     part = walk->rest + strspn(walk->rest, "/");
-    if (strchr(part, '/') == NULL) /* only slashes were left before it */
+    if (strchr(part, '/') == NULL) /* only slashes before the last part */
         return arrive(walk, part, done, error);
     return descend(walk, part, strcspn(part, "/"), error);
 }
@@ -264,7 +268,7 @@ static int find(const char *path, enum look look, bool keep_link, struct msalex_
     strcpy(walk.rest, path);
     while (status == MSALEX_OK && !done)
         status = step(&walk, &done, error);
-    /* A link that leads into a directory which is missing leads nowhere. */
+    /* The path ends with a link, and the directory of its target is missing. */
     if (status == MSALEX_NOT_FOUND && place->is_link) {
         place->name[0] = '\0';
         status = MSALEX_OK;
@@ -304,7 +308,7 @@ int msalex__place_judge(struct msalex__place *place, msalex_error *error) {
 
     place->keeps_owner = true;
     describe(place->name, name);
-    /* Once more, because the file may be another one than the one that was found. */
+    /* Once more, because the caller may have opened another file than the walk found. */
     if ((status = settle(place, name, error)) != MSALEX_OK)
         return status;
     if (!place->exists || place->file.st_uid == geteuid())

@@ -16,8 +16,8 @@
 #include "internal.h"
 #include "os_posix.h"
 
-/* The name is ".msalex-", 16 hexadecimal digits and ".tmp".  It does not hold that of the target,
- * which may use up all 255 bytes itself. */
+/* The name is ".msalex-", 16 hexadecimal digits and ".tmp".  The target's name is no part of it,
+ * because that may have 255 bytes, which is all that a name can have. */
 static const char PREFIX[] = ".msalex-";
 static const char SUFFIX[] = ".tmp";
 
@@ -33,7 +33,7 @@ int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
 
     for (int tries = 0; fd < 0 && tries < OPEN_TRIES; tries++) {
         msalex__temp_name(name);
-        /* O_EXCL is what keeps a planted file or link from being used, not the name. */
+        /* O_EXCL, and not a secret name, keeps us from using a file or link that others planted. */
         fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0 && errno != EEXIST)
             return -1;
@@ -66,8 +66,8 @@ static bool is_temp_name(const char *name) {
            strcmp(name + prefix + DIGITS, SUFFIX) == 0;
 }
 
-/* Old, and without a sign of life: a writer may have been stopped, or the machine suspended, for
- * any time, and still rename it. */
+/* Age alone is no proof: a writer that was stopped, or slept with the machine, for any time can
+ * still rename its file.  So the file must be old and show no life. */
 static bool is_dead(int fd, int dead_after_s) {
     struct stat file;
     return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) &&
