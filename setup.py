@@ -4,7 +4,7 @@ import sysconfig
 
 from setuptools import setup
 
-# Free-threaded Pythons have no limited API yet, and get a wheel of their own.
+# Free-threaded Pythons have no limited API yet, so they get a wheel of their own.
 ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"py_limited_api": "cp310"}
 
 setup(cffi_modules=["csrc/ffi_build.py:builder"], options={"bdist_wheel": ABI3})

@@ -1,6 +1,6 @@
 """An OpenID-Connect provider on loopback, shaped like Microsoft Entra v2.0.
 
-Purpose: let programs that use MSAL, and the tests of this package, talk to a real provider
+Purpose: programs that use MSAL, and the tests of this package, can talk to a real provider
 (sockets, TLS, signed tokens, rotating refresh tokens) without a tenant, DNS or the internet.
 
     with LocalIdentityProvider() as provider:
@@ -10,12 +10,13 @@ Purpose: let programs that use MSAL, and the tests of this package, talk to a re
             instance_discovery=False)  # otherwise MSAL asks Microsoft whether it knows this host
         app.acquire_token_for_client(["https://graph.microsoft.com/.default"])
 
-Speaks: OpenID Connect Discovery 1.0; client credentials, RFC 6749 section 4.4; refresh tokens,
+It speaks OpenID Connect Discovery 1.0; client credentials, RFC 6749 section 4.4; refresh tokens,
 section 6, each good for one use; device authorization, RFC 8628.
-Not promised: it has no passwords. Whoever reaches the loopback interface and knows a device code
-signs in as whom he likes, so it is for demonstrations and tests only. No authorization-code grant;
-client secrets in the body only, as MSAL sends them. Nothing is logged: a request carries a secret,
-and its answer a token.
+
+Not promised: it has no passwords. Anybody that reaches the loopback interface and knows a device
+code can sign in as any user, so it is for demonstrations and tests only. It has no
+authorization-code grant, and takes client secrets in the body only, as MSAL sends them. It logs
+nothing, because a request carries a secret, and its answer a token.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ class _RefusedError(Exception):
 
 @dataclass
 class _Grant:
-    """What a user allowed a client; username is None while a device code waits for approval."""
+    """A permission that a user gave to a client; username is None while a device code waits for
+    approval."""
 
     client_id: str
     scope: str
@@ -155,8 +157,8 @@ def _write_secret(path: Path, content: bytes) -> None:
 def _self_signed(directory: Path) -> tuple[Path, ssl.SSLContext]:
     """Make a certificate for localhost and the TLS context that serves it.
 
-    It has every field RFC 5280 asks of a CA, for clients that verify strictly.
-    The key is on disk only while OpenSSL, which takes files, reads it.
+    It has every field that RFC 5280 asks of a CA, for clients that verify strictly. The key is on
+    disk only while OpenSSL reads it, because OpenSSL reads keys from files only.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local identity provider")])
@@ -216,13 +218,13 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, provider: LocalIdentityProvider, context: ssl.SSLContext) -> None:
         self.provider = provider
         super().__init__(("127.0.0.1", 0), _Handler)
-        # The handshake waits for the client, so it belongs into that client's own thread.
+        # The handshake waits for the client, so each client's own thread does it.
         self.socket = context.wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks DNS who 127.0.0.1 is
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up 127.0.0.1 in DNS
         self.server_name, self.server_port = "localhost", self.socket.getsockname()[1]
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -254,7 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _respond(self, form: dict[str, str]) -> None:
         provider = cast(_Server, self.server).provider
-        if provider.closing.is_set():  # on a connection that was kept alive
+        if provider.closing.is_set():  # a client kept this connection open
             self.close_connection = True
             return
         path, _, _ = self.path.partition("?")
@@ -275,11 +277,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class LocalIdentityProvider:
     """One tenant with one application; use it as a context manager.
 
-    authority       what MSAL takes as authority=
+    authority       give it to MSAL as authority=
     b2c_authority   the same under a path of Azure AD B2C's form, which MSAL takes on any host
                     without instance_discovery=False
     certificate     PEM file to trust: MSAL's verify=, or REQUESTS_CA_BUNDLE (which wins over it)
-    response_delay  seconds the token endpoint takes to answer; may be changed at any time
+    response_delay  seconds before the token endpoint answers; may be changed at any time
     token_lifetime  of new access tokens, in seconds; MSAL uses one until 5 minutes before its end
     """
 
@@ -295,7 +297,7 @@ class LocalIdentityProvider:
         self.client_id = client_id or str(uuid.uuid4())
         self.client_secret = client_secret or secrets.token_urlsafe(30)
         self.token_lifetime, self.response_delay = token_lifetime, response_delay
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the next three attributes
         self._token_requests: Counter[str] = Counter()
         self._devices: dict[str, _Grant] = {}
         self._refresh_tokens: dict[str, _Grant] = {}
@@ -322,13 +324,13 @@ class LocalIdentityProvider:
 
     @property
     def token_requests(self) -> Counter[str]:
-        """Requests the token endpoint got, refused ones too: client_credentials, device_code,
-        refresh_token, unsupported."""
+        """The number of requests to the token endpoint, refused ones too, by kind:
+        client_credentials, device_code, refresh_token, unsupported."""
         with self._lock:
             return self._token_requests.copy()
 
     def approve_device(self, user_code: str, username: str) -> None:
-        """Be the user: sign in as username and allow the device that shows user_code."""
+        """Act as the user: sign in as username and allow the device that shows user_code."""
         wanted = user_code.replace("-", "").strip().upper()
         with self._lock:
             for grant in self._devices.values():
@@ -369,14 +371,15 @@ class LocalIdentityProvider:
             self._token_requests[_GRANTS.get(form.get("grant_type", ""), "unsupported")] += 1
         try:
             return self._tokens(self._grant(form), issuer)
-        finally:  # decided first and told late, as over a slow network
+        finally:  # the answer is decided now and sent later, as over a slow network
             self.closing.wait(self.response_delay)
 
     def _metadata(self, base: str) -> dict[str, Any]:
         """OpenID Connect Discovery 1.0 section 3."""
         return {
             "issuer": f"{base}/v2.0",
-            # Required of a provider, and by MSAL, even of this one, which has no such grant.
+            # Every provider must name one, and MSAL wants it, although this provider has no such
+            # grant.
             "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
             "token_endpoint": f"{base}/oauth2/v2.0/token",
             "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
@@ -478,7 +481,7 @@ class LocalIdentityProvider:
             return self._devices.pop(device_code)
 
     def _refresh_grant(self, refresh_token: str) -> _Grant:
-        """RFC 6749 section 6, with rotation: the token presented is spent."""
+        """RFC 6749 section 6, with rotation: a refresh token is good for one use."""
         with self._lock:
             grant = self._refresh_tokens.pop(refresh_token, None)
         if grant is None:
@@ -513,14 +516,14 @@ class LocalIdentityProvider:
                 refresh_token = result["refresh_token"] = secrets.token_urlsafe(96)
                 with self._lock:
                     self._refresh_tokens[refresh_token] = grant
-        result["access_token"] = self._sign(  # jti: two tokens of one second differ
+        result["access_token"] = self._sign(  # jti: two tokens of the same second differ
             {**claims, "aud": "api", "scp": grant.scope, "jti": str(uuid.uuid4())}
         )
         return result
 
 
 def main() -> int:
-    """Serve until Ctrl-C; print how to use it, the secret only as the name of its file."""
+    """Serve until Ctrl-C. Print how to use the provider, but of the secret only its file's name."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the directory is removed
     try:
         with LocalIdentityProvider() as provider:

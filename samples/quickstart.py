@@ -2,12 +2,14 @@
 
     python samples/quickstart.py [--location FILE]
 
-With CLIENT_ID, CLIENT_SECRET and AUTHORITY in the environment it uses these. With none of them it
-starts a provider of its own on loopback (local_identity_provider.py), with a cache that is removed
-at the end. A token is never printed, only the beginning of its SHA-256.
+It uses CLIENT_ID, CLIENT_SECRET and AUTHORITY from the environment. When none of them is set, it
+starts a provider of its own on loopback (local_identity_provider.py), with a cache that it removes
+at the end. It never prints a token, only the beginning of its SHA-256.
+
 The part to copy into your program is acquire_token().
-Exit status: 0 when the second process found the token; 1 with one sentence on what to do;
-2 for a wrong command line; 130 after Ctrl-C.
+
+Exit status: 0 when the second process found the token; 1 with one sentence that says what to do; 2
+for a wrong command line; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -43,11 +45,11 @@ REFUSALS = {
 
 
 class UserError(Exception):
-    """What went wrong and what to do about it, in one sentence."""
+    """One sentence: what went wrong and what to do about it."""
 
 
 def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
-    """Acquire a token; return MSAL's word for where it came from, and a fingerprint."""
+    """Acquire a token; return where it came from, in MSAL's word, and a fingerprint."""
     import msal
     from requests.exceptions import RequestException
 
@@ -57,8 +59,9 @@ def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
             os.environ["CLIENT_ID"],
             client_credential=os.environ["CLIENT_SECRET"],
             authority=authority,
-            token_cache=persistence,  # all it takes to keep tokens on disk
-            # MSAL asks Microsoft about hosts it does not know: in vain about this computer.
+            token_cache=persistence,  # this line keeps the tokens on disk
+            # MSAL asks Microsoft about hosts that it does not know; Microsoft knows no loopback
+            # host.
             instance_discovery=False if is_loopback(authority) else None,
             timeout=30,
         )
@@ -77,13 +80,13 @@ def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
 
 
 def choose_persistence(location: str) -> tuple[BasePersistence, str]:
-    """The encrypted persistence of this system; failing that, a plain file and the reason."""
+    """The encrypted persistence of this system, or a plain file and the reason for it."""
     from msal_extensions import FilePersistence, build_encrypted_persistence
 
     try:
         try:
             return build_encrypted_persistence(location), ""
-        except RuntimeError as error:  # PersistenceUnavailable is one
+        except RuntimeError as error:  # PersistenceUnavailable is a RuntimeError
             why = reason(error)
         return FilePersistence(location), why
     except (OSError, ValueError) as error:
@@ -95,7 +98,7 @@ def is_loopback(url: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of what an error says; a remedy may follow it."""
+    """The first sentence of an error's text; a remedy may follow it."""
     text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return re.split(r"\.\s|\.?$", " ".join(text.split()), maxsplit=1)[0]
 
@@ -103,19 +106,19 @@ def reason(error: BaseException) -> str:
 def storage_problem(location: str, error: BaseException) -> UserError:
     return UserError(
         f"Tokens cannot be kept at {location} ({reason(error)}): "
-        "name a file you may read and write with --location."
+        "name a file with --location that you may read and write."
     )
 
 
 def network_problem(error: BaseException) -> UserError:
-    """The sentence for what MSAL raises when it cannot talk to the provider."""
+    """The sentence for an error that MSAL raises when it cannot talk to the provider."""
     from requests.exceptions import RequestException, SSLError
 
     host = urlsplit(os.environ["AUTHORITY"]).hostname
     if isinstance(error, SSLError):
         return UserError(
-            f"The certificate of {host} is not trusted: name a PEM file with the "
-            "certificate of who signed it in REQUESTS_CA_BUNDLE."
+            f"The certificate of {host} is not trusted: set REQUESTS_CA_BUNDLE to a "
+            "PEM file with the certificate of its signer."
         )
     if isinstance(error, OSError) and not isinstance(error, RequestException):
         return UserError(f"TLS cannot start ({reason(error)}): correct REQUESTS_CA_BUNDLE.")
@@ -124,7 +127,7 @@ def network_problem(error: BaseException) -> UserError:
             f"The provider at {host} does not answer ({type(error).__name__}): "
             "check AUTHORITY, the network and the proxy settings."
         )
-    if "AADSTS" in str(error.__context__):  # MSAL keeps the provider's own words only there
+    if "AADSTS" in str(error.__context__):  # only there MSAL keeps the provider's own words
         return refusal(str(error.__context__))
     return UserError(f"AUTHORITY is not the address of a tenant: {SET_AUTHORITY}")
 
@@ -135,12 +138,12 @@ def refusal(text: str) -> UserError:
         if code in REFUSALS:
             return UserError(REFUSALS[code])
     said = text.partition(" Trace ID:")[0].splitlines()[0].rstrip(".")
-    said = said.replace(os.environ["CLIENT_SECRET"], "***")  # a provider may quote the request
+    said = said.replace(os.environ["CLIENT_SECRET"], "***")  # a provider may repeat the request
     return UserError(f"The provider refused ({said}): correct the application's registration.")
 
 
 def second_process(location: str) -> int:
-    """What --second-process does: it is told the location and the variables, not the token."""
+    """The work of --second-process: it gets the location and the variables, but not the token."""
     persistence, _ = choose_persistence(location)
     source, fingerprint = acquire_token(persistence)
     print(json.dumps({"pid": os.getpid(), "source": source, "fingerprint": fingerprint}))
@@ -156,7 +159,7 @@ def first_process(persistence: BasePersistence, provider: LocalIdentityProvider 
         stdout=subprocess.PIPE,
         check=False,
     )
-    if child.returncode:  # it has said why
+    if child.returncode:  # the child has printed the reason
         return child.returncode if child.returncode > 0 else 128 - child.returncode
     found = json.loads(child.stdout)
     say("Second process", **found)
@@ -194,7 +197,7 @@ def run(location: str | None) -> int:
     with contextlib.ExitStack() as at_end:
         provider = None
         if missing:
-            # The name it has for a script beside it; type checkers know it as samples.*
+            # The module's name for a script beside it; type checkers know it as samples.*
             from local_identity_provider import (  # type: ignore[import-not-found]
                 LocalIdentityProvider,
             )
@@ -213,7 +216,7 @@ def run(location: str | None) -> int:
             location = str(Path(directory) / "token_cache.bin")
         persistence, why = choose_persistence(location or default_location())
         if temporary:
-            at_end.callback(persistence.delete)  # what it keeps may be in a keyring
+            at_end.callback(persistence.delete)  # the cache may be in a keyring
         print(
             f"Persistence: {type(persistence).__name__} at {persistence.get_location()}, "
             f"{'encrypted' if persistence.is_encrypted else 'NOT encrypted'}."
@@ -231,7 +234,7 @@ def main() -> int:
     parser.add_argument("--second-process", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     bypass = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if bypass != "*":  # a proxy cannot reach this computer's loopback
+    if bypass != "*":  # a proxy cannot reach the loopback interface of this computer
         bypass = ",".join(filter(None, [bypass, "localhost", "127.0.0.1"]))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = bypass
     try:

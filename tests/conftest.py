@@ -1,4 +1,6 @@
-"""What holds for every test: the installed package, no skip on CI, nobody's real keyring."""
+"""Rules for every test: it tests the installed package, CI allows no skip, and no test meets a real
+keyring.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,16 @@ SESSION_VARIABLES = (
     "WAYLAND_DISPLAY",
 )
 
-# A shell ignores SIGINT in what it starts in the background, and children inherit that: tests that
-# send Ctrl-C to a child would wait for ever.  A handler, unlike that, does not outlive exec.
+# A shell ignores SIGINT for programs that it starts in the background, and children inherit that.
+# Then a test that sends Ctrl-C to a child would wait for ever.  A handler, on the other hand, ends
+# at exec.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:
-    """Detach from the developer's session: no test must meet his keyring by accident."""
+    """Detach from the developer's session, so that no test meets the developer's keyring by
+    accident."""
     for name in SESSION_VARIABLES:
         os.environ.pop(name, None)
     # Without an address GLib would look for a bus in other places.
@@ -54,7 +58,7 @@ def pytest_sessionstart() -> None:
 
 @pytest.fixture
 def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home of a user who has just been made, for this process and its children."""
+    """The home of a new user, for this process and its children."""
     home = tmp_path / "home"
     runtime = tmp_path / "runtime"
     for directory in (home, runtime):

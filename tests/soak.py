@@ -1,17 +1,19 @@
-"""The lock for a long time among everything that can happen to it.
+"""The lock for a long time, while processes are killed, stopped and forked around it.
 
     python3 -m tests.soak [--seconds 1200] [--processes 5] [--threads 3] [--seed 1]
         [--without-portalocker] [--directory D]
 
-Processes of ours with several threads each, of random haste and patience, which fork now and then,
-and the real 1.3.1 with and without portalocker.  Any of them may be killed, and replaced, or
-stopped for up to 1.2 s, at any moment.  What each did stands in its journal, which outlives it
-(support/journal.py).  Prints a summary.  The exit status is 0 only if no two were inside together
-that respect the lock, no wake-up was lost, and nothing is left: no file, descriptor or thread.
+It runs processes of ours with several threads each, some hasty and some patient, which fork now and
+then, beside the real 1.3.1 with and without portalocker.  At any moment it may kill a process and
+replace it, or stop it for up to 1.2 s.  Each process writes what it does into a journal, which
+outlives it (support/journal.py).  At the end the program prints a summary.  The exit status is 0
+only if no two processes that respect the lock were inside together, no wake-up was lost, and
+nothing is left: no file, descriptor or thread.
 
-1.3.1 with portalocker goes on without the lock after 5 s, and removes by name what it finds when it
-leaves.  What follows from this is its own fault ("P"), and is counted apart: an overlap with such
-an entry, and one that begins with a visit whose file it may have removed.
+1.3.1 with portalocker goes on without the lock after 5 s, and when it leaves it removes any file
+with the lock file's name.  The overlaps that follow from this are its own fault ("P") and are
+counted apart: an overlap with such an entry, and an overlap with a visit whose file it may have
+removed.
 """
 
 from __future__ import annotations
@@ -43,28 +45,29 @@ from tests.support.contenders import (
 )
 from tests.support.journal import Overlap, Span, Visit
 
-#: Seconds between two disturbances, on average; each may be a kill or a stop.
+#: Seconds between two disturbances, on average.  Each is a kill or a stop.
 PAUSE_S = 0.4
 KILLS = 0.55  # share of the disturbances
 STOP_S = (0.02, 1.2)
 LOOK_S = 0.01  # between two looks at the lock file
-#: After such a time a wake-up has been lost.  The gap for peers, and a hand-over on a busy
-#: machine, are no loss: nobody is inside then for less than ALLOWED_S.
+#: A wait lost its wake-up when the lock was free for more than LOST_S during it.  The first
+#: ALLOWED_S of each free time do not count: the gap for peers, or a hand-over on a busy machine,
+#: takes that long.
 ALLOWED_S, LOST_S = 0.4, 1.0
-#: A forked child of a killed process goes on for less than this.
+#: A forked child of a killed process goes on for at most this time.
 CHILDREN_S = 4
 NEWCOMER_S = 10
-#: So late may an entry be written down: STOP_S, and a little.
+#: A process may note an entry so late: it may be stopped for STOP_S first.
 NOTED_NS = 1_300_000_000
-TAG = b" msalex1 "  # in a record of ours
+TAG = b" msalex1 "  # in each record of ours
 
 
-#: One process after the other has these; seconds.
+#: The processes take turns with these pairs: the shortest and the longest patience, in seconds.
 PATIENCE = ((20, 20), (0, 2), (0, 0.05), (5, 20), (0, 0))
 
 
 def ours(chance: random.Random, threads: int, patience: tuple[float, float]) -> Contender:
-    """One of ours, of some temper."""
+    """One of our processes, with a random speed, and with this patience."""
     return OURS._replace(
         threads=threads,
         hold=(0.0005, chance.choice((0.002, 0.005, 0.02))),
@@ -91,36 +94,37 @@ def robs(removal: Visit, pair: Overlap) -> bool:
 
 
 class Counts(NamedTuple):
-    """What came of it."""
+    """The result of a run."""
 
     account: Account
     kills: int
     stops: int
     peers: Sequence[Span]  #: when a peer's file was at the path
     stopped: Sequence[Span]
-    newcomer_s: float  #: at the end, among what killed ones left behind
+    newcomer_s: float  #: how long a newcomer waits at the end, beside what killed ones left
 
     @property
     def forks(self) -> int:
-        """How many forked children waited for the lock; about as many slept."""
+        """The number of forked children that waited for the lock; about as many slept."""
         return len({it.thread for it in self.account.visits if it.thread.count(".") == 2})
 
     def split(self) -> tuple[list[Overlap], list[Overlap]]:
-        """The overlaps that must not be, and 1.3.1's own."""
+        """The overlaps that must not happen, and those that are 1.3.1's own fault."""
         visits = self.account.visits
         tainted = {it for it in visits if it.kind == PORTALOCKER.kind and it.waited >= FORCE_S}
         real, own = [], []
         for pair in journal.overlaps(visits):
             if not tainted.isdisjoint(pair) or any(robs(it, pair) for it in tainted):
                 own.append(pair)
-                # Ours looks before it removes; a peer's removal may rob the next one in its turn.
+                # Our processes check the file before they remove it; a peer does not, and may rob
+                # the next.
                 tainted.update(it for it in pair if it.kind != OURS.kind)
             else:
                 real.append(pair)
         return real, own
 
     def lost(self) -> list[tuple[Visit, float]]:
-        """Waits of ours during which the lock was free for too long, and how long."""
+        """Waits of ours during which the lock was free for too long, with the seconds."""
         account = self.account
         taken = [*journal.inside(account.visits), *self.peers, *self.stopped]
         end = max((it.left for it in account.visits), default=0)
@@ -140,7 +144,7 @@ class Counts(NamedTuple):
 
 
 class Soak:
-    """Disturbs the crowd, and looks at the lock file meanwhile."""
+    """Disturbs the crowd, and watches the lock file meanwhile."""
 
     def __init__(self, crowd: Crowd, chance: random.Random, threads: int) -> None:
         self._crowd, self._chance, self._threads = crowd, chance, threads
@@ -168,11 +172,11 @@ class Soak:
                 next_at = time.monotonic() + self._chance.uniform(0, 2 * PAUSE_S)
                 self._disturb()
         self._let_go(all_of_them=True)
-        for process in self._starting:  # too late for them
+        for process in self._starting:  # these became ready too late
             self._crowd.join(process)
 
     def _look(self, before: int) -> int:
-        """Is a peer's file there?  Then the time since the last look counts as theirs."""
+        """Notes the time since the last look as the peers' when a peer's file is there."""
         content = None
         with contextlib.suppress(FileNotFoundError):
             content = self._crowd.path.read_bytes()[:256]
@@ -182,7 +186,7 @@ class Soak:
         return now
 
     def _let_go(self, all_of_them: bool = False) -> None:
-        """What was to be stopped for so long goes on; what has become ready begins."""
+        """Resumes the processes whose stop is over, and lets those begin that have become ready."""
         for number, (process, since, until) in list(self._stopped.items()):
             if all_of_them or time.monotonic() > until:
                 self._crowd.resume(process, since)
@@ -194,7 +198,7 @@ class Soak:
     def _disturb(self) -> None:
         living = [it for it in self._crowd.processes if not it.killed and it not in self._starting]
         if len(self._starting) > len(living):
-            return  # a busy machine: they are not replaced as fast as they die
+            return  # a busy machine: new processes start more slowly than others die
         process = self._chance.choice(living)
         number = process.process.pid
         if self._chance.random() < KILLS:
@@ -210,7 +214,7 @@ class Soak:
             self.stops += 1
 
     def counts(self) -> Counts:
-        """When all have ended."""
+        """The result, when all processes have ended."""
         from msal_extensions import CrossPlatLock
 
         self._crowd.finish()
@@ -236,7 +240,7 @@ def soak(
     seed: int = 1,
     peers: Sequence[str] = (BARE.kind, PORTALOCKER.kind),
 ) -> Counts:
-    """All of it, in an empty directory."""
+    """Runs the whole soak in an empty directory."""
     with Crowd(directory) as crowd:
         soaking = Soak(crowd, random.Random(seed), threads)
         for kind in [OURS.kind] * processes + [*peers] * 2:
@@ -251,7 +255,7 @@ def _entries(visits: Iterable[Visit]) -> str:
 
 
 def problems(counts: Counts) -> list[str]:
-    """A sentence about each thing that must not be."""
+    """One sentence for each thing that must not happen."""
     account = counts.account
     found = [f"overlap: {text}" for text in described(counts.split()[0])]
     found += [f"lost wake-up, free for {s:.1f} s: {wait}" for wait, s in counts.lost()[:5]]

@@ -1,13 +1,14 @@
-"""Caches that do what they are told, step by step, in a process or in a thread of their own.
+"""Caches that do as they are told, step by step, in a process or a thread of their own.
 
     python -m tests.support.cache_actor
 
-obeys orders, one line of JSON each, and answers each with {"done": None}, or with the name of the
-exception in its place.  Before each save it says {"replace": content}, and asks what to do: "go",
-"fail" (the save raises, nothing is stored), or first something else, which is a nested change.
+reads orders, one line of JSON each, and answers each with {"done": None}, or with the name of the
+exception in place of None.  Before each save it writes {"replace": content} and asks what to do:
+"go"; "fail" (the save raises, nothing is stored); or first any other order, which then is a nested
+change.
 
-After "begin" it is inside a transaction until it is told to "end" it.  After "fork" it is the child
-that obeys, until it is told to "leave".
+After "begin" it is inside a transaction until the order "end".  After "fork" the child obeys, until
+the order "leave".
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LOGGER = logging.getLogger("msal_extensions")
 
 
 class Channel(Protocol):
-    """Of the actor."""
+    """The actor's end of the connection to the test."""
 
     def say(self, message: Order) -> None: ...
 
@@ -44,15 +45,15 @@ class Channel(Protocol):
 
 
 class Abandoned(BaseException):
-    """The actor is told to drop everything."""
+    """The order to drop everything."""
 
 
 class Left(BaseException):
-    """The child is told to leave everything that it inherited."""
+    """The order, for a child, to leave everything that it inherited."""
 
 
 class InTheBody(Exception):
-    """What a program raises inside its transaction."""
+    """An error of a program inside its own transaction."""
 
 
 class _Here(threading.local):
@@ -63,7 +64,7 @@ _here = _Here()
 
 
 class _Lines(logging.Handler):
-    """Counts the lines of each thread."""
+    """Counts the log lines of each thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -78,7 +79,8 @@ _lines = _Lines()
 
 @contextlib.contextmanager
 def acting(store: Any) -> Generator[None]:
-    """The saves of this class of stores, and the lines of the log, are the actors'."""
+    """In the block the actors decide about the saves of this class of stores, and count log
+    lines."""
     replace, level = store.replace, LOGGER.level
 
     def asking(self: Any, data: bytes, **options: Any) -> Any:
@@ -104,18 +106,21 @@ def acting(store: Any) -> Generator[None]:
 
 
 class Actor:
-    """:param make: Makes the persistence of an "open", and says where the lock file is."""
+    """Obeys orders.
+
+    :param make: Makes the persistence for an "open", and says where its lock file is.
+    """
 
     def __init__(self, channel: Channel, make: Callable[[Order], tuple[Any, str | None]]) -> None:
         self._channel, self._make = channel, make
         self._caches: list[PersistedTokenCache] = []
         self._is_child = self._is_over = False
-        #: Did the store refuse what was saved last?
+        #: Did the store refuse the last save?
         self.is_refused = False
         _here.actor = self
 
     def run(self) -> None:
-        """Until nobody is there any more."""
+        """Obeys until the connection ends."""
         with contextlib.suppress(EOFError):
             while True:
                 try:
@@ -127,7 +132,7 @@ class Actor:
                     self._channel.say({"idle": True})
 
     def ask(self, data: bytes) -> None:
-        """What to do before these bytes are stored."""
+        """Asks the test what to do before these bytes are stored."""
         if self._is_over:
             if self._is_child:
                 os._exit(4)  # a child that leaves has nothing to save
@@ -147,15 +152,15 @@ class Actor:
             answer["found"] = self._do(order)
         except Exception as error:
             if self._is_child and self._is_over:
-                os._exit(3)  # leaving raised something
+                os._exit(3)  # leaving raised an error
             if self._is_over:
                 raise Abandoned from None
             answer = {"done": type(error).__name__, "words": str(error)}
         self._say(answer)
 
     def _say(self, message: Order) -> None:
-        """Also says how many lines the log has since the last message, and how the last save
-        went."""
+        """Sends a message, with the number of log lines since the last message, and whether the
+        store refused the last save."""
         lines = _lines.of_threads.pop(threading.get_ident(), 0)
         self._channel.say({**message, "lines": lines, "refused": self.is_refused})
         self.is_refused = False
@@ -216,7 +221,7 @@ class Actor:
 
 
 class _Pipes:
-    """See ``Channel``."""
+    """A ``Channel`` over standard input and output."""
 
     def say(self, message: Order) -> None:
         print(json.dumps(message), flush=True)
@@ -230,7 +235,7 @@ class _Pipes:
 
 
 class Acting(Protocol):
-    """An actor as the test sees it."""
+    """An actor, from the side of the test."""
 
     @property
     def pid(self) -> int: ...
@@ -240,13 +245,13 @@ class Acting(Protocol):
     def hear(self) -> Order: ...
 
     def start_over(self) -> None:
-        """Drops whatever is going on there."""
+        """Drops everything that is going on in the actor."""
 
     def close(self) -> None: ...
 
 
 class ActingProcess:
-    """See ``Acting``."""
+    """An actor in a process."""
 
     def __init__(self) -> None:
         self._process = self._started()
@@ -286,7 +291,7 @@ class ActingProcess:
 
 
 class ActingThread:
-    """See ``Acting``, and ``Channel``: its own other end."""
+    """An actor in a thread.  The object is the test's end; ``_End`` is the actor's."""
 
     def __init__(self, make: Callable[[Order], tuple[Any, str | None]]) -> None:
         self._orders: queue.Queue[Order | None] = queue.Queue()
@@ -315,7 +320,7 @@ class ActingThread:
 
 
 class _End:
-    """See ``Channel``."""
+    """A ``Channel`` over two queues."""
 
     def __init__(self, messages: queue.Queue[Order], orders: queue.Queue[Order | None]) -> None:
         self._messages, self._orders = messages, orders

@@ -1,8 +1,8 @@
-"""What must be stored, and what each cache must show: the rules of the cache in the simplest way.
+"""A model of the cache: which entries must be stored, and which ones each cache must show.
 
-It knows MSAL, and nothing of this library.  An entry is its JSON with sorted names: so 1, True and
-1.0 differ, and the order of names does not matter.  A change is told as the dictionary that
-cache_actor.py obeys.
+It states the rules of the cache in the simplest way, and uses MSAL, but nothing of this library.
+An entry is its JSON with sorted names: so 1, True and 1.0 differ, and the order of names does not
+matter.  A change has the form of the order that cache_actor.py obeys.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ Key = tuple[str, str]  # the kind, and the key that MSAL makes
 Entries = dict[Key, str]
 Order = dict[str, Any]
 
-#: The clock of each sign-in: nothing ever expires, and the same sign-in makes the same entries.
+#: The time of each sign-in.  Nothing ever expires, and the same sign-in makes the same entries.
 NOW = 4_000_000_000
 
 
 class Change(NamedTuple):
     key: Key
-    #: The entry that it replaced; None: there was none.
+    #: The entry that was replaced; None: there was none.
     before: str | None
-    #: None: a removal.
+    #: The new entry; None: it was removed.
     after: str | None
 
 
-#: What one call changed.
+#: The changes of one call.
 Event = list[Change]
 
 
@@ -37,7 +37,7 @@ def encoded(entry: Any) -> str:
 
 
 def flattened(content: str) -> Entries:
-    """The entries of a content that is stored; of nothing, none."""
+    """The entries of a stored content; of no content, none."""
     kinds = json.loads(content) if content else {}
     return {
         (kind, key): encoded(entry)
@@ -51,13 +51,13 @@ def _is_idle(event: Event) -> bool:
 
 
 def key_of(order: Order) -> Key:
-    """Of a change of one entry."""
+    """The key of a change of one entry."""
     key: str = _Recorder().key_makers[order["kind"]](**order["entry"])
     return order["kind"], key
 
 
 class _Recorder(msal.TokenCache):  # type: ignore[misc]
-    """MSAL's cache, which notes what is changed."""
+    """MSAL's cache, which notes each change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class _Recorder(msal.TokenCache):  # type: ignore[misc]
 
 
 class Stored:
-    """What all caches share."""
+    """The content that all caches share."""
 
     def __init__(self) -> None:
         self.entries: Entries = {}
-        #: Counts what was saved.
+        #: Counts the saves.
         self.version = 0
 
 
@@ -83,35 +83,35 @@ class CacheModel:
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self.memory: Entries = {}
-        #: What was stored when it looked.
+        #: The stored entries at the last look.
         self._loaded: Entries = {}
-        #: Of calls that raised.
+        #: The changes of calls that raised.
         self.waiting: list[Event] = []
-        #: Of the call that has not returned.
+        #: The changes of the call that has not returned.
         self.live: list[Event] = []
-        #: Is the call a transaction of the program's?
+        #: Is the call a transaction of the program?
         self.is_explicit = False
         #: Did such a transaction lose a change?
         self.is_gone = False
-        #: Did somebody take the lock away since the call has it?
+        #: Did somebody take the lock away since the call began?
         self.is_robbed = False
-        #: Counts the events that were dropped; and those that would have changed nothing.
+        #: Counts the dropped events that would have changed something, and those that would not.
         self.dropped = self.dropped_idle = 0
-        #: Counts what the real cache has logged.
+        #: Counts the lines in the log of the real cache.
         self.lines = 0
         self.seen = 0
-        #: Has another object of its thread saved?  Then it looks before it saves, although it may
-        #: be about to store the same.
+        #: Has another object of the same thread saved?  Then this one looks before it saves, even
+        #: when it is about to store the same content.
         self.has_sibling = False
 
     def begin(self, is_explicit: bool) -> None:
-        """A call has the lock."""
+        """A call begins: it has the lock."""
         assert not self.live
         self.is_explicit, self.is_gone, self.is_robbed = is_explicit, False, False
         self.look()
 
     def look(self) -> None:
-        """Memory follows what is stored."""
+        """Memory becomes what is stored, with the waiting changes that still apply."""
         self._loaded, self.seen = dict(self._stored.entries), self._stored.version
         self.has_sibling = False
         self.memory = dict(self._loaded)
@@ -119,8 +119,8 @@ class CacheModel:
         self.live = [self._apply_live(event) for event in self.live]
 
     def _still_waits(self, event: Event) -> bool:
-        """Applies all of it, where all of it fits; it waits no more when it is dropped, or when
-        somebody has stored just that."""
+        """Applies the event if all of it fits.  False, so that it waits no longer: it was dropped,
+        or its result is stored already."""
         if any(self.memory.get(key) not in (before, after) for key, before, after in event):
             if _is_idle(event):
                 self.dropped_idle += 1
@@ -133,7 +133,8 @@ class CacheModel:
         return not is_stored or _is_idle(event)
 
     def _apply_live(self, event: Event) -> Event:
-        """What is left of it.  It now replaces what is stored now."""
+        """Applies the part of an event that still changes something; it now replaces what is stored
+        now."""
         left = []
         for key, before, after in event:
             stored = self.memory.get(key)
@@ -151,7 +152,7 @@ class CacheModel:
             self.memory[key] = after
 
     def change(self, order: Order) -> None:
-        """A change inside a call, as the actor is told to make it."""
+        """A change inside a call, in the form of the actor's order."""
         recorder = _Recorder()
         if order["do"] == "add":
             recorder.add(order["event"], now=NOW)
@@ -168,13 +169,13 @@ class CacheModel:
         self.live.append(event)
 
     def is_pending(self, key: Key) -> bool:
-        """Has the entry been changed, and is that not stored yet?"""
+        """Has the entry been changed, and is the change not stored yet?"""
         return any(change.key == key for event in self.waiting + self.live for change in event)
 
     def save(self, content: Entries, changes: int) -> None:
-        """This was stored.
+        """Memory was stored.
 
-        :param changes: How many of the live changes it has; the others came later.
+        :param changes: How many of the live changes the stored content has; the others came later.
         """
         later = self.live[changes:]
         self.live = self.live[:changes]
@@ -186,7 +187,7 @@ class CacheModel:
         self.look()
 
     def end(self, is_saved: bool) -> None:
-        """The call has returned, or raised."""
+        """The call has returned or raised."""
         if is_saved:
             self.waiting = []
         else:
@@ -195,8 +196,8 @@ class CacheModel:
         self.live, self.is_explicit = [], False
 
     def _wait(self, event: Event) -> None:
-        """Of several events in a row that change the same entries one is left, the last one.  It
-        replaces what is there without them."""
+        """When several events in a row change the same entries, only the last one stays.  It
+        replaces what would be there without them."""
         places = {change.key for change in event}
         earlier = [each for each in self.waiting if places & {change.key for change in each}]
         if earlier and {change.key for change in earlier[-1]} == places:
@@ -209,5 +210,5 @@ class CacheModel:
             self.waiting.append(event)
 
     def of(self, kind: str) -> list[str]:
-        """What a search of this kind shows."""
+        """The entries that a search of this kind shows."""
         return sorted(entry for key, entry in self.memory.items() if key[0] == kind)

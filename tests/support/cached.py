@@ -1,4 +1,4 @@
-"""Heavy things that are made once, and kept in MSALEX_CACHE."""
+"""Directories that take long to make.  They are made once and kept in MSALEX_CACHE."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def cached(folder: str, name: str, facts: str | bytes, make: Callable[[Path], None]) -> Path:
-    """The directory of that name and those facts, made now if it is not there yet.
+    """The directory with that name and those facts; made now if it is not there yet.
 
-    It appears complete or not at all, and two that ask at once make it once.
+    It appears complete or not at all.  When two test runs ask at once, it is made only once.
     """
     cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
     key = hashlib.sha256(facts.encode() if isinstance(facts, str) else facts).hexdigest()[:12]

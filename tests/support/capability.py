@@ -5,12 +5,12 @@
     @requires("os.fork", "fcntl")
     @requires(FILE_MODES)
 
-A test skips by what is missing, never by platform, and its reason says what. On CI a skip fails
-the run, whoever skipped and how: there everything can be installed. Only what cannot exist on a
-Linux machine may be missing there too.
+A test skips because something is missing, never because of the platform, and its reason says what
+is missing. On CI any skip fails the run, because everything can be installed there. Only things
+that cannot exist on a Linux machine may be missing there too.
 
-A test module that imports a module of Python's own which this Python does not have (fcntl on
-Windows) is skipped as a whole, and says so.
+A test module may import a module of Python itself that this Python does not have (fcntl on
+Windows). Then the whole test module is skipped, and the reason says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CANNOT_EXIST = "cannot exist here: "
 
 
 def needs(missing: str | None) -> None:
-    """Skip the running test when something is missing, with the sentence that says what."""
+    """Skip the running test when something is missing; the sentence says what."""
     if missing is not None:
         pytest.skip(missing)
 
@@ -68,10 +68,10 @@ def _queues_for_locks(_: Path) -> bool:
     return windll is None or not hasattr(windll("ntdll"), "wine_get_version")
 
 
-#: What :func:`requires` can try out, by its sentence.
+#: Sentences about systems that lack something; :func:`requires` tries out which are true here.
 FILE_MODES = "files have no modes here"
 SYMBOLIC_LINKS = "symbolic links cannot be made here"
-LOCK_QUEUE = "who waits for a lock asks again and again, and many starve (Wine)"
+LOCK_QUEUE = "waiters for a lock ask again and again, and many starve (Wine)"
 REMOVABLE_OPEN_FILES = "a file that is open cannot be removed or replaced here"
 _TRIALS: dict[str, Callable[[Path], bool]] = {
     FILE_MODES: _has_file_modes,
@@ -82,7 +82,7 @@ _TRIALS: dict[str, Callable[[Path], bool]] = {
 
 
 def _lacks(what: str) -> str | None:
-    """The sentence that says so, or None."""
+    """The sentence that says what is missing, or None."""
     if what in _TRIALS:
         with tempfile.TemporaryDirectory() as directory:
             return None if _TRIALS[what](Path(directory)) else what
@@ -95,14 +95,14 @@ def _lacks(what: str) -> str | None:
 
 
 def requires(*what: str) -> pytest.MarkDecorator:
-    """Skips a test where one of these is missing: a module (fcntl) or a name in it (os.fork), or
-    one of the sentences above."""
+    """Skips a test where one of these is missing: a module (fcntl), a name in a module (os.fork),
+    or one of the sentences above."""
     lacking = [reason for reason in map(_lacks, what) if reason is not None]
     return pytest.mark.skipif(bool(lacking), reason="; ".join(lacking))
 
 
 def _missing_standard_module(error: BaseException | None) -> str | None:
-    """The name of a module of Python's own whose absence is the cause of an error."""
+    """The name of the module of Python itself whose absence caused an error."""
     while error is not None:
         name = getattr(error, "name", None)
         if isinstance(error, ModuleNotFoundError) and name in sys.stdlib_module_names:

@@ -1,10 +1,10 @@
-"""One process that goes for a lock again and again, by as many threads as it is told.
+"""One process that takes a lock again and again, in as many threads as it is told.
 
     python -m tests.support.contender JSON          see contenders.Contender
 
-prints `ready`, reads "<start> <stop>" (CLOCK_MONOTONIC, ns), works from the one to the other,
-keeps a journal, and prints what is left of it as JSON.  Whichever msal_extensions the Python has
-decides what "ours" and "1.3.1" are.
+prints `ready`, reads "<start> <stop>" (CLOCK_MONOTONIC, ns), works from start to stop, keeps a
+journal, and at the end prints its errors, and what it left open, as JSON.  The msal_extensions of
+its Python, ours or 1.3.1, is the one that it uses.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any
 from tests.support.journal import ASKED, ENTERED, GAVE_UP, GONE, LEFT, Journal
 
 POLL_S = 0.1
-#: After its last wait for a lock a helper thread of ours stays for a second.
+#: A helper thread of ours stays for a second after its last wait for a lock.
 HELPERS_GONE_S = 10
 CHILD_SLEEPS_S = 1.0
 CHILD_PATIENCE_S = 2.0
 
 
 class GaveUp(Exception):
-    """The patience is at its end."""
+    """The patience has ended."""
 
 
 class Poller:
-    """The plainest peer: the file's existence is the lock, polled every 100 ms."""
+    """The plainest peer: its lock is the existence of the file, which it polls every 100 ms."""
 
     def __init__(self, path: str, patience: float) -> None:
         self._path, self._patience = path, patience
@@ -58,7 +58,8 @@ class Poller:
 
 
 def library(kind: str) -> Callable[[str, float], AbstractContextManager[Any]]:
-    """Path and patience -> what holds the lock.  1.3.1 has a patience of its own."""
+    """A function that takes path and patience, and returns a lock.  1.3.1 has a patience of its
+    own."""
     if kind == "poller":
         return Poller
     from msal_extensions import CrossPlatLock
@@ -71,13 +72,13 @@ def library(kind: str) -> Callable[[str, float], AbstractContextManager[Any]]:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Not an error: the time is up.  A typed error of ours has an errno."""
+    """Was it no error, but the end of the patience?  A typed error of ours has an errno."""
     from_131 = type(error).__name__ in ("LockError", "AlreadyLocked", "LockException")
     return isinstance(error, GaveUp) or (from_131 and getattr(error, "errno", None) is None)
 
 
 class Contender:
-    """What its threads share."""
+    """The state that the threads share."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
@@ -87,7 +88,7 @@ class Contender:
         self.stop = 0
 
     def work(self, thread: int) -> None:
-        """One thread: in and out, until it is time to stop."""
+        """One thread: takes and releases the lock until it is time to stop."""
         chance = random.Random(f"{self.told['seed']} {thread}")
         time.sleep(chance.uniform(*self.told["think"]))  # not all of them at the same moment
         while time.monotonic_ns() < self.stop:
@@ -97,7 +98,7 @@ class Contender:
                 os.waitpid(-1, os.WNOHANG)
 
     def visit(self, thread: int, chance: random.Random) -> None:
-        """One wait, and the section if it gets in."""
+        """One wait for the lock, and the section if the wait succeeds."""
         patience = chance.uniform(*self.told["patience"])
         forks = chance.random() < self.told["forks"]
         self.journal.note(thread, ASKED)
@@ -111,14 +112,15 @@ class Contender:
                     self.fork(chance)
                 self.journal.note(thread, LEFT)
             self.journal.note(thread, GONE)
-        except Exception as error:  # those of three libraries
+        except Exception as error:  # from any of three libraries
             if not entered:
                 self.journal.note(thread, GAVE_UP)
             if not is_refusal(error) or entered:
                 self.errors[f"{type(error).__name__}: {error}"] += 1
 
     def fork(self, chance: random.Random) -> None:
-        """A child that holds nothing: it sleeps, or waits for the lock like anybody else."""
+        """A forked child that does not hold the lock: it sleeps, or waits for the lock like any
+        other."""
         waits, sleeps = chance.random() < 0.5, chance.uniform(0, CHILD_SLEEPS_S)
         if os.fork() != 0:
             return
@@ -145,10 +147,10 @@ def threads() -> int:
 
 
 def main() -> None:
-    logging.disable()  # 1.3.1 warns whenever it enters by force
+    logging.disable()  # 1.3.1 warns each time it enters by force
     contender = Contender(json.loads(sys.argv[1]))
     with contender.lock(contender.told["journal"] + ".warm", 1):
-        pass  # what is loaded late is there now
+        pass  # now everything is loaded that the first use loads
     before = descriptors(), threads()
     print("ready", flush=True)
     start, contender.stop = map(int, sys.stdin.readline().split())

@@ -1,11 +1,12 @@
 """Crowds of processes on one lock file: ours, 1.3.1, Node, pollers; see contender.py.
 
-with Crowd(directory) as crowd:
-    crowd.start(OURS, 6)
-    crowd.start(BARE, 4)
-    crowd.go(seconds=20)
-    crowd.wait()                     or kill(), stop(), start() meanwhile, and then finish()
-account = crowd.account()
+    with Crowd(directory) as crowd:
+        crowd.start(OURS, 6)
+        crowd.start(BARE, 4)
+        crowd.go(seconds=20)
+        account = crowd.finish()
+
+Between go() and finish() a test may start(), stop(), resume() and kill() processes.
 """
 
 from __future__ import annotations
@@ -29,36 +30,37 @@ from tests.support.node import node_peer
 from tests.support.reference import reference_python
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 0.2  # from the word to the first try, so that nobody is late
-READY_S = 120  # for all to get ready, on a busy machine
-PATIENCE_S = 90  # for one to end after its time is up
+START_S = 0.2  # between go() and the first try, so that all begin at the same moment
+READY_S = 120  # until all are ready, on a busy machine
+PATIENCE_S = 90  # for one process to end after its time is over
 
 Range = tuple[float, float]
 
 
 class Contender(NamedTuple):
-    """What one process does: seconds, and a random number between the two each time."""
+    """The work of one process.  A pair of seconds stands for a random number between the two, each
+    time."""
 
     kind: str  #: "ours", "bare", "portalocker", "node", "poller"
     hold: Range = (0.01, 0.01)
     think: Range = (0, 0)
-    patience: Range = (60, 60)  #: 1.3.1 has its own: 5 s
+    patience: Range = (60, 60)  #: 1.3.1 always has 5 s
     threads: int = 1
-    forks: float = 0  #: in so many of its visits
+    forks: float = 0  #: the share of its visits in which it forks
 
 
 OURS = Contender("ours")
-#: Those that only look whether the file exists.
+#: Peers that only check whether the file exists.
 BARE = Contender("bare", think=(0, 1))
 POLLER = Contender("poller", think=(0, 1), patience=(12, 12))
 NODE = Contender("node", think=(0, 1), patience=(50, 50))
-#: Enters by force after 5 s.
+#: A peer that enters by force after 5 s.
 PORTALOCKER = Contender("portalocker", think=(0, 1))
 FORCE_S = 4.9
 
 
 def command(kind: str) -> tuple[list[str], dict[str, str]]:
-    """How a contender of the kind is started, and in which environment."""
+    """The command and the environment that start a contender of the kind."""
     if kind == "node":
         (node, program), env = node_peer()
         return [node, str(Path(program).with_name("contender.mjs"))], env
@@ -69,7 +71,7 @@ def command(kind: str) -> tuple[list[str], dict[str, str]]:
 
 
 class Process:
-    """One contender that runs."""
+    """A running contender."""
 
     def __init__(self, number: int, contender: Contender, directory: Path, path: Path) -> None:
         self.kind, self.killed = contender.kind, 0
@@ -117,22 +119,22 @@ class Process:
 
 
 class Account(NamedTuple):
-    """What came of it."""
+    """The result of a run."""
 
     visits: list[Visit]
     start: int
     stop: int
     errors: Counter[str]
-    descriptors: int  #: left open by those that ended by themselves, all together
+    descriptors: int  #: left open by all processes together that ended by themselves
     threads: int
     files: list[str]  #: left in the lock's directory
 
     def of(self, *kinds: str) -> list[Visit]:
-        """Their visits that ended before it was time to stop."""
+        """The visits of these kinds that ended before it was time to stop."""
         return [it for it in self.visits if it.kind in kinds and it.left <= self.stop]
 
     def held(self, *kinds: str) -> float:
-        """For which share of the time, from the first entry to the stop, these were inside."""
+        """The share of the time, from the first entry to the stop, when these kinds were inside."""
         spans = journal.inside(self.visits, *kinds)
         if not spans:
             return 0
@@ -143,11 +145,11 @@ class Account(NamedTuple):
         return journal.overlaps(self.visits)
 
     def refused(self, *kinds: str) -> int:
-        """Waits that ended without an entry, also after it was time to stop."""
+        """The number of waits that ended without an entry, also after it was time to stop."""
         return sum(it.gave_up for it in self.visits if it.kind in kinds)
 
     def refused_twice(self, *kinds: str) -> int:
-        """How often two waits of a thread, one after the other, were refused."""
+        """How often two waits in a row of the same thread were refused."""
         found, before = 0, dict[str, bool]()
         for it in sorted(self.visits, key=lambda it: it.asked):
             if it.kind in kinds:
@@ -156,12 +158,12 @@ class Account(NamedTuple):
         return found
 
     def longest(self, *kinds: str) -> float:
-        """The longest wait of these, in seconds, come what may of it."""
+        """The longest wait of these kinds, in seconds, whether it succeeded or not."""
         return max((it.waited for it in self.visits if it.kind in kinds), default=0)
 
 
 class Crowd:
-    """Contenders on ``directory/lock/lockfile``.  None outlives the block."""
+    """Contenders on ``directory/lock/lockfile``.  All have ended at the end of the block."""
 
     def __init__(self, directory: Path) -> None:
         self._journals = directory / "journals"
@@ -175,7 +177,7 @@ class Crowd:
         self.start_ns = self.stop_ns = 0
 
     def start(self, contender: Contender, count: int = 1) -> list[Process]:
-        """More of them; they wait for go()."""
+        """Starts more processes; they wait for go()."""
         new = [
             Process(len(self.processes) + number, contender, self._journals, self.path)
             for number in range(count)
@@ -184,7 +186,7 @@ class Crowd:
         return new
 
     def go(self, seconds: float) -> None:
-        """When all are ready they begin, at the same moment."""
+        """All begin at the same moment, when all are ready."""
         assert all(process.is_ready() for process in self.processes)
         self.start_ns = time.monotonic_ns() + int(START_S * 1e9)
         self.stop_ns = self.start_ns + int(seconds * 1e9)
@@ -192,7 +194,7 @@ class Crowd:
             process.go(self.start_ns, self.stop_ns)
 
     def join(self, process: Process) -> None:
-        """One that was started later, and is ready, begins as well."""
+        """A process that was started later, and is ready, begins too."""
         process.go(self.start_ns, self.stop_ns)
 
     def left(self) -> float:
@@ -200,7 +202,7 @@ class Crowd:
         return (self.stop_ns - time.monotonic_ns()) / 1e9
 
     def stop(self, process: Process) -> int:
-        """SIGSTOP; the moment."""
+        """Sends SIGSTOP; returns the time."""
         now = time.monotonic_ns()
         process.process.send_signal(signal.SIGSTOP)
         return now
@@ -210,7 +212,7 @@ class Crowd:
         self.stops.append(Span(since, time.monotonic_ns()))
 
     def finish(self) -> Account:
-        """Waits until all have ended; what came of it."""
+        """Waits until all have ended; returns the result."""
         for process in self.processes:
             if process.killed:
                 continue
@@ -252,7 +254,7 @@ class Crowd:
 
 
 def run(directory: Path, seconds: float, *members: tuple[Contender, int]) -> Account:
-    """A crowd that nobody disturbs."""
+    """Runs a crowd, undisturbed."""
     with Crowd(directory) as crowd:
         for contender, count in members:
             crowd.start(contender, count)
@@ -261,5 +263,5 @@ def run(directory: Path, seconds: float, *members: tuple[Contender, int]) -> Acc
 
 
 def described(overlaps: Sequence[journal.Overlap]) -> list[str]:
-    """The first few, for a message."""
+    """The first few overlaps, for a message."""
     return [f"{it.first} and {it.second}" for it in overlaps[:5]]

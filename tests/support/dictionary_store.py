@@ -1,7 +1,8 @@
-"""A dictionary with versions as a store: it proves the border, before a database does.
+"""A dictionary with versions as a store.  It proves the interface of stores before a database does.
 
-Its truth is compare-and-swap on a random version.  The lock only makes the swap succeed, and the
-test can steal it.  No file of python/ knows of it: it is registered here, as any store is.
+Compare-and-swap on a random version decides which save counts.  The lock only makes the swap
+succeed, and a test can steal it.  No file of python/ knows this store: it is registered here, as
+any store is.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from msal_extensions.persistence import BasePersistence
 
 
 class Shelf:
-    """What several persistences share, as they would share a database.
+    """The content that several persistences share, as they would share a database.
 
-    :param steals: The share of saves before which somebody steals the lock.
+    :param steals: The share of saves before which the lock is stolen.
     """
 
     def __init__(self, steals: float = 0.0, seed: int = 0) -> None:
@@ -40,17 +41,17 @@ class Shelf:
         self.kept: dict[str, bytes] = {}
         self.steals = steals
         self.chance = random.Random(seed)
-        self.refused = 0  # swaps that lost
+        self.refused = 0  # swaps that failed
         self.prepared = 0
 
     def put(self, data: bytes) -> Stamp:
-        """Under ``changed``."""
+        """Call it under ``changed``."""
         self.data, self.version = data, secrets.token_bytes(16)
         self.changed.notify_all()
         return self.version
 
     def remove(self) -> None:
-        """Under ``changed``."""
+        """Call it under ``changed``."""
         self.data, self.version = b"", ABSENT
         self.changed.notify_all()
 
@@ -72,9 +73,9 @@ class ShelfLease:
 
 
 class ShelfLock:
-    """See ``StoreLock``: of threads; the last lease that was given is the one that holds.
+    """A ``StoreLock`` between threads; the lease that was given last holds it.
 
-    It only notes the lease: one that nobody keeps is over.
+    The lock has only a weak reference to the lease, so a lease that nobody keeps is over.
     """
 
     def __init__(self) -> None:
@@ -120,7 +121,7 @@ class ShelfLock:
                 self._free.notify()
 
     def steal(self) -> None:
-        """Now others may be inside."""
+        """Takes the lock away from its holder, so that others may enter."""
         with self._free:
             self._note = None
             self._free.notify()
@@ -131,7 +132,7 @@ class ShelfLock:
 
 
 class Joined:
-    """The lease of a thread that is inside already: the outer one gives the lock back."""
+    """The lease of a thread that is already inside: the outer lease gives the lock back."""
 
     def __init__(self, outer: ShelfLease) -> None:
         self._outer = outer
@@ -189,7 +190,7 @@ class DictionaryStore:
             steals = shelf.chance.random() < shelf.steals
         if steals:
             shelf.commit.steal()
-            time.sleep(0.002)  # others come in between
+            time.sleep(0.002)  # time for others to come in between
         with shelf.changed:
             if lease is not None and expected != shelf.version:
                 shelf.refused += 1
@@ -212,7 +213,7 @@ class DictionaryStore:
 
 
 class DictionaryPersistence(BasePersistence):
-    """The methods of 1.3.1 over a shelf; a place without an own shelf gets one."""
+    """The methods of 1.3.1 over a shelf.  Each location has one shelf, if none is given."""
 
     def __init__(self, location: str, shelf: Shelf | None = None) -> None:
         if not location:
@@ -253,6 +254,6 @@ register(
 
 
 def in_a_shelf(steals: float = 0.0, seed: int = 0) -> Callable[[], DictionaryPersistence]:
-    """Makes persistences that share one shelf."""
+    """A function that makes persistences which share one shelf."""
     shelf = Shelf(steals, seed)
     return lambda: DictionaryPersistence("shelf", shelf)

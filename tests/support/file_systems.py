@@ -1,9 +1,9 @@
-"""Real file systems for a program of its own, gone with it: tmpfs, overlayfs, bindfs (FUSE).
+"""Real file systems for one program, which end with it: tmpfs, overlayfs, bindfs (FUSE).
 
     needs(missing("bindfs"))
     command = on("bindfs", directory, [sys.executable, "-m", ...])      # sees it at directory/here
 
-Root makes them in a mount namespace that only the program and its children see.
+Root mounts them in a mount namespace that only the program and its children see.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = "here"
-#: What the shell does before the program, in the directory; "disk" is whatever it is on.
+#: The commands that the shell runs in the directory before the program.  "disk" is the file system
+#: that the directory is on.
 MOUNT = {
     "disk": ": ",
     "tmpfs": "mount -t tmpfs none here",
@@ -31,7 +32,7 @@ MOUNT = {
 
 def on(file_system: str, directory: Path, program: Sequence[str], cwd: Path) -> list[str]:
     """The command that runs the program with the file system at ``directory/here``."""
-    # The daemon of a FUSE file system ends when it is mounted nowhere any more.
+    # The daemon of a FUSE file system ends when its last mount ends.
     unmount = "umount here; exit $code" if file_system == "bindfs" else "exit $code"
     script = (
         f'cd "$0"; mkdir -p {HERE}; {MOUNT[file_system]}; cd "$1"; shift; set +e; "$@"; code=$?;'
@@ -42,7 +43,7 @@ def on(file_system: str, directory: Path, program: Sequence[str], cwd: Path) -> 
 
 
 def missing(file_system: str) -> str | None:
-    """What keeps it from being had here, or None."""
+    """The reason why this file system cannot be mounted here, or None."""
     if file_system == "disk":
         return None
     if os.geteuid() != 0 or shutil.which("unshare") is None:

@@ -1,11 +1,11 @@
-"""The test suites of the packages that use ours, from their source distributions.
+"""The test suites of packages that use ours, from their source distributions.
 
     suite = msal_suite("1.29.0")
-    outcome = run(suite, tmp_path, caches=True)
+    outcome = run(suite, tmp_path, replace=True)
 
 Each is kept in MSALEX_CACHE, one directory for each version, as tests/support/reference.py keeps
-1.3.1.  `site` in it is for PYTHONPATH, `tests` are the tests.  All else, also the package under
-test, comes from the environment of the tests.
+1.3.1.  Its directory `site` is for PYTHONPATH, its directory `tests` has the tests.  Everything
+else, also the package under test, comes from the environment of our tests.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ PIP_S, SUITE_S, TEST_S = 600, 240, 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a suite came to, as foreign_plugin.py wrote it."""
+    """The result of a suite, as foreign_plugin.py wrote it."""
 
     msal: str
     msal_extensions: str
-    made: int  # caches that were replaced
-    stored: int  # of these, the ones with something on disk
+    made: int  # caches that were ours in place of MSAL's
+    stored: int  # those of them that stored something on disk
     outcomes: dict[str, str]
     reasons: dict[str, str]
 
@@ -50,13 +50,13 @@ class Outcome:
         return {test for test, outcome in self.outcomes.items() if outcome == "passed"}
 
     def say(self, tests: set[str]) -> str:
-        """Why these did not pass."""
+        """The reasons why these tests did not pass."""
         words = (self.reasons.get(test) or self.outcomes.get(test, "not run") for test in tests)
         return "\n".join(f"{test}: {why}" for test, why in zip(tests, words, strict=True))
 
 
 def msal_suite(version: str) -> Path:
-    """That MSAL, and its tests."""
+    """That version of MSAL, and its tests."""
 
     def make(directory: Path) -> None:
         source = _source(f"msal=={version}", directory)
@@ -100,7 +100,7 @@ def run(
     scratch.mkdir()
     for name in ("home", "caches"):
         (scratch / name).mkdir()
-    shutil.copytree(suite / "tests", scratch / "tests")  # tests may write beside themselves
+    shutil.copytree(suite / "tests", scratch / "tests")  # tests may write into their directory
     path = [*before, suite / "site", PLUGIN]
     env = {
         **os.environ,
@@ -128,13 +128,13 @@ def run(
 
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    # Whatever decides what is made: this file, and the Python.
+    # This file and the Python decide what is made.
     facts = f"{sys.version} {sysconfig.get_platform()}".encode() + Path(__file__).read_bytes()
     return cached("suites", name, facts, make)
 
 
 def _source(requirement: str, directory: Path) -> Path:
-    """The unpacked source distribution; what is pinned by hash is verified."""
+    """The unpacked source distribution; its hash is checked if HASHES has one."""
     name = requirement.partition("==")[0]
     listed = directory / "requirements.txt"
     pinned = HASHES.get(requirement)
@@ -154,4 +154,4 @@ def _pip(*arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", *arguments]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=PIP_S)
     if done.returncode != 0:
-        needs(f"a foreign test suite could not be had: {done.stderr[-500:]}")
+        needs(f"a foreign test suite could not be installed: {done.stderr[-500:]}")

@@ -1,4 +1,4 @@
-"""What is private in a cache, for the few tests of what nobody sees from outside."""
+"""Access to private parts of a cache, for the few tests that need it."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""What processes did with a lock, written down so that a SIGKILL takes nothing away.
+"""What processes did with a lock, written down so that a SIGKILL loses nothing.
 
-Each process appends lines to a file of its own.  A line is one write, and the kernel keeps it
-whatever becomes of the process.
+Each process appends lines to a file of its own.  A line is one write, which the kernel keeps even
+if the process dies at once.
 
     journal = Journal(file)             journal.note(thread, ASKED)  ...
-    visits = read(file, killed_ns)      overlaps(visits), free_times(visits, begin, end)
+    visits = read(file, killed_ns)      overlaps(visits), gaps(spans, begin, end)
 
 A line is "<what> <thread> <CLOCK_MONOTONIC in ns>"; this clock is the same in all processes of a
-machine.  ENTERED is written after the lock was got, LEFT before it is given back, and GONE after
-that.  So visits that overlap here were inside together.  The Python of 1.3.1 imports this, so it
-needs the standard library only.
+machine.  A process writes ENTERED after it got the lock, LEFT before it gives the lock back, and
+GONE after that.  So visits that overlap in the journals really were inside together.  The Python of
+1.3.1 imports this module, so it needs the standard library only.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ ASKED, ENTERED, LEFT, GONE, GAVE_UP = "?", "+", "-", ".", "!"
 
 
 class Journal:
-    """The writing side."""
+    """The writer's side."""
 
     def __init__(self, file: str | Path) -> None:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, thread: int, what: str) -> int:
-        """Writes down what happens now; the time."""
+        """Writes down that this happens now; returns the time."""
         now = time.monotonic_ns()
         os.write(self._descriptor, f"{what} {thread} {now}\n".encode())
         return now
 
 
 class Visit(NamedTuple):
-    """One wait for the lock, and the time inside if there was any; in nanoseconds."""
+    """One wait for the lock, and the time inside if it succeeded; in nanoseconds."""
 
     kind: str
-    thread: str  #: and its process
+    thread: str  #: the process and its thread
     asked: int
     entered: int | None
-    left: int  #: the end of the section, or of the wait; of the process, if it was killed
+    left: int  #: the end of the section, or of the wait; or the moment of the kill
     gave_up: bool = False
-    gone: int = 0  #: when it had given the lock back
+    gone: int = 0  #: when the lock was given back
 
     @property
     def waited(self) -> float:
-        """In seconds."""
+        """The length of the wait, in seconds."""
         return ((self.left if self.entered is None else self.entered) - self.asked) / 1e9
 
 
 def read(file: Path, killed: int) -> list[Visit]:
-    """The visits of one process.  What it had begun when it was killed, or the journal was read,
-    ends at ``killed``."""
+    """The visits of one process.  A visit that was not over when the process was killed, or when
+    the journal was read, ends at ``killed``."""
     process, _, rest = file.stem.partition("-")
     kind = rest.partition(".")[0]
     visits: list[Visit] = []
     asked: dict[str, int] = {}
     entered: dict[str, int] = {}
-    leaving: dict[str, int] = {}  # the number of its visit
+    leaving: dict[str, int] = {}  # for each thread the number of its visit
     for line in file.read_text().splitlines(keepends=True):
         if not line.endswith("\n"):
-            break  # killed in the middle of the write
+            break  # the process was killed during this write
         what, thread, at = line.split()
         now, name = int(at), f"{process}.{thread}{rest.removeprefix(kind)}"
         if what == ASKED:
@@ -92,16 +92,16 @@ def read(file: Path, killed: int) -> list[Visit]:
 
 
 class Overlap(NamedTuple):
-    """Two visits that were inside at once; the first one had entered first."""
+    """Two visits that were inside at the same time; the first one entered first."""
 
     first: Visit
     second: Visit
 
 
 def overlaps(visits: Iterable[Visit]) -> list[Overlap]:
-    """All of them, in the order of their beginnings."""
+    """All overlaps, in the order of their beginnings."""
     found: list[Overlap] = []
-    inside: list[tuple[int, int, Visit]] = []  # by the end
+    inside: list[tuple[int, int, Visit]] = []  # sorted by their ends
     entries = sorted((visit.entered, n, visit) for n, visit in enumerate(visits) if visit.entered)
     for entered, number, visit in entries:
         while inside and inside[0][0] <= entered:
@@ -118,12 +118,12 @@ class Span(NamedTuple):
     end: int
 
     def within(self, begin: int, end: int) -> float:
-        """Seconds of it that lie between the two moments."""
+        """The seconds of it that lie between the two moments."""
         return max(0, min(self.end, end) - max(self.begin, begin)) / 1e9
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
-    """Those that touch or overlap become one; in their order."""
+    """The spans in order; those that touch or overlap become one."""
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.begin <= merged[-1].end:
@@ -134,7 +134,7 @@ def union(spans: Iterable[Span]) -> list[Span]:
 
 
 def gaps(spans: Iterable[Span], begin: int, end: int) -> list[Span]:
-    """What no span covers between the two moments."""
+    """The times between the two moments that no span covers."""
     found, at = [], begin
     for span in union(spans):
         if span.begin > at:
@@ -145,7 +145,7 @@ def gaps(spans: Iterable[Span], begin: int, end: int) -> list[Span]:
 
 
 def inside(visits: Iterable[Visit], *kinds: str) -> list[Span]:
-    """When somebody was inside; somebody of these kinds, if any are named."""
+    """The times when somebody was inside; or somebody of these kinds, if any are given."""
     return union(
         Span(visit.entered, visit.left)
         for visit in visits
@@ -154,7 +154,8 @@ def inside(visits: Iterable[Visit], *kinds: str) -> list[Span]:
 
 
 def between(spans: Sequence[Span], begin: int, end: int) -> Sequence[Span]:
-    """The spans that reach into the time between.  They are in order, and none touches another."""
+    """The spans that reach into the time between the two moments.  They must be in order, and no
+    two may touch."""
     first = bisect.bisect_right(spans, begin, key=lambda span: span.end)
     last = bisect.bisect_left(spans, end, key=lambda span: span.begin)
     return spans[first:last]

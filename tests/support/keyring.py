@@ -4,9 +4,9 @@
         subprocess.run(..., env=service.environment)
         service.lock_collection()
 
-Everything lives in one directory (HOME, sockets, the keyring's files), and only processes
-started here are ended.  :func:`missing` tells what the machine lacks.  :func:`bus_only`,
-:func:`dead_socket` and :func:`silent` are what goes wrong in the field: a bus without the
+Everything lives in one directory (HOME, sockets, the keyring's files).  Only processes that were
+started here are ended.  :func:`missing` says what the machine lacks.  :func:`bus_only`,
+:func:`dead_socket` and :func:`silent` make what goes wrong on real machines: a bus without the
 service, the socket of a dead bus, and a service that never answers or whose user says no.
 """
 
@@ -54,7 +54,7 @@ _CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Co
 
 
 def missing() -> str | None:
-    """A sentence on what this machine lacks for :class:`Keyring`, or None."""
+    """A sentence that says what this machine lacks for :class:`Keyring`, or None."""
     if not sys.platform.startswith("linux"):
         return "The Secret Service exists on Linux only."
     for program, package in (("dbus-daemon", "dbus"), ("gnome-keyring-daemon", "gnome-keyring")):
@@ -66,7 +66,7 @@ def missing() -> str | None:
 
 
 def _wait(condition: Any, what: str, seconds: float = 20.0) -> Any:
-    """Asks until the answer is true; the daemons tell nobody when they are ready."""
+    """Asks until the answer is true, because the daemons do not announce that they are ready."""
     end = time.monotonic() + seconds
     while True:
         with suppress(OSError, RuntimeError):
@@ -92,7 +92,7 @@ class _Client:
         self._connection.close()
 
     def call(self, path: str, interface: str, method: str, signature: str, *body: Any) -> Any:
-        """The reply's body; an error reply is a RuntimeError."""
+        """The body of the reply.  An error reply raises a RuntimeError."""
         from jeepney import DBusAddress, MessageType, new_method_call
 
         name = "org.freedesktop.DBus" if interface == "org.freedesktop.DBus" else NAME
@@ -107,7 +107,7 @@ class _Client:
         return self.call(path, properties, "Get", "ss", interface, name)[0][1]
 
     def session(self) -> str:
-        """A session that sends secrets as they are: this bus is ours alone."""
+        """A session that sends secrets unencrypted, because this bus is only ours."""
         return str(self.call(ROOT, SERVICE, "OpenSession", "sv", "plain", ("s", ""))[1])
 
 
@@ -116,7 +116,7 @@ class Keyring:
 
     def __init__(self, directory: str | os.PathLike[str], service: bool = True) -> None:
         self.directory = Path(directory)
-        # A socket's path may have 107 bytes; pytest's directories can be longer than that.
+        # A socket's path may have 107 bytes, and pytest's directories can be longer.
         self._sockets = Path(tempfile.mkdtemp(prefix="kr", dir="/tmp"))
         self._service = service
         self._running: list[subprocess.Popen[bytes]] = []
@@ -131,7 +131,7 @@ class Keyring:
             "XDG_DATA_HOME": str(home / "data"),
             "XDG_CACHE_HOME": str(home / "cache"),
             "XDG_CONFIG_HOME": str(home / "config"),
-            # Nobody sits before this keyring, whoever sits before the machine.
+            # No person can answer a prompt of this keyring, even when this machine has a display.
             "DISPLAY": "",
             "WAYLAND_DISPLAY": "",
             "GNOME_KEYRING_CONTROL": "",
@@ -176,20 +176,20 @@ class Keyring:
         _wait(self._collection_is_there, "the keyring did not appear")
 
     def stop_service(self) -> None:
-        """Ends the service, not the bus."""
+        """Ends the service, but not the bus."""
         self._end(self._running.pop())
 
     def stop_bus(self) -> None:
-        """Ends both, as at the end of a desktop session."""
+        """Ends the bus and the service, as at the end of a desktop session."""
         self.stop()
 
     def stop(self) -> None:
-        """Ends everything that was started here."""
+        """Ends every process that was started here."""
         while self._running:
             self._end(self._running.pop())
 
     def restart(self) -> None:
-        """Ends both and starts them again, at the same address, with the same items."""
+        """Ends both and starts them again, with the same address and the same items."""
         self.stop()
         (self._sockets / "bus").unlink(missing_ok=True)
         self.start()
@@ -197,13 +197,14 @@ class Keyring:
     # ---- what is in the keyring ----
 
     def lock_collection(self) -> None:
-        """Locks the default collection; nobody is there who could unlock it at a prompt."""
+        """Locks the default collection; no person is there to unlock it at a prompt."""
         with self._client() as client:
             client.call(ROOT, SERVICE, "Lock", "ao", [self._collection(client)])
             assert client.get(DEFAULT, COLLECTION, "Locked") is True
 
     def unlock_collection(self) -> None:
-        """Unlocks it with the password, by an interface of gnome-keyring's own tests."""
+        """Unlocks it with the password, through an interface that gnome-keyring has for its own
+        tests."""
         with self._client() as client:
             secret = (client.session(), b"", PASSWORD, "text/plain")
             path = self._collection(client)
@@ -211,7 +212,7 @@ class Keyring:
             assert client.get(DEFAULT, COLLECTION, "Locked") is False
 
     def items(self) -> list[tuple[str, Mapping[str, str]]]:
-        """Label and attributes of everything in the default collection."""
+        """Label and attributes of each item in the default collection."""
         with self._client() as client:
             paths = client.get(DEFAULT, COLLECTION, "Items")
             return [
@@ -220,7 +221,7 @@ class Keyring:
             ]
 
     def secrets(self) -> list[bytes]:
-        """The secret of everything in the default collection."""
+        """The secret of each item in the default collection."""
         with self._client() as client:
             session = client.session()
             paths = client.get(DEFAULT, COLLECTION, "Items")
@@ -265,12 +266,12 @@ class Keyring:
 
 
 def running(directory: str | os.PathLike[str]) -> Keyring:
-    """A bus and an unlocked, empty keyring on it."""
+    """A bus with the service; the keyring is unlocked and empty."""
     return Keyring(directory)
 
 
 def bus_only(directory: str | os.PathLike[str]) -> Keyring:
-    """A bus that nobody offers the Secret Service on."""
+    """A bus without the Secret Service."""
     return Keyring(directory, service=False)
 
 
@@ -288,17 +289,17 @@ def dead_socket(directory: str | os.PathLike[str]) -> Iterator[dict[str, str]]:
 
 
 def no_bus(directory: str | os.PathLike[str]) -> dict[str, str]:
-    """The environment of a program outside any session: SSH, cron, a container."""
+    """The environment of a program outside of any session: SSH, cron, a container."""
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(directory), "HOME": str(directory)}
     for name in ("DBUS_SESSION_BUS_ADDRESS", "WAYLAND_DISPLAY"):
         environment.pop(name, None)
-    # With a display GIO would start a bus of its own: that must not happen either.
+    # With a display GIO would start a bus of its own; this test shows that it does not.
     return {**environment, "DISPLAY": ":99"}
 
 
 @contextmanager
 def silent(directory: str | os.PathLike[str], mode: str = "silent") -> Iterator[Keyring]:
-    """A bus with a service that is no help; the modes are in tests/support/silent_service.py."""
+    """A bus with a service that does not help; tests/support/silent_service.py has the modes."""
     with Keyring(directory, service=False) as bus:
         script = Path(__file__).with_name("silent_service.py")
         bus._spawn([sys.executable, str(script), bus.address, mode])

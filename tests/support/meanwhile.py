@@ -1,10 +1,12 @@
-"""What happens while a cache saves: hooks in its store.
+"""Events during a save of a cache: hooks in its store.
 
-with overtaken(place, lambda: other.add(event)):
-    cache.add(...)          # its lock is taken away, and the other one saves first
+    with overtaken(place, lambda: other.add(event)):
+        cache.add(...)          # its lock is taken away, and the other cache saves first
 
-with full(place), pytest.raises(PersistenceError):
-    cache.add(...)          # cannot be saved
+    with full(place), pytest.raises(PersistenceError):
+        cache.add(...)          # cannot be saved
+
+They concern the saves of the thread that enters the block.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.places import Place, place_of
 from tests.support.processes import GENEROUS
 
-#: One kind of each way in which a commit learns of others: the lock file in one step with the
-#: rename, the lock file before and after the save, and the version of the content.
+#: One kind of store for each way in which a commit notices others: it checks the lock file in one
+#: step with the rename; before and after the save; or it compares the version of the content.
 KINDS = [
     pytest.param("file", marks=requires(REMOVABLE_OPEN_FILES)),
     pytest.param("own", marks=requires(REMOVABLE_OPEN_FILES)),
@@ -34,19 +36,20 @@ KINDS = [
 
 @pytest.fixture(params=KINDS, name="place")
 def robbable_place_fixture(request: pytest.FixtureRequest, tmp_path: Any) -> Place:
-    """A place where the lock can be taken away from its holder."""
+    """A place where a test can take the lock away from its holder."""
     return place_of(request.param, tmp_path, request)
 
 
 def elsewhere(work: Callable[[], object]) -> None:
-    """Does it in another thread, to the end: this one may hold the lock, or have lost it."""
+    """Runs the work in another thread and waits for its end, because this thread may hold the lock,
+    or may have lost it."""
     with ThreadPoolExecutor(1) as another:
         another.submit(work).result(GENEROUS)
 
 
 @contextlib.contextmanager
 def before_saves(place: Place, hook: Callable[[], object]) -> Iterator[None]:
-    """Calls the hook each time this thread is about to store something in such a store."""
+    """Calls the hook each time this thread is about to save in a store of this class."""
     kind: Any = type(place.store())
     replace, mine = kind.replace, threading.get_ident()
 
@@ -61,9 +64,10 @@ def before_saves(place: Place, hook: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def overtaken(place: Place, *works: Callable[[], object]) -> Iterator[None]:
-    """Before each of this thread's next saves somebody takes the lock away and does a work.
+    """Before each of the next saves of this thread the lock is taken away, and one of the works is
+    done.
 
-    Each has to be repeated then: there is one save more than there are works, at least.
+    Each of these saves must be repeated, so there are more saves than works.
     """
     left = list(works)
 
@@ -80,7 +84,7 @@ def overtaken(place: Place, *works: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def failing(place: Place, error: Callable[[], BaseException]) -> Iterator[None]:
-    """Each save of this thread ends like that, and stores nothing."""
+    """Each save of this thread raises the error and stores nothing."""
 
     def hook() -> None:
         raise error()
@@ -90,5 +94,5 @@ def failing(place: Place, error: Callable[[], BaseException]) -> Iterator[None]:
 
 
 def full(place: Place) -> contextlib.AbstractContextManager[None]:
-    """This thread can save nothing."""
+    """No save of this thread succeeds."""
     return failing(place, lambda: PersistenceError(28, "No space left on device"))

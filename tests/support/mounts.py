@@ -1,10 +1,10 @@
-"""One directory seen through several mounts, as from several hosts: FUSE file systems.
+"""One directory seen through several mounts, as if from several hosts: FUSE file systems.
 
     with mounted("sshfs", source, tmp_path / "one") as one, mounted(...) as other:
         ...
 
-What is done behind a mount, in the source, the mount learns of when it asks: that is as with a
-file server.  sshfs talks to its server through a pipe here; no network takes part.
+A mount does not learn of a change behind it, in the source, until it asks; it is the same with a
+file server.  sshfs talks to its server through a pipe here, without a network.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _unmounting() -> str | None:
 
 
 def _daemon(kind: str, source: Path, at: Path) -> list[str]:
-    """The command of the file system's process, which stays in the foreground."""
+    """The command for the process of the file system, which stays in the foreground."""
     if kind == "bindfs":
         return ["bindfs", "-f", str(source), str(at)]
     connect = at.with_name(at.name + ".connect")
@@ -59,7 +59,7 @@ def _daemon(kind: str, source: Path, at: Path) -> list[str]:
 
 @contextlib.contextmanager
 def mounted(kind: str, source: Path, at: Path) -> Generator[Path]:
-    """The directory through a mount of that kind, which is gone at the end."""
+    """The directory through a mount of that kind; the mount ends with the block."""
     needs(_missing(kind))
     at.mkdir()
     daemon = subprocess.Popen(

@@ -1,9 +1,9 @@
-"""The Node package that uses the same lock files, unpacked apart, for its CrossPlatformLock.
+"""The Node package that uses the same lock files, unpacked for its CrossPlatformLock.
 
     command, env = node_peer()
     subprocess.run([*command, ...], env=env)
 
-It is kept in MSALEX_CACHE. Only the lock is loaded: the rest of the package needs native modules.
+It is kept in MSALEX_CACHE. The tests load the lock only, because the rest needs native modules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NPM_S = 300
 
 
 def node_peer() -> tuple[list[str], dict[str, str]]:
-    """The command and the environment of the peer program that uses Node's lock."""
+    """The command and the environment of the peer program with Node's lock."""
     node = shutil.which("node")
     needs(None if node else "node is not installed")
     assert node is not None
@@ -43,7 +43,7 @@ def node_peer() -> tuple[list[str], dict[str, str]]:
 
 @functools.cache
 def node_package() -> Path:
-    """The directory of the package; installs nothing, runs no script of it."""
+    """The directory of the package.  Nothing is installed, and no script of it runs."""
     cache = Path(os.environ.get("MSALEX_CACHE") or tempfile.gettempdir() + "/msalex-cache")
     target = cache.expanduser() / "node" / f"msal-node-extensions-{VERSION}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def node_package() -> Path:
 
 
 def _unpack(target: Path) -> None:
-    """Unpack beside the target, which appears complete or not at all."""
+    """Unpack beside the target, so that the target appears complete or not at all."""
     npm = shutil.which("npm")
     needs(None if npm else "npm is not installed")
     assert npm is not None

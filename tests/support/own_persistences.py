@@ -1,4 +1,4 @@
-"""Persistences that programs could have: their own, and ours with a cipher of the test."""
+"""Persistences that a program could write, and one of ours with a cipher of the tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = bytes(range(32))
 
 
 class Own(BasePersistence):
-    """A file that the program writes itself, in place, as 1.3.1 does."""
+    """A file that the program writes itself and in place, as 1.3.1 does."""
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         if not location:
@@ -53,7 +53,7 @@ class Own(BasePersistence):
 
 
 class Forgetful(Own):
-    """Its load() returns None for "nothing", and its time tells nothing."""
+    """Its load() returns None for "nothing stored", and its time never changes."""
 
     modified = math.inf
 
@@ -68,13 +68,13 @@ class Forgetful(Own):
 
 
 class NoNumber(Forgetful):
-    """Its time is equal to nothing, itself included."""
+    """Its time equals nothing, not even itself."""
 
     modified = math.nan
 
 
 class Duck:
-    """No class of ours above it, and no get_location(): the cache gets a lock_location."""
+    """Inherits from no class of ours, and has no get_location(): it needs a lock_location."""
 
     is_encrypted = False
 
@@ -94,7 +94,7 @@ def mocked(location: str | os.PathLike[str]) -> Any:
 
 
 class AesAgent:
-    """In the place of DPAPI's agent: a real cipher, with the same methods."""
+    """Takes the place of DPAPI's agent: a real cipher with the same methods."""
 
     def protect(self, message: str) -> bytes:
         secret, message = message, ""
@@ -107,7 +107,7 @@ class AesAgent:
 
 
 class Sealed(FilePersistenceWithDataProtection):
-    """The sealed file of Windows, where there is no Windows."""
+    """The sealed file of Windows, on systems that are not Windows."""
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         FilePersistence.__init__(self, location)

@@ -1,9 +1,9 @@
-"""Processes of ours and of other libraries at one lock, and who was inside beside whom.
+"""Processes of ours and of other libraries on one lock file: which were inside together?
 
     logs = run_together([Turn(ours(), path, 0, 60), Turn(program("java"), path, 15, 30)], directory)
     assert overlaps(logs) == []
 
-What each of them does is in tests/support/peers.
+tests/support/peers has the programs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def ours() -> Start:
 
 class Turn(NamedTuple):
     """One program: how to start it, its path of the lock file, how often it enters (0: until all
-    others are done) and for how long it pauses between two entries."""
+    others are done), and how long it pauses between two entries."""
 
     start: Start
     path: Path
@@ -53,7 +53,7 @@ class Turn(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What one process said about its entries: see tests/support/peers/section.py."""
+    """The log of one process about its entries: see tests/support/peers/section.py."""
 
     kind: str
     entries: list[tuple[int, int, str]]
@@ -63,7 +63,7 @@ class Log(NamedTuple):
 
 
 class Overlap(NamedTuple):
-    """Two entries that were inside at once: their kinds, and why each was not regular."""
+    """Two entries that were inside at the same time: their kinds, and why each was not regular."""
 
     kinds: tuple[str, str]
     how: tuple[str, str]
@@ -72,7 +72,7 @@ class Overlap(NamedTuple):
 def started(
     turn: Turn, directory: Path
 ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    """A peer program that is ready, and ended at the end."""
+    """A peer program that is ready; it is ended with the block."""
     command, environment = turn.start
     told = [str(turn.path), str(directory), str(turn.entries), str(turn.pause_ms)]
     return saying("ready", [*command, *told], environment, cwd=ROOT)
@@ -86,7 +86,7 @@ def _finish(process: subprocess.Popen[str], patience: float) -> Log:
 
 
 def run_together(turns: Sequence[Turn], directory: Path, patience: float = GENEROUS) -> list[Log]:
-    """Starts all at the same moment.  The directory is for their marks."""
+    """Starts all programs at the same moment.  The directory is for their marks."""
     (directory / "inside").mkdir()
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(started(turn, directory)) for turn in turns]

@@ -1,7 +1,7 @@
-"""All the stores that this machine can offer, for the tests of the border.
+"""All the stores that this machine can offer, for the tests of the cache over each of them.
 
-Import keyring_session_fixture into a test module, and place_fixture for one test on each; or ask
-place_of() for a place.
+Import keyring_session_fixture into a test module, and place_fixture to run a test on each store; or
+call place_of() for one.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Place(NamedTuple):
     """One content in one kind of store."""
 
     kind: str
-    #: Another object for the same content.
+    #: Makes another object for the same content.
     persistence: Callable[[], Any]
     lock_location: str
-    #: Of a dictionary.
+    #: Only for a dictionary.
     shelf: Shelf | None
 
     def store(self) -> Store:
@@ -70,7 +70,7 @@ class Place(NamedTuple):
 
 
 def place_of(kind: str, directory: Path, request: pytest.FixtureRequest) -> Place:
-    """A new one, in this directory."""
+    """A new place in this directory."""
     location, lock, shelf = directory / "cache", str(directory / "lockfile"), Shelf()
     if kind == "dictionary":
         return Place(kind, lambda: DictionaryPersistence(str(location), shelf), lock, shelf)

@@ -1,4 +1,4 @@
-"""Real processes for the tests: snippets of Python that run beside each other."""
+"""Real processes for the tests: snippets of Python that run at the same time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-#: Seconds after which a process that should have ended is a failure.
+#: Seconds; a process that has not ended by then is a failure.
 PATIENCE = 120
 
-#: Seconds for what should take no time at all.
+#: Seconds for a step that should take no time at all.
 GENEROUS = 60
 
 
@@ -26,7 +26,7 @@ def python(
     environment: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a snippet to its end; its output is text."""
+    """Runs a snippet to its end."""
     return subprocess.run(
         [*command, "-c", textwrap.dedent(code), *arguments],
         env={**os.environ, **(environment or {})},
@@ -45,7 +45,7 @@ def saying(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Generator[subprocess.Popen[str]]:
-    """A process that has said this one word, with pipes to it; it is killed at the end."""
+    """A process that has printed this one word, with pipes to it; it is killed at the end."""
     with subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
@@ -63,7 +63,7 @@ def saying(
 
 
 class Member(NamedTuple):
-    """One process of a crowd: its snippet, and what it is started with."""
+    """One process of a crowd: its snippet, and how it is started."""
 
     code: str
     arguments: Sequence[str]
@@ -85,11 +85,11 @@ def crowd(
 
 
 def together(members: Sequence[Member], meanwhile: Callable[[], None] | None = None) -> list[str]:
-    """Runs processes that get going at the same moment.
+    """Runs processes whose work begins at the same moment.
 
-    The snippet says ``ready()``, which waits for all others to say so, and works.  Returns what
-    each printed after that; a failure of one is one of all.  ``meanwhile`` is called when they
-    have got going.
+    A snippet calls ``ready()``, which waits until all others have called it too, and then works.
+    Returns the output of each process after that.  If one fails, this fails.  ``meanwhile`` is
+    called when the work has begun.
     """
     start = "import sys\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
     processes = [
@@ -128,12 +128,12 @@ def together(members: Sequence[Member], meanwhile: Callable[[], None] | None = N
 
 
 def threads() -> int:
-    """How many this process has."""
+    """The number of threads of this process."""
     return len(os.listdir("/proc/self/task"))
 
 
 def descriptors() -> int:
-    """How many files this process has open."""
+    """The number of files that this process has open."""
     return len(os.listdir("/proc/self/fd"))
 
 

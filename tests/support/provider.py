@@ -18,10 +18,10 @@ SCOPES = ["https://graph.microsoft.com/.default"]
 
 @pytest.fixture(name="provider")
 def provider_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalIdentityProvider]:
-    """A running provider that requests, and so MSAL, trusts.
+    """A running provider that requests trusts, and so does MSAL.
 
-    By the variable, not by MSAL's verify=: requests lets REQUESTS_CA_BUNDLE win over that one, and
-    the machine may have set it.
+    The variable names its certificate, not MSAL's verify=, because requests prefers
+    REQUESTS_CA_BUNDLE, which may be set on this machine.
     """
     with LocalIdentityProvider() as running:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", running.certificate)

@@ -1,11 +1,11 @@
-"""The pure-Python msal-extensions 1.3.1 that we replace, installed apart, to compare with.
+"""The pure-Python msal-extensions 1.3.1, which ours replaces, in a directory of its own.
 
     command, env = reference_python(portalocker=True)
     subprocess.run([*command, "-c", snippet], env=env, ...)
 
 It is kept in MSALEX_CACHE, one directory for each combination of versions. Two test runs may ask
 for the same one at once. Where pip cannot run, as under Wine, MSALEX_REFERENCE_PORTALOCKER and
-MSALEX_REFERENCE_BARE name directories that somebody has prepared.
+MSALEX_REFERENCE_BARE name directories that were prepared before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PINNED = {
     "3cdc5f565312224bc570c49337bd21428bba0ef363bbcf58b9ef4a9f11779968",
 }
 PIP_S = 600
-# Says which msal_extensions it is, where it comes from, and whether it can see portalocker.
+# Prints which msal_extensions this is, where it comes from, and whether it finds portalocker.
 PROBE = (
     "import importlib.util, msal_extensions as m\n"
     "print(m.__version__, bool(importlib.util.find_spec('portalocker')), m.__file__)"
@@ -38,7 +38,7 @@ PROBE = (
 
 
 def reference_site_packages(portalocker: bool, python: str = sys.executable) -> Path:
-    """A directory for PYTHONPATH: msal-extensions 1.3.1 and msal, as `python` can load them.
+    """A directory for PYTHONPATH with msal-extensions 1.3.1 and msal for `python`.
 
     With portalocker 1.3.1 uses its "cache_lock" engine, without it its "filelock" engine.
     """
@@ -55,7 +55,7 @@ def reference_python(
 
 @functools.cache
 def python_with_gi() -> str:
-    """A Python that has PyGObject and libsecret's bindings, which 1.3.1 needs for the keyring."""
+    """A Python with PyGObject and libsecret's bindings, which 1.3.1 needs for the keyring."""
     snippet = "import gi; gi.require_version('Secret', '1'); from gi.repository import Secret"
     for directory in (Path(sys.executable).parent, *map(Path, os.defpath.split(":"))):
         python = str(directory / "python3")
@@ -71,7 +71,7 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> subprocess.Co
 
 @functools.cache
 def _site_packages(portalocker: bool, python: str, msal: str) -> Path:
-    # Whatever decides which files pip would choose.
+    # The facts that decide which files pip chooses.
     facts = "import sys, sysconfig; print(sys.version, sysconfig.get_platform())"
     interpreter = _run([python, "-c", facts]).stdout
     key = hashlib.sha256(f"{PINNED} {msal} {interpreter}".encode()).hexdigest()[:12]
@@ -94,7 +94,8 @@ def _site_packages(portalocker: bool, python: str, msal: str) -> Path:
 
 
 def _install(target: Path, portalocker: bool, python: str, msal: str) -> None:
-    """Install into a directory beside the target, which appears complete or not at all."""
+    """Install into a directory beside the target, so that the target appears complete or not at
+    all."""
     names = ["msal-extensions", *(["portalocker"] if portalocker else [])]
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         pinned, site = Path(temporary, "pinned.txt"), Path(temporary, "site")
@@ -110,7 +111,7 @@ def _install(target: Path, portalocker: bool, python: str, msal: str) -> None:
 
 
 def _verify(target: Path, portalocker: bool, python: str) -> None:
-    """It is what it says it is, and not the package under test."""
+    """Check that it is 1.3.1, and not the package under test."""
     found = _run([python, "-c", PROBE], {**os.environ, "PYTHONPATH": str(target)})
     assert found.returncode == 0, found.stderr
     version, has_portalocker, file = found.stdout.split(maxsplit=2)

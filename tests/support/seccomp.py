@@ -1,16 +1,16 @@
-"""A process whose every system call waits for the test's answer: go on, fail, or die there.
+"""A process that asks the test before each system call: go on, fail, or die there.
 
     def answer(number: int, name: str) -> int:
         return errno.EIO if name == "fdatasync" else GO_ON
 
     run = supervised(lambda: persistence.save("new"), answer)
 
-Linux asks (seccomp's user notification), so no call escapes: not one that the C library makes by
-itself, and none that has no function in the C library.  That costs some 50 us for each call, and
-a fork instead of a start of Python, so a test can afford each error at each call.
+The kernel asks (seccomp's user notification), so no call is missed: neither a call that the C
+library makes by itself, nor one without a function in the C library.  It costs some 50 us for each
+call, and a fork in place of a new Python, so a test can afford to try each error at each call.
 
-What a call that failed here would have done is not done.  A real close() that fails has closed
-all the same; so a failed close() leaves one descriptor open that no real kernel would.
+A call that fails here does nothing.  A real close() that fails has closed the descriptor all the
+same; so after a failed close() one more descriptor is open here than under a real kernel.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ from tests.support.processes import descriptors
 
 GO_ON, KILL = 0, -1
 
-#: Milliseconds that a process may compute between two system calls.
+#: Milliseconds that the process may compute between two system calls.
 PATIENCE_MS = 60_000
 
-#: Calls that are the interpreter's own business (memory, threads, signals), or that cannot fail.
+#: Calls that are not asked about: the interpreter's own (memory, threads, signals), and calls that
+#: cannot fail.
 UNASKED = (
     *("brk", "mmap", "munmap", "mremap", "madvise", "mprotect", "futex", "sched_yield"),
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "clock_gettime", "getrandom"),
     *("getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "umask"),
     *("sendmsg", "exit", "exit_group"),
 )
-#: The call that opens and closes the part under test.
+#: This call begins and ends the part under test.
 MARK = "getppid"
 
 # linux/seccomp.h, linux/filter.h, linux/prctl.h
@@ -59,17 +60,17 @@ CONTINUE, SWITCH_AT_ONCE = 1, 1
 
 
 class Run(NamedTuple):
-    """How it went."""
+    """The result of a supervised process."""
 
     calls: list[str]  #: the system calls of the work, in order
     result: Any  #: what the work returned; None when it was killed
-    leaked: int  #: descriptors that are open after the work and were not before
+    leaked: int  #: descriptors that the work opened and did not close
     afterwards: Any  #: what the second function returned
 
 
 @functools.cache
 def numbers() -> dict[str, int]:
-    """The system calls of this machine, by name."""
+    """The numbers of this machine's system calls, by name."""
     compiler = shutil.which("cc")
     needs(None if compiler else "cc is not installed")
     done = subprocess.run(
@@ -92,12 +93,12 @@ def numbers() -> dict[str, int]:
 
 @functools.cache
 def names() -> dict[int, str]:
-    """The system calls of this machine, by number."""
+    """The names of this machine's system calls, by number."""
     return {number: name for name, number in numbers().items()}
 
 
 def _filter() -> bytes:
-    """The program that lets the kernel ask: unasked calls go on, of all others it notifies."""
+    """The filter program: the kernel lets the unasked calls go on, and asks about all others."""
     unasked = [numbers()[name] for name in UNASKED if name in numbers()]
     code = [(LOAD_NUMBER, 0, 0, 0)]
     for at, number in enumerate(unasked):
@@ -107,7 +108,7 @@ def _filter() -> bytes:
 
 
 def _listen() -> int:
-    """From here on this process waits at each call for whoever has the descriptor."""
+    """From here on each call of this process waits for the process that has the descriptor."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = _filter()
     code = ctypes.create_string_buffer(program, len(program))
@@ -144,11 +145,11 @@ def supervised(
     answer: Callable[[int, str], int] = lambda number, name: GO_ON,
     afterwards: Callable[[], Any] = lambda: None,
 ) -> Run:
-    """Runs the work in a child of a fork, and then ``afterwards``, whose calls all go on.
+    """Runs the work in a forked child, and then ``afterwards``, whose calls all go on.
 
-    ``answer`` is called in this process at each system call, before it happens, with its place
-    in the order and its name; it returns GO_ON, KILL or the errno to fail with.  What the two
-    functions return must be something that pickle can take, and must be short.
+    ``answer`` runs in this process before each system call, with the number of the call in order
+    and its name.  It returns GO_ON, KILL or the errno to fail with.  The results of the two
+    functions must be short, and pickle must be able to take them.
     """
     names()
     here, there = socket.socketpair()
@@ -164,7 +165,7 @@ def supervised(
     calls: list[str] = []
     try:
         said, received, _, _ = socket.recv_fds(here, 1, 1)
-        needs(None if said == b"." else "seccomp's user notification is not to be had")
+        needs(None if said == b"." else "seccomp's user notification is not available")
         with os.fdopen(received[0], "rb", buffering=0) as listener:
             _supervise(listener.fileno(), pid, answer, calls)
         with os.fdopen(os.dup(results), "rb") as stream:
@@ -174,7 +175,7 @@ def supervised(
         os.close(results)
         here.close()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)  # if the answer failed
+            os.kill(pid, signal.SIGKILL)  # if answer() raised
         os.waitpid(pid, 0)
 
 
@@ -185,7 +186,7 @@ def _supervise(
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     inside = False
-    with contextlib.suppress(OSError):  # since Linux 6.6; it is faster so
+    with contextlib.suppress(OSError):  # since Linux 6.6, and faster
         fcntl.ioctl(listener, SET_FLAGS, SWITCH_AT_ONCE)
     while True:
         events = poll.poll(PATIENCE_MS)
@@ -196,7 +197,7 @@ def _supervise(
         try:
             fcntl.ioctl(listener, RECEIVE, notice, True)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINTR):  # it died meanwhile
+            if error.errno in (errno.ENOENT, errno.EINTR):  # the process died meanwhile
                 continue
             raise
         identity, number = struct.unpack_from("=QxxxxxxxxI", notice)

@@ -1,4 +1,4 @@
-"""What MSAL hands to a token cache when a user signs in at the loopback provider."""
+"""What MSAL gives to a token cache when a user signs in at the loopback provider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ USER_SCOPES = ["User.Read"]
 def public_app(
     provider: LocalIdentityProvider, cache: msal.TokenCache | None = None
 ) -> msal.PublicClientApplication:
-    """MSAL, as a program on the user's desk would use it."""
+    """MSAL as a desktop program uses it."""
     return msal.PublicClientApplication(
         provider.client_id,
         authority=provider.authority,
@@ -27,7 +27,7 @@ def public_app(
 def sign_in(
     provider: LocalIdentityProvider, cache: msal.TokenCache, username: str = "ann@example.org"
 ) -> dict[str, Any]:
-    """A whole device code flow; what MSAL returns."""
+    """A whole device code flow; returns MSAL's result."""
     app = public_app(provider, cache)
     flow = app.initiate_device_flow(USER_SCOPES)
     provider.approve_device(flow["user_code"], username)
@@ -38,7 +38,7 @@ def sign_in(
 
 
 class _Recorder(msal.TokenCache):  # type: ignore[misc]
-    """Keeps what it is told to add."""
+    """Keeps the arguments of add()."""
 
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
         self.event = event

@@ -1,8 +1,8 @@
-"""Owns org.freedesktop.secrets on the bus of argv[1], and is no help.
+"""Owns org.freedesktop.secrets on the bus of argv[1], but does not help.
 
-argv[2] "silent": answers nothing.  "prompt": locked, with one item, and a prompt that nobody
-completes until it is dismissed, as on a desktop whose user is away.  "dismiss": the same, and
-the user says no at once, with a result as KeePassXC sends it (not of libsecret's type).
+argv[2] "silent": it answers nothing.  "prompt": it is locked, with one item, and nobody completes
+its prompt, as on a desktop whose user is away.  "dismiss": the same, but the user says no at once,
+with a result of the type that KeePassXC sends (and libsecret does not expect).
 """
 
 from __future__ import annotations

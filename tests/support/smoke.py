@@ -1,7 +1,8 @@
-"""Is the installed package whole?  Run by any Python that has it; prints one line.
+"""Is the installed package complete?  Any Python that has it can run this; it prints one line.
 
-Imports, saves, loads, locks, and signs in through PersistedTokenCache. Used by tests/test_wheel.py
-and, on each system a wheel is built for, by cibuildwheel. Needs nothing but the package.
+It imports, saves, loads, locks, and signs in through PersistedTokenCache. tests/test_wheel.py uses
+it, and so does cibuildwheel on each system for which a wheel is built. It needs nothing but the
+package.
 """
 
 from __future__ import annotations

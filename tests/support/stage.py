@@ -4,9 +4,9 @@
         calls = theatre.play(FREE, 5).calls
         result = theatre.play(FREE, 5, inject="openat:error=EIO:when=1")
 
-Three processes play: the *subject*, a new one for each case, of which one thread is traced; the
-*first*, which holds the lock before it, or waits for it; and the *newcomer*, which comes when the
-subject is gone, or looks whether it really keeps others out.
+Three processes play.  The *subject* is new in each case, and strace traces one of its threads.  The
+*first* holds the lock before the subject, or waits for it.  The *newcomer* takes the lock when the
+subject is gone, or checks that the subject really keeps others out.
 """
 
 from __future__ import annotations
@@ -33,63 +33,63 @@ from tests.support.file_systems import HERE, on
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUEUED_S = 0.4  # so long at most until a wait is in the kernel's queue
-GAP_DUE_S = 4.4  # after a lock file was made
+QUEUED_S = 0.4  # the longest time until a wait is in the kernel's queue
+GAP_DUE_S = 4.4  # seconds after the making of a lock file
 HANG_S = 30
 NEWCOMER_S = 20
-WITHOUT_PID_S = 10  # a file of that age in which no pid can be read is a dead peer's
+WITHOUT_PID_S = 10  # a file of that age without a readable pid counts as a dead peer's
 LOOK_S = 0.1  # the newcomer's patience while somebody is inside
-DEAD = "999999999"  # above any pid
-#: "openat(3, ...) = 4", as strace writes it.
+DEAD = "999999999"  # greater than any pid
+#: The start of a line such as "openat(3, ...) = 4", as strace writes it.
 NAME = re.compile(r"^(\w+)\(")
 
-#: What is there before, and what the subject does.
+#: The scenes: the situation before, and the work of the subject.
 FREE = "free"
-DEAD_HOLDER = "a dead holder's file"  # of ours
+DEAD_HOLDER = "a dead holder's file"  # of a process of ours
 DEAD_PEER = "a dead peer's file"
 BEHIND = "behind one of ours"  # which leaves meanwhile
 HELD = "held by one of ours"
 LIVING_PEER = "a living peer's file"
-GIVE_UP = "give-up of a wait"  # and only then does the holder leave
+GIVE_UP = "give-up of a wait"  # the holder leaves after that only
 WAITED_FOR = "release with a waiter"  # only the release is traced
-BEHIND_A_GAP = "behind one of ours that leaves a gap"  # for peers: what it held was held long
+BEHIND_A_GAP = "behind one of ours that leaves a gap"  # for peers, after holding the lock long
 GAP = "release into a gap, with a waiter"
 RELEASES = (WAITED_FOR, GAP)
-#: In these somebody else is inside until the subject has ended.
+#: In these scenes another process is inside until the subject has ended.
 OCCUPIED = (HELD, LIVING_PEER, GIVE_UP)
 
 
 class Case(NamedTuple):
     """One run of the subject."""
 
-    directory: str  #: an empty one
+    directory: str  #: an empty directory
     scenario: str
     patience: float
-    thread: str = "main"  #: "helper": the one that waits in flock for it, which is there already
-    inject: str = ""  #: for strace -e inject=; "": only tell the calls
+    thread: str = "main"  #: or "helper": the thread that waits in flock for the subject
+    inject: str = ""  #: for strace -e inject=; "": only record the calls
 
 
 class Said(NamedTuple):
-    """How a process fared."""
+    """How the wait of a process ended."""
 
-    how: str  #: "in", "out" (the time was up), "refused" (a typed error), else an exception
+    how: str  #: "in", "out" (the time was over), "refused" (a typed error), else an exception
     errno: int | None = None
     text: str = ""
     seconds: float = 0
 
 
 class Result(NamedTuple):
-    """What came of a case."""
+    """The result of a case."""
 
-    met: bool  #: strace did what it was told
-    signal: int  #: it ended the subject; or 0
+    met: bool  #: strace did what it was told to do
+    signal: int  #: the signal that ended the subject, or 0
     hung: bool
-    said: Said | None  #: the subject, of its wait
-    released: str | None  #: "released", what its release raised, or None if it said nothing
-    beside: Said | None  #: the newcomer, while the subject said that it was in
-    first: Said | None  #: the one that waited all the time
+    said: Said | None  #: how the wait of the subject ended
+    released: str | None  #: "released", or the error of its release; None if it said nothing
+    beside: Said | None  #: the wait of the newcomer while the subject said that it was inside
+    first: Said | None  #: how the wait of the first ended, if it waited all the time
     newcomer: Said
-    files: list[str]  #: in the directory when the newcomer has left
+    files: list[str]  #: in the directory after the newcomer has left
     calls: list[str]  #: of the traced thread, from the beginning to the end of the section
 
 
@@ -101,13 +101,13 @@ def try_lock(lock: CrossPlatLock, timeout: float) -> Said:
         code = getattr(error, "errno", None)
         seconds = time.monotonic() - before
         return Said("out" if code is None else "refused", code, str(error), seconds)
-    except Exception as error:  # it must not be
+    except Exception as error:  # this must not happen
         return Said(type(error).__name__, None, str(error), time.monotonic() - before)
     return Said("in", seconds=time.monotonic() - before)
 
 
 class Line:
-    """One end of a line of JSON to another process."""
+    """One end of a connection that carries lines of JSON between two processes."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write = read, write
@@ -117,7 +117,7 @@ class Line:
         os.write(self._write, json.dumps(what).encode() + b"\n")
 
     def hear(self, seconds: float) -> Any:
-        """What comes within the time, or None; None too when the other one has ended."""
+        """The next message within the time, or None; None too when the other process has ended."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._rest:
             left = max(0, deadline - time.monotonic())
@@ -136,7 +136,7 @@ class Line:
 
 
 def fork(play: Callable[[Line], None]) -> tuple[int, Line]:
-    """A child that plays a part; its pid, and the line to it."""
+    """A child that plays a part; returns its pid, and the line to it."""
     there, mine = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -152,7 +152,7 @@ def fork(play: Callable[[Line], None]) -> tuple[int, Line]:
 
 
 class Player:
-    """A process of ours that does what it is told: the first, or the newcomer."""
+    """A process of ours that obeys: the first, or the newcomer."""
 
     def __init__(self) -> None:
         self.pid, self._line = fork(self._play)
@@ -212,7 +212,7 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 class Subject:
-    """The process that is killed, or one call of which fails."""
+    """The process that strace kills, or in which it makes a call fail."""
 
     def __init__(self, case: Case, path: str) -> None:
         self._case, self._path = case, path
@@ -243,17 +243,17 @@ class Subject:
         line.hear(HANG_S)
 
     def thread(self) -> int | None:
-        """The one to be traced."""
+        """The number of the thread to trace."""
         others = [thread for thread in threads(self.pid) if thread != self.pid]
         return self.pid if self._case.thread == "main" else others[0] if others else None
 
     def has_ended(self) -> bool:
-        """It goes on being a zombie, and its pid its own."""
+        """Has it ended?  It stays a zombie, so its pid stays its own."""
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is not None
 
     def signal(self) -> int:
-        """That ended it; waits for its end."""
+        """The signal that ended it; waits for its end."""
         if self._wait is None:
             self._wait = os.waitpid(self.pid, 0)[1]
         return os.WTERMSIG(self._wait) if os.WIFSIGNALED(self._wait) else 0
@@ -261,7 +261,7 @@ class Subject:
 
 @contextlib.contextmanager
 def traced(subject: Subject, inject: str, log: Path) -> Iterator[bool]:
-    """One thread of it, by strace; False if it is gone."""
+    """strace traces one of its threads in the block; False if the thread is gone."""
     thread = subject.thread()
     if thread is None:
         yield False
@@ -274,7 +274,7 @@ def traced(subject: Subject, inject: str, log: Path) -> Iterator[bool]:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def sees_all() -> bool:
-        """strace has interrupted the thread, let it go on, and waits for its next call."""
+        """Has strace stopped the thread once, let it go on, and does it wait for its next call?"""
         told, waits_in = status.read_text(), Path(f"/proc/{process.pid}/wchan").read_text()
         return (
             "TracerPid:\t0\n" not in told
@@ -300,7 +300,7 @@ class Stage:
         self.first, self.newcomer = Player(), Player()
 
     def _set(self, case: Case, path: str) -> None:
-        """What is there before."""
+        """Prepares the situation before the subject comes."""
         if case.scenario in (BEHIND, BEHIND_A_GAP, HELD, GIVE_UP):
             assert self.first.acquire(path, NEWCOMER_S).how == "in"
         elif case.scenario == DEAD_PEER:
@@ -378,8 +378,8 @@ class Stage:
 
 
 def section(log: list[str], thread: str) -> list[str]:
-    """The calls of a log that belong to the lock, as "name:when" for strace: the thread's first of
-    the name, its second, and so on.  Behind a futex that wakes others stands ":wakes"."""
+    """The calls of a log that belong to the lock, as "name:when" for strace; `when` counts the
+    calls of that name in this thread.  ":wakes" follows a futex call that wakes others."""
     seen: Counter[str] = Counter()
     calls: list[str] = []
     for line in log:
@@ -388,7 +388,7 @@ def section(log: list[str], thread: str) -> list[str]:
             continue
         seen[name[1]] += 1
         if name[1] in ("write", "read", "select", "pselect6") and thread == "main":
-            continue  # of the line to us
+            continue  # of the connection to the stage
         if name[1] in ("exit", "exit_group"):
             break
         wakes = ":wakes" if "FUTEX_WAKE" in line else ""
@@ -397,7 +397,7 @@ def section(log: list[str], thread: str) -> list[str]:
 
 
 class Theatre:
-    """A stage on a file system, from the outside."""
+    """A stage on a file system, from the outside of its mount namespace."""
 
     def __init__(self, file_system: str, directory: Path) -> None:
         self._here, self._number = directory / HERE, 0

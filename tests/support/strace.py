@@ -6,7 +6,7 @@
             persistence.save("new")
     ''', str(location))["save"]
 
-Only the calls inside marked() are told.
+Only calls inside marked() are recorded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def marked(name):
         os.path.exists({END!r})
 """
 MARK = re.compile(rf'"(?:{BEGIN}(?P<name>[^"]*)|{END})"')
-#: "123 openat(3</directory>, "name", O_RDONLY) = 4</directory/name>"
+#: A line such as "123 openat(3</directory>, "name", O_RDONLY) = 4</directory/name>".
 LINE = re.compile(r"^(?:\d+ +)?(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.*)$")
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 DESCRIPTOR = re.compile(r"^\d+<(?P<path>[^>]*)>")
@@ -51,12 +51,12 @@ class Call(NamedTuple):
 
     @property
     def strings(self) -> list[str]:
-        """Those of its arguments that are text: paths, and names in directories."""
+        """Its arguments that are text: paths, and names in directories."""
         return [str(ast.literal_eval(text)) for text in STRING.findall(self.arguments)]
 
     @property
     def descriptor(self) -> str:
-        """Where its first argument leads, if that is a descriptor."""
+        """The path of its first argument, if that is a descriptor."""
         found = DESCRIPTOR.match(self.arguments)
         return found["path"] if found else ""
 
@@ -70,13 +70,14 @@ def missing() -> str | None:
 
 
 def traced(scratch: Path, which: str, snippet: str, *arguments: str) -> dict[str, list[Call]]:
-    """Runs the snippet; its calls of the kinds that ``strace -e trace=`` understands, by mark."""
+    """Runs the snippet; returns its calls by mark, of the kinds that ``strace -e trace=``
+    understands."""
     needs(missing())
     log = scratch / "strace.log"
     done = subprocess.run(
         [
             *("strace", "-f", "-qq", "-y", "-s", "4096", "-o", str(log), "-e", "signal=none"),
-            *("-e", f"trace={which},%stat"),  # the marks are of these
+            *("-e", f"trace={which},%stat"),  # the marks are stat calls
             *(sys.executable, "-c", PRELUDE + textwrap.dedent(snippet), *arguments),
         ],
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ REFRESH_TOKEN = msal.TokenCache.CredentialType.REFRESH_TOKEN
 
 
 def token(number: int, secret: str = "secret", expires_in: float = 3600) -> dict[str, str]:
-    """An access token's entry."""
+    """An entry for an access token."""
     return {
         "credential_type": ACCESS_TOKEN,
         "home_account_id": f"user{number}",
@@ -30,7 +30,7 @@ def token(number: int, secret: str = "secret", expires_in: float = 3600) -> dict
 
 
 def sign_in(number: int = 0) -> dict[str, Any]:
-    """What MSAL hands to add() after a sign-in."""
+    """What MSAL gives to add() after a sign-in."""
     user = json.dumps({"uid": f"user{number}", "utid": "tenant"}).encode()
     return {
         "client_id": "client",
@@ -52,7 +52,7 @@ def secrets_of(cache: msal.TokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
 
 
 def secrets_in(path: Path) -> set[str]:
-    """The secrets of the access tokens that a file holds."""
+    """The secrets of the access tokens in a file."""
     stored = json.loads(path.read_text())
     return {entry["secret"] for entry in stored.get(ACCESS_TOKEN, {}).values()}
 
@@ -63,12 +63,12 @@ def _purges() -> bool:
     return not secrets_of(cache)
 
 
-#: Does a search of this MSAL remove expired access tokens?  That of 1.29 does not.
+#: Does a search of this MSAL remove expired access tokens?  MSAL 1.29 does not.
 PURGES = _purges()
 
 
 def metadata_only() -> Any:
-    """An http_client for MSAL that knows the authority's metadata, and no token."""
+    """An http_client for MSAL that has the authority's metadata, and no token."""
     metadata = {
         "authorization_endpoint": "https://login.example.com/a",
         "token_endpoint": "https://login.example.com/t",

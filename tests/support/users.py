@@ -6,9 +6,9 @@
         with pytest.raises(PersistenceDenied):
             as_user(US, lambda: FilePersistence(planted).save("tokens"))
 
-A piece of work runs in a forked child that becomes the user, because Python itself may be
-installed where other users cannot read it.  Import `shared` and ask for it: pytest's own
-temporary directories are root's alone.
+The work runs in a forked child that becomes the user, because Python itself may be installed where
+other users cannot read it.  Import `shared` and ask for it: pytest's own temporary directories are
+for root only.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from tests.support.reference import reference_python
 T = TypeVar("T")
 
 ROOT = 0
-#: The user whose program saves, the user who means harm, somebody else: each in a group of the
-#: same number.
+#: The user of the saving program, the attacker, and a third user; each in a group with the same
+#: number.
 US, THEM, THIRD = 12001, 12002, 12003
-#: A group that two of them may be given, and a person whom only access lists name.
+#: A group for two of them, and a user that only access lists name.
 GROUP, NAMED = 12050, 12009
 
 _PR_SET_DUMPABLE = 4
@@ -57,13 +57,13 @@ def _libc() -> ctypes.CDLL:
 
 
 def _is_reachable(path: Path) -> bool:
-    """May everybody go through it and all directories above?"""
+    """May everybody go through this directory and all directories above it?"""
     return all(part.stat().st_mode & 0o001 for part in (path, *path.resolve().parents))
 
 
 @contextlib.contextmanager
 def new_directory(parent: str) -> Iterator[Path]:
-    """A directory of root's that all users can go through, for a while."""
+    """A directory of root that all users can go through; it is removed at the end."""
     needs(None if hasattr(os, "geteuid") and os.geteuid() == 0 else "only root can become others")
     needs(None if _is_reachable(Path(parent)) else f"other users cannot reach {parent}")
     made = Path(tempfile.mkdtemp(prefix="msalex-users-", dir=parent))
@@ -76,21 +76,21 @@ def new_directory(parent: str) -> Iterator[Path]:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A directory of root's that all users can go through."""
+    """A directory of root that all users can go through."""
     with new_directory(tempfile.gettempdir()) as made:
         yield made
 
 
 @pytest.fixture
 def firm() -> Iterator[Path]:
-    """The same, and nobody but root can change a name on the way to it."""
+    """The same, and only root can change a name on the way to it."""
     with new_directory("/run") as made:
         yield made
 
 
 @pytest.fixture
 def fast() -> Iterator[Path]:
-    """The same in memory, where thousands of saves take seconds."""
+    """The same in memory, where thousands of saves take only seconds."""
     parent = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
     with new_directory(parent) as made:
         yield made
@@ -108,7 +108,7 @@ def file(path: Path, text: str, owner: int, mode: int, group: int | None = None)
 
 def _give(path: Path, owner: int, mode: int, group: int | None) -> Path:
     os.chown(path, owner, owner if group is None else group)
-    path.chmod(mode)  # after chown, which takes setuid and setgid away
+    path.chmod(mode)  # after chown, because chown removes setuid and setgid
     return path
 
 
@@ -122,7 +122,7 @@ def link(path: Path, target: str | Path, owner: int) -> Path:
 
 
 class State(NamedTuple):
-    """All of a file, or of a link, that an attack may change."""
+    """Everything of a file or link that an attack may change."""
 
     owner: int
     group: int
@@ -139,7 +139,7 @@ def state(path: Path) -> State:
         content = os.readlink(os.fsencode(path))
     elif stat.S_ISREG(found.st_mode):
         content = path.read_bytes()
-    # A directory's time tells of temporary files, which may come and go.
+    # The time of a directory changes with temporary files, which are allowed.
     modified_ns = 0 if stat.S_ISDIR(found.st_mode) else found.st_mtime_ns
     mode = stat.filemode(found.st_mode)
     return State(found.st_uid, found.st_gid, mode, found.st_ino, modified_ns, content)
@@ -160,17 +160,18 @@ def rights(path: Path) -> tuple[int, int, int]:
 
 
 def become(user: int, groups: Sequence[int] = ()) -> None:
-    """This process is that user's from here on, for good."""
+    """Turns this process into that user, for good."""
     os.setgroups(groups)
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
-    # Else /proc/self stays root's, which it is not for programs that began as this user.
+    # Otherwise /proc/self belongs to root, unlike that of a program that began as this user.
     _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def enter_user_namespace(inside: int | None = None) -> None:
-    """As `unshare --user --map-current-user`: this process is in a namespace that knows one
-    user, itself, by the number `inside` (default: the same).  All others look alike there."""
+    """As `unshare --user --map-current-user`: puts this process into a namespace that knows one
+    user, itself, by the number `inside` (default: the same number).  All other users look alike
+    there."""
     user, group = os.getuid(), os.getgid()
     if _libc().unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
@@ -180,7 +181,7 @@ def enter_user_namespace(inside: int | None = None) -> None:
 
 
 def as_user(user: int, work: Callable[[], T], groups: Sequence[int] = ()) -> T:
-    """What `work` returns, or raises, when that user does it."""
+    """The result, or the exception, of `work` when that user does it."""
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:  # pragma: no cover - in the child
@@ -250,8 +251,8 @@ for line in sys.stdin:
 
 
 class Reference:
-    """msal-extensions 1.3.1, which saves and loads as any user.  What it does is printed beside
-    what we do, for the record."""
+    """msal-extensions 1.3.1, which saves and loads as any user.  The tests print its results beside
+    ours."""
 
     def __init__(self) -> None:
         command, environment = reference_python(portalocker=False)
@@ -264,7 +265,7 @@ class Reference:
         )
 
     def attempt(self, user: int, operation: str, location: Path, groups: Sequence[int] = ()) -> str:
-        """Such as "save ok" or "load PermissionError"."""
+        """A result such as "save ok" or "load PermissionError"."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps([user, [*groups], operation, str(location)]), file=self._process.stdin)

@@ -1,13 +1,14 @@
 """A pytest plugin for the suites of other packages; see tests/support/foreign_suites.py.
 
-It runs in the process of such a suite, whose directory is MSALEX_FOREIGN_TESTS.  What came out is
-written into the file MSALEX_FOREIGN_REPORT.
-When MSALEX_FOREIGN_CACHES names a directory, each cache that MSAL, or a test of its, makes is a
-PersistedTokenCache over a file of its own there.  No connection leaves this machine: MSAL's tests
-that want Microsoft's servers fail at once, wherever they run.
+It runs in the process of such a suite, whose directory is MSALEX_FOREIGN_TESTS, and writes the
+results into the file MSALEX_FOREIGN_REPORT.
 
-A source distribution holds the tests, but not the helper modules that they import.  Those that
-many need stand in here, as small as the tests allow.
+When MSALEX_FOREIGN_CACHES names a directory, each cache that MSAL or one of its tests makes is a
+PersistedTokenCache over a file of its own in that directory.  No connection leaves this machine:
+tests that want Microsoft's servers fail at once, on every machine.
+
+A source distribution has the tests, but not the helper modules that they import.  This plugin
+replaces the helpers that many tests need, with no more than the tests use.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 class Response:
-    """What MSAL expects of an HTTP client's response."""
+    """The part of an HTTP client's response that MSAL uses."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Response:
 
 
 class Client:
-    """What MSAL expects of an HTTP client; it reaches this machine only."""
+    """The part of an HTTP client that MSAL uses; it reaches this machine only."""
 
     def __init__(self, **options: Any) -> None:
         import requests
@@ -128,7 +129,7 @@ def _stand_in_for_azure() -> None:
 
 @pytest.fixture(scope="session")
 def environment_variables() -> mock.Mock:
-    """Of azure-identity's helpers, too."""
+    """One of azure-identity's helpers, too."""
     return mock.Mock()
 
 
@@ -136,9 +137,10 @@ def environment_variables() -> mock.Mock:
 
 
 def _replace_caches(directory: Path) -> None:
-    """MSAL's own classes make ours from now on, whichever module calls them by whichever name.
+    """From now on MSAL's own classes make our caches, in any module that calls them, under any
+    name.
 
-    Ours inherits from both of them, so isinstance() finds what it found before.
+    Our class inherits from both of them, so isinstance() gives the same answers as before.
     """
     import msal
 
@@ -148,7 +150,7 @@ def _replace_caches(directory: Path) -> None:
 
     class Replacement(PersistedTokenCache):
         def __init__(self) -> None:
-            # A program makes its cache before a test of its mocks os.stat.
+            # In a real program the cache is made before a test mocks os.stat.
             with mock.patch.object(os, "stat", stat):
                 super().__init__(FilePersistence(str(directory / f"{next(_numbers)}.json")))
 
@@ -162,7 +164,7 @@ def _replace_caches(directory: Path) -> None:
 # ---- hooks -------------------------------------------------------------------------------
 
 
-# At once: the conftest.py of a suite is loaded before pytest_configure().
+# Now, because pytest loads the conftest.py of a suite before it calls pytest_configure().
 _stand_in_for_msal(Path(os.environ["MSALEX_FOREIGN_TESTS"]))
 _stand_in_for_azure()
 
@@ -174,7 +176,7 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A test passes when its call, and each of its subtests, does, and nothing else fails."""
+    """A test passes when its call and each of its subtests pass, and nothing else fails."""
     if report.failed:
         _outcomes[report.nodeid] = "failed"
         _reasons[report.nodeid] = report.longreprtext[-1500:]

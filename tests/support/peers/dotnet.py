@@ -1,4 +1,8 @@
-"""Like MSAL.NET on .NET >= 6: flock every 100 ms, is it still the file, unlink before unlock."""
+"""Like MSAL.NET on .NET >= 6.
+
+It tries flock every 100 ms, checks that the file still has its name, and removes the file before it
+unlocks it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def attempt(path: Path) -> Generator[section.Verdict]:
         time.sleep(PAUSE_S)
     else:
         raise section.GaveUp
-    os.write(descriptor, f"\ufeff{os.getpid()} dotnet\n".encode())  # over what was there
+    os.write(descriptor, f"\ufeff{os.getpid()} dotnet\n".encode())  # over the old text
     try:
         yield lambda: "" if section.named(descriptor, path) else "orphan"
     finally:

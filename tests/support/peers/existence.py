@@ -1,4 +1,4 @@
-"""The plainest peer: the file's existence is the lock, polled every 50 ms."""
+"""The plainest peer: its lock is the existence of the file, which it polls every 50 ms."""
 
 from __future__ import annotations
 

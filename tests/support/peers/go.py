@@ -1,4 +1,8 @@
-"""Like MSAL Go: flock every 10 ms for 5 s, never asks whose file it is, unlock before remove."""
+"""Like MSAL Go.
+
+It tries flock every 10 ms for 5 s, never checks that the file still has its name, and unlocks the
+file before it removes it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Like MSAL Java: exclusive create every 100 ms for 6 s, then fcntl regardless; delete last."""
+"""Like MSAL Java.
+
+It tries to create the file every 100 ms for 6 s, then uses fcntl in any case, and deletes the file
+last.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-// The CrossPlatformLock of @azure/msal-node-extensions itself.  What it prints: see section.py.
+// The CrossPlatformLock of @azure/msal-node-extensions itself.  section.py explains the output.
 //
-//     node node.mjs LOCKFILE DIRECTORY ENTRIES PAUSE_MS    (NODE_LOCK: its file, as a URL)
+//     node node.mjs LOCKFILE DIRECTORY ENTRIES PAUSE_MS    (NODE_LOCK: URL of the lock's file)
 import fs from "node:fs";
 import path from "node:path";
 import readline from "node:readline";
@@ -13,7 +13,7 @@ const me = `node.${process.pid}`;
 const marker = path.join(directory, "inside", me);
 const log = { kind: "node", entries: [], seen: [], longest: 0, gave_up: 0 };
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const now = () => process.hrtime.bigint(); // CLOCK_MONOTONIC, as Python's
+const now = () => process.hrtime.bigint(); // CLOCK_MONOTONIC, as in Python
 
 async function verdict(lock) {
     try {

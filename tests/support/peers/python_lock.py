@@ -1,4 +1,4 @@
-"""CrossPlatLock of whichever msal_extensions is installed: ours, or one of 1.3.1's engines."""
+"""CrossPlatLock of the msal_extensions that is installed: ours, or one of 1.3.1's engines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from msal_extensions import CrossPlatLock, LockError
 from tests.support.peers import section
 
-GIVES_UP_S = 5.0  # then 1.3.1 with portalocker goes on without having made the file
+GIVES_UP_S = 5.0  # after this time 1.3.1 with portalocker goes on without having made the file
 
 
 @contextlib.contextmanager
@@ -21,10 +21,10 @@ def attempt(path: Path) -> Generator[section.Verdict]:
     try:
         lock.__enter__()
     except LockError as error:
-        if "nable to obtain" not in str(error):  # 1.3.1's time-out; of ours nothing is expected
+        if "nable to obtain" not in str(error):  # 1.3.1's time-out; ours must raise nothing
             raise
         raise section.GaveUp from error
-    except PermissionError as error:  # what sshfs says of a file that another mount has just made
+    except PermissionError as error:  # sshfs raises it for a file that another mount has just made
         if ours:
             raise
         raise section.GaveUp from error

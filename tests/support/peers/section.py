@@ -1,13 +1,14 @@
-"""What every peer program does inside the lock: look who else is there, and keep a log.
+"""The work of every peer program inside the lock: look for others inside, and keep a log.
 
     python -m tests.support.peers.<kind> LOCKFILE DIRECTORY ENTRIES PAUSE_MS
 
-prints `ready`, reads a line, enters that many times and prints the log as JSON.  With ENTRIES 0
-it goes on until DIRECTORY/stop exists.
+prints `ready`, reads a line, enters that many times and prints the log as JSON.  With ENTRIES 0 it
+goes on until DIRECTORY/stop exists.
 
-An entry that is not regular says why: `forced` (entered without the lock, after giving up),
-`orphan` (the file it locked is not the one at the path), `lost` (it was, and no longer is when the
-section ends).  Clocks are the machine's monotonic one, so that logs of processes can be compared.
+An entry that is not regular says why: `forced` (it entered without the lock, after giving up),
+`orphan` (the file that it locked did not have the name), `lost` (the file had the name, but no
+longer at the end of the section).  Times are of the machine's monotonic clock, so logs of several
+processes can be compared.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from pathlib import Path
 
 HOLD_S = 0.01
 
-#: Why the entry that just began, or is about to end, is not a regular one; "" when it is.
+#: Says why the entry that just began, or is about to end, is not a regular one; "" if it is.
 Verdict = Callable[[], str]
-#: Waits for the lock; raises GaveUp when the peer would have told its user so.
+#: Waits for the lock; raises GaveUp when the peer's own time-out has come.
 Attempt = Callable[[Path], AbstractContextManager[Verdict]]
 
 
@@ -44,7 +45,7 @@ def named(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def registered(directory: Path, me: str, seen: list[str]) -> Generator[None]:
-    """Inside: a marker with one's name on it; `seen` gets the names of all others there."""
+    """In the block a marker with this name exists; `seen` gets the names of all other markers."""
     marker = directory / me
     marker.touch(exist_ok=False)
     try:
@@ -55,7 +56,7 @@ def registered(directory: Path, me: str, seen: list[str]) -> Generator[None]:
 
 
 def main(attempt: Attempt) -> None:
-    """The program; its kind is the name of the module that calls this."""
+    """Runs the program; its kind is the name of the module that calls this."""
     path, directory = Path(sys.argv[1]), Path(sys.argv[2])
     wanted, pause_s = int(sys.argv[3]), float(sys.argv[4]) / 1000
     kind = os.environ.get("PEER_KIND") or Path(sys.argv[0]).stem
