@@ -1,6 +1,4 @@
-"""Rules for every test: it tests the installed package, CI allows no skip, and no test meets a real
-keyring.
-"""
+"""Rules for every test: the installed package, no skip on CI, no real keyring."""
 
 from __future__ import annotations
 

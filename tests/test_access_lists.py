@@ -1,6 +1,7 @@
-"""Modes and access lists: after a save nobody may read a cache who could not read it before.
+"""Modes and access lists: a save never lets anybody read a cache that could not read it before.
 
-A list's mask shows as the mode's group bits, so a mode alone does not say what a group may do.
+With an access list the group bits of a file's mode are the list's mask, so the mode alone does not
+say what the group may do.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tests.support.users import shared as shared
 
 pytest.importorskip("fcntl")
 
-#: Owned by us and GROUP, of which THEM is a member here.
+#: The groups of US here; THEM is in this group as well.
 MEMBER = [GROUP]
 
 LISTS = {
@@ -77,7 +78,8 @@ def list_of(path: Path) -> list[str]:
 
 
 def inherited_by_all(path: Path) -> Path:
-    """A directory of ours whose new files NAMED may read, as far as their mask allows it."""
+    """A directory of US with a default access list, by which NAMED may read new files as far as
+    their mask allows it."""
     made = directory(path, US, 0o755, GROUP)
     set_list(made, f"u:{NAMED}:r", "--default")
     return made
@@ -123,7 +125,7 @@ def test_the_list_that_a_directory_hands_down_admits_nobody_to_an_old_file(
 ) -> None:
     home = directory(shared / "home", US, 0o755, GROUP)
     location = file(home / "cache.bin", "old", US, mode, GROUP)
-    set_list(home, f"u:{NAMED}:r", "--default")  # it came after the file
+    set_list(home, f"u:{NAMED}:r", "--default")  # the list came after the file
     if entries is not None:
         set_list(location, entries)
     before = list_of(location)
@@ -170,10 +172,10 @@ def test_a_save_keeps_of_the_mode_what_owner_and_group_may_read_and_write(
 
 @pytest.mark.parametrize("mode", [0o640, 0o660, 0o666], ids=oct)
 def test_a_group_that_cannot_be_kept_loses_its_rights(shared: Path, mode: int) -> None:
-    """Else our own group would gain them."""
+    """Otherwise the group of US would gain these rights."""
     home = directory(shared / "home", US, 0o755)
     location = file(home / "cache.bin", "old", US, mode, GROUP)
-    as_user(US, lambda: FilePersistence(location).save("tokens"))  # we are no member
+    as_user(US, lambda: FilePersistence(location).save("tokens"))  # US is not in that group
     assert rights(location) == (US, US, 0o600)
 
 
@@ -185,7 +187,7 @@ def test_a_list_of_a_group_that_cannot_be_kept_gives_ours_nothing(
     location = file(home / "cache.bin", "old", US, 0o600, GROUP)
     set_list(location, entries)
     named = may_read(NAMED, location)
-    as_user(US, lambda: FilePersistence(location).save("tokens"))  # we are no member
+    as_user(US, lambda: FilePersistence(location).save("tokens"))  # US is not in that group
     assert rights(location)[:2] == (US, US)
     assert not may_read(THEM, location, [US])
     assert not may_read(NAMED, location, [US]) or named
@@ -193,8 +195,8 @@ def test_a_list_of_a_group_that_cannot_be_kept_gives_ours_nothing(
 
 
 def test_what_1_3_1_does_is_on_record(shared: Path, reference: Reference) -> None:
-    """It writes in place, so it keeps lists and modes.  Printed; only that it answers is
-    asserted."""
+    """1.3.1 writes in place, so it keeps lists and modes.  The results are printed; the test only
+    asserts that there is a result."""
     print("1.3.1:")
     for name, entries in LISTS.items():
         home = directory(shared / name, US, 0o755)

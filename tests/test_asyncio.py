@@ -1,7 +1,7 @@
-"""The cache in asyncio: a second task of a thread is refused at once, and told what to do instead.
+"""The cache in asyncio: a second task of a thread is refused at once, with advice.
 
-Locks belong to threads.  Tasks of one thread would all be inside at once, so a second one is kept
-out.  docs/asyncio.md says how to use the cache; its examples are run here.
+Locks belong to threads.  All tasks of a thread would be inside at once, so the second one is
+refused.  docs/asyncio.md says how to use the cache; this file runs the examples of that page.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.tokens import (
     token,
 )
 
-#: Seconds for what must not wait: less than the timeouts that are there by default.
+#: Seconds for a step that must not wait: less than the default timeouts.
 AT_ONCE = 4.0
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "asyncio.md"
 
@@ -77,7 +77,7 @@ def cache(place: Place) -> PersistedTokenCache:
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """As asyncio.run(), but not for ever."""
+    """Like asyncio.run(), but with a time limit."""
     return asyncio.run(asyncio.wait_for(work, GENEROUS))
 
 
@@ -91,12 +91,12 @@ def set_token(cache: PersistedTokenCache, number: int, secret: str) -> None:
 
 
 def stored(place: Place) -> set[str]:
-    """The secrets of the refresh tokens that are stored, as another thread finds them."""
+    """The secrets of the stored refresh tokens, as another thread finds them."""
     return elsewhere(lambda: secrets_of(place.cache(), REFRESH_TOKEN))
 
 
 def everybody_gets_in(place: Place, *caches: PersistedTokenCache) -> None:
-    """Nothing is held: this thread, another, a task."""
+    """Nothing is held: this thread, another thread and a task all get in."""
 
     def both(cache: PersistedTokenCache) -> None:
         for name in (flight, transaction):
@@ -115,7 +115,7 @@ def everybody_gets_in(place: Place, *caches: PersistedTokenCache) -> None:
 
 
 class Inside:
-    """A task that is inside until it is told to leave."""
+    """A task that is inside until the test lets it leave."""
 
     def __init__(self, context: AbstractContextManager[object]) -> None:
         self._context = context
@@ -144,7 +144,7 @@ class Inside:
 
 
 async def in_a_task(work: Callable[[], Result]) -> Result:
-    """Does it in a task of its own, in this thread."""
+    """Runs the work in a task of its own, in this thread."""
 
     async def do() -> Result:
         return work()
@@ -153,7 +153,7 @@ async def in_a_task(work: Callable[[], Result]) -> Result:
 
 
 def is_refused(context: AbstractContextManager[object]) -> str:
-    """At once; the words."""
+    """The work is refused at once; returns the words of the error."""
     begin = time.monotonic()
     with pytest.raises(LockOrderError) as caught, context:
         pytest.fail("a second task is inside")
@@ -167,7 +167,7 @@ def is_refused(context: AbstractContextManager[object]) -> str:
 def test_of_five_tasks_one_is_inside_and_four_are_told_the_recipe(
     place: Place, cache: PersistedTokenCache, enter: Enter
 ) -> None:
-    """The review of the cache: all five were inside."""
+    """Found by a review of the cache: all five were inside."""
     inside = most = 0
     told: list[str] = []
 
@@ -317,7 +317,7 @@ def test_a_task_that_ended_inside_leaves_the_lock_free(
 def test_a_loop_that_ends_while_a_task_is_inside_leaves_the_lock_free(
     place: Place, cache: PersistedTokenCache, enter: Enter
 ) -> None:
-    """asyncio.run() cancels what is left."""
+    """asyncio.run() cancels the tasks that are left."""
 
     async def inside() -> None:
         with enter(cache):
@@ -395,7 +395,7 @@ def test_tasks_of_other_threads_wait_as_threads_do(
 
 
 def test_programs_without_asyncio_do_not_import_it(tmp_path: Path) -> None:
-    """It takes as long as the whole package."""
+    """Its import takes as long as that of this whole package."""
     done = python(
         """
         import sys
@@ -471,7 +471,7 @@ def test_a_change_by_another_task_joins_although_the_first_one_fails(
 
 
 class Renewals:
-    """A renewal over a network that is slow, and needs the loop to go on."""
+    """A renewal over a slow network, which needs the loop to go on."""
 
     def __init__(self, cache: PersistedTokenCache) -> None:
         self.cache = cache
@@ -483,7 +483,7 @@ class Renewals:
             with self._mutex:
                 self.inside += 1
                 self.most = max(self.most, self.inside)
-            # While the others wait for this one, the loop goes round: or this would fail.
+            # The loop must go on while the other threads wait for this one, or this line fails.
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(GENEROUS)
             if not secrets_of(self.cache, REFRESH_TOKEN):
                 self.over_the_network += 1
@@ -530,9 +530,9 @@ def examples() -> list[str]:
 
 
 def test_the_examples_of_the_page_do_what_it_says(tmp_path: Path) -> None:
-    """Each is given what the text before it has made, and a cache with a token in it."""
+    """Each example gets what the text before it has made, and a cache with a token."""
     cache = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
-    # The tenant of an authority is that of its token endpoint: see metadata_only().
+    # MSAL takes the tenant of an authority from its token endpoint: see metadata_only().
     cache.add({**sign_in(1), "token_endpoint": "https://login.example.com/t"})
     app = msal.PublicClientApplication(
         "client",
@@ -563,10 +563,10 @@ def test_the_examples_of_the_page_do_what_it_says(tmp_path: Path) -> None:
                 assert {result["access_token"] for result in results if result} <= {"access1"}
     assert tried == len(examples()) == 3
     assert len(results) == 1
-    assert not results[0]  # the last one signs out
+    assert not results[0]  # the last example signs out
     assert secrets_of(cache) == set()
     assert entered
-    assert "MainThread" not in entered  # no example waits in the loop
+    assert "MainThread" not in entered  # no example waits in the thread of the loop
     assert any(name.startswith("flights") for name in entered)
 
 

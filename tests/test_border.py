@@ -1,4 +1,4 @@
-"""What every store promises to the cache: the border of ``_store.py``."""
+"""The promises that every store makes to the cache (``_store.py``), on each kind of store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIGN_INS = int(os.environ.get("MSALEX_BORDER_SIGN_INS", "20"))
 
 @pytest.fixture(params=[*KINDS, "dictionary"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Makes persistences of one place."""
+    """Makes persistences for the same content."""
     yield place_of(request.param, tmp_path, request).persistence
     if request.param == "libsecret":  # the keyring outlives the test
         LibsecretPersistence(tmp_path / "cache").delete()
@@ -54,7 +54,7 @@ def store(make: Make, lock: str) -> Store:
 
 
 def put(store: Store, data: bytes) -> Content:
-    """As the cache does it."""
+    """Saves as the cache does."""
     lease = store.commit_lock.acquire(GENEROUS)
     try:
         return store.replace(data, lease=lease, expected=store.read().stamp)
@@ -144,10 +144,10 @@ def test_a_copy_as_evidence_never_replaces_anything(store: Store) -> None:
     try:
         place = store.copy_aside(".damaged")
     except NotImplementedError:
-        return  # a persistence of the program's own has no place for it
+        return  # a persistence of the program's own cannot keep a copy
     assert place.endswith(".damaged")
     if isinstance(store, SignalledStore):
-        return  # a keyring is told a name; that no copy has it, the random digits see to
+        return  # a keyring takes any name; the random digits make it a new one
     with pytest.raises(PersistenceFileExists):
         store.copy_aside(".damaged")
     assert store.read().data == b"evidence"
@@ -176,7 +176,7 @@ def test_a_lock_location_is_the_lock_of_every_store_of_this_machine(make: Make, 
 
 
 def test_prepare_comes_before_the_lock(lock: str) -> None:
-    """A store may ask a person there: see DictionaryStore.prepare()."""
+    """A store may have to ask a person: DictionaryStore.prepare() checks that no lock is held."""
     shelf = Shelf()
     cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf))
     cache.add(sign_in(1))
@@ -285,7 +285,8 @@ def test_processes_over_a_persistence_of_ones_own_lose_nothing(kind: str, tmp_pa
 
 
 def robbed(location: Path) -> set[str]:
-    """A save during which another program removes the lock file, and saves: what is stored then."""
+    """A save during which another program removes the lock file and saves; returns the content that
+    is stored then."""
     cache = PersistedTokenCache(Sealed(location))
     cache.modify(ACCESS_TOKEN, token(0), token(0, "before"))
     lock = Path(str(location) + ".lockfile")
@@ -345,7 +346,7 @@ def test_a_sealed_file_holds_no_plain_text(tmp_path: Path) -> None:
 
 
 def test_an_empty_sealed_file_is_nothing_and_no_change(tmp_path: Path) -> None:
-    """Node makes one."""
+    """Node makes an empty file."""
     (tmp_path / "cache").touch()
     cache = PersistedTokenCache(Sealed(tmp_path / "cache"))
     with cache.changes() as changes:

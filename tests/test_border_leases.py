@@ -1,4 +1,4 @@
-"""What the locks and leases of a store promise, and what a change is worth whose lock is lost."""
+"""The promises of a store's locks and leases, and what becomes of a change whose lock is lost."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ robs = requires(REMOVABLE_OPEN_FILES)
 
 @pytest.fixture(params=["file", "dictionary"])
 def lockable(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """The two kinds of locks that there are."""
+    """One store of each of the two kinds of locks."""
     return place_of(request.param, tmp_path, request)
 
 
 def elsewhere(work: Callable[[], Result]) -> Result:
-    """Does it in another thread."""
+    """Runs the work in another thread."""
     with ThreadPoolExecutor(1) as another:
         return another.submit(work).result(GENEROUS)
 
@@ -132,7 +132,7 @@ def test_a_lease_that_nothing_refers_to_is_over(lockable: Place) -> None:
 
 @robs
 def test_a_save_whose_lock_was_lost_before_changes_nothing(place: Place) -> None:
-    """Although nobody else saved."""
+    """The same when nobody else saved."""
     if place.shelf is not None:
         cannot_exist_here("a store with versions that needs its lock")
     store = place.store()
@@ -164,7 +164,7 @@ def test_a_store_with_versions_saves_without_its_lock_if_nobody_else_did() -> No
 def test_a_lock_that_is_lost_during_a_save_is_told_after_it(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Such a store cannot look at the lock while it saves."""
+    """This kind of store cannot check the lock during a save, only before and after it."""
     place = place_of(kind, tmp_path, request)
     persistence = place.persistence()
     inner = persistence._agent if kind == "libsecret" else persistence
@@ -211,7 +211,7 @@ def test_a_transaction_whose_lock_is_lost_keeps_what_another_saved(place: Place)
 
 @robs
 def test_a_lock_that_is_lost_just_before_the_save_costs_no_change(place: Place) -> None:
-    """After the cache's last look at its lease."""
+    """After the last check of the lease by the cache."""
     cache = place.cache()
     cache.add(sign_in(1))
     with overtaken(place, lambda: place.cache().add(sign_in(3))):
@@ -221,7 +221,7 @@ def test_a_lock_that_is_lost_just_before_the_save_costs_no_change(place: Place) 
 
 
 def test_nothing_is_prepared_inside_the_lock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key command may take seconds, and a person minutes."""
+    """A command that gives the key may take seconds, and a person minutes."""
     prepared = []
 
     def prepare(store: LocalStore | DictionaryStore) -> None:
@@ -240,7 +240,7 @@ def test_nothing_is_prepared_inside_the_lock(place: Place, monkeypatch: pytest.M
     with cache.transaction(), cache.transaction():
         cache.add(sign_in(4))
     assert len(prepared) == 6
-    assert secrets_of(cache) >= {"access1", "access3", "access4"}  # purges
+    assert secrets_of(cache) >= {"access1", "access3", "access4"}  # this search purges
     place.persistence().save("no JSON")
     with contextlib.suppress(PersistenceDamaged):
         secrets_of(cache)
@@ -249,7 +249,8 @@ def test_nothing_is_prepared_inside_the_lock(place: Place, monkeypatch: pytest.M
 def test_what_another_program_repaired_meanwhile_is_not_emptied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between the copy of a damaged content and the empty one that replaces it."""
+    """The other program repairs the content after the copy of the damaged one, and before its
+    replacement by an empty one."""
     shelf = Shelf()
     make = partial(DictionaryPersistence, "shelf", shelf)
     PersistedTokenCache(make()).add(sign_in(1))

@@ -1,4 +1,4 @@
-"""The C library by itself, with no Python in its process: warnings, sanitizers, leaks, races."""
+"""The C library without Python: no compiler warning, no sanitizer report, no leak, no race."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRESS = ("lock_stress.c",)
 
 
 def build(directory: Path, programs: tuple[str, ...], flags: tuple[str, ...]) -> Path:
-    """Compile the library's files for this system with a program's."""
+    """Compile the library's files for this system together with a program."""
     needs(None if shutil.which("gcc") else "gcc is not installed")
     program = directory / "program"
     library = [str(ROOT / source) for source in sources("linux")]
@@ -41,7 +41,8 @@ def build(directory: Path, programs: tuple[str, ...], flags: tuple[str, ...]) ->
 
 
 def run(command: list[str], directory: Path, environment: dict[str, str]) -> str:
-    """Run to a successful end; into a file, as a child that stays behind would keep a pipe."""
+    """Run to a successful end.  The output goes into a file, because a child that outlives the
+    program would keep a pipe open."""
     with (directory / "output").open("w+") as output:
         done = subprocess.run(
             command,
@@ -59,7 +60,7 @@ def run(command: list[str], directory: Path, environment: dict[str, str]) -> str
 
 @pytest.fixture(params=["no bus", "a keyring"])
 def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a session without a Secret Service, and of one with a real one."""
+    """The environment of a session without a Secret Service, and of a session with a real one."""
     if request.param == "no bus":
         yield {"DBUS_SESSION_BUS_ADDRESS": NO_BUS}
     else:

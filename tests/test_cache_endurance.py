@@ -1,8 +1,8 @@
-"""Many saves beside an open changes(): nothing grows, and none of them is told.
+"""Many saves beside an open changes(): nothing grows, and none of them is reported.
 
     MSALEX_CACHE_SAVES=100000 python3 dev.py test -s tests/test_cache_endurance.py
 
-is the full number.
+runs the full number.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.support.capability import requires
 from tests.support.tokens import REFRESH_TOKEN, token
 
 SAVES = int(os.environ.get("MSALEX_CACHE_SAVES", "2000"))
-#: After so many saves another process changes the cache.
+#: After each of these numbers of saves another process changes the cache.
 ROUND = 500
-#: Bytes; the first fifth of the saves warms up.
+#: Bytes that memory may grow by.  The first fifth of the saves does not count.
 GROWTH = 2_000_000
-#: Seconds; a save is durable, and disks differ.
+#: Seconds for all.  A save waits for the disk, and disks differ.
 PATIENCE = 120 + SAVES * 0.05
 
 CODE = """
@@ -104,7 +104,7 @@ def test_saves_beside_open_changes_leave_nothing_behind_and_are_not_told(tmp_pat
 
 
 def _run(location: Path) -> dict[str, Any]:
-    """Lets another process save, and changes the cache when that says so."""
+    """Saves in another process when this one asks, which changes the cache."""
     cache = PersistedTokenCache(FilePersistence(location))
     command = [sys.executable, "-c", textwrap.dedent(CODE), str(location), str(SAVES), str(ROUND)]
     entry = {**token(99), "client_id": "other"}

@@ -1,6 +1,6 @@
-"""A child of a fork starts anew: nothing of its parent's changes is its own, and no lock is.
+"""Forks: a child inherits no lock and no unsaved change, and neither process loses one.
 
-Finding numbers are those of the cache's review.
+P6 and P7 number findings of a review of the cache; each test says what was found.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ cache = PersistedTokenCache(Slow(LOCATION))
 def test_a_child_does_not_make_again_what_another_thread_of_its_parent_was_saving(
     tmp_path: Path, in_the_thread: str, afterwards: str, expected: dict[str, str]
 ) -> None:
-    """P6: its parent finished that, and changed it since."""
+    """P6: the child saved a change of its parent once more, after the parent had finished it and
+    changed the entry again."""
     facts = run(
         f"""
         put("token", "old")
@@ -178,7 +179,7 @@ def test_what_a_parent_could_not_save_is_the_parents(tmp_path: Path) -> None:
 
 
 def test_a_process_started_inside_a_transaction_stores_its_change(tmp_path: Path) -> None:
-    """P7: it ended well, and nothing was stored."""
+    """P7: the child ended well, but its change was not stored."""
     facts = run(
         """
         def work():
@@ -208,9 +209,10 @@ def test_a_process_started_inside_a_transaction_stores_its_change(tmp_path: Path
 def test_a_child_inside_a_transaction_waits_for_its_parent_and_the_error_names_it(
     tmp_path: Path, leave: str, nested: bool, before: str
 ) -> None:
-    """P7.  It leaves the inherited ``with`` as if there was none, and its parent does not notice.
+    """P7.  The child's end of the inherited ``with`` does nothing, and its parent does not notice
+    it.
 
-    What the parent has changed, and not saved yet, the child does not see, nor save.
+    The child neither sees nor saves the changes that its parent made and has not saved yet.
     """
     block = (
         "with cache.transaction(), cache.transaction():" if nested else "with cache.transaction():"
@@ -283,7 +285,7 @@ def test_a_change_of_a_child_for_which_its_parent_waits_ends_after_5_seconds_in_
 
 
 def test_a_change_of_a_child_is_stored_when_its_parent_has_left(tmp_path: Path) -> None:
-    """Inside the inherited ``with``, and after it."""
+    """The child changes the cache inside the inherited ``with``, and after it."""
     facts = run(
         """
         put("before")
@@ -311,7 +313,7 @@ def test_a_change_of_a_child_is_stored_when_its_parent_has_left(tmp_path: Path) 
 
 
 def test_the_end_of_an_inherited_with_saves_nothing(tmp_path: Path) -> None:
-    """Not what waits in the child either, for its own change failed there."""
+    """Not even a change of the child that failed and waits."""
     facts = run(
         """
         from msal_extensions import PersistenceError
@@ -368,7 +370,7 @@ def test_a_grandchild_is_nobodys_heir_either(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("others", [0, 2])
 def test_forks_inside_transactions_lose_nothing(tmp_path: Path, others: int) -> None:
-    """Beside threads of the parent that use the same cache object."""
+    """Meanwhile threads of the parent use the same cache object."""
     facts = run(
         """
         over = threading.Event()

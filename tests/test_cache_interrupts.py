@@ -1,9 +1,9 @@
-"""Ctrl-C at random moments beside other threads: nobody is stuck, and nothing is lost.
+"""Ctrl-C at random moments while other threads save: no thread hangs, and no change is lost.
 
     MSALEX_CACHE_INTERRUPTS=4000 python3 dev.py test -s tests/test_cache_interrupts.py
 
-is the full number.  The signals are real ones.  tests/test_lock_interrupts.py interrupts at each
-byte code instead, one thread alone.
+runs the full number.  The signals are real.  tests/test_lock_interrupts.py interrupts one thread
+alone, at each byte code.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tests.support.capability import requires
 from tests.support.processes import python
 
 INTERRUPTS = int(os.environ.get("MSALEX_CACHE_INTERRUPTS", "300"))
-#: In one process, so that each ends soon.
+#: Interrupts of one process, so that each process ends soon.
 AT_A_TIME = 500
 
-# A change is noted before its call, and once more when the call has returned.  Ctrl-C may come
-# between the two: if no return was noted, the change may be there or not.  Each thread has keys of
+# A change is noted before its call, and again after the call has returned.  When Ctrl-C comes in
+# between, only the first note exists, and the change may be there or not.  Each thread has keys of
 # its own.
 CODE = """
 import base64, collections, gc, json, os, random, signal, sys, threading, time

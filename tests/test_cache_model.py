@@ -1,8 +1,8 @@
-"""Two processes with caches over one file, two threads with caches over one dictionary: whatever
-they do, and whatever goes wrong, what is stored and what each cache shows is what the model says.
+"""Random operations and faults: store and caches always show what a simple model says.
 
-MSALEX_EXAMPLES says how many examples each store gets, MSALEX_SEED makes them others; see
-`python3 dev.py prove`.
+Two processes have caches over one file, and two threads have caches over one dictionary.
+tests/support/cache_model.py has the model.  MSALEX_EXAMPLES is the number of examples for each
+store, and MSALEX_SEED chooses others; see `python3 dev.py prove`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, sign_in
 EXAMPLES = int(os.environ.get("MSALEX_EXAMPLES", "300"))
 SEED = os.environ.get("MSALEX_SEED")
 STEPS = 20
-#: An equal stamp may hide another content for one tick of the clock; then a search is repeated.
+#: For one tick of the clock an equal stamp may hide other content; then the test searches again.
 TICK_S = 0.06
-#: Rounds of a save that changes the cache each time.
+#: How often one save may change the cache again before the cache gives up.
 ROUNDS = 10
 
 CAN_FORK = not requires("os.fork").args[0]
@@ -44,7 +44,7 @@ CAN_ROB = not requires(REMOVABLE_OPEN_FILES).args[0]
 ACCOUNT = "Account"
 KINDS = (REFRESH_TOKEN, ACCESS_TOKEN, ACCOUNT)
 USERS = (0, 1)
-#: Equal for Python and different in JSON, most of them.
+#: Most of these are equal in Python and different in JSON.
 VALUES = (1, True, 1.0, "one", [1], [True])
 
 
@@ -57,7 +57,7 @@ class Op(NamedTuple):
     value: Any
 
     def order(self) -> Order:
-        """For the model, and for an actor."""
+        """The operation as an order, for the model and for an actor."""
         if self.do == "add":
             event = sign_in(self.user)
             event["response"]["refresh_token"] += str(self.value)
@@ -85,13 +85,13 @@ KIND = st.sampled_from(KINDS)
 
 
 def ops(do: str, kinds: Sequence[str], values: Sequence[Any]) -> st.SearchStrategy[Op]:
-    """All that do this."""
+    """All operations of this kind."""
     kind, value = st.sampled_from(kinds), st.sampled_from(values)
     return st.builds(Op, st.just(do), USER, kind, value)
 
 
 MODIFY = ops("modify", KINDS[:2], VALUES)
-#: These do not look before.
+#: Operations that do not search first.
 BLIND = st.one_of(
     MODIFY,
     ops("remove", KINDS, [None]),
@@ -102,7 +102,7 @@ OP = BLIND | ops("in place", KINDS[:2], VALUES)
 OPS = st.lists(OP, min_size=1, max_size=2)
 OTHERS = st.lists(OP, max_size=2)
 
-#: Cache objects: the actor that has it, and its number there.
+#: The cache objects: the number of the actor that has it, and its number in that actor.
 CACHES = {"A": (0, 0), "a": (0, 1), "B": (1, 0)}
 CACHE = st.sampled_from(tuple(CACHES))
 
@@ -114,7 +114,7 @@ class Nested(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """Somebody takes the lock away, and the other actor's cache is changed."""
+    """Somebody takes the lock away, and the cache of the other actor is changed."""
 
     others: Sequence[Op]
 
@@ -134,24 +134,24 @@ class Search(NamedTuple):
 
 
 class Bytes(NamedTuple):
-    """A change that JSON cannot hold."""
+    """A change with a value that JSON cannot hold."""
 
     op: Op
 
 
 class Fork(NamedTuple):
-    """A child looks, changes something, and ends."""
+    """A child searches, changes something, and ends."""
 
     op: Op
 
 
 class Refused(NamedTuple):
-    """The other actor finds the lock held."""
+    """The other actor finds that the lock is held."""
 
 
-#: What happens before one save.
+#: Events before one save.
 Before = Sequence[Nested | Conflict | Fail]
-#: What happens inside a transaction.
+#: Events inside a transaction.
 InBody = Op | Search | Conflict | Sibling | Fork | Bytes | Refused
 
 
@@ -161,7 +161,7 @@ class World:
     name: str
     can_fork = False
     can_rob = True
-    #: Does the store refuse what was made of another content?
+    #: Does the store refuse content that was made from another version?
     sees_versions = False
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class World:
         self.counts: Counter[str] = Counter()
 
     def open(self) -> Order:
-        """A new place, with nothing in it; and how an actor gets there."""
+        """A new place with nothing in it; returns what an actor needs to open it."""
         raise NotImplementedError
 
     def content(self) -> Entries:
@@ -180,7 +180,7 @@ class World:
         raise NotImplementedError
 
     def leave(self) -> None:
-        """The example is over."""
+        """Ends the example."""
 
     def close(self) -> None:
         for actor in self.actors:
@@ -188,7 +188,7 @@ class World:
 
 
 class FileWorld(World):
-    """Processes, and a file."""
+    """Processes, over a file."""
 
     name = "file"
     can_fork, can_rob = CAN_FORK, CAN_ROB
@@ -211,7 +211,7 @@ class FileWorld(World):
             return {}
 
     def rob(self) -> None:
-        self._lock.unlink(missing_ok=True)  # robbed before
+        self._lock.unlink(missing_ok=True)  # it may be gone already
 
     def leave(self) -> None:
         self._location.unlink(missing_ok=True)
@@ -219,7 +219,7 @@ class FileWorld(World):
 
 
 class DictionaryWorld(World):
-    """Threads, and a dictionary with versions."""
+    """Threads, over a dictionary with versions."""
 
     name = "dictionary"
     sees_versions = True
@@ -255,7 +255,7 @@ class Cache:
         self.actor.tell({"cache": self._number, **order})
 
     def answer(self, order: Order) -> Order:
-        """Of a call that saves nothing."""
+        """The answer to a call that saves nothing."""
         self.tell(order)
         heard = self.hear()
         assert "done" in heard, heard
@@ -267,20 +267,21 @@ class Cache:
         return heard
 
     def does(self, order: Order) -> Order:
-        """The answer of a call that raises nothing."""
+        """The answer to a call; it must raise nothing."""
         heard = self.answer(order)
         assert heard["done"] is None, heard
         return heard
 
     def order(self, op: Op) -> Order:
-        """What is not stored yet is never changed in place."""
+        """Sends the order of an operation.  An entry that is not stored yet is never changed in
+        place."""
         order = op.order()
         if order["do"] == "in place" and self.model.is_pending(key_of(order)):
             return {**order, "do": "modify"}
         return order
 
     def assert_told(self) -> None:
-        """The log has a line if, and only if, events were dropped."""
+        """The log has a line if events were dropped, and only then."""
         model = self.model
         most = model.dropped + model.dropped_idle
         told = f"{model.lines} lines, {most} events dropped"
@@ -296,8 +297,8 @@ class Machine(RuleBasedStateMachine):
         self.counts = self.world.counts
         self.counts["examples"] += 1
         self.stored = Stored()
-        self.is_idle = False  # until all is well
-        #: An endless save costs ten: one for each example is enough.
+        self.is_idle = False  # true again when the whole step succeeded
+        #: An endless save takes ten rounds; one in each example is enough.
         self.is_tired = False
         place = {"do": "open", "caches": 2, **self.world.open()}
         for actor in self.world.actors:
@@ -332,13 +333,13 @@ class Machine(RuleBasedStateMachine):
         assert content == self.stored.entries, f"stored {content}, expected {self.stored.entries}"
 
     def _other(self, cache: Cache) -> Cache:
-        """One that is not in the middle of a call."""
+        """An actor that is not in the middle of a call."""
         return self.caches["A" if cache is self.caches["B"] else "B"]
 
     def _change(self, cache: Cache, op: Op, before: Sequence[Before] = ()) -> None:
-        """A call by itself.
+        """A call that is not inside a transaction.
 
-        :param before: What happens before its first save, before its second one, and so on.
+        :param before: The events before its first save, before its second save, and so on.
         """
         self.counts["changes"] += 1
         cache.model.begin(is_explicit=False)
@@ -356,13 +357,13 @@ class Machine(RuleBasedStateMachine):
         cache.does(order)
 
     def _follow(self, cache: Cache, before: Sequence[Before], raises: str | None = None) -> None:
-        """A call up to its end.
+        """Follows a call to its end.
 
         :param raises: The error that the program itself raises.
         """
         model, saves, failed = cache.model, 0, False
         content: Entries = {}
-        live = 0  # how many changes the content has
+        live = 0  # the number of changes in the content
         while True:
             heard = cache.hear()
             if saves and not failed:
@@ -393,10 +394,10 @@ class Machine(RuleBasedStateMachine):
             self.counts["failing saves"] += 1
 
     def _assert_right(self, model: CacheModel, content: Entries) -> None:
-        """Is this what the cache should be about to store?
+        """Is this the content that the cache should be about to store?
 
-        If others have changed the store meanwhile, it may not know yet, unless it still holds the
-        lock of a file: then nobody would refuse what it stores.
+        If others have changed the store meanwhile, the cache may not know it yet, except while it
+        holds the lock of a file, because then nothing would refuse its save.
         """
         if model.has_sibling:
             model.look()
@@ -459,7 +460,7 @@ class Machine(RuleBasedStateMachine):
         assert heard["done"] == "TypeError", heard
 
     def _fork(self, cache: Cache, op: Op) -> None:
-        """The child has a model of its own, with nothing waiting."""
+        """The child gets a model of its own, in which nothing waits."""
         if not self.world.can_fork:
             return
         self.counts["forks"] += 1
@@ -556,7 +557,7 @@ class Machine(RuleBasedStateMachine):
                     self._change(other, event.op)
                     cache.model.has_sibling |= self.stored.version != before
         elif cache.model.is_robbed:
-            pass  # once is enough, and nobody would be refused
+            pass  # one holder is enough; another would not be refused
         elif isinstance(event, Conflict):
             self._rob(cache, event.others)
         else:
@@ -567,7 +568,7 @@ class Machine(RuleBasedStateMachine):
     def bytes_are_refused(self, name: str, op: Op) -> None:
         with self._step():
             cache = self.caches[name]
-            if not cache.model.waiting:  # whether that is saved meanwhile is open
+            if not cache.model.waiting:  # otherwise it is open whether that is saved meanwhile
                 self._refuse_bytes(cache, op)
 
     @rule(name=CACHE, ops=OPS)
@@ -588,8 +589,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def explore(world: World, directory: Path) -> None:
-    """Runs the machine, and says what it did."""
-    configuration.set_hypothesis_home_dir(directory)  # not the working directory
+    """Runs the state machine and reports what it did."""
+    configuration.set_hypothesis_home_dir(directory)  # and not the working directory
 
     class Exploring(Machine):
         pass

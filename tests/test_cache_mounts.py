@@ -1,7 +1,7 @@
-"""One cache through two mounts, as from two hosts: what the other host saved is not lost.
+"""One cache through two mounts, as from two hosts: no change by the other host is lost.
 
-A kernel remembers what stat() says of a file on FUSE or NFS, and sshfs remembers it once more.  So
-a stamp may be that of before, although the content is another.
+On FUSE or NFS the kernel remembers the result of stat(), and sshfs remembers it as well.  So a file
+can have the old stamp although its content is new.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msal_extensions._native import files
 from tests.support.mounts import mounted
 from tests.support.tokens import secrets_in, secrets_of, sign_in
 
-#: Seconds until a search trusts the stamp of a file, and a little.
+#: Seconds until a search trusts the stamp of a file, and a little more.
 SETTLED_S = 2.2
 
 
@@ -37,11 +37,11 @@ def test_what_was_saved_through_another_mount_is_not_saved_over(kind: str, tmp_p
                 secrets_of(cache)
             time.sleep(SETTLED_S)
         for cache in caches:
-            secrets_of(cache)  # the kernel, and sshfs, now know the stamp by heart
+            secrets_of(cache)  # now the kernel and sshfs remember the stamp
         for number, cache in enumerate(caches, start=1):
             cache.add(sign_in(number))
         for cache in caches:
-            with cache.single_flight():  # knows what the one before received
+            with cache.single_flight():  # it knows the token that the flight before received
                 assert secrets_of(cache) == {"access0", "access1", "access2"}
     assert secrets_in(source / "cache") == {"access0", "access1", "access2"}
 
@@ -52,7 +52,7 @@ def test_a_file_is_remote_where_another_host_could_change_it(tmp_path: Path) -> 
     (tmp_path / "nowhere").symlink_to("missing")
     assert not files.is_remote(str(tmp_path / "here"))
     assert not files.is_remote(str(tmp_path / "link"))
-    assert files.is_remote(str(tmp_path / "missing"))  # nobody knows what will be there
+    assert files.is_remote(str(tmp_path / "missing"))  # a later file there may be remote
     assert files.is_remote(str(tmp_path / "nowhere"))
     with mounted("bindfs", tmp_path, tmp_path.with_name(tmp_path.name + "-mount")) as mount:
         assert files.is_remote(str(mount / "here"))

@@ -1,4 +1,4 @@
-"""The token cache among processes: ours, 1.3.1's, and one that deletes lock files."""
+"""The token cache among processes, ours and 1.3.1's: no change is lost."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
 from tests.support.sign_in import sign_in_event
 
-pytestmark = requires(LOCK_QUEUE)  # more processes than a poll serves within 5 seconds
+pytestmark = requires(LOCK_QUEUE)  # more processes than polling can serve within 5 seconds
 
 REFRESH_TOKEN = PersistedTokenCache.CredentialType.REFRESH_TOKEN
 ROUNDS = 20
-#: Entries that are there before anybody writes.
+#: Entries that exist before the writers begin.
 SEEDED = 50
-#: Seconds after which 1.3.1 gives up or, with portalocker, goes in without the lock.
+#: Seconds after which 1.3.1 gives up or, with portalocker, enters without the lock.
 REFERENCE_PATIENCE_S = 5.0
 
-# Arguments: name of the process, cache file, directory of those who are done, rounds, pause in
-# seconds between two changes.  Runs with 1.3.1 as well, which alone may give up.
+# Arguments: name of the process, cache file, directory for the marks of processes that are done,
+# rounds, pause in seconds between two changes.  It also runs with 1.3.1, and only 1.3.1 may give
+# up.
 WRITER = """
     import json, pathlib, random, time
     from msal_extensions import FilePersistence, LockError, PersistedTokenCache
@@ -62,8 +63,8 @@ WRITER = """
     pathlib.Path(done, me).touch()
     print(json.dumps({"gave_up": gave_up, "longest": longest}))
 """
-# Arguments: cache file, directory of those who are done, how many that will be, pause.  Looks until
-# all are done, and once more.
+# Arguments: cache file, directory for the marks of processes that are done, number of writers,
+# pause.  It searches until all writers are done, and once more.
 READER = """
     import json, os, time
     from msal_extensions import FilePersistence, PersistedTokenCache
@@ -84,7 +85,7 @@ READER = """
 
 
 class Arena:
-    """A cache with something in it, and the programs to be let loose on it."""
+    """A cache with entries, and the programs that will use it at the same time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -129,7 +130,7 @@ def named(who: str, many: int) -> list[str]:
 
 
 def written_by(processes: Sequence[str]) -> set[str]:
-    """What these writers wrote."""
+    """The entries that these writers wrote."""
     return {f"{process}.{number}" for process in processes for number in range(ROUNDS)}
 
 
@@ -138,7 +139,7 @@ def loaded(outputs: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def missed_by(readers: Sequence[dict[str, Any]]) -> Counter[str]:
-    """What was not found by one who had found it before, and how often."""
+    """Entries that one reader had found before and did not find later, and how often."""
     missed = sum((Counter(reader["missed"]) for reader in readers), Counter[str]())
     looks = sum(reader["looks"] for reader in readers)
     print(f"{looks:,} searches, {missed.total():,} misses of something seen before")
@@ -213,7 +214,7 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
     for attempt in range(3):
         arena = Arena(tmp_path / f"{attempt}")
         outputs = together(
-            # With pauses, so that the lock is free now and then when 1.3.1 looks.
+            # The pauses leave the lock free now and then when 1.3.1 tries.
             arena.writers(ours, pause=0.3)
             + arena.writers(theirs, start=reference)
             + arena.readers(len(ours) + len(theirs), pause=0.005)
@@ -222,7 +223,7 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
         longest = max(writer["longest"] for writer in of_theirs)
         if engine == "bare" or longest < REFERENCE_PATIENCE_S:
             break
-        # It was inside without a lock, and whatever was lost then was lost by it.
+        # This one was inside without the lock, so it may have caused any loss of that time.
     else:
         pytest.fail("1.3.1 lost its patience three times")
     kept = arena.stored
@@ -240,7 +241,8 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
 def test_1_3_1_sees_a_change_of_ours_in_the_same_tick_of_the_kernels_clock(
     tmp_path: Path, fakes: Path, logs: Path, engine: str
 ) -> None:
-    """It reloads what is younger than its own last save, by the clock: else it undoes ours."""
+    """1.3.1 only reloads a file that is younger, by its clock, than its own last save; otherwise it
+    would undo our change."""
     location = tmp_path / "cache.bin"
     program = """
         import sys
@@ -283,7 +285,7 @@ def test_1_3_1_sees_a_change_of_ours_in_the_same_tick_of_the_kernels_clock(
 def test_beside_a_process_that_unlinks_the_lock_file_in_a_loop_nothing_of_ours_is_lost(
     arena: Arena,
 ) -> None:
-    """As Node does that could not get the lock, only far more often."""
+    """Node does so when it did not get the lock, but far less often."""
     unlinker = """
         import os, pathlib, random, time
         lock, done, writers = sys.argv[1] + ".lockfile", sys.argv[2], int(sys.argv[3])
@@ -373,7 +375,7 @@ def test_of_8_processes_that_meet_a_damaged_cache_exactly_one_puts_it_aside(
 def test_a_subclass_that_locks_for_itself_works_under_msals_operations(
     provider: LocalIdentityProvider, tmp_path: Path
 ) -> None:
-    """In a process, so that a deadlock is a failure and not the end of the tests."""
+    """Runs in a process, so that a deadlock is a failure and does not stop the tests."""
     provider.token_lifetime = -10
     crowd(
         """

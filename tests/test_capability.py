@@ -1,4 +1,4 @@
-"""A test that skips tells why, and on CI a skip is a failure."""
+"""A skipped test says why, and on CI a skip is a failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CANNOT = "from tests.support.capability import cannot_exist_here\n"
 
 
 def run_pytest(directory: Path, ci: str, **sources: str) -> tuple[int, str]:
-    """Run pytest in a directory of its own: its exit status and what it says."""
+    """Run pytest in a directory of its own; return its exit status and its output."""
     for name, source in sources.items():
         (directory / f"test_{name}.py").write_text(source)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -1,8 +1,8 @@
-"""Being told of changes: every one of somebody else's, soon; never one's own; at no cost.
+"""changes() reports each change by others soon, no change of one's own, and costs nothing.
 
     MSALEX_CHANGES=1000 python3 dev.py test -s tests/test_changes.py -k within
 
-makes as many changes as that of each kind, and then insists on 100 ms for every single one.
+makes that many changes of each kind, and then insists on 100 ms for each of them.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from tests.support.inside import freshness_of
 from tests.support.processes import python
 from tests.support.reference import reference_python
 
-GENEROUS = 60.0  # seconds, for what should take no time at all
-QUIET = 0.6  # seconds without news: longer than two looks of the library
+GENEROUS = 60.0  # seconds for a step that should take no time at all
+QUIET = 0.6  # seconds without a report: longer than two looks of the library
 CHANGES = int(os.environ.get("MSALEX_CHANGES", "0"))
 REFRESH_TOKEN = "RefreshToken"
 
 
 class DuckPersistence:
-    """A program's own, with the methods of 1.3.1 only; writes in place, like 1.3.1."""
+    """A persistence of the program's own, with the methods of 1.3.1 only; it writes in place, like
+    1.3.1."""
 
     is_encrypted = False
 
@@ -72,7 +73,7 @@ class DuckPersistence:
 
 
 class SlowPersistence(FilePersistence):
-    """Takes its time between the change of the file and the end of the save, and to be asked."""
+    """It pauses between the change of the file and the end of its save, and before each answer."""
 
     def time_last_modified(self) -> float:
         time_of_file = super().time_last_modified()
@@ -126,7 +127,7 @@ def changes(cache: PersistedTokenCache) -> Iterator[CacheChanges]:
 
 
 def told(changes: CacheChanges) -> bool:
-    """There was a change; takes all that it is told as."""
+    """There was a change; takes all reports of it."""
     if not changes.wait(GENEROUS):
         return False
     while changes.wait(0.03):
@@ -157,7 +158,7 @@ def writer(
     command: Sequence[str] = (sys.executable,),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that stores each line it reads, and says when it has."""
+    """A process that stores each line that it reads, and then says that it has."""
     running = subprocess.Popen(
         [*command, "-c", textwrap.dedent(WRITER), kind, str(location)],
         env={**os.environ, **(environment or {})},
@@ -181,8 +182,8 @@ def ask(running: subprocess.Popen[str], secret: str) -> None:
 
 
 def committed(running: subprocess.Popen[str], location: Path) -> float:
-    """When its change was complete, on the clock of time.time(): other than the call that made
-    it, that has nothing of the wait for the lock."""
+    """The moment when its change was complete, on the clock of time.time().  Unlike the duration of
+    the call, it does not include the wait for the lock."""
     assert running.stdout is not None
     assert running.stdout.readline() == "stored\n"
     return location.stat().st_mtime
@@ -296,7 +297,7 @@ def test_own_writes_are_never_told_by_whichever_thread(kind: str, location: Path
 
     def look() -> None:
         while any(worker.is_alive() for worker in workers):
-            secrets_of(cache)  # finds saves that are under way
+            secrets_of(cache)  # this search meets saves that are not over
             time.sleep(0.001)
 
     with cache.changes() as changes:
@@ -321,7 +322,7 @@ def test_a_change_that_ones_own_write_follows_or_precedes_at_once_is_told(
 ) -> None:
     for number in range(20):
         store(other, f"theirs before {number}")
-        store(cache, f"ours {number}")  # has loaded the other when anybody looks
+        store(cache, f"ours {number}")  # it has loaded the other change when changes() looks
         assert told(changes)
         store(cache, f"ours too {number}")
         store(other, f"theirs after {number}")
@@ -339,7 +340,7 @@ def test_a_change_during_ones_own_save_is_told(location: Path, tmp_path: Path) -
         time.sleep(0.1)
         if by and guard is not None:
             replace(path, by.pop())
-        return stamp  # of what it had saved itself
+        return stamp  # of its own save
 
     cache = PersistedTokenCache(FilePersistence(location))
     store(cache, "first")
@@ -373,7 +374,7 @@ def test_nothing_is_lost_between_the_last_look_and_the_first_wait(
 ) -> None:
     store(other, "first")
     with cache.changes() as changes:
-        assert not changes.wait(0.1)  # what was there before the cache was ever looked into
+        assert not changes.wait(0.1)  # this was there before the first search of the cache
     assert secrets_of(cache) == {"first"}
     store(other, "between the look and the call")
     with cache.changes() as changes:
@@ -469,10 +470,10 @@ def test_a_store_that_cannot_be_looked_at_is_told_once_and_recovers(location: Pa
     store(cache, "ours")
     with cache.changes() as changes:
         threading.Timer(0.3, setattr, (persistence, "forbidden", True)).start()
-        assert changes.wait(GENEROUS)  # though no file changed
+        assert changes.wait(GENEROUS)  # although no file changed
         assert not changes.wait(QUIET)
         persistence.forbidden = False
-        assert not changes.wait(2 * QUIET)  # as it was
+        assert not changes.wait(2 * QUIET)  # the file is as it was before
         store(cache_of(location), "theirs")
         assert told(changes)
 
@@ -518,7 +519,7 @@ def watching(
             assert running.stdout.readline() == "ready\n"
             yield running
         finally:
-            running.send_signal(signal.SIGINT)  # and its end writes the log of the fakes
+            running.send_signal(signal.SIGINT)  # at its end the process writes the log of the fakes
             running.communicate()
 
 
@@ -534,7 +535,7 @@ def test_a_change_is_told_where_the_system_cannot_watch(
             time.sleep(0.1)
             before = seen = time.time()
             store(other, f"theirs {number}")
-            while seen <= before:  # what was told again
+            while seen <= before:  # some changes are reported twice
                 seen = float(running.stdout.readline())
             took.append(seen - location.stat().st_mtime)
     assert_soon(took)
@@ -545,7 +546,7 @@ def test_a_change_is_told_where_the_system_cannot_watch(
 def test_watches_beyond_what_the_kernel_allows_look_and_watch_as_soon_as_they_can(
     location: Path,
 ) -> None:
-    """With the real limit: in this process, so that its end gives everything back."""
+    """With the real limit.  In this process, so that its end closes all watches."""
     limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
     needs(None if limit <= 1000 else f"{limit} inotify instances are too many to use up")
     output = python(

@@ -1,6 +1,6 @@
-"""What changes() tells again, what it cannot see by the time of a file, and what is one's own.
+"""changes() reports a state that comes back, and a change that the file's time hides.
 
-P14, P15 and P16 of the cache's review.
+P14, P15 and P16 number findings of a review of the cache; each test says what was found.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from msal_extensions.persistence import BasePersistence
 from tests.support.own_persistences import Own
 from tests.support.tokens import REFRESH_TOKEN, secrets_of
 
-#: Seconds for what is told at once, or after 2 s where only reading again can tell it.
+#: Seconds for a report that comes at once, or after 2 s where only another read can find the
+#: change.
 SOON = 20.0
-#: Seconds without news: longer than what is not settled is read again.
+#: Seconds without a report: longer than the library reads again because a stamp is not settled.
 QUIET = 2.6
 
 
@@ -36,7 +37,7 @@ def put(cache: PersistedTokenCache, secret: str) -> None:
 
 
 def told_once(changes: CacheChanges) -> bool:
-    """There was a change; what else it may be told as is taken, too."""
+    """There was a change; takes all other reports of it, too."""
     told = changes.wait(SOON)
     while changes.wait(0.03):
         pass
@@ -50,7 +51,7 @@ def told_once(changes: CacheChanges) -> bool:
 def test_each_deletion_is_told_although_the_one_before_was_told_too(
     location: Path, looks: bool
 ) -> None:
-    """P14: a save of one's own was in between."""
+    """P14: the second deletion was not reported, after a save of one's own in between."""
     cache = PersistedTokenCache(FilePersistence(location))
     put(cache, "first")
     with cache.changes() as changes:
@@ -66,7 +67,7 @@ def test_each_deletion_is_told_although_the_one_before_was_told_too(
 def test_a_store_that_fails_again_in_the_same_way_is_told_again(
     location: Path, looks: bool
 ) -> None:
-    """P14."""
+    """P14: the second failure was not reported."""
 
     class Fragile(FilePersistence):
         broken = False
@@ -90,7 +91,7 @@ def test_a_store_that_fails_again_in_the_same_way_is_told_again(
 
 
 def test_a_content_that_comes_back_is_told_each_time(location: Path) -> None:
-    """The same bytes at the same time of the file, as a backup has them."""
+    """The same bytes with the same time of the file, as from a backup."""
     cache = PersistedTokenCache(FilePersistence(location))
     put(cache, "first")
     with cache.changes() as changes:
@@ -104,7 +105,7 @@ def test_a_content_that_comes_back_is_told_each_time(location: Path) -> None:
 
 
 def write_in_place(location: Path, secret: str, time_ns: int) -> None:
-    """As a program does that writes in place, on a clock that stands still."""
+    """Writes in place, as some programs do, with a clock that stands still."""
     entry = {"home_account_id": "a", "environment": "e", "client_id": "c", "secret": secret}
     location.write_text(json.dumps({REFRESH_TOKEN: {"key": entry}}))
     os.utime(location, ns=(time_ns, time_ns))
@@ -117,7 +118,7 @@ KINDS = [FilePersistence, Own]
 def test_the_second_of_two_writes_of_one_size_in_one_tick_is_told(
     location: Path, kind: Callable[[Path], BasePersistence]
 ) -> None:
-    """P15: the first was told, and the cache was read."""
+    """P15: it was not, when the first write had been reported and the cache had been read."""
     write_in_place(location, "secret0", 10**18)
     cache = PersistedTokenCache(kind(location))
     assert secrets_of(cache, REFRESH_TOKEN) == {"secret0"}
@@ -134,7 +135,7 @@ def test_the_second_of_two_writes_of_one_size_in_one_tick_is_told(
 def test_a_write_in_the_tick_of_ones_own_save_is_told(
     location: Path, kind: Callable[[Path], BasePersistence]
 ) -> None:
-    """P15."""
+    """P15: it was not reported."""
     cache = PersistedTokenCache(kind(location))
     with cache.changes() as changes:
         for number in range(3):
@@ -156,7 +157,7 @@ def test_a_write_in_the_tick_of_ones_own_save_is_told(
 def test_what_is_only_read_again_is_no_change(
     location: Path, kind: Callable[[Path], BasePersistence]
 ) -> None:
-    """One's own save, and another's that was told."""
+    """A save of one's own, and a change by others that was reported."""
     cache, other = (PersistedTokenCache(kind(location)) for _ in range(2))
     with cache.changes() as changes:
         put(cache, "mine")
@@ -173,9 +174,10 @@ def test_what_is_only_read_again_is_no_change(
 def test_ones_own_first_save_is_not_told_although_another_thread_found_nothing(
     location: Path, at: int
 ) -> None:
-    """P16: a thread that looks finds no file; before it can note that, another has saved one.
+    """P16: it was.  A thread finds no file; before it can note that, another thread has saved the
+    first one.
 
-    The one that looks stands still after its first, its second ... question to the store.
+    The thread stops after its first question to the store, then after its second, and so on.
     """
     stands, go_on = threading.Event(), threading.Event()
     count = 0

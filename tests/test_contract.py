@@ -1,4 +1,4 @@
-"""What every persistence promises, on every one that this machine can offer."""
+"""The promises of every persistence, tested on every kind that this machine can offer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Make = Callable[[str], BasePersistence]
 
 
 def need_store(make: Callable[[], BasePersistence], where: str) -> None:
-    """Skips where the operating system has no such store."""
+    """Skips where the operating system does not have this store."""
     try:
         make()
     except PersistenceError:
@@ -44,7 +44,7 @@ def keyring_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keyrin
 
 
 def in_a_file(persistence: BasePersistence) -> BasePersistence:
-    """A store that is no file has neither a time nor a signal."""
+    """A store that is not a file has neither a time nor a signal file."""
     if isinstance(persistence, DictionaryPersistence):
         cannot_exist_here("a dictionary is in no file")
     return persistence
@@ -52,7 +52,7 @@ def in_a_file(persistence: BasePersistence) -> BasePersistence:
 
 @pytest.fixture(params=["file", "libsecret", "dpapi", "keychain", "dictionary", "own"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes persistences of one kind, each name another place."""
+    """Makes persistences of one kind; each name is another place."""
     kind: type[BasePersistence] = FilePersistence
     if request.param == "libsecret":
         service: keyring.Keyring = request.getfixturevalue("keyring_session")
@@ -147,7 +147,7 @@ def test_verify_proves_the_store_and_leaves_no_trace(make: Make, tmp_path: Path)
     persistence.save("the content")
     before = sorted(os.listdir(tmp_path))
     if isinstance(persistence, (DictionaryPersistence, Own)):
-        with pytest.raises(NotImplementedError):  # it says nothing of how to make a probe
+        with pytest.raises(NotImplementedError):  # it does not say how to make a probe
             persistence.verify()
         return
     persistence.verify()

@@ -1,4 +1,7 @@
-"""A drop-in for the pure-Python msal-extensions 1.3.1, which is the reference, installed apart."""
+"""Ours replaces 1.3.1: the same names, signatures and errors, on the same files.
+
+The real 1.3.1 is installed beside ours for comparison.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import msal_extensions
 from tests.support.processes import crowd, python
 from tests.support.reference import reference_python
 
-#: What other packages import, see "Who imports what" in the facts this project started from.
+#: The names that other packages import.
 EXPORTS = {
     "msal_extensions": (
         "__version__ PersistedTokenCache FilePersistence FilePersistenceWithDataProtection"
@@ -81,13 +84,13 @@ def describe(**how: Any) -> dict[str, Any]:
 
 
 def accepts(ours: list[list[str]], theirs: list[list[str]]) -> bool:
-    """Does every call that fits their signature fit ours, and mean the same?"""
+    """Does each call that fits their signature fit ours too, with the same meaning?"""
     for position, (name, kind, default) in enumerate(theirs):
         if kind in ("VAR_KEYWORD", "VAR_POSITIONAL"):
             if not any(parameter[1] == kind for parameter in ours):
                 return False
         elif position >= len(ours) or ours[position][0] != name:
-            # A catch-all takes what is passed on to MSAL.
+            # Our *args or **kwargs take what goes on to MSAL.
             return any(parameter[1] == "VAR_POSITIONAL" for parameter in ours)
         elif default != "<class 'inspect._empty'>" and ours[position][2] != default:
             return False
@@ -180,7 +183,7 @@ def test_a_lock_held_by_one_keeps_the_other_out(tmp_path: Path, portalocker: boo
             assert process.stdout is not None
             assert process.stdin is not None
             assert process.stdout.readline() == "held\n"
-            # Any exception: with portalocker 1.3.1 raises that package's own.
+            # Any exception: with portalocker 1.3.1 raises an exception of that package.
             blocked = python(
                 """
                 import sys
@@ -204,7 +207,7 @@ def test_a_lock_held_by_one_keeps_the_other_out(tmp_path: Path, portalocker: boo
 def test_side_by_side_nobody_enters_while_the_other_is_inside(
     tmp_path: Path, portalocker: bool
 ) -> None:
-    """Few enough that 1.3.1 stays below the 5 s after which it gives up (or enters anyway)."""
+    """So few that 1.3.1 stays below 5 s, after which it gives up (or enters anyway)."""
     import threading
 
     command, environment = reference_python(portalocker=portalocker)
@@ -261,7 +264,7 @@ def test_deprecated_and_private_names_keep_their_meaning(tmp_path: Path) -> None
 
 
 def test_the_stores_of_other_systems_fail_with_what_callers_catch(tmp_path: Path) -> None:
-    """azure-identity and others try one and catch any of these."""
+    """azure-identity and others try one store and catch any of these."""
     stores: dict[str, Callable[[Path], object]] = {
         "darwin": msal_extensions.KeychainPersistence,
         "win32": msal_extensions.FilePersistenceWithDataProtection,

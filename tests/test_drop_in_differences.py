@@ -1,8 +1,8 @@
 """Programs that were written for 1.3.1 print the same with ours.
 
-Each entry of the table is a program. All of them run in one process with 1.3.1, and in one with
-ours, each in a new directory. What a program prints must be equal; and what it does not catch, a
-program that catches the classes of 1.3.1 must catch with ours as well.
+Each entry of the table is a program. One process runs all of them with 1.3.1, and one with ours,
+each in a new directory. The output must be equal. When a program does not catch an error, another
+program that catches the classes of 1.3.1 must catch it with ours as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RUN = """
     print(json.dumps(found))
 """
 
-#: In front of each program.
+#: The beginning of each program.
 PRELUDE = """
 import dataclasses, json, os, sys, threading, time
 from collections import namedtuple

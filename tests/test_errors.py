@@ -1,4 +1,4 @@
-"""Each error is of the class that callers of 1.3.1 catch, and its words are true."""
+"""Each error is of the class that programs for 1.3.1 catch, and its words are true."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def test_an_error_says_truly_whether_the_old_content_is_there(code: int) -> None
 def test_a_file_that_no_token_cache_can_be_is_a_typed_error() -> None:
     error = error_of("file_read", lib.MSALEX_INVALID, errno.EFBIG)
     assert isinstance(error, errors.PersistenceTooLarge)
-    assert not isinstance(error, ValueError)  # quarantine would copy it
+    assert not isinstance(error, ValueError)  # or a quarantine would copy it
     assert "No token cache is that large" in str(error)
 
 
 def test_the_library_refuses_to_read_what_is_larger_than_any_token_cache(tmp_path: Path) -> None:
     location = tmp_path / "large"
     with location.open("wb") as file:
-        file.truncate(lib.MSALEX_FILE_SIZE_MAX + 1)  # a hole: it takes no room
+        file.truncate(lib.MSALEX_FILE_SIZE_MAX + 1)  # a hole, which takes no room on the disk
     with pytest.raises(errors.PersistenceTooLarge) as caught:
         FilePersistence(location).load()
     assert caught.value.errno == errno.EFBIG
@@ -191,9 +191,10 @@ attempt("a directory, load", FilePersistence("directory").load)
 @requires("fcntl")
 @pytest.mark.parametrize("part", ["files", "locks"])
 def test_what_open_raised_in_1_3_1_is_raised_as_that_class_too(tmp_path: Path, part: str) -> None:
-    """Of locks with portalocker, without which 1.3.1 says only that it had no lock.
+    """This is about locks with portalocker; without it 1.3.1 only says that it did not get the
+    lock.
 
-    On Windows open() says PermissionError of a directory, and ours IsADirectoryError.
+    On Windows open() raises PermissionError for a directory, and ours raises IsADirectoryError.
     """
     command, environment = reference_python(portalocker=part == "locks")
     outputs = []

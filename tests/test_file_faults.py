@@ -1,6 +1,6 @@
-"""A file survives each fault at each system call: it has the old content or the new one.
+"""After any failed system call a cache file has the old content or the new one.
 
-tests/support/seccomp.py makes the faults, so no system call of the library is left out.
+tests/support/seccomp.py makes each call fail in turn, so no system call of the library is left out.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ERRNOS = (
     *(errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENOMEM, errno.EINTR),
 )
-#: For operations of many calls: one that ends it, one after which it goes another way, one that
-#: means "there is none", and one after which the call is made again.
+#: For operations of many calls: an error that ends the operation, one after which it tries another
+#: way, one that means "there is none", and one after which the call is repeated.
 FEW_ERRNOS = (errno.EIO, errno.EACCES, errno.ENOENT, errno.EINTR)
 CHANGES = ("the first change in a cache", "a change in a cache")
 OLD, NEW = "old content " * 400, "newer content " * 400
-#: Seconds: older than any time after which a writer that shows no life counts as dead.
+#: Seconds: longer ago than the age from which a writer without a sign of life counts as dead.
 LONG_AGO_S = 3600
 
 pytestmark = requires("os.fork", SYMBOLIC_LINKS)
@@ -54,8 +54,8 @@ def event(client: str) -> dict[str, object]:
 class Site:
     """A directory with a cache, and the objects that use it."""
 
-    target: Path  #: where the content is
-    location: Path  #: how the library is told
+    target: Path  #: the file that has the content
+    location: Path  #: the path that the library gets
     persistence: FilePersistence
     cache: PersistedTokenCache
 
@@ -79,7 +79,7 @@ class Site:
         self.cache = PersistedTokenCache(self.persistence)
 
     def state(self) -> str | None:
-        """What the file holds: nothing, a text, or tokens of these clients."""
+        """The content of the file: nothing, a text, or tokens of these clients."""
         try:
             text = self.target.read_text()
         except FileNotFoundError:
@@ -93,7 +93,8 @@ class Site:
         return sorted(set(os.listdir(self.real)) - {"cache.bin", "link.bin"})
 
     def what_stays(self, delete: bool) -> list[str]:
-        """The litter that is there although it is old now, and the file was used since."""
+        """The temporary files that are still there although they are old, and although the
+        directory was used since."""
         for name in self.litter():
             if name.startswith(".msalex-"):
                 long_ago = time.time() - LONG_AGO_S
@@ -108,7 +109,7 @@ class Site:
 
 
 class Operation(NamedTuple):
-    """What is tried, on which content, and what that becomes."""
+    """An operation, the content before it, and the content after it."""
 
     before: str | None
     after: str | None
@@ -116,7 +117,7 @@ class Operation(NamedTuple):
     returns: Any = None
 
 
-#: A cache with a token of client c.
+#: A cache with one token, of client c.
 CACHE = json.dumps(
     {
         "AccessToken": {
@@ -148,7 +149,7 @@ OPERATIONS = {
 
 
 class Outcome(NamedTuple):
-    """How one try ended."""
+    """The result of one try."""
 
     what: str  #: "done", "typed", "untyped" or "killed"
     error: str
@@ -156,7 +157,7 @@ class Outcome(NamedTuple):
     state: str | None
     litter: list[str]
     leaked: int
-    again: str  #: how the same went for a second time, in the same process
+    again: str  #: the result of a second try in the same process
 
 
 def attempt(work: Callable[[], Any]) -> tuple[str, str, Any]:
@@ -171,7 +172,7 @@ def attempt(work: Callable[[], Any]) -> tuple[str, str, Any]:
 def tried(
     site: Site, operation: Operation, answer: Callable[[int, str], int], again: bool = True
 ) -> tuple[Run, Outcome]:
-    """Does the operation in a process of its own: once, and then again without faults."""
+    """Does the operation in a process of its own: once with the fault, and then again without."""
     site.prepare(operation.before)
 
     def work() -> tuple[str, str, Any]:
@@ -193,9 +194,9 @@ def fault_at(place: int, code: int) -> Callable[[int, str], int]:
 
 
 def each_call(site: Site, operation: Operation, code: int) -> Iterator[tuple[int, str, Outcome]]:
-    """The operation again and again, with the fault at its first call, its second, and so on."""
+    """Repeats the operation, with the fault at its first call, at its second call, and so on."""
     for place in itertools.count():
-        # What else an error leaves in the process does not depend on which error it is.
+        # Everything else that an error leaves in the process is the same for each error.
         run, outcome = tried(site, operation, fault_at(place, code), again=code == errno.EIO)
         if len(run.calls) <= place:
             assert outcome.what == "done"
@@ -204,15 +205,15 @@ def each_call(site: Site, operation: Operation, code: int) -> Iterator[tuple[int
 
 
 def wrong(operation: Operation, code: int, call: str, outcome: Outcome) -> Iterator[str]:
-    """What is not as it should be."""
+    """The sentences about what is wrong with an outcome."""
     states = {before_as_state(operation), operation.after}
     if outcome.what == "done":
         states = {operation.after}
         if outcome.returned != operation.returns:
             yield "it returned something else"
     if code == errno.ENOENT and call != "close":
-        # A kernel says so of what is not there, and then a load or a delete has nothing to do,
-        # and a cache starts anew.
+        # The kernel reports this error for a file that is not there.  So a load or a delete has
+        # nothing to do, and a cache starts with no tokens.
         states |= {before_as_state(operation), "tokens of d"}
     if outcome.state not in states:
         yield f"it left {outcome.state!r:.60}"
@@ -220,13 +221,13 @@ def wrong(operation: Operation, code: int, call: str, outcome: Outcome) -> Itera
         yield "its error has no type"
     if code == errno.EINTR and outcome.what != "done":
         yield "it was not done again"
-    # A close that did not happen leaves its descriptor; see tests/support/seccomp.py.
+    # After a close that failed the descriptor stays open: see tests/support/seccomp.py.
     if outcome.leaked > (call == "close"):
         yield f"it left {outcome.leaked} descriptors open"
     if outcome.again != "done":
         yield f"it does not work any more: {outcome.again}"
-    # A lock file that stays is nobody's, and goes when the next one lets go of the lock.  A probe
-    # stays when its deletion fails, at whatever call, and is swept later.
+    # A lock file that stays belongs to nobody; the next release of the lock removes it.  A probe
+    # stays when its deletion fails, at any call, and a later sweep removes it.
     litter = [name for name in outcome.litter if not name.endswith(".lockfile")]
     is_probe = operation is OPERATIONS["verify"]
     if code != KILL and litter and not call.startswith("unlink") and not is_probe:
@@ -238,7 +239,7 @@ def before_as_state(operation: Operation) -> str | None:
 
 
 def sweep(site: Site, operation: Operation, codes: Sequence[int]) -> tuple[Counter[str], list[str]]:
-    """All these faults, at all calls: how the tries ended, and what went wrong."""
+    """Tries all these faults at all calls; returns the results, and what went wrong."""
     ends: Counter[str] = Counter()
     complaints = []
     for code in codes:
@@ -255,14 +256,14 @@ def sweep(site: Site, operation: Operation, codes: Sequence[int]) -> tuple[Count
 
 @pytest.fixture(scope="module", autouse=True)
 def used(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A first use imports what it needs: calls of Python's own, about no file of a cache."""
+    """The first use imports modules: those calls are Python's own, and not about a cache file."""
     cache = PersistedTokenCache(FilePersistence(tmp_path_factory.mktemp("used") / "cache"))
     cache.modify(cache.CredentialType.REFRESH_TOKEN, {"home_account_id": "user"}, {"secret": "s"})
 
 
 @pytest.fixture(params=["plain", "linked"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
-    """Where no link is on the path, and where the directory is one and the file is another."""
+    """Once without a link on the path; once with a linked directory and a linked file."""
     return Site(tmp_path, request.param == "linked")
 
 
@@ -295,7 +296,7 @@ def test_any_error_at_any_system_call_is_harmless_or_typed(name: str, site: Site
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM], ids=errno.errorcode.get)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_without_openat2_all_works_as_with_it(name: str, code: int, site: Site) -> None:
-    """Linux before 5.6 and gVisor say ENOSYS, and older seccomp filters of containers EPERM."""
+    """Linux before 5.6 and gVisor say ENOSYS; older seccomp filters of containers say EPERM."""
     operation = OPERATIONS[name]
     run, outcome = tried(site, operation, lambda _, call: code if call == "openat2" else GO_ON)
     assert "openat2" in run.calls
@@ -321,9 +322,9 @@ def test_at_each_system_call_a_reader_finds_a_whole_version(name: str, site: Sit
     assert seen[1:] in ([], [operation.after])
 
 
-# ---- who may read it meanwhile -------------------------------------------------------------
+# ---- who may read the file meanwhile ------------------------------------------------------
 
-# acl(5), and linux/posix_acl_xattr.h
+# acl(5) and linux/posix_acl_xattr.h
 LIST, DEFAULT_LIST = "system.posix_acl_access", "system.posix_acl_default"
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 READ, WRITE, NOBODY = 4, 2, 0xFFFFFFFF
@@ -331,7 +332,7 @@ OWNER, ITS_GROUP, LISTED, INHERITING = 12001, 12002, 12003, 12004
 
 
 def access_list(user: int, group_may: int) -> bytes:
-    """One user may read, and the owning group what is said."""
+    """An access list: one user may read, and the owning group has these rights."""
     entries = [
         *((USER_OBJ, READ | WRITE, NOBODY), (USER, READ, user), (GROUP_OBJ, group_may, NOBODY)),
         *((MASK, READ, NOBODY), (OTHER, 0, NOBODY)),
@@ -340,7 +341,7 @@ def access_list(user: int, group_may: int) -> bytes:
 
 
 def readers(path: Path) -> set[str]:
-    """Everybody whom mode and access list let read it."""
+    """All users and groups that mode and access list let read the file."""
     status = path.stat()
     entries = [(GROUP_OBJ, status.st_mode >> 3 & 7, NOBODY)]
     if LIST in os.listxattr(path):
@@ -375,7 +376,8 @@ def no_file(path: Path) -> set[str]:
 
 
 class Witness:
-    """Answers system calls as told, and notes before each who may read what is in a directory."""
+    """Answers system calls as it is told, and before each call notes who may read the files of a
+    directory."""
 
     def __init__(self, directory: Path, answer: Callable[[int, str], int]) -> None:
         self.directory, self.answer = directory, answer
@@ -394,7 +396,7 @@ class Witness:
 def test_no_error_at_any_call_of_a_save_lets_anybody_else_read(
     before: Callable[[Path], set[str]], tmp_path: Path
 ) -> None:
-    """Neither the file nor what is beside it, before or after any call."""
+    """Neither the file nor the files beside it, before and after each call."""
     needs(None if os.geteuid() == 0 else "only root can give files away")
     site = Site(tmp_path, linked=False)
     try:

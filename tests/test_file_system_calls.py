@@ -1,7 +1,7 @@
-"""A path is asked for once: after its directory is open, only names in it reach the kernel.
+"""A path is resolved once; from then on the kernel only gets names in its directory.
 
-Between two looks at a path another user could exchange a directory on it for a link, so what a
-path leads to is decided in one place (place_posix.c), and here the kernel's side is looked at.
+Between two uses of a path another user could exchange a directory on it for a link.  So one place
+(place_posix.c) finds where a path leads.  These tests check the calls that reach the kernel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVENT = {
     "response": {"access_token": "secret", "expires_in": 3600},
 }
 OTHER_EVENT = {**EVENT, "client_id": "d"}
-#: What each does, with the persistence p, and after what.
+#: The code of each operation, with the persistence p, and the code before it.
 OPERATIONS = {
     "save a new file": ("", "p.save('new')"),
     "save over an old one": ("p.save('old')", "p.save('new')"),
@@ -42,8 +42,8 @@ OPERATIONS = {
     ),
 }
 NUMBERED = re.compile(r"/proc/self/fd/\d+")
-#: Calls that follow every link, but open nothing and change nothing: equal stamps mean equal
-#: content, and "is there a lock file?" is a hint.  verify() asks whether its directory is there.
+#: These calls follow every link, but they open and change nothing: they compare stamps, and ask
+#: whether there is a lock file (a hint) or a directory (verify()).
 STAMPS = ("stat", "lstat", "newfstatat", "statx")
 
 
@@ -59,7 +59,7 @@ def is_allowed(call: Call, path: str, location: Path) -> bool:
 
 
 class Traced(NamedTuple):
-    """All operations, done once, each at a location of its own."""
+    """All operations, each done once, at a location of its own."""
 
     locations: dict[str, Path]
     calls: dict[str, list[Call]]
@@ -67,10 +67,10 @@ class Traced(NamedTuple):
 
 @pytest.fixture(scope="module", params=["plain", "linked"])
 def traces(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Traced:
-    """Where no link is on the path, and where the directory is one and the file is another."""
+    """Once without a link on the path; once with a linked directory and a linked file."""
     scratch = tmp_path_factory.mktemp("traces")
     snippet, locations = "from msal_extensions import FilePersistence, PersistedTokenCache\n", {}
-    # A first use imports what it needs.  Those calls are Python's own, about no file of a cache.
+    # The first use imports modules.  Those calls are Python's own, and not about a cache file.
     snippet += f"PersistedTokenCache(FilePersistence({str(scratch / 'used')!r})).add({EVENT})\n"
     for number, (operation, (before, work)) in enumerate(OPERATIONS.items()):
         directory = scratch / str(number)
@@ -106,11 +106,12 @@ def test_once_a_directory_is_open_no_path_reaches_the_kernel(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_file_with_content_is_ever_flocked(operation: str, traces: Traced) -> None:
-    """MSAL.NET has a shared flock of a data file while it reads; ours must not get in its way."""
+    """MSAL.NET has a shared flock of a data file while it reads, and ours must not be in its
+    way."""
     flocks = [call for call in traces.calls[operation] if call.name == "flock"]
     flocked = {Path(call.descriptor).name for call in flocks}
     print(f"{operation}: {len(flocks)} flocks, of {sorted(flocked)}")
-    flocked = {name for name in flocked if not name.startswith("#")}  # born without a name
+    flocked = {name for name in flocked if not name.startswith("#")}  # they began without a name
     assert flocked <= {"cache.bin.lockfile", "cache.bin.refresh"}
 
 

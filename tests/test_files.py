@@ -1,4 +1,4 @@
-"""Files: a reader sees the old content or the new one, whatever dies when."""
+"""Files: a reader sees the old content or the new one, whenever a writer dies."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ SIZE = 300_000  # characters
 
 
 def version(number: int) -> str:
-    """A content of SIZE in which every part shows which version it belongs to."""
+    """A content of SIZE characters; each part of it shows its version."""
     return f"{number:08d}" * (SIZE // 8)
 
 
 def whole_version(content: str) -> int:
-    """The version of a content, or a failed assertion when it is a mixture."""
+    """The version of a content; the assertion fails if it is a mixture."""
     assert len(content) == SIZE
     assert content == content[:8] * (SIZE // 8)
     return int(content[:8])
 
 
 def forked_writer(location: Path, inside: mmap.mmap | None = None) -> int:
-    """A process that saves version after version until it is killed.  Its pid.
+    """A process that saves one version after the other until it is killed; returns its pid.
 
-    ``inside`` is shared memory whose first byte is 1 exactly while it is within save().
+    The first byte of ``inside``, which is shared memory, is 1 exactly while the process is in
+    save().
     """
     pid = os.fork()
     if pid:
@@ -108,7 +109,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_litter(locatio
         within_save += inside[0]
         whole_version(persistence.load())
     left = [name for name in os.listdir(location.parent) if name != location.name]
-    for name in left:  # what a minute would do
+    for name in left:  # as if a minute had passed
         os.utime(location.parent / name, (time.time() - 61, time.time() - 61))
     FilePersistence(location).save(version(1))
     print(f"500 kills, {within_save} within save(), 0 broken, {len(left)} temporary files swept")
@@ -338,7 +339,7 @@ def test_bytes_that_are_not_utf8_are_a_typed_error_without_the_bytes(location: P
 
 
 def as_somebody_else(work: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a snippet as an ordinary user, for whom permissions count."""
+    """Runs a snippet as an ordinary user, whom permissions bind."""
     from tests.support.processes import python
 
     needs(None if os.geteuid() == 0 else "only root can become another user")
@@ -415,14 +416,14 @@ def test_the_data_file_is_never_locked(location: Path) -> None:
     try:
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
-            with location.open() as file:  # as .NET does while it reads
+            with location.open() as file:  # .NET does so while it reads
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     finally:
         kill(writer)
 
 
 def test_a_watcher_of_changed_files_is_told_of_a_save(location: Path) -> None:
-    """.NET's FileSystemWatcher listens to Changed, not to Renamed."""
+    """.NET's FileSystemWatcher listens for Changed, and not for Renamed."""
     needs(None if shutil.which("inotifywait") else "inotifywait (inotify-tools) is not installed")
     persistence = FilePersistence(location)
     persistence.save("old")

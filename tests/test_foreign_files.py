@@ -1,7 +1,7 @@
-"""Other people's files: who owns a file after a save, and whose files are refused.
+"""Files of other people: the owner of a file after a save, and the files that are refused.
 
-"Us" is root or an ordinary user, as each row says.  Lock files, too, belong to whoever is to
-remove them.
+"Us" is root or an ordinary user, as each row says.  Lock files, too, belong to the user that must
+be able to remove them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Rights(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A directory, a file in it or none, who saves, and whose the file is after that."""
+    """A directory, a file in it (or none), the user that saves, and the owner of the file after
+    that."""
 
     us: int
     directory: Rights
@@ -110,7 +111,7 @@ SAVED: dict[str, Row] = {
         )
         for mode in (0o770, 0o2770)
     },
-    # Only the owner may replace it there, so it is written in place.
+    # Only the owner may replace the file there, so the save writes in place.
     "a colleague's file in a 3770 directory": Row(
         US, shared_by_group(0o3770), Rights(THEM, GROUP, 0o660), Rights(THEM, GROUP, 0o660)
     ),
@@ -135,12 +136,12 @@ REFUSED: dict[str, Row] = {
     )
     for mode in (0o666, 0o606, 0o622, 0o600)
     for who, us in (("root", ROOT), ("user", US))
-    if us == ROOT or mode != 0o600  # which a user may not write anyway
+    if us == ROOT or mode != 0o600  # because a user may not write to such a file anyway
 }
 
 
 def lay(top: Path, row: Row) -> Path:
-    """Makes a row's directory and file; the location."""
+    """Makes a row's directory and file; returns the location."""
     made = directory(
         top / "directory", row.directory.owner, row.directory.mode, row.directory.group
     )
@@ -168,7 +169,7 @@ def test_a_save_leaves_the_file_with_the_right_owner_group_and_mode(shared: Path
     assert os.listdir(location.parent) == ["cache.bin"]
 
 
-#: Where we may make a lock file, and read what is there.
+#: The rows where we may make a lock file, and read the content.
 LOCKABLE = {
     name: row
     for name, row in SAVED.items()
@@ -187,7 +188,7 @@ def test_a_transaction_does_as_a_save_does(shared: Path, row: Row) -> None:
 
 
 def test_tokens_never_stand_in_a_file_that_others_may_read_meanwhile(shared: Path) -> None:
-    """A reader who opened the planted file before the save still reads the old content."""
+    """A reader that opened the planted file before the save still reads the old content."""
     planted = lay(shared, SAVED["0666 planted in an open directory, user"])
     with planted.open() as theirs:
         as_user(US, lambda: FilePersistence(planted).save("tokens"))
@@ -217,12 +218,12 @@ def test_a_third_persons_file_in_a_sticky_directory_is_not_touched(
         error = caught
     assert tree(shared) == before
     assert isinstance(error, PersistenceDenied)
-    if row.file is not None and row.file.mode & 0o004:  # else a read is refused, by the kernel
+    if row.file is not None and row.file.mode & 0o004:  # otherwise the kernel refuses the read
         assert str(THEM) in str(error)
 
 
 def test_root_does_not_save_a_users_file_in_a_sticky_directory(shared: Path) -> None:
-    """As fs.protected_regular forbids root to open it for writing."""
+    """fs.protected_regular forbids root to open such a file for writing."""
     location = lay(shared, Row(ROOT, STICKY, Rights(US, US, 0o600), Rights(US, US, 0o600)))
     before = tree(shared)
     with pytest.raises(PersistenceDenied, match=str(US)):
@@ -276,7 +277,7 @@ def bind_mount(source: Path, point: Path) -> Iterator[None]:
 
 
 def killed_inside(user: int, hold: Callable[[Callable[[], None]], None]) -> None:
-    """Runs `hold(inside)` as the user until it calls `inside`, and kills it there."""
+    """Calls `hold(inside)` as the user, and kills the process when that calls `inside`."""
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:  # pragma: no cover - in the child
@@ -316,7 +317,7 @@ def in_flight(location: Path) -> Callable[[Callable[[], None]], None]:
 
 
 def fly_and_add(location: Path) -> float:
-    """A flight with a change in it; the seconds it took."""
+    """A single flight with a change in it; returns its seconds."""
     cache = PersistedTokenCache(FilePersistence(location))
     began = time.monotonic()
     with cache.single_flight(timeout=10), cache.transaction(timeout=10):
@@ -330,7 +331,7 @@ def fly_and_add(location: Path) -> float:
 def test_lock_files_of_a_killed_root_do_not_lock_the_directorys_owner_out(
     shared: Path, hold: Callable[[Path], Callable[[Callable[[], None]], None]], suffix: str
 ) -> None:
-    """As after `sudo az login` that was killed."""
+    """As after a `sudo az login` that was killed."""
     home = directory(shared / "home", US, 0o700)
     location = file(home / "cache.bin", "{}", US, 0o600)
     killed_inside(ROOT, hold(location))
@@ -370,7 +371,8 @@ def test_elsewhere_a_lock_file_is_its_makers_alone(shared: Path, mode: int) -> N
 
 
 def test_what_1_3_1_does_is_on_record(shared: Path, reference: Reference) -> None:
-    """It writes in place whatever is there.  Printed; only that it answers is asserted."""
+    """1.3.1 writes in place, into any file.  The results are printed; the test only asserts that
+    there is a result."""
     setting = Path("/proc/sys/fs/protected_regular").read_text().strip()
     print(f"1.3.1, fs.protected_regular={setting}:")
     for name, row in {**SAVED, **REFUSED}.items():

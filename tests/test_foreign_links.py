@@ -1,6 +1,6 @@
-"""Links: a save, a load, a touch or a delete follows a link only if its owner gains nothing by it.
+"""Links: a save, load, touch or delete follows a link only if its owner gains nothing.
 
-"Us" is root and an ordinary user in turn.  The rules are those of csrc/place_posix.h.
+"We" are root and an ordinary user in turn.  csrc/place_posix.h has the rules.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ENTRY = {
 
 
 class Way(NamedTuple):
-    """Where a program saves, and the file that this leads to."""
+    """The location of a save, and the file that it leads to."""
 
     location: Path
     target: Path
@@ -111,7 +111,8 @@ def kubernetes_volume(top: Path, us: int) -> Way:
 
 
 def their_link_to_their_own_file(top: Path, us: int) -> Way:
-    """sudo with the user's HOME, and file systems where all files are somebody else's."""
+    """As with sudo and the user's HOME, and on file systems where all files belong to another
+    user."""
     theirs = directory(top / "theirs", THEM, 0o755)
     target = file(theirs / "real.bin", "old", THEM, 0o666)
     return Way(link(theirs / "cache.bin", "real.bin", THEM), target)
@@ -168,7 +169,7 @@ def to_our_directory(top: Path, us: int) -> Way:
 
 
 def to_our_directory_in_two_steps(top: Path, us: int) -> Way:
-    """The first link leads to what its owner owns: the second link."""
+    """The first link leads to something that its owner owns: the second link."""
     theirs = directory(top / "theirs", THEM, 0o755)
     target = precious(top, us)
     link(theirs / "second", target.parent, THEM)
@@ -246,7 +247,7 @@ def add(location: Path, lock: Path) -> None:
     cache.modify(cache.CredentialType.REFRESH_TOKEN, ENTRY, ENTRY)
 
 
-#: Of a location and a lock file.
+#: Each takes a location and a lock file.
 OPERATIONS: dict[str, Callable[[Path, Path], object]] = {
     "save": lambda location, _: FilePersistence(location).save("tokens"),
     "load": lambda location, _: FilePersistence(location).load(),
@@ -291,7 +292,7 @@ def test_verify_touches_nothing_that_another_users_link_leads_to(
 ) -> None:
     way = layout(shared, us)
     before = tree(shared)
-    with contextlib.suppress(PersistenceDenied):  # its probe lies beside the link
+    with contextlib.suppress(PersistenceDenied):  # the probe lies beside the link
         as_user(us, lambda: FilePersistence(way.location).verify())
     assert tree(shared) == before
 
@@ -337,7 +338,7 @@ def test_a_link_whose_owner_gains_nothing_is_followed_and_stays(
 def test_what_was_saved_through_a_link_is_loaded_and_saved_again(
     shared: Path, layout: Layout, us: int
 ) -> None:
-    """Whoever owns the file after the first save."""
+    """Whichever user owns the file after the first save."""
     way = layout(shared, us)
     assert as_user(us, lambda: save_twice(way.location)) == "second"
 
@@ -347,7 +348,7 @@ def test_what_was_saved_through_a_link_is_loaded_and_saved_again(
 def test_what_was_first_saved_through_a_linked_directory_is_loaded_and_saved_again(
     shared: Path, layout: Layout, us: int
 ) -> None:
-    """Such as two times `sudo az login` where ~/.azure is a link of the user's."""
+    """As with two times `sudo az login` when ~/.azure is a link of the user."""
     way = layout(shared, us)
     way.target.unlink()
     assert as_user(us, lambda: save_twice(way.location)) == "second"
@@ -428,7 +429,7 @@ def test_a_link_of_proc_that_leads_to_an_open_file_is_refused(
 def test_root_puts_no_damaged_cache_aside_that_another_users_link_leads_to(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The evidence would be a copy of a file that only root may read."""
+    """The copy would be a copy of a file that only root may read."""
     shadow = file(home_of(shared, ROOT) / "shadow", "root:hash:", ROOT, 0o600)
     theirs = directory(shared / "theirs", THEM, 0o755)
     location = link(theirs / "cache.bin", shadow, THEM)
@@ -443,7 +444,7 @@ def test_root_puts_no_damaged_cache_aside_that_another_users_link_leads_to(
 def test_evidence_of_a_damaged_cache_replaces_no_planted_name(
     shared: Path, us: int, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the random numbers are: the name is planted for those that come."""
+    """For any random number: the test plants the names for the coming numbers."""
     monkeypatch.setattr(secrets, "token_hex", lambda size=32: "00" * size)
     monkeypatch.setattr(time, "strftime", lambda *arguments: "20261124T000000Z")
     open_to_all = directory(shared / "open", ROOT, mode)
@@ -503,7 +504,8 @@ def search_and_quarantine(location: Path) -> None:
 
 @anybody
 def test_what_1_3_1_does_is_on_record(shared: Path, us: int, reference: Reference) -> None:
-    """It follows all links that the kernel follows.  Printed; only that it answers is asserted."""
+    """1.3.1 follows each link that the kernel follows.  The results are printed; the test only
+    asserts that there is a result."""
     setting = Path("/proc/sys/fs/protected_symlinks").read_text().strip()
     print(f"1.3.1 as uid {us}, fs.protected_symlinks={setting}:")
     for layout in (*FOLLOWED, *REFUSED):

@@ -1,4 +1,4 @@
-"""What passes with MSAL's own cache, and with the msal-extensions before, passes with ours."""
+"""Tests of MSAL and azure-identity that pass without our caches pass with them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from tests.support.foreign_suites import OLDEST_MSAL
 
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST_MSAL = importlib.metadata.version("msal")
-# They want a laboratory or a registry, measure, need helpers that the source distribution lacks,
-# or sleep for seconds and make no cache.
+# These need a laboratory or a registry, measure time, need helpers that the source distribution
+# does not have, or sleep for seconds and make no cache.
 LEFT_OUT = (
     *("e2e", "cryptography", "benchmark", "recording_http_client"),
     *("authcode", "individual_cache", "throttled_http_client", "obtain_token_by_browser"),
 )
-# Fewer than pass without a network, so that a test which a later MSAL drops ends nothing.
+# Less than the number that passes without a network, so that a later MSAL may drop tests.
 FLOORS = {OLDEST_MSAL: (60, 20), NEWEST_MSAL: (250, 60)}
 AZURE_FLOOR = (150, 40)
 OF_OURS = ("token_cache", "drop_in", "stamps", "single_flight")
-# Long, and about locks alone, or run by the suite with the newest MSAL with more to see.
+# These take long, and are about locks only; or the suite runs them with the newest MSAL, which
+# shows more.
 LONG = ("test_a_lock_held_by_one", "test_threads_that_add", "test_a_program_that_keeps_deleting")
 
 
@@ -51,9 +52,9 @@ def test_what_passes_with_msals_own_cache_passes_with_ours(version: str, tmp_pat
 def test_what_passes_in_azure_identity_with_1_3_1_passes_with_ours(tmp_path: Path) -> None:
     suite = foreign_suites.azure_identity_suite()
     before = [reference.reference_site_packages(portalocker=True)]
-    # That file is about proxies, and slow.
+    # This file is about proxies, and slow.
     options = ["-k", "cache", "--ignore-glob=*token_binding_transport.py"]
-    # Its tests make MSAL's caches, and mock the persistent ones: so both stand in for MSAL's.
+    # Its tests make MSAL's caches and mock the persistent ones, so ours takes the place of MSAL's.
     with ThreadPoolExecutor() as pool:
         old = pool.submit(
             lambda: foreign_suites.run(
@@ -74,8 +75,8 @@ def test_what_passes_in_azure_identity_with_1_3_1_passes_with_ours(tmp_path: Pat
 
 def test_our_own_tests_of_the_cache_pass_with_the_oldest_msal_too() -> None:
     site = foreign_suites.msal_suite(OLDEST_MSAL) / "site"
-    # Without CI: a test of what an old MSAL cannot do skips.  The suite that runs this one runs
-    # the same tests with the newest, where nothing may skip.
+    # Without CI, because a test of a feature that an old MSAL lacks skips.  The suite that runs
+    # this one runs the same tests with the newest MSAL, and there no test may skip.
     env = {**os.environ, "PYTHONPATH": str(site), "CI": ""}
     found = subprocess.run(
         [sys.executable, "-c", "import msal; print(msal.__version__)"],

@@ -1,7 +1,7 @@
-"""Where a file cannot be renamed over, a save that fails leaves the old content, or says that not.
+"""A failed save in place keeps the old content, or says that it is lost.
 
 A cache file that is mounted into a container (`docker run -v file:file`) is a mount point, and so
-it is written in place.  Its disk may be full while that of its directory is not.
+it is written in place.  Its disk may be full although the disk of its directory is not.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ERRNOS = (
     *(errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENOMEM, errno.EINTR),
 )
-#: What changes a file that is written in place.
+#: Calls that change a file which is written in place.
 CHANGES = ("write", "pwrite64", "ftruncate", "fallocate", "fdatasync")
 USER = 12001
 
-#: ext4 is real, and tmpfs is what every machine can mount.
+#: ext4 is a real disk's file system; every machine can mount tmpfs.
 HAS_LOOP = Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
 FILE_SYSTEMS = ["tmpfs", "ext4"] if HAS_LOOP else ["tmpfs"]
 
@@ -67,7 +67,8 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def mounted(disk: Path, tmp_path: Path) -> Iterator[Path]:
-    """A cache file that is a mount point, in a directory with room; it is on the disk."""
+    """A cache file that is a mount point: it is on the small disk, its directory is on one with
+    room."""
     (disk / "cache.bin").write_text(OLD)
     point = tmp_path / "directory" / "cache.bin"
     point.parent.mkdir()
@@ -80,7 +81,7 @@ def mounted(disk: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, room: int = 0) -> int:
-    """Leaves that much room; the file that takes the rest is "fill".  Returns the free blocks."""
+    """Leaves that much room; the file "fill" takes the rest.  Returns the number of free blocks."""
     with (disk / "fill").open("wb", buffering=0) as file:
         for size in (65536, 4096, 1024):
             with contextlib.suppress(OSError):
@@ -91,7 +92,7 @@ def fill(disk: Path, room: int = 0) -> int:
 
 
 def assert_fails_and_keeps(persistence: FilePersistence, content: str) -> None:
-    """A save that finds the disk full says so, says that the old content is there, and it is."""
+    """A save on the full disk fails and says that the old content is still there, and it is."""
     with pytest.raises(PersistenceError, match=f"No space left on device.*{KEPT}") as caught:
         persistence.save(content)
     assert caught.value.errno == errno.ENOSPC
@@ -103,10 +104,10 @@ def test_a_full_disk_under_a_mounted_file_keeps_its_old_content(mounted: Path, d
     free = fill(disk)
     for number in range(ROUNDS):
         assert_fails_and_keeps(persistence, LONGER + "x" * 1000 * number)
-        assert os.statvfs(disk).f_bfree == free  # nothing stays reserved
+        assert os.statvfs(disk).f_bfree == free  # no room stays reserved
     print(f"{ROUNDS} of {ROUNDS} saves failed and kept the old content")
     assert os.listdir(mounted.parent) == ["cache.bin"]
-    persistence.save(SHORTER)  # there is room for that
+    persistence.save(SHORTER)  # there is room for this
     assert mounted.read_text() == SHORTER
     (disk / "fill").unlink()
     persistence.save(LONGER)
@@ -133,7 +134,7 @@ def saved(
     answer: Callable[[int, str], int],
     user: int | None = None,
 ) -> tuple[Run, PersistenceError | None]:
-    """Saves in a process of its own, whose system calls are answered so; what it raised."""
+    """Saves in a process of its own whose system calls get these answers; returns the error."""
 
     def work() -> PersistenceError | None:
         if user is not None:
@@ -151,8 +152,8 @@ def saved(
 
 
 class Failing:
-    """Answers system calls: room cannot be reserved, if so wished, and one call fails; or each
-    call fails from there on that changes a file."""
+    """Answers system calls.  Room cannot be reserved, if the test wants that.  One call fails; or
+    from that call on each call fails that changes a file."""
 
     def __init__(self, reserves: bool, place: int, code: int, lasting: bool = False) -> None:
         self.reserves, self.place, self.code, self.lasting = reserves, place, code, lasting
@@ -214,7 +215,7 @@ def test_any_error_at_any_call_of_a_save_in_place_keeps_the_old_content_or_is_no
 def test_where_the_old_content_cannot_be_written_back_the_error_says_that_it_is_damaged(
     mounted: Path, disk: Path, reserves: bool, content: str
 ) -> None:
-    """The disk breaks down at some call of the save, and stays so."""
+    """The disk fails at some call of the save, and at all later calls."""
     persistence = FilePersistence(mounted)
     kept, damaged = 0, 0
     for place in itertools.count():
@@ -238,9 +239,9 @@ def test_where_the_old_content_cannot_be_written_back_the_error_says_that_it_is_
 
 
 def test_a_tail_that_cannot_be_cut_off_again_is_damage(mounted: Path, disk: Path) -> None:
-    """No room can be reserved, the disk gets full, and then the file cannot be cut either."""
+    """No room can be reserved, the disk gets full, and then the file cannot be cut off either."""
     persistence = FilePersistence(mounted)
-    fill(disk, room=65536)  # for a part of what is longer
+    fill(disk, room=65536)  # for a part of the longer content
 
     def answer(number: int, name: str) -> int:
         return {"fallocate": errno.EOPNOTSUPP, "ftruncate": errno.EIO}.get(name, GO_ON)
@@ -257,7 +258,7 @@ def test_a_tail_that_cannot_be_cut_off_again_is_damage(mounted: Path, disk: Path
 
 @pytest.fixture
 def read_only() -> Iterator[Path]:
-    """A file of the user's in root's directory.  (Not in tmp_path: no user can reach that.)"""
+    """A file of the user in a directory of root.  (Not in tmp_path, which no user can reach.)"""
     needs(None if os.geteuid() == 0 else "only root can become another user")
     with tempfile.TemporaryDirectory() as name:
         location = Path(name) / "cache.bin"

@@ -1,4 +1,4 @@
-"""What the tests and samples rely on: the loopback provider behaves as Microsoft Entra does."""
+"""The loopback provider of samples/ behaves as Microsoft Entra does."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_msal_signs_a_user_in_by_device_code(provider: LocalIdentityProvider) ->
 def test_msal_renews_an_expired_token_with_each_new_refresh_token(
     provider: LocalIdentityProvider,
 ) -> None:
-    provider.token_lifetime = 60  # MSAL takes less than 5 minutes for expired
+    provider.token_lifetime = 60  # MSAL treats a token as expired 5 minutes before its end
     app = public_app(provider)
     msal_sign_in(provider, app)
     [account] = app.get_accounts()
@@ -175,7 +175,7 @@ def test_no_private_key_lies_on_disk_and_nothing_does_afterwards() -> None:
 
 def test_it_listens_on_one_loopback_address_only(provider: LocalIdentityProvider) -> None:
     port = urlsplit(provider.authority).port or 0
-    with pytest.raises(ConnectionRefusedError):  # this machine too, but another address
+    with pytest.raises(ConnectionRefusedError):  # on this machine too, but at another address
         socket.create_connection(("127.0.0.2", port), 5)
 
 
@@ -184,7 +184,7 @@ def test_a_wrong_secret_is_refused_as_entra_does(
     provider: LocalIdentityProvider, secret: str
 ) -> None:
     answer = client_credentials(provider, client_secret=secret)
-    # An empty parameter counts as none, RFC 6749 section 3.1
+    # An empty parameter counts as no parameter, RFC 6749 section 3.1
     assert_refused(answer, 401, "invalid_client", 7000215 if secret else 7000218)
 
 
@@ -224,7 +224,7 @@ def test_nonsense_is_refused_and_the_connection_goes_on(provider: LocalIdentityP
 
 
 def test_a_body_without_end_is_refused_before_it_is_read(provider: LocalIdentityProvider) -> None:
-    # The answer may get lost, when the client is still sending while it is hung up on.
+    # The answer may be lost when the provider closes the connection while the client still sends.
     with contextlib.suppress(requests.exceptions.ConnectionError):
         assert post(provider, "token", padding="x" * 1_000_000).status_code == 413
     assert client_credentials(provider).status_code == 200
@@ -289,7 +289,7 @@ def test_64_clients_are_served_side_by_side(provider: LocalIdentityProvider) -> 
         tokens = set(pool.map(client, range(clients)))
     assert len(tokens) == clients
     assert provider.token_requests == {"client_credentials": clients}
-    assert 2.0 <= time.monotonic() - start < 20  # one after the other: 128 s
+    assert 2.0 <= time.monotonic() - start < 20  # one request after the other would take 128 s
 
 
 def test_once_closed_it_answers_nobody_also_on_connections_that_were_kept(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_64_clients_may_knock_before_the_first_is_let_in() -> None:
     provider = LocalIdentityProvider()
     port = urlsplit(provider.authority).port or 0
     with contextlib.ExitStack() as clients:
-        for _ in range(64):  # with a full backlog one waits for a second or more
+        for _ in range(64):  # with a full backlog a request waits for a second or more
             clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.9))
     with provider:
         pass
@@ -329,7 +329,7 @@ def test_neither_requests_nor_broken_connections_are_logged(
     with pytest.raises(requests.exceptions.Timeout):
         requests.post(f"{provider.authority}/oauth2/v2.0/token", data={}, timeout=0.1)
     with socket.create_connection(("127.0.0.1", urlsplit(provider.authority).port or 0)) as plain:
-        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")  # no TLS
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")  # without TLS
     time.sleep(0.5)
     assert capfd.readouterr() == ("", "")
 
@@ -369,7 +369,7 @@ def test_on_its_own_it_says_how_to_use_it_keeps_the_secret_in_a_file_and_leaves_
             "client_secret": secret,
         }
         with requests.Session() as session:
-            session.trust_env = False  # REQUESTS_CA_BUNDLE would win over verify
+            session.trust_env = False  # otherwise REQUESTS_CA_BUNDLE would win over verify
             answer = session.post(
                 f"{authority}/oauth2/v2.0/token", data=form, verify=str(certificate), timeout=30
             )

@@ -1,4 +1,4 @@
-"""Importing costs little, writes nothing and needs nothing."""
+"""The import of the package takes little time, writes nothing and needs no other package."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_loading_works_on_a_read_only_file_system(tmp_path: Path) -> None:
 
 
 def test_importing_costs_little_beside_msal() -> None:
-    """The promise is 20 ms.  MSAL needs 80 ms and more, and both are slower on a busy machine."""
+    """The promise is 20 ms.  MSAL alone needs 80 ms and more, and both are slower on a busy
+    machine."""
     code = (
         "import time; start = time.perf_counter(); import msal; before = time.perf_counter();"
         "import msal_extensions; print(before - start, time.perf_counter() - before)"

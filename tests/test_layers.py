@@ -1,7 +1,6 @@
-"""Which Python module may know which: the floor plan, read from the code.
+"""Each Python module knows only the modules before it: the order of LAYERS, checked in the code.
 
-The rows of LAYERS stand in the order in which a newcomer can read them: each module knows only
-what stands before it.
+It is also the order in which a newcomer can read them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ LAYERS = (
     "_stores.sealed _stores.timed _stores.dpapi _stores.keychain _stores.libsecret",
     "_stores.signalled _stores.own",
     "_store_of",
-    # So early, because persistences take their agents from where a program may have patched them.
+    # These come early, because persistences take their agents from here, where a program may have
+    # patched them.
     "libsecret windows osx cache_lock filelock",
     "persistence",
     "_damage _serializer _inherited _freshness _pruning",
@@ -38,13 +38,13 @@ LAYERS = (
     "__init__",
 )
 SHIMS = ("cache_lock", "filelock", "libsecret", "osx", "windows")
-#: Private names of others that we must use, each for a reason.
+#: Private names of other packages that we must use, each with its reason.
 OF_OTHERS = {
-    # Of MSAL: a token cache is a subclass of its class, and has no public way to these.
+    # MSAL's: our token cache is a subclass of its class, which has no public names for these.
     *("_cache", "_lock", "_get", "_is_matching", "_get_app_metadata"),
-    # Of 1.3.1: programs read, set and override them, so they are public in all but name.
+    # 1.3.1's: programs read, set and override them, so they are public in practice.
     *("_persistence", "_lock_location", "_last_sync", "_reload_if_necessary", "_location"),
-    # Of CPython and PyPy: whether this thread is inside an RLock, which nothing public tells.
+    # Of CPython and PyPy: says whether this thread is inside an RLock; no public name does.
     "_is_owned",
 }
 LINES = 300
@@ -57,7 +57,7 @@ Trees = dict[str, ast.Module]
 
 
 def trees() -> Trees:
-    """Each module by its name; a package with nothing but a docstring is none."""
+    """The syntax trees of all modules, by name.  A package with only a docstring is left out."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -66,7 +66,8 @@ def trees() -> Trees:
 
 
 def imports(name: str, tree: ast.Module, modules: Trees) -> Iterator[tuple[str, list[str]]]:
-    """Modules of ours, and the names that are taken from each; those inside functions too."""
+    """The modules of ours that this one imports, and the names that it takes from each; also inside
+    functions."""
     package = name.split(".")[:-1]
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
@@ -89,7 +90,7 @@ def graph(modules: Trees) -> dict[str, set[str]]:
 
 
 def private_names(name: str, tree: ast.Module, modules: Trees) -> Iterator[str]:
-    """Uses of names that belong to another module."""
+    """Uses of private names of another module."""
     own = {
         node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     }

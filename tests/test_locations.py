@@ -1,4 +1,4 @@
-"""A location that cannot be used is found out early, in words, and nothing is half done."""
+"""A location that cannot be used gives an early error in words; nothing is half done."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ STORES = [
 
 
 def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose user is only a number: HOME is not set, and no line in passwd."""
+    """As in a container whose user has only a number: HOME is not set, and passwd has no line for
+    it."""
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
 
 
@@ -118,7 +119,7 @@ def test_a_user_that_is_only_a_number_is_refused_in_a_process_of_its_own(here: P
 
 @pytest.mark.parametrize("directory", ["Q:\\", "Q:\\x\\y", "\\\\server\\share\\x"])
 def test_a_drive_that_is_not_there_is_an_error_and_no_endless_recursion(directory: str) -> None:
-    """Windows' rules for paths, wherever this runs: above a drive there is nothing."""
+    """With Windows' rules for paths, on every system: nothing is above a drive."""
     with (
         mock.patch.object(os, "path", ntpath),
         mock.patch.object(ntpath, "exists", return_value=False),
@@ -161,7 +162,7 @@ def test_processes_that_make_the_same_directories_all_get_them(tmp_path: Path) -
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_directory_that_may_not_be_made_is_denied(code: int, here: Path) -> None:
-    """As a save on a read-only file system is."""
+    """As a save on a read-only file system is denied."""
     stored = FilePersistence("cache")
     for build in (
         lambda: FilePersistence("new/cache"),
@@ -213,7 +214,7 @@ def test_what_1_3_1_pickled_saves(tmp_path: Path) -> None:
 
 
 class Agent:
-    """In the place of the Secret Service."""
+    """Takes the place of the Secret Service."""
 
     def __init__(self, schema: str, attributes: object, **options: object) -> None:
         self.saved: list[str] = []
@@ -318,7 +319,7 @@ def test_no_secret_is_stored_by_a_user_that_may_not_write_the_signal_file(
 def test_a_signal_file_that_is_anothers_is_tried_before_the_secret_is_stored(
     keyring: LibsecretPersistence, tmp_path: Path
 ) -> None:
-    """Only touch() itself knows whether it is to be trusted."""
+    """Only touch() itself finds out whether the file can be trusted."""
     signal = tmp_path / "directory" / "signal"
     signal.touch()
     refused = errors.PersistenceNotTrusted(errno.EACCES, "of user 12001", str(signal))

@@ -1,4 +1,4 @@
-"""The lock: excludes everyone, heals itself, never hangs.  (Speed: see benchmarks.)"""
+"""The lock keeps everybody else out, is free after a holder dies, and never hangs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_threads_of_one_process_exclude_each_other(path: Path) -> None:
     assert not path.exists()
 
 
-@requires("fcntl")  # locked bytes can be read
+@requires("fcntl")  # otherwise the locked bytes cannot be read
 def test_the_file_says_who_holds_it_and_is_gone_afterwards(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +108,7 @@ def test_whatever_the_program_is_called_the_file_is_one_line_that_ours_know(
         assert text.endswith(b"\n")
         assert text.count(b"\n") == 1
         assert text.split()[0] == str(os.getpid()).encode()
-        entered = []  # a peer's file would be watched; one of ours is queued for
+        entered = []  # a peer's file would be watched; ours is queued for
         waiter = threading.Thread(target=lambda: entered.append(CrossPlatLock(path).acquire()))
         waiter.start()
         assert eventually(lambda: f":{path.stat().st_ino} " in blocked_flocks())
@@ -182,7 +182,7 @@ def test_a_killed_holder_frees_the_lock(path: Path) -> None:
     assert waited
     end(holder(path))
     assert path.exists()
-    with CrossPlatLock(path, timeout=0):  # a newcomer needs no patience
+    with CrossPlatLock(path, timeout=0):  # a newcomer gets in at once
         pass
     assert not path.exists()
 
@@ -242,7 +242,7 @@ def test_waits_that_timed_out_pile_up_nothing(path: Path) -> None:
         end(process)
     assert eventually(lambda: threads() == threads_before)
     assert descriptors() <= files_before
-    assert eventually(lambda: not path.exists())  # the last to leave tidied up
+    assert eventually(lambda: not path.exists())  # the last process that leaves removes the file
 
 
 def test_a_wait_left_behind_is_taken_up_by_the_next(path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_child_made_by_fork_does_not_hold_its_parents_lock(path: Path) -> None
 def test_a_file_removed_under_the_holder_is_noticed(path: Path) -> None:
     with CrossPlatLock(path) as lock:
         assert lock.still_held()
-        path.unlink()  # as Node does with what it does not hold
+        path.unlink()  # Node does so with a file that it does not hold
         assert not lock.still_held()
         with_another = CrossPlatLock(path, timeout=0)
         output = python(
@@ -315,7 +315,7 @@ def test_a_file_removed_under_the_holder_is_noticed(path: Path) -> None:
         assert output.stdout == "in\n"
         assert not with_another.locked
         path.write_text("somebody else's")
-    assert path.read_text() == "somebody else's"  # not ours to remove
+    assert path.read_text() == "somebody else's"  # it is not ours, so it stays
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pid", b"\xef\xbb\xbf", b"0 x", b"-5 x"])
@@ -345,7 +345,7 @@ def test_a_peers_file_is_respected_while_its_pid_lives_and_taken_over_after(
 
 
 def wait_until_dead(process: subprocess.Popen[bytes]) -> None:
-    """A zombie is dead, too: where there are any, nobody takes its status."""
+    """A zombie counts as dead, too; nothing collects its status here."""
     if hasattr(os, "waitid"):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     else:

@@ -1,7 +1,8 @@
-"""A system call of the lock fails once: it gets in and excludes, or says why; no false "held".
+"""When a system call of the lock fails, the lock still works, or says why it does not.
 
-Of each system call of a wait and a release, and of 14 errors, the suite tries a sample; with
-MSALEX_ERRNOS=all everything is tried.  What came of it is printed.
+It keeps others out, or raises an error that says why, and never says "held" when it is free.
+The suite tries a sample of the system calls of a wait and a release, with 14 errors;
+MSALEX_ERRNOS=all tries all.  The results are printed.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ ERRORS = (
     *("EPERM", "ENOENT", "EINTR", "EIO", "ENXIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY"),
     *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),
 )
-#: One of so many combinations; no divisor of 14, so that each error has its turn.
+#: Every so many combinations one is tried.  The number and 14 have no common divisor, so each error
+#: has its turn.
 ALL = os.environ.get("MSALEX_ERRNOS") == "all"
 STEP = 1 if ALL else 29
-#: Scenario, patience, and whether the thread that waits for it is tried as well.
+#: Scenario, patience, and whether the helper thread that waits for the lock is traced as well.
 SCENARIOS = [
     (FREE, 2.0, False),
     (FREE, 0.0, False),
@@ -57,7 +59,7 @@ SCENARIOS = [
     (WAITED_FOR, 2.0, False),
     *([(GAP, 2.0, False), (BEHIND_A_GAP, 2.0, True)] if ALL else []),
 ]
-#: Calls of Python and the C library, and calls that do not fail; close is exempt.  So is a futex
+#: Calls of Python and the C library, and calls that cannot fail; close is exempt.  So is a futex
 #: that wakes others: it does not fail, and the C library relies on that.
 NOT_OURS = {
     *("close", "brk", "mmap", "munmap", "mprotect", "madvise", "getpid", "gettid", "exit"),
@@ -71,22 +73,22 @@ NOT_OURS = {
     ),
     *("write", "read", "select", "pselect6", "prctl"),
 }
-#: Each of these lasts for seconds.
+#: The same for scenarios that last for seconds, also with MSALEX_ERRNOS=all.
 LONG_STEP = 5
-MOST = 3  # of the same call, where a wait looks again and again
-#: "Held" looks like this.
+MOST = 3  # of the same call, where a wait checks again and again
+#: These errors mean that another process holds the lock.
 MEANS_HELD = {("flock", "EAGAIN"), ("fcntl", "EAGAIN")}
-#: So does at the first look another user's file, which we may not open; and on SMB, where locks are
-#: mandatory, a file that cannot be read.
+#: So do these at the first look: another user's file that we may not open; and on SMB, where locks
+#: are mandatory, a file that cannot be read.
 MEANS_HELD |= {("openat", "EACCES"), ("openat", "EPERM")}
 MEANS_HELD |= {("pread64", "EACCES"), ("pread64", "EAGAIN"), ("fcntl", "EACCES")}
 
 
 def fault(scenario: str, call: str, error: str, result: Result) -> str | None:
-    """What must not be."""
+    """What is wrong with a result, or None."""
     name = call.partition(":")[0]
     if name == "futex" and (f"{call}:wakes" in result.calls or result.signal == signal.SIGABRT):
-        return None  # another one this time, or the C library's own: it ends the process
+        return None  # another call this time, or the C library's, which ends the process
     if result.hung:
         return "it hangs"
     if result.signal:
@@ -114,12 +116,12 @@ def fault(scenario: str, call: str, error: str, result: Result) -> str | None:
 
 
 def said_so(result: Result) -> bool:
-    """It released, or it raised a typed error."""
+    """The process released the lock, or raised a typed error."""
     return result.released is not None and result.released.startswith(("released", "Lock"))
 
 
 def after(name: str, result: Result) -> str | None:
-    """The same, when the process has ended."""
+    """The same question after the process has ended."""
     if result.newcomer.how != "in":
         return f"then a newcomer: {result.newcomer}"
     left = [it for it in result.files if not it.startswith(".msalex-") or "unlink" not in name]
@@ -132,7 +134,8 @@ def after(name: str, result: Result) -> str | None:
 def test_a_call_that_fails_makes_it_neither_lie_nor_hang(
     scenario: str, patience: float, helper: bool, tmp_path: Path
 ) -> None:
-    """Findings 7 and 14 of the lock's review: a read error, and a false "held" at timeout=0."""
+    """Findings 7 and 14 of a review of the lock: a read error let it in, and timeout=0 said "held"
+    for other errors."""
     needs(strace.missing())
     step = LONG_STEP if scenario in (GAP, BEHIND_A_GAP) else STEP
     outcomes: Counter[str] = Counter()

@@ -1,6 +1,6 @@
-"""The lock where the system lets it down: it excludes all the same, or says so; it never pretends.
+"""Where the system lacks something, the lock still keeps others out, or says it cannot.
 
-File systems that this machine does not have are made by tests/fakes/syscalls.c.
+tests/fakes/syscalls.c imitates file systems that this machine does not have.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, crowd, python, saying
 
 PROCESSES, ROUNDS = 4, 25
-TIMEOUT_S = 20  # of one wait; one that takes longer than that hangs
+TIMEOUT_S = 20  # seconds for one wait; a longer one counts as a hang
 SLACK_S = 20
 
 NO_NAMELESS = "open_tmpfile=EOPNOTSUPP"
 NO_LINKS = "linkat=EPERM"
-NO_RENAMES = "renameat2=EINVAL"  # sshfs, which has links instead
+NO_RENAMES = "renameat2=EINVAL"  # sshfs, which has links in place of it
 #: Files have their name before they are locked and filled.
 NAMED_FIRST = f"{NO_NAMELESS};{NO_RENAMES};{NO_LINKS}"
 NO_EMPTY_PATH = "empty_path=ENOENT"  # Linux before 6.10, without the capability
-NO_OPENAT2 = "openat2=ENOSYS"  # Linux before 5.6, gVisor
-#: What the system does -> what the lock must do: exclude, or that or raise a typed error.
+NO_OPENAT2 = "openat2=ENOSYS"  # Linux before 5.6, and gVisor
+#: For each fault: must the lock keep others out, or may it also raise a typed error?
 EXCLUDES, OR_SAYS_SO = True, False
 FAULTS = {
     NO_NAMELESS: EXCLUDES,
@@ -50,7 +50,7 @@ FAULTS = {
     NAMED_FIRST: EXCLUDES,
     NO_EMPTY_PATH: EXCLUDES,
     NO_OPENAT2: EXCLUDES,
-    "openat2=EPERM;eintr=7": EXCLUDES,  # a filter of system calls that does not know it
+    "openat2=EPERM;eintr=7": EXCLUDES,  # a filter of system calls that does not know this call
     "pthread_create=EAGAIN": EXCLUDES,
     "eintr=3": EXCLUDES,
     f"eintr=7;{NO_NAMELESS}": EXCLUDES,
@@ -116,13 +116,13 @@ def test_four_processes_lose_no_increment_or_are_told_why(
     print(f"{fault}: {done} entries in {time.monotonic() - before:.1f} s, {len(refusals)} refused")
     print("\n".join(sorted(set(refusals))[:3]))
     assert_met(fault, logs)
-    assert counter.read_text() == str(done)  # no entry was lost: nobody was in beside another
+    assert counter.read_text() == str(done)  # no entry was lost, so no two were inside together
     if FAULTS[fault] is EXCLUDES or not refusals:
         assert done == PROCESSES * ROUNDS
         assert refusals == []
     else:
-        assert done == 0  # it does not work there, and that is what everybody is told
-        assert "refused: None" not in "".join(refusals)  # why, not just that the time was up
+        assert done == 0  # it cannot work there, and each process was told so
+        assert "refused: None" not in "".join(refusals)  # the reason, not only the time
     assert os.listdir(directory) == ["counter"]
 
 
@@ -165,8 +165,8 @@ def test_no_wait_hangs_whether_the_holder_lives_or_dies(
     print(f"{fault}: {said}, alive: {living}, killed: {dead}")
     if said == "held":
         assert "in" not in living
-        # Where flock works a first try gets it, unless it is interrupted.  Where it does not, a
-        # file on a network file system is stale only when it is 60 s old.
+        # Where flock works, the first try succeeds, unless a signal interrupts it.  Elsewhere a
+        # file on a network file system counts as left behind only when it is 60 s old.
         assert dead[0] == "in" or FAULTS[fault] is OR_SAYS_SO or "eintr" in fault
         assert dead[1] == "in" or "fstatfs=nfs" in fault
     else:
@@ -174,11 +174,12 @@ def test_no_wait_hangs_whether_the_holder_lives_or_dies(
         assert not path.exists()
 
 
-# ---- what can be had for real -------------------------------------------------------------
+# ---- real faults --------------------------------------------------------------------------
 
 
 def in_own_mounts(script: str, snippet: str, *arguments: str) -> str:
-    """Runs the snippet as root of mounts of its own, after the shell script has made them."""
+    """Runs the snippet as root in a mount namespace of its own, after the shell script has made its
+    mounts."""
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
     can = "mount -t tmpfs none /mnt"
     usable = shutil.which("unshare") and subprocess.run([*unshare, "sh", "-c", can]).returncode == 0
@@ -231,7 +232,7 @@ def test_a_file_system_without_a_free_inode_is_a_typed_error(tmp_path: Path) -> 
 
 
 def exchange_with_empty(directory: Path) -> None:
-    """At once: an empty directory there, what was there beside it as `gone`."""
+    """Exchanges the directory for an empty one, at once; the old one is `gone`, beside it."""
     gone = directory.with_name("gone")
     gone.mkdir()
     at_fdcwd, rename_exchange = -100, 2
@@ -285,7 +286,7 @@ def test_a_directory_that_goes_while_waiting_ends_the_wait(
 
 
 def test_a_directory_without_permission_is_a_typed_error() -> None:
-    # Not in tmp_path: that is root's own, and root has to become somebody else.
+    # Not in tmp_path, which only root can reach, because root becomes another user here.
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o555)
         output = python(
@@ -328,7 +329,7 @@ def test_a_symbolic_link_put_in_the_way_of_a_waiter_is_refused_untouched(tmp_pat
 def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
     fakes: Path, tmp_path: Path
 ) -> None:
-    """Where files have names from the start a .NET-like peer may be the first to lock one."""
+    """Where files have a name from the start, a peer like .NET may lock a file first."""
     path = tmp_path / "lockfile"
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
@@ -350,8 +351,8 @@ def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
             peer.write(f"\ufeff{os.getpid()} net\n")
             peer.flush()
             time.sleep(0.3)
-            assert os.path.samestat(os.fstat(peer.fileno()), path.lstat())  # not robbed
-            assert ours.poll() is None, ours.communicate()[1]  # nor was ours told nonsense
+            assert os.path.samestat(os.fstat(peer.fileno()), path.lstat())  # it is still there
+            assert ours.poll() is None, ours.communicate()[1]  # nor did ours get a wrong error
             path.unlink()
         assert ours.stdout is not None
         assert ours.stdout.readline() == "in\n"
@@ -386,11 +387,12 @@ def test_a_waiter_without_inotify_sees_a_peers_file_go(
     assert_met("inotify=EMFILE", logs)
 
 
-@pytest.mark.parametrize("why", ["EMFILE", "ENOENT"])  # no descriptor left; hidepid, or no /proc
+@pytest.mark.parametrize("why", ["EMFILE", "ENOENT"])  # no descriptor is left; no /proc
 def test_a_peer_whose_process_cannot_be_looked_at_is_alive_if_the_kernel_says_so(
     why: str, fakes: Path, tmp_path: Path
 ) -> None:
-    """And may be alive in a container if the kernel knows no such process, until it is too old."""
+    """The kernel may not know a process that lives in a container: so the peer counts as alive
+    until its file is too old."""
     path = tmp_path / "lockfile"
     snippet = """
         import sys
@@ -434,7 +436,7 @@ def test_a_wait_survives_a_poll_that_fails(fakes: Path, tmp_path: Path) -> None:
     assert "LockError" in done.stderr or "LockFileError" in done.stderr
 
 
-# ---- errors that are no answer -------------------------------------------------------------
+# ---- errors that prove nothing -------------------------------------------------------------
 
 TRY_ONCE = """
     import sys
@@ -452,7 +454,8 @@ TRY_ONCE = """
 def holder(
     path: Path, environment: dict[str, str] | None = None, alive: bool = True
 ) -> Generator[None]:
-    """A process of ours has it, and is killed at the end; or at once, if it is not to be alive."""
+    """A process of ours holds the lock, and is killed at the end; or at once, if it must be
+    dead."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
         "lock = CrossPlatLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
@@ -469,7 +472,8 @@ def holder(
 def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
     flock: str, read: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Finding 7 of the lock's review."""
+    """Finding 7 of a review of the lock: one read error, and the file of a living holder was
+    removed."""
     path = tmp_path / "lockfile"
     no_locks = faked(fakes, flock, logs) if flock else None
     fault = f"{flock}pread={read}"
@@ -491,7 +495,8 @@ def test_a_lock_file_that_cannot_be_read_is_no_stale_one(
 def test_a_lock_file_that_went_just_when_it_was_opened_is_looked_for_again(
     alive: bool, fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Another mount removed it: FUSE then says ENOENT of an open file, and NFS ESTALE."""
+    """Another mount removed the file: then FUSE says ENOENT for an open file, and NFS says
+    ESTALE."""
     path = tmp_path / "lockfile"
     with holder(path, alive=alive):
         for timeout in "0", "0.3":
@@ -516,7 +521,7 @@ def test_a_lock_file_that_stays_stale_is_an_error_and_no_lock_held(
 def test_an_error_of_flock_is_told_as_such(
     alive: bool, code: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Finding 14 of the lock's review: a try said that the lock was held."""
+    """Finding 14 of a review of the lock: a single try reported the error as "held"."""
     path = tmp_path / "lockfile"
     with holder(path, alive=alive):
         environment = faked(fakes, f"flock={code}", logs)
@@ -548,14 +553,15 @@ NOT_REMOVED = """
 def test_a_release_that_cannot_remove_the_file_says_so(
     fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Finding 14 of the lock's review: it said that all was well, or that somebody removed it."""
+    """Finding 14 of a review of the lock: it reported success, or that somebody had removed the
+    file."""
     path = tmp_path / "lockfile"
     environment = faked(fakes, "", logs)
     said = python(NOT_REMOVED, str(path), fault, environment=environment).stdout
     assert_met(fault, logs)
     code = getattr(errno, fault.partition("=")[2])
     assert said == f"True {code} True\n"
-    with CrossPlatLock(path, timeout=GENEROUS) as lock:  # nobody has it
+    with CrossPlatLock(path, timeout=GENEROUS) as lock:  # the lock is free
         assert lock.still_held()
     assert not path.exists()
 
@@ -564,7 +570,8 @@ def test_a_release_that_cannot_remove_the_file_says_so(
 def test_a_lock_whose_descriptors_were_closed_is_lost_and_closes_nothing_of_anybodys(
     first: int, tmp_path: Path
 ) -> None:
-    """Suspected in the lock's review: daemons close all descriptors that they do not know."""
+    """Suspected by a review of the lock, because daemons close all descriptors that they do not
+    know."""
     path, result = tmp_path / "lockfile", tmp_path / "result"
     done = python(
         """

@@ -1,6 +1,6 @@
-"""Forks beside threads that lock, and in the middle of a wait: a child keeps nothing.
+"""Forks beside threads that lock, and during a wait: the child holds nothing.
 
-A child that keeps a descriptor of its parent's lock file keeps the lock, when the parent dies.
+A child that keeps a descriptor of its parent's lock file holds the lock after its parent has died.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORKS = int(os.environ.get("MSALEX_FORKS", "300"))
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tests/c/lock_forks.c with the library."""
+    """tests/c/lock_forks.c, linked with the library."""
     compiler = shutil.which("cc")
     needs(None if compiler else "cc is not installed")
     made = tmp_path_factory.mktemp("forks") / "lock_forks"
@@ -55,7 +55,7 @@ def run(program: Path, directory: Path, *arguments: str) -> str:
 def test_no_child_forked_beside_threads_that_lock_keeps_a_descriptor(
     program: Path, tmp_path: Path
 ) -> None:
-    """Finding 5 of the lock's review."""
+    """Finding 5 of a review of the lock: children kept one."""
     directory = tmp_path / "directory"
     directory.mkdir()
     said = run(program, directory, "children", str(FORKS))
@@ -71,7 +71,8 @@ def test_no_child_forked_beside_threads_that_lock_keeps_a_descriptor(
 def test_a_child_forked_while_the_lock_file_is_made_does_not_keep_a_killed_parents_lock(
     fault: str, fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Finding 5 of the lock's review: the file is open already, and the library does not know."""
+    """Finding 5 of a review of the lock: the file is open already, but the library has not noted it
+    yet."""
     directory = tmp_path / "directory"
     directory.mkdir()
     said = python(
@@ -125,7 +126,7 @@ def test_a_child_forked_while_the_lock_file_is_made_does_not_keep_a_killed_paren
 def test_a_child_forked_by_a_handler_in_a_wait_gets_in_or_is_told(
     patience_ms: int, expected: str, program: Path, tmp_path: Path
 ) -> None:
-    """Finding 9 of the lock's review."""
+    """Finding 9 of a review of the lock: the child hung."""
     said = run(program, tmp_path, "handler", str(patience_ms))
     assert sorted(said.splitlines()) == [f"child: {expected}", f"parent: {expected}"]
     assert os.listdir(tmp_path) == []
@@ -136,7 +137,7 @@ def test_a_child_forked_by_a_handler_in_a_wait_gets_in_or_is_told(
 def test_a_child_forked_by_a_python_handler_in_a_wait_gets_in_or_is_told(
     whose: str, timeout: float, tmp_path: Path
 ) -> None:
-    """Finding 9 of the lock's review."""
+    """Finding 9 of a review of the lock: the child hung."""
     path = tmp_path / "lockfile"
     said = python(
         """

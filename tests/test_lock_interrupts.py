@@ -1,10 +1,11 @@
-"""Ctrl-C at any moment: the lock is free, or held by an object that the program still has.
+"""Ctrl-C at any moment: the lock is free, or an object that the program still has holds it.
 
-CPython looks for signals when a function of Python's begins, after a call, and when a loop goes
-round.  These tests are stricter: they raise at every byte code of the package, with one exception.
-Between the body of a ``with`` and the call of its ``__exit__`` no version looks; an exception
-there would skip the ``__exit__`` of every lock, threading's own included.  Nor does one look at a
-NOP, which is what a ``try:`` is, and which compilers have left outside of the ``try`` around it.
+CPython runs signal handlers when a function of Python begins, after a call, and when a loop
+repeats. These tests are stricter: they raise an exception at every byte code of the package.  There
+is one exception to that: between the body of a ``with`` and the call of its ``__exit__`` no version
+of CPython runs a handler.  (An exception there would skip the ``__exit__`` of every lock,
+threading's own included.)  Nor does one run a handler at a NOP.  A ``try:`` compiles to a NOP, and
+some compilers leave it outside of the ``try`` around it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.processes import GENEROUS, eventually, python
 from tests.support.tokens import REFRESH_TOKEN, secrets_of, sign_in, token
 
-#: How many interrupts at random moments; the full number is 20000.
+#: The number of interrupts at random moments; the full number is 20000.
 INTERRUPTS = int(os.environ.get("MSALEX_INTERRUPTS", "400"))
 
 Place = tuple[CodeType, int]
@@ -45,7 +46,7 @@ LAYER = {
     native_lock.__file__,
     contextlib.__file__,
 }
-#: Of other threads: what they do takes no time unless something is stuck.
+#: Seconds for what other threads do, which takes no time unless something hangs.
 AT_ONCE = 4.0
 TEST_S = 3000
 
@@ -60,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 @functools.cache
 def without_a_look(code: CodeType) -> frozenset[int]:
-    """What calls the ``__exit__`` of a ``with`` when its body has ended; and NOPs."""
+    """The byte codes that call the ``__exit__`` of a ``with`` after its body, and NOPs."""
     steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     found: set[int] = set()
     found.update(step.offset for step in steps if step.opname == "NOP")
@@ -71,22 +72,22 @@ def without_a_look(code: CodeType) -> frozenset[int]:
                 name.startswith("CALL") for name in call[2:]
             ):
                 end = 4 + (call[2] == "PRECALL")
-                start = at - (steps[at - 1].opname in ("SWAP", "ROT_TWO"))  # what it returns
+                start = at - (steps[at - 1].opname in ("SWAP", "ROT_TWO"))  # the body's result
                 found.update(inner.offset for inner in steps[start : at + end])
     return frozenset(found)
 
 
 class Interrupt:
-    """Raises at one moment while ``work`` runs: when so many byte codes of the layer are over, or
-    when it comes to a place for the first time."""
+    """Raises an exception once while ``work`` runs: after so many byte codes of the layer, or when
+    it reaches a place for the first time."""
 
     def __init__(self, work: Callable[[], object], at: Moment | None = None) -> None:
         self.work, self.at = work, at
         self.count = 0
-        self.places: dict[Place, None] = {}  # to which it came
+        self.places: dict[Place, None] = {}  # all places that it reached
 
     def run(self) -> bool:
-        """True when it interrupted.  The exception, and with it all frames, is gone then."""
+        """True when it interrupted the work.  The exception and all its frames are gone then."""
         before = sys.gettrace()
         try:
             sys.settrace(self._enter)
@@ -121,8 +122,9 @@ class Interrupt:
 
 
 def moments(work: Callable[[], object], *, with_native: bool = True) -> list[Moment]:
-    """When to interrupt: once at each place, or at all moments if all numbers are asked for."""
-    Interrupt(work).run()  # what is done once for all is done
+    """The moments to interrupt: each place once; or each byte code that runs, if the full number is
+    asked for."""
+    Interrupt(work).run()  # the first run does what is done only once
     trial = Interrupt(work)
     trial.run()
     full = "MSALEX_INTERRUPTS" in os.environ
@@ -136,7 +138,7 @@ def moments(work: Callable[[], object], *, with_native: bool = True) -> list[Mom
 
 
 def is_free(path: str | os.PathLike[str]) -> bool:
-    """Whether a stranger gets the lock at once: another native lock is one."""
+    """Does a stranger get the lock at once?  A second native lock is such a stranger."""
     stranger = native_lock.Lock(os.fspath(path), "stranger")
     got = stranger.acquire(0, 0)
     stranger.release()
@@ -163,8 +165,8 @@ def in_a_thread(work: Callable[[], object], seconds: float = GENEROUS) -> None:
 def apart(test: Callable[..., None]) -> Callable[..., None]:
     """Runs a test in a thread of its own.
 
-    An exception at some byte codes, within an ``except`` of contextlib's for example, leaves
-    CPython with a handled exception that never ends: ``sys.exc_info()`` of that thread.
+    After an exception at some byte codes, for example within an ``except`` of contextlib, CPython
+    keeps a handled exception for ever: ``sys.exc_info()`` of that thread.
     """
 
     @functools.wraps(test)
@@ -188,7 +190,7 @@ def assert_everybody_gets_in(path: Path) -> None:
 
 @apart
 def test_a_lock_made_for_its_with_is_free_after_an_interrupt_at_any_byte_code(path: Path) -> None:
-    """Finding 6 of the lock's review."""
+    """Finding 6 of a review of the lock: it was held until the process ended."""
 
     def work() -> None:
         with CrossPlatLock(path):
@@ -198,13 +200,13 @@ def test_a_lock_made_for_its_with_is_free_after_an_interrupt_at_any_byte_code(pa
     for moment in moments(work):
         reached += Interrupt(work, moment).run()
         assert is_free(path), moment
-    assert reached > 100  # tracing by byte codes misses some of them in 3.13
+    assert reached > 100  # in 3.13 tracing by byte codes misses some
     assert_everybody_gets_in(path)
 
 
 @apart
 def test_a_lock_that_the_program_keeps_says_honestly_whether_it_is_held(path: Path) -> None:
-    """Finding 6 of the lock's review: after an interrupt at any byte code."""
+    """Finding 6 of a review of the lock, after an interrupt at any byte code."""
     lock = CrossPlatLock(path, timeout=0)
 
     def by_with() -> None:
@@ -229,7 +231,7 @@ def test_a_lock_that_the_program_keeps_says_honestly_whether_it_is_held(path: Pa
             else:
                 with pytest.raises(LockError, match="not held"):
                     lock.release()
-            with lock:  # and can be used again
+            with lock:  # and it can be used again
                 assert lock.still_held()
             assert is_free(path), moment
     print(f"held {held} times")
@@ -269,7 +271,7 @@ def test_a_wait_that_is_interrupted_or_times_out_holds_nobody_up(
 
     in_a_thread(lambda: holders.append(CrossPlatLock(path).acquire()))
     for moment in moments(work):
-        Interrupt(work, moment).run()  # or the time was up before: how often it asks varies
+        Interrupt(work, moment).run()  # or it ends before: it does not always ask equally often
         assert holders[0].still_held()
     holders[0].release()
     assert eventually(lambda: is_free(path) and not path.exists())
@@ -300,7 +302,8 @@ def cache_single_flight(cache: PersistedTokenCache) -> None:
 def test_a_cache_saves_again_at_once_after_an_interrupt_at_any_byte_code(
     tmp_path: Path, operation: Callable[[PersistedTokenCache], None]
 ) -> None:
-    """P12 of the cache's review: from this thread, from another, and by another object."""
+    """P12 of a review of the cache: no save of this thread succeeded any more.  Saves come from
+    this thread, from another one, and through another object."""
     location = str(tmp_path / "cache.bin")
     kept = PersistedTokenCache(FilePersistence(location))
     cache = kept
@@ -333,7 +336,8 @@ def test_a_cache_saves_again_at_once_after_an_interrupt_at_any_byte_code(
 
 @apart
 def test_the_program_may_save_while_it_handles_the_interrupt(tmp_path: Path) -> None:
-    """P12 of the cache's review: the exception, and the frames that it came through, live on."""
+    """P12 of a review of the cache: the handler still has the exception, and so all the frames on
+    its way."""
     location = str(tmp_path / "cache.bin")
     cache = PersistedTokenCache(FilePersistence(location))
 
@@ -347,7 +351,7 @@ def test_the_program_may_save_while_it_handles_the_interrupt(tmp_path: Path) -> 
             work()
         except KeyboardInterrupt:
             cache.modify(REFRESH_TOKEN, token(2), token(2, secret))
-        else:  # tracing by byte codes misses some of them in 3.13
+        else:  # in 3.13 tracing by byte codes misses some
             sys.settrace(None)
             cache.modify(REFRESH_TOKEN, token(2), token(2, secret))
         finally:
@@ -360,7 +364,8 @@ def test_the_program_may_save_while_it_handles_the_interrupt(tmp_path: Path) -> 
 
 
 def test_a_commit_within_a_lost_lock_of_the_program_takes_one_of_its_own(tmp_path: Path) -> None:
-    """P12 of the cache's review, at its end: it went round for 5 s, and blamed another program."""
+    """P12 of a review of the cache: at the end it tried for 5 s, and then blamed another
+    program."""
     cache = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
     with CrossPlatLock(cache._lock_location) as outer:
         removed = Path(cache._lock_location)
@@ -368,7 +373,7 @@ def test_a_commit_within_a_lost_lock_of_the_program_takes_one_of_its_own(tmp_pat
             cache.modify(REFRESH_TOKEN, token(1), token(1, "saved"))
             try:
                 removed.unlink()
-            except PermissionError:  # a file that is open cannot be removed on Windows
+            except PermissionError:  # on Windows a file that is open cannot be removed
                 return
         assert not outer.still_held()
         cache.modify(REFRESH_TOKEN, token(2), token(2, "too"))
@@ -381,7 +386,7 @@ def test_a_commit_within_a_lost_lock_of_the_program_takes_one_of_its_own(tmp_pat
 
 @requires("signal.setitimer")
 def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> None:
-    """Finding 6 of the lock's review and P12 of the cache's: real signals."""
+    """Finding 6 of a review of the lock and P12 of a review of the cache, with real signals."""
     code = """
         import json, os, random, signal, sys, threading, time
         from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
@@ -470,7 +475,7 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
         sums.update(json.loads(python(code, str(tmp_path), str(wanted)).stdout))
     print(dict(sums))
     assert sums.pop("interrupts") == INTERRUPTS
-    del sums["kept_held"]  # by an object that says so
+    del sums["kept_held"]  # an object holds the lock, and says so
     assert not any(sums.values()), sums
     assert os.listdir(tmp_path) == ["cache.bin"]
 
@@ -480,8 +485,8 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
 
 @contextlib.contextmanager
 def called_in_a_wait(path: str, handler: Callable[[], None]) -> Iterator[CrossPlatLock]:
-    """The block finds the lock held elsewhere; while its thread waits for it, a signal handler
-    calls ``handler``, and then the lock is given back."""
+    """In the block another holder has the lock.  While the thread waits for it, a signal handler
+    calls ``handler``; after that the lock is given back."""
     import signal
 
     called = threading.Event()
@@ -518,7 +523,7 @@ def called_in_a_wait(path: str, handler: Callable[[], None]) -> Iterator[CrossPl
 def test_a_handler_that_wants_the_lock_its_thread_waits_for_is_refused_at_once(
     path: Path, reentrant: bool
 ) -> None:
-    """P13 of the cache's review: both waited for each other."""
+    """P13 of a review of the cache: the wait and its handler waited for each other."""
     said = []
 
     def handler() -> None:
@@ -538,7 +543,7 @@ def test_a_handler_that_wants_the_lock_its_thread_waits_for_is_refused_at_once(
 def test_a_handler_that_changes_the_cache_its_thread_waits_with_is_refused_at_once(
     tmp_path: Path,
 ) -> None:
-    """P13 of the cache's review: both changes failed after 5 s."""
+    """P13 of a review of the cache: both changes failed after 5 s."""
     cache = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
     another = PersistedTokenCache(FilePersistence(tmp_path / "cache.bin"))
     said = []
@@ -583,7 +588,8 @@ def test_a_handler_may_change_the_cache_inside_a_transaction_of_its_thread(tmp_p
 @requires(REMOVABLE_OPEN_FILES)
 @apart
 def test_a_handler_comes_in_between_at_any_byte_code_of_acquire(path: Path) -> None:
-    """It is refused, or gets in and out first; the outer one gets in either way."""
+    """The handler is refused, or it enters and leaves first; the interrupted wait gets in either
+    way."""
     said: list[str] = []
     entered = 0
 
@@ -614,7 +620,8 @@ def test_a_handler_comes_in_between_at_any_byte_code_of_acquire(path: Path) -> N
 
 @requires("os.fork")
 def test_the_tests_of_ctrl_c_do_not_depend_on_what_the_caller_does_with_sigint() -> None:
-    """A shell that is not interactive starts what it puts in the background with SIGINT ignored."""
+    """A shell that is not interactive ignores SIGINT in programs that it starts in the
+    background."""
     name = "test_ctrl_c_ends_a_wait"
     command = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"

@@ -1,8 +1,8 @@
-"""SIGKILL at a system call of acquire and release: newcomers enter, and nothing is left behind.
+"""SIGKILL at a system call of acquire or release: newcomers get in, and no file is left behind.
 
-In the suite every third call, on tmpfs and on the disk of this checkout; with MSALEX_KILLS=all each
-call, also on overlayfs and bindfs, and also around the gap that ours leave for peers.  How long
-newcomers took is printed.
+The suite tries every third call, on tmpfs and on the disk of this checkout.  MSALEX_KILLS=all tries
+each call, also on overlayfs and bindfs, and also around the gap that our locks leave for peers.
+The waits of the newcomers are printed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from tests.support.stage import (
 
 ALL = os.environ.get("MSALEX_KILLS") == "all"
 STEP = 1 if ALL else 3
-MOST = 10  # of the same call: all processes are looked at before a peer counts as dead
-#: Generous: the aim is 100 ms, and a file that nothing is known of counts as dead after 5 s.
+MOST = 10  # of the same call: before a peer counts as dead, all processes are checked
+#: Generous: the aim is 100 ms, and a file without any information counts as dead after 5 s.
 DEADLINE_S = 3
-BUILD = Path(__file__).resolve().parents[1] / "build"  # on the disk of the checkout, ignored by git
+BUILD = Path(__file__).resolve().parents[1] / "build"  # on the disk of the checkout; git ignores it
 PATIENCE_S = {FREE: 5, BEHIND: 5, DEAD_HOLDER: 5, DEAD_PEER: 5, GIVE_UP: 0.05, WAITED_FOR: 5}
 LONG = {BEHIND_A_GAP: 5.0, GAP: 5.0}  # seconds for each
 WITH_HELPER = (BEHIND, DEAD_HOLDER, GIVE_UP, BEHIND_A_GAP)
@@ -47,7 +47,7 @@ CASES = [
     for file_system in file_systems.MOUNT
     for scenario in (*PATIENCE_S, *(LONG if ALL and file_system == "disk" else ()))
     if ALL or file_system in ("disk", "tmpfs") or (file_system, scenario) == ("bindfs", FREE)
-    # A pid in a peer's file there may be another host's, so it counts as dead after a minute.
+    # The pid in a peer's file there may be another host's, so only its age of a minute counts.
     if (file_system, scenario) != ("bindfs", DEAD_PEER)
 ]
 
@@ -60,7 +60,7 @@ def directory() -> Iterator[Path]:
 
 
 def left_behind(file_system: str, result: Result) -> list[str]:
-    """On FUSE a temporary file stays until somebody makes the next one."""
+    """On FUSE a temporary file stays until the next process makes one."""
     return [
         name for name in result.files if file_system != "bindfs" or not name.startswith(".msalex-")
     ]
@@ -72,7 +72,7 @@ def left_behind(file_system: str, result: Result) -> list[str]:
 def test_wherever_one_is_killed_a_newcomer_enters_and_nothing_is_left(
     file_system: str, scenario: str, directory: Path
 ) -> None:
-    """Finding 12 of the lock's review (bindfs)."""
+    """Finding 12 of a review of the lock: on bindfs newcomers waited for 5 s."""
     needs(strace.missing() or file_systems.missing(file_system))
     patience = {**PATIENCE_S, **LONG}[scenario]
     killed, slow, worst = 0, 0, 0.0

@@ -1,8 +1,8 @@
-"""One directory through two mounts (two hosts, a virtual machine and its host, containers).
+"""One directory through two mounts, as from two hosts: the lock still keeps others out.
 
-FUSE file systems without locks of their own get flock and fcntl locks from the kernel below each
-mount, which knows nothing of the other mount.  So a grant there excludes nobody elsewhere, and
-what a path names may have changed behind the mount.
+For FUSE file systems without locks of their own, the kernel below each mount grants flock and fcntl
+locks, and knows nothing of the other mount.  So such a grant keeps out nobody at another mount.  A
+path, too, may lead to another file because of a change behind the mount.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from tests.support.peer_programs import (
 from tests.support.processes import GENEROUS, descriptors, eventually, saying
 from tests.support.seccomp import GO_ON, KILL, supervised
 
-#: Of ours, in each crowd; with MSALEX_MOUNT_ENTRIES=5000 as many as the issue asks for.
+#: Entries of ours in each crowd.
 ENTRIES = int(os.environ.get("MSALEX_MOUNT_ENTRIES", "60"))
 OURS_THROUGH_EACH, PAUSE_MS = 2, 5
 KINDS = ["bindfs", "sshfs"]
-#: Seconds for who finds what a dead process left; generous, but less than 1.3.1 waits.
+#: Seconds for a newcomer after a process has died; generous, but less than 1.3.1 waits.
 NEWCOMER_S = 3
 
 
@@ -50,7 +50,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def assert_nobody_beside_another(directories: Sequence[Path], marks: Path) -> None:
-    """Ours through each of the directories, and a real 1.3.1 that knows existence only."""
+    """Runs our processes through each of the directories, beside a real 1.3.1 that only checks
+    existence: no two are inside together."""
     mine = ENTRIES // (OURS_THROUGH_EACH * len(directories))
     turns = [
         turn
@@ -73,7 +74,7 @@ def assert_nobody_beside_another(directories: Sequence[Path], marks: Path) -> No
 def test_nobody_is_inside_beside_another_through_two_mounts(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
-    """Finding 2 of the lock's review."""
+    """Finding 2 of a review of the lock: they were."""
     with (
         mounted(kind, source, tmp_path / "one") as one,
         mounted(kind, source, tmp_path / "other") as other,
@@ -85,13 +86,13 @@ def test_nobody_is_inside_beside_another_through_two_mounts(
 def test_nobody_is_inside_beside_another_through_a_mount_and_the_directory_below_it(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
-    """Finding 2 of the lock's review."""
+    """Finding 2 of a review of the lock: they were."""
     with mounted(kind, source, tmp_path / "one") as one:
         assert_nobody_beside_another([one, source], tmp_path)
 
 
 def held_elsewhere(path: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    """Another process of ours has it; killed at the end."""
+    """Another process of ours holds the lock; it is killed at the end."""
     code = (
         "import sys; from msal_extensions import CrossPlatLock\n"
         "with CrossPlatLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
@@ -103,7 +104,7 @@ def held_elsewhere(path: Path) -> contextlib.AbstractContextManager[subprocess.P
 def test_a_lock_held_below_one_mount_is_respected_through_the_other(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
-    """Finding 2 of the lock's review."""
+    """Finding 2 of a review of the lock: it was not."""
     with (
         mounted(kind, source, tmp_path / "one") as one,
         mounted(kind, source, tmp_path / "other") as other,
@@ -133,7 +134,8 @@ def test_a_lock_held_below_one_mount_is_respected_through_the_other(
 def test_a_lock_whose_file_was_made_anew_behind_the_mount_is_lost_and_leaves_the_new_one_alone(
     kind: str, whose: str, seconds: float, source: Path, tmp_path: Path
 ) -> None:
-    """Finding 3 of the lock's review."""
+    """Finding 3 of a review of the lock: the holder did not notice, and removed the new file at its
+    release."""
     below = source / "lockfile"
     with mounted(kind, source, tmp_path / "one") as one, contextlib.ExitStack() as stack:
         before = descriptors()
@@ -157,7 +159,7 @@ def test_a_lock_whose_file_was_made_anew_behind_the_mount_is_lost_and_leaves_the
 def test_a_holder_that_is_killed_frees_the_lock_for_all_who_use_its_mount(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
-    """Through another mount nobody can know that it died: there the file has to be old."""
+    """Through another mount nobody can find out that it died; there the file must be old."""
     with mounted(kind, source, tmp_path / "one") as one:
         with held_elsewhere(one / "lockfile") as process:
             process.send_signal(signal.SIGKILL)
@@ -172,7 +174,8 @@ def test_a_holder_that_is_killed_frees_the_lock_for_all_who_use_its_mount(
 def test_a_process_killed_at_any_call_of_its_entry_blocks_nobody_who_uses_its_mount(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
-    """Finding 12 of the lock's review: these file systems have no files without a name."""
+    """Finding 12 of a review of the lock: it blocked them for 5 s, because these file systems have
+    no files without a name."""
     with mounted(kind, source, tmp_path / "one") as one:
         path = one / "lockfile"
 

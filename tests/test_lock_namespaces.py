@@ -1,7 +1,7 @@
-"""Lock files of programs in containers, seen from outside, where pids have other numbers.
+"""Lock files of programs in containers: a living holder is respected, a dead one is not.
 
-Docker's bind mounts, flatpak, snap and development containers share directories this way.  The
-other direction, ours inside, is in test_lock_peers.py.
+Pids have other numbers there.  Docker's bind mounts, flatpak, snap and development containers share
+directories this way.  The other direction, with our process inside, is in test_lock_peers.py.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.support.reference import reference_python
 TIMES = int(os.environ.get("MSALEX_NAMESPACE_TIMES", "3"))
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
-#: As process 1 of a pid namespace: for each pid that it reads it forks 1.3.1 with that pid, which
-#: takes the lock; then it kills it, once it is told to.
+#: Runs as process 1 of a pid namespace: for each pid that it reads, it forks 1.3.1 with that pid,
+#: which takes the lock; it kills that process when it is told to.
 CONTAINER = """
 import os, signal, sys
 from msal_extensions import CrossPlatLock
@@ -56,7 +56,7 @@ def container(path: Path) -> contextlib.AbstractContextManager[subprocess.Popen[
 
 
 def free_pids() -> Generator[int]:
-    """Low ones that no process outside has."""
+    """Low pids that no process outside has."""
     for pid in range(300, 30_000):
         try:
             os.kill(pid, 0)
@@ -75,13 +75,13 @@ def tell(process: subprocess.Popen[str], line: str) -> str:
 
 
 def test_a_living_1_3_1_in_a_container_is_respected_and_a_dead_one_is_not(tmp_path: Path) -> None:
-    """Finding 4 of the lock's review."""
+    """Finding 4 of a review of the lock: the file of a living one was removed."""
     path, pids = tmp_path / "lockfile", free_pids()
     with container(path) as process:
         for _ in range(TIMES):
             pid = str(next(pids))
             assert tell(process, pid) == pid
-            assert path.read_text().split()[0] == pid  # which outside is nobody's
+            assert path.read_text().split()[0] == pid  # no process outside has this pid
             for timeout in 0, 0.3:
                 with pytest.raises(LockError, match=f"held by: {pid} "):
                     CrossPlatLock(path, timeout=timeout).acquire()

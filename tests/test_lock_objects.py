@@ -1,4 +1,4 @@
-"""The lock as an object: how long it holds, in which thread and process, under which spelling."""
+"""The lock as an object: how long it holds, in which thread and process, for which path."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def in_a_thread(work: Callable[[], object]) -> Any:
-    """What it returns, or raises."""
+    """The result, or the exception, of the work in a thread."""
     results: list[Any] = []
     errors: list[BaseException] = []
 
@@ -56,7 +56,7 @@ def in_a_thread(work: Callable[[], object]) -> Any:
 
 
 def is_free(path: str | os.PathLike[str]) -> bool:
-    """Whether another thread gets it at once."""
+    """Does another thread get the lock at once?"""
 
     def enter() -> bool:
         try:
@@ -82,7 +82,7 @@ def working_directory(directory: Path) -> Iterator[None]:
 
 
 def test_a_lock_object_that_is_dropped_gives_its_lock_back(path: Path) -> None:
-    """Finding 6 of the lock's review: it was held until the process ended."""
+    """Finding 6 of a review of the lock: it was held until the process ended."""
     CrossPlatLock(path).acquire()
     gc.collect()
     assert not path.exists()
@@ -92,11 +92,11 @@ def test_a_lock_object_that_is_dropped_gives_its_lock_back(path: Path) -> None:
 
 
 def test_an_interrupt_that_was_handled_leaves_no_lock_behind(path: Path) -> None:
-    """Finding 6 of the lock's review: at the moment in which the ``with`` ends."""
+    """Finding 6 of a review of the lock: an interrupt at the moment when the ``with`` ends."""
 
     class Interrupted(CrossPlatLock):
         def __exit__(self, *error: object) -> None:
-            raise KeyboardInterrupt  # before its first line
+            raise KeyboardInterrupt  # before the first line of ``__exit__``
 
     with pytest.raises(KeyboardInterrupt), Interrupted(path):
         pass
@@ -120,7 +120,7 @@ def test_what_entered_again_keeps_the_lock_when_the_outer_object_is_dropped(path
 
 
 def test_entering_the_same_reentrant_object_again_works_like_entering_another(path: Path) -> None:
-    """Finding 14 of the lock's review: still_held() was a RecursionError."""
+    """Finding 14 of a review of the lock: still_held() was a RecursionError."""
     lock = CrossPlatLock(path, reentrant=True)
     with lock:
         with lock:
@@ -143,7 +143,7 @@ def test_an_object_that_is_entered_twice_is_told_how_to_give_its_lock_back(path:
 
 @requires(REMOVABLE_OPEN_FILES)
 def test_a_lock_that_was_lost_is_not_entered_within(path: Path) -> None:
-    """P12 of the cache's review: the caller believed to be inside."""
+    """P12 of a review of the cache: the caller believed that it was inside."""
     with CrossPlatLock(path, reentrant=True) as lost:
         path.unlink()
         with CrossPlatLock(path, timeout=0) as lock:
@@ -157,7 +157,8 @@ def test_a_lock_that_was_lost_is_not_entered_within(path: Path) -> None:
 
 
 def test_a_thread_that_gets_the_number_of_a_dead_one_does_not_hold_its_lock(path: Path) -> None:
-    """Finding 14 of the lock's review: a stranger was told that it holds the lock already."""
+    """Finding 14 of a review of the lock: the new thread was told that it holds the lock
+    already."""
     owner: list[int] = []
 
     def acquire() -> CrossPlatLock:
@@ -196,7 +197,7 @@ def test_an_object_may_be_released_by_another_thread(path: Path) -> None:
 def test_threads_that_pass_one_object_around_and_release_it_at_once_break_nothing(
     path: Path,
 ) -> None:
-    """What holds is ended once, while its own thread asks and enters again."""
+    """Each hold is ended exactly once, while its own thread checks the lock and enters again."""
     lock = CrossPlatLock(path, timeout=GENEROUS)
     ended: list[int] = []
 
@@ -227,7 +228,7 @@ def test_threads_that_pass_one_object_around_and_release_it_at_once_break_nothin
 def test_a_child_of_a_fork_holds_nothing_and_its_inherited_with_ends_without_effect(
     path: Path,
 ) -> None:
-    """Finding 14 of the lock's review: ``locked`` was true in the child."""
+    """Finding 14 of a review of the lock: ``locked`` was true in the child."""
     code = """
         import os, sys
         from msal_extensions import CrossPlatLock, LockError
@@ -418,7 +419,7 @@ def test_a_path_of_bytes_works_as_it_did(path: Path) -> None:
 def test_a_timeout_may_be_a_number_of_any_kind_and_size(
     timeout: Any, seconds: float, path: Path
 ) -> None:
-    """Finding 14 of the lock's review."""
+    """Finding 14 of a review of the lock: some raised an error."""
     assert seconds_of(timeout) == seconds
     with CrossPlatLock(path, timeout):
         pass
@@ -478,7 +479,7 @@ def test_the_native_lock_is_asked_for_milliseconds_that_it_can_count(
 
 @requires("os.fork")
 def test_a_working_directory_that_was_deleted_is_a_typed_error(tmp_path: Path) -> None:
-    """Finding 14 of the lock's review: it was no LockError."""
+    """Finding 14 of a review of the lock: it was not a LockError."""
     gone = tmp_path / "gone"
     gone.mkdir()
     with working_directory(gone):
@@ -487,17 +488,17 @@ def test_a_working_directory_that_was_deleted_is_a_typed_error(tmp_path: Path) -
             CrossPlatLock("lockfile").acquire()
         assert isinstance(caught.value, FileNotFoundError)
         assert caught.value.errno == errno.ENOENT
-        with CrossPlatLock(tmp_path / "lockfile"):  # an absolute one needs none
+        with CrossPlatLock(tmp_path / "lockfile"):  # an absolute path works
             pass
 
 
 def test_the_message_tells_the_holder_although_the_directory_has_changed(tmp_path: Path) -> None:
-    """Finding 14 of the lock's review: it looked in the new directory."""
+    """Finding 14 of a review of the lock: it looked for the lock file in the new directory."""
     holder = in_a_thread(lambda: CrossPlatLock(tmp_path / "lockfile").acquire())
     acquire = native_lock.Lock.acquire
 
     def and_change_directory(lock: native_lock.Lock, *arguments: int) -> bool:
-        os.chdir(tmp_path.parent)  # as another thread may
+        os.chdir(tmp_path.parent)  # another thread may do this
         return acquire(lock, *arguments)
 
     with (
@@ -513,7 +514,7 @@ def test_the_message_tells_the_holder_although_the_directory_has_changed(tmp_pat
 
 @requires("os.geteuid")
 def test_the_message_names_the_owner_of_a_lock_file_in_the_way(shared: Path) -> None:
-    """Finding 11 of the lock's review: a dead holder's file blocks other users."""
+    """Finding 11 of a review of the lock: the file of a dead holder blocks other users."""
     shared.chmod(0o777)
     path = shared / "lockfile"
     path.write_text("999999 az")

@@ -1,4 +1,4 @@
-"""The lock among other libraries: real processes of ours and of theirs on one lock file."""
+"""The lock among other libraries, as real processes: no two are ever inside together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.support.reference import reference_python
 
 
 class Peer(NamedTuple):
-    """How to start one, and so many entries and such pauses that it waits less than it can bear."""
+    """How to start a peer, with so few entries and such pauses that its own patience is enough."""
 
     start: Callable[[], Start]
     entries: int
@@ -56,12 +56,13 @@ PEERS = {
     "existence": Peer(lambda: program("existence"), 25),
 }
 OUR_PAUSE_MS = 60
-#: Waits that are given up beside a peer; MSALEX_ABANDONED=200 is what was promised.
+#: Waits that are given up beside a peer; MSALEX_ABANDONED=200 is the full number.
 ABANDONED = int(os.environ.get("MSALEX_ABANDONED", "10"))
 
 
 def mix(path: Path, peer: Peer, peers: int = 4) -> list[Log]:
-    """Four of ours beside the peers, all started at once; ours go on until the peers are done."""
+    """Four processes of ours beside the peers, all started at once; ours go on until the peers are
+    done."""
     return run_together(
         [
             *(Turn(peer.start(), path, peer.entries, peer.pause_ms) for _ in range(peers)),
@@ -77,9 +78,9 @@ def test_four_of_ours_and_four_peers_are_never_inside_at_once(name: str, tmp_pat
     logs = mix(path, peer)
     found = overlaps(logs)
     report(logs, found)
-    # Beyond its give-up time a peer enters without the lock: that entry, and no other, is its own
-    # fault, and says so itself.
-    # One that entered so removes a file that is not its own, too: that robs ours, who say so.
+    # After its own time-out a peer enters without the lock.  That entry is its own fault, and its
+    # log says so.  Such a peer also removes a file that is not its own; that robs one of ours, and
+    # our log says so.
     any_forced = any(how == "forced" for log in logs for *_, how in log.entries)
     excused = {"forced", "lost", "orphan"} if any_forced else set()
     with_ours = [o for o in found if OURS in o.kinds and not excused & set(o.how)]
@@ -111,8 +112,8 @@ def test_go_like_peers_that_remove_each_others_files_are_to_blame_for_every_over
     logs = mix(tmp_path / "lockfile", Peer(lambda: program("go"), 40, 30))
     found = overlaps(logs)
     report(logs, found)
-    # An entry whose file stayed at its path from beginning to end is only ever joined by one whose
-    # file did not.
+    # An entry whose file kept its name all the time can only overlap with an entry whose file did
+    # not.
     assert [o for o in found if OURS in o.kinds and not any(o.how)] == []
     assert all(len(log.entries) >= 5 and log.gave_up == 0 for log in logs[4:])
 
@@ -134,7 +135,7 @@ def test_a_waiter_gets_in_when_the_peer_inside_is_killed(name: str, tmp_path: Pa
             assert eventually(lambda: "T (stopped)" in status(process.pid))
             if os.listdir(tmp_path / "inside"):
                 break
-            process.send_signal(signal.SIGCONT)  # it had just left
+            process.send_signal(signal.SIGCONT)  # the peer had just left
         with pytest.raises(LockError):
             CrossPlatLock(path, timeout=0.3).acquire()
         before = time.monotonic()
@@ -145,7 +146,7 @@ def test_a_waiter_gets_in_when_the_peer_inside_is_killed(name: str, tmp_path: Pa
     assert not path.exists()
 
 
-DEAD = "999999999"  # above any pid
+DEAD = "999999999"  # greater than any pid
 
 
 @pytest.mark.parametrize("content", ["{}", "{} az", "{} host", "\ufeff{} net\n", "{{{}}} {{go}}"])
@@ -215,7 +216,7 @@ def test_of_many_that_find_a_dead_peers_file_one_gets_in_at_a_time(tmp_path: Pat
 
 
 def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Path) -> None:
-    """A Go-like peer catches the file in a hand-over, and unlocks before it removes."""
+    """A peer like Go takes the file during a hand-over, and unlocks it before it removes it."""
     path = tmp_path / "lockfile"
     wait = "import sys; from msal_extensions import CrossPlatLock\nlock = CrossPlatLock(sys.argv[1]"
     code = f"{wait}, timeout=60).acquire(); print('in', flush=True); sys.stdin.read()"
@@ -228,7 +229,8 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
         try:
             assert eventually(lambda: is_queued(waiter.pid, path))
             waiter.send_signal(signal.SIGSTOP)
-            # Its thread leaves flock when it stops, which may be after the first one has.
+            # The helper thread leaves flock when it stops, perhaps after the first thread has
+            # stopped.
             assert eventually(lambda: "T (stopped)" in status(waiter.pid))
             assert eventually(lambda: not is_queued(waiter.pid, path))
             with path.open("r+") as peer:
@@ -243,12 +245,12 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
                 assert eventually(lambda: is_queued(os.getpid(), path))
                 first.release()
                 catcher.join()
-                assert path.exists()  # handed over to the waiter
+                assert path.exists()  # the holder has handed the file over to the waiter
                 waiter.send_signal(signal.SIGCONT)
                 time.sleep(0.2)
                 fcntl.flock(peer, fcntl.LOCK_UN)
             assert waiter.stdout is not None
-            assert select.select([waiter.stdout], [], [], 0.3)[0] == []  # not in yet
+            assert select.select([waiter.stdout], [], [], 0.3)[0] == []  # it is not inside yet
             path.unlink()
             assert waiter.stdout.readline() == b"in\n"
             with pytest.raises(LockError):
@@ -259,7 +261,7 @@ def test_a_grant_on_a_file_that_a_peer_wrote_over_is_only_a_wake_up(tmp_path: Pa
 
 # ---- waits that were given up --------------------------------------------------------------
 
-#: What the processes of a round are made of.
+#: The code of the processes of a round.
 PROCESSES = """
 import contextlib, ctypes, fcntl, os, signal, sys, threading, time
 from msal_extensions import CrossPlatLock, LockError
@@ -310,8 +312,8 @@ def wait_until(condition):
         assert time.monotonic() < deadline
 """
 
-#: A holds, B gives up its wait and is stopped, A is killed.  The file becomes a peer's, B goes on,
-#: and the flock is B's.
+#: A holds.  B gives up its wait and is stopped.  A is killed.  The file becomes a peer's, B goes
+#: on, and gets the flock.
 ABANDONED_BESIDE = (
     PROCESSES
     + """
@@ -349,14 +351,14 @@ print(robbed)
 
 @pytest.mark.parametrize("kind", ["go", "java"])
 def test_a_wait_that_was_given_up_leaves_a_peers_file_alone(kind: str, tmp_path: Path) -> None:
-    """Finding 1 of the lock's review."""
+    """Finding 1 of a review of the lock: it removed the file of a living peer."""
     output = python(ABANDONED_BESIDE, str(tmp_path / "lockfile"), str(ABANDONED), kind).stdout
     print(f"robbed {output.strip()} of {ABANDONED} times")
     assert output == "0\n"
 
 
-#: A holds, B gives up its wait, D waits; B and D are stopped, and A hands over to D.  A Go-like
-#: peer takes the file before D, and unlocks it some time before it removes whatever has the name.
+#: A holds.  B gives up its wait, D waits, and B and D are stopped.  A hands over to D.  A peer like
+#: Go takes the file before D, and unlocks it some time before it removes the file with that name.
 ABANDONED_BEFORE = (
     PROCESSES
     + """
@@ -413,7 +415,7 @@ print(robbed)
 def test_a_wait_that_was_given_up_robs_no_waiter_of_what_a_go_like_peer_left(
     tmp_path: Path,
 ) -> None:
-    """Finding 1 of the lock's review."""
+    """Finding 1 of a review of the lock: it did."""
     output = python(ABANDONED_BEFORE, str(tmp_path / "lockfile"), str(ABANDONED), "go").stdout
     print(f"robbed {output.strip()} of {ABANDONED} times")
     assert output == "0\n"
@@ -433,13 +435,13 @@ with CrossPlatLock(sys.argv[1]):
 def peer_process(
     code: str, path: Path, start: Start | None = None
 ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    """It has said `held`, and is killed at the end."""
+    """A peer process that has printed `held`; it is killed at the end."""
     command, environment = start or ([sys.executable], None)
     return saying("held", [*command, "-c", textwrap.dedent(code), path], environment)
 
 
 def test_a_living_1_3_1_whose_file_is_older_than_its_process_is_not_robbed(tmp_path: Path) -> None:
-    """Finding 8 of the lock's review: the clock was set, or it is a file server's."""
+    """Finding 8 of a review of the lock: the clock was set back, or it is a file server's."""
     path = tmp_path / "lockfile"
     with peer_process(HOLD_AS_1_3_1, path, reference_python(portalocker=False)) as process:
         content = path.read_text()
@@ -457,7 +459,7 @@ def test_a_living_1_3_1_whose_file_is_older_than_its_process_is_not_robbed(tmp_p
 
 
 def test_a_peer_whose_first_thread_has_ended_is_alive(tmp_path: Path) -> None:
-    """Suspected in the lock's review: its state is that of a zombie."""
+    """Suspected by a review of the lock: the state of such a process is that of a zombie."""
     path = tmp_path / "lockfile"
     with peer_process(
         """
@@ -486,7 +488,7 @@ def test_a_peer_whose_first_thread_has_ended_is_alive(tmp_path: Path) -> None:
 
 
 def test_a_stopped_waiter_of_ours_keeps_no_1_3_1_out(tmp_path: Path) -> None:
-    """Finding 13 of the lock's review: 1.3.1 waits for 5 s until the file has gone."""
+    """Finding 13 of a review of the lock: 1.3.1 waits only 5 s for the file to vanish."""
     path = tmp_path / "lockfile"
     wait = """
         import sys

@@ -1,4 +1,4 @@
-"""A lock stays where it was made: no other user redirects it, and its path may lead elsewhere."""
+"""A lock stays where it was made: no other user redirects it, wherever its path leads later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.processes import GENEROUS, eventually, python, saying
 
 A, B, OUTSIDER = 12001, 12002, 12003  # users, each with a group of the same number
 GROUP = 12100
-#: Names for a snippet: become() another user, and the lock.
+#: Names for each snippet: become() another user, and the lock.
 PREFIX = """
 import os, sys, time
 from msal_extensions import CrossPlatLock, LockError
@@ -48,7 +48,7 @@ def snippet(code: str) -> str:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A directory that all users reach, which tmp_path is not."""
+    """A directory that all users can reach; they cannot reach tmp_path."""
     needs(None if os.geteuid() == 0 else "only root can become another user")
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
@@ -65,7 +65,7 @@ def make_directory(path: Path, mode: int, user: int = 0, group: int = 0) -> Path
 def holder(
     path: Path, user: int, *groups: int
 ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    """A process of that user's that holds the lock; it is killed at the end."""
+    """A process of that user that holds the lock; it is killed at the end."""
     code = snippet(
         f"""
         become({", ".join(map(str, (user, *groups)))}) if {user} else None
@@ -78,7 +78,7 @@ def holder(
 
 
 def told(path: Path, user: int, *groups: int, timeout: float = 0) -> str:
-    """What a try of that user's says: "in", or the error."""
+    """The result when that user tries: "in", or the error."""
     code = snippet(
         f"""
         become({", ".join(map(str, (user, *groups)))})
@@ -109,7 +109,7 @@ def test_a_lock_is_lost_when_its_directory_was_moved_away_and_made_anew(tmp_path
         path.write_text("somebody else's")
         assert not lock.still_held()
     assert path.read_text() == "somebody else's"
-    assert os.listdir(gone) == []  # its own file it removed, where it had made it
+    assert os.listdir(gone) == []  # it removed its own file, in the directory where it had made it
 
 
 @requires(REMOVABLE_OPEN_FILES, SYMBOLIC_LINKS)
@@ -196,7 +196,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def hold_amid_exchanges(ours: Path, others: Path, rounds: int) -> int:
-    """Takes and gives back the lock while a process exchanges the directories without a rest."""
+    """Takes and releases the lock while a process exchanges the directories all the time."""
     code = """
         import ctypes, os, sys
         rename = ctypes.CDLL(None).renameat2
@@ -276,7 +276,7 @@ def test_a_link_that_another_user_puts_on_the_way_loses_a_held_lock(shared: Path
         directory.rename(parent / "gone")
         directory.symlink_to("gone")
         os.lchown(directory, A, A)
-        assert not lock.still_held()  # nobody else follows it any more
+        assert not lock.still_held()  # no other process uses that file any more
     assert os.listdir(parent / "gone") == []
 
 
@@ -297,7 +297,7 @@ def test_a_lock_file_of_root_belongs_to_the_owner_of_its_directory(mode: int, sh
 def test_a_root_process_that_is_killed_does_not_lock_the_user_out(shared: Path) -> None:
     home = make_directory(shared / "home", 0o700, A, A)
     with holder(home / "lockfile", 0) as process:
-        assert told(home / "lockfile", A).startswith("None ")  # it is held
+        assert told(home / "lockfile", A).startswith("None ")  # the lock is held
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (home / "lockfile").exists()
@@ -334,7 +334,7 @@ def test_root_shares_with_the_owner_and_the_group_of_a_directory(shared: Path) -
     [(0o1777, A), (0o1777, 0), (0o3770, 0), (0o1770, A), (0o777, OUTSIDER)],
 )
 def test_elsewhere_a_lock_file_is_its_owners_alone(mode: int, user: int, shared: Path) -> None:
-    """In a sticky directory, and where its maker is not in the group."""
+    """In a sticky directory, and where the user that made it is not in the group."""
     directory = make_directory(shared / "directory", mode, B, GROUP)
     groups = (GROUP,) if user == A else ()
     with holder(directory / "lockfile", user, *groups):
@@ -358,7 +358,7 @@ def test_a_lock_file_in_a_directory_of_ones_own_is_private(tmp_path: Path) -> No
 def test_where_files_are_not_shared_a_killed_holders_file_is_told_with_its_owner(
     mode: int, user: int, groups: tuple[int, ...], shared: Path
 ) -> None:
-    """Finding 11 of the lock's review: it blocks others, but not its owner."""
+    """Finding 11 of a review of the lock: it blocks other users, but not its owner."""
     directory = make_directory(shared / "directory", mode, 0, GROUP)
     path = directory / "lockfile"
     with holder(path, A, GROUP) as process:
@@ -374,7 +374,8 @@ def test_where_files_are_not_shared_a_killed_holders_file_is_told_with_its_owner
 
 @requires("os.geteuid")
 def test_a_dead_peers_file_that_may_not_be_removed_is_told_with_its_owner(shared: Path) -> None:
-    """Finding 10 of the lock's review."""
+    """Finding 10 of a review of the lock: waiters used all of the processor, and the error was
+    wrong."""
     path = make_directory(shared / "tmp", 0o1777) / "lockfile"
     path.write_bytes(b"999999999 az")
     os.chown(path, A, A)
@@ -390,7 +391,7 @@ def test_a_dead_peers_file_that_may_not_be_removed_is_told_with_its_owner(shared
 
 
 def record(state: str) -> bytes:
-    """A line as ours write it, of a process that is dead."""
+    """A record like ours, with the pid of a dead process."""
     line = f"{'999999999 az':<206} msalex1 {999999999:>10} {state:<8} 000 {1:016x}\n"
     assert len(line) == 256
     return line.encode()
@@ -424,7 +425,7 @@ def test_a_stale_file_that_may_not_be_removed_keeps_no_processor_busy(
 def test_what_a_killed_remover_left_keeps_no_processor_busy(
     fakes: Path, tmp_path: Path, logs: Path
 ) -> None:
-    """Where there is no flock, <name>.stale keeps two from removing a stale file at once."""
+    """Without flock <name>.stale prevents that two processes remove an old file at once."""
     path = tmp_path / "lockfile"
     path.write_bytes(b"999999999 az")
     path.with_name("lockfile.stale").touch()

@@ -1,4 +1,4 @@
-"""The lock's threads, waits and forks under the compiler's sanitizers, with no Python around."""
+"""Threads, waits and forks of the lock under the compiler's sanitizers: no report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SANITIZERS = {
     "thread": ("-fsanitize=thread",),
 }
 OPTIONS = {
-    # The children of a threaded program go on under it, which it otherwise refuses.
+    # Otherwise ThreadSanitizer refuses to go on in the children of a program with threads.
     "TSAN_OPTIONS": "die_after_fork=0 halt_on_error=0 exitcode=66",
     "ASAN_OPTIONS": "detect_leaks=1",
 }
@@ -46,7 +46,8 @@ def build(directory: Path, sanitizer: str) -> Path:
 def test_waits_that_end_are_adopted_or_forked_give_no_sanitizer_cause_to_object(
     sanitizer: str, helpers: bool, tmp_path: Path
 ) -> None:
-    """Finding 14 of the lock's review: timeouts of any size, and threads that cannot be had."""
+    """Finding 14 of a review of the lock: timeouts of any size, and threads that could not be
+    started."""
     directory = tmp_path / "directory"
     directory.mkdir()
     command = [str(build(tmp_path, sanitizer)), str(directory), str(ROUNDS)]
@@ -71,6 +72,6 @@ def test_waits_that_end_are_adopted_or_forked_give_no_sanitizer_cause_to_object(
         r"(\d+) entries, (\d+) waits left, (\d+) children, 0 failures\n", done.stdout
     )
     assert numbers is not None, done.stdout
-    # Each kind of round did come about.
+    # Each kind of round took place.
     assert all(int(number) >= 10 for number in numbers.groups())
     assert os.listdir(directory) == []

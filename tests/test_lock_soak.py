@@ -1,6 +1,6 @@
-"""The soak of tests/soak.py, for 15 s, or for MSALEX_SOAK_SECONDS.
+"""The soak of tests/soak.py for 15 s: kills, stops and forks, and no two inside together.
 
-Without a 1.3.1 that enters by force, so each overlap counts.
+MSALEX_SOAK_SECONDS sets the time.  Here no 1.3.1 enters by force, so each overlap counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The life of a lock file, as the chart in csrc/lock_file_posix.h draws it."""
+"""The states of a lock file change only as the chart in csrc/lock_file_posix.h shows it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ SANITIZERS = {"none": (), "address": ("-fsanitize=address,undefined",)}
 
 
 def chart() -> set[tuple[str, str]]:
-    """The edges that Linux has."""
+    """The edges of the chart that Linux has."""
     header = (ROOT / "csrc" / "lock_file_posix.h").read_text(encoding="utf-8")
     return {(start, end) for start, _, end, note in CHART.findall(header) if "(macOS)" not in note}
 
 
 def build(directory: Path, sanitizer: str) -> Path:
-    """The program over a shared library, so that it can take the place of functions in that."""
+    """The program, with the library as a shared library, so that the program can replace some of
+    its functions."""
     compiler = shutil.which("gcc")
     needs(None if compiler else "gcc is not installed")
     flags = ["-g", "-O1", *C_WARNINGS, *SANITIZERS[sanitizer], "-I", str(ROOT / "csrc")]
@@ -45,7 +46,7 @@ def build(directory: Path, sanitizer: str) -> Path:
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_each_edge_of_the_chart_is_walked_and_no_other(sanitizer: str, tmp_path: Path) -> None:
-    """Finding 9 of the lock's review, among others: a child that inherits a wait starts over."""
+    """Among others finding 9 of a review of the lock: a child that inherits a wait starts over."""
     done = subprocess.run(
         [build(tmp_path, sanitizer)],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Waiting for the lock: bounded, interruptible, no nuisance to threads, signals and forks."""
+"""A wait for the lock ends in time, can be interrupted, and disturbs nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def process(code: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
-    """A snippet that runs until the end of the block, at most; it has said `ready`."""
+    """A snippet that runs until the end of the block at the latest; it has printed `ready`."""
     running = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
         stdin=subprocess.PIPE,
@@ -50,7 +50,7 @@ def process(code: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
 
 @contextlib.contextmanager
 def held_elsewhere(path: Path) -> Generator[subprocess.Popen[str]]:
-    """Another process holds it, until it is killed, or reads a line."""
+    """Another process holds the lock until it is killed or reads a line."""
     with process(
         """
         import sys
@@ -67,7 +67,7 @@ def held_elsewhere(path: Path) -> Generator[subprocess.Popen[str]]:
 
 
 def said(running: subprocess.Popen[str]) -> Any:
-    """What a process prints last, as JSON."""
+    """The last line that a process prints, which is JSON."""
     output, _ = running.communicate(timeout=GENEROUS * 2)
     assert running.returncode == 0
     return json.loads(output)
@@ -86,7 +86,7 @@ def test_ten_thousand_waits_that_timed_out_leave_one_thread_and_then_none(path: 
         time_out(path, 10_000)
         print(f"10,000 waits of 1 ms took {time.monotonic() - start:.1f} s")
         assert threads() <= before[0] + 1
-        assert descriptors() <= before[1] + 2  # the thread's file and its event
+        assert descriptors() <= before[1] + 2  # the file of the thread and its event
         holder.kill()
         assert eventually(lambda: (threads(), descriptors()) == before)
     assert eventually(lambda: not path.exists())
@@ -204,7 +204,7 @@ def test_signal_handlers_run_in_the_main_thread_during_a_wait(path: Path) -> Non
     assert count >= 10
     assert 2 <= waited < GENEROUS
     assert blocked == 0
-    # A helper thread takes no signal away from the program's own.
+    # A helper thread takes no signal that is meant for the program.
     blockable = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM))
     assert all(mask & blockable == blockable for mask in helpers)
 
@@ -243,7 +243,7 @@ def test_a_child_forked_while_another_thread_waits_locks_like_anybody_else(path:
         holder.kill()
         in_parent, codes = said(parent)
     assert in_parent == [True]
-    # os._exit inside the lock: each child died holding it, and blocked nobody.
+    # Each child called os._exit inside the lock: it died as the holder, and blocked nobody.
     assert codes == [0, 0, 0, 0]
     with CrossPlatLock(path, timeout=0):
         pass
@@ -313,7 +313,7 @@ def test_a_lock_by_a_relative_path_survives_a_change_of_directory(tmp_path: Path
 ROUNDS = 200
 
 
-# Each round kills processes at a hand-over; the round itself is the `{round}` of a test.
+# Each round kills processes during a hand-over; `{round}` is the part that each test adds.
 KILLED_ROUNDS = """
 import json, os, random, signal, sys, time
 from msal_extensions import CrossPlatLock
@@ -341,7 +341,8 @@ print(json.dumps([left, took]))
 
 
 def assert_no_stall(path: Path, kill_at_a_hand_over: str) -> None:
-    """Whatever the killed left behind, ours was in at once, and the file was gone after it."""
+    """Whatever the killed processes left behind, ours got in at once, and the file was gone after
+    that."""
     code = KILLED_ROUNDS.format(round=textwrap.dedent(kill_at_a_hand_over))
     left, took = json.loads(python(code, str(path), str(ROUNDS)).stdout)
     print(
@@ -353,7 +354,7 @@ def assert_no_stall(path: Path, kill_at_a_hand_over: str) -> None:
 
 
 def test_waiters_killed_during_hand_overs_leave_no_stall(path: Path) -> None:
-    """Two waiters hand the lock to each other and are killed; then one of ours comes by."""
+    """Two waiters hand the lock to each other and are killed; then a newcomer of ours tries."""
     assert_no_stall(
         path,
         """
@@ -390,7 +391,7 @@ def test_waiters_killed_during_hand_overs_leave_no_stall(path: Path) -> None:
 
 
 def test_a_waiter_killed_while_it_is_handed_the_lock_leaves_no_stall(path: Path) -> None:
-    """The one waiter is killed at about the moment at which the holder releases."""
+    """The only waiter is killed near the moment when the holder releases."""
     assert_no_stall(
         path,
         """

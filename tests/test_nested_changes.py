@@ -1,7 +1,8 @@
-"""A thread that changes the cache while it saves a change: by a handler, or by its persistence.
+"""A thread may change the cache while it saves: both changes are saved.
 
-When the outer call has returned, all of it is on disk.  P9 of the cache's review: the inner one
-returned, and was gone for good.
+The inner change comes from a signal handler, a finalizer or a persistence that uses the cache.
+When the outer call has returned, all changes are on disk.  P9 of a review of the cache: the inner
+call returned, and its change was lost for good.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from tests.support.meanwhile import before_saves, full, overtaken
 from tests.support.places import Place, place_of
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in
 
-#: Set: a change at each byte code, and not only at each line.
+#: If it is set: a change at each byte code, and not only at each line.
 EACH_BYTE_CODE = "MSALEX_INTERRUPTS" in os.environ
-#: How many signals come at random moments; the full number is 2000.
+#: The number of signals at random moments; the full number is 2000.
 SIGNALS = int(os.environ.get("MSALEX_SIGNALS", "100"))
-#: How often a commit goes round for changes that come while it saves.
+#: How often a commit repeats for changes that come while it saves.
 ROUNDS = 10
 
 PACKAGE = os.path.dirname(msal_extensions.__file__) + os.sep
@@ -62,7 +63,7 @@ def users(cache: PersistedTokenCache) -> set[str]:
 
 
 def test_a_persistence_that_adds_in_its_save_loses_nothing(tmp_path: Path) -> None:
-    """The plainest case of P9."""
+    """The simplest case of P9."""
     nested: list[int] = []
 
     class Adding(FilePersistence):
@@ -84,7 +85,7 @@ def test_a_persistence_that_adds_in_its_save_loses_nothing(tmp_path: Path) -> No
 def test_a_save_that_changes_the_cache_some_times_loses_nothing(
     place: Place, cache: PersistedTokenCache, depth: int
 ) -> None:
-    """Added, removed, and changed again: the last one counts."""
+    """The changes add, remove and change again; the last one counts."""
     put(cache, "removed")
     put(cache, "changed", "old")
     left = list(range(depth))
@@ -179,7 +180,8 @@ def test_two_caches_over_one_content_may_be_nested_in_one_thread(
 def test_another_cache_that_changes_while_this_one_saves_loses_nothing(
     place: Place, cache: PersistedTokenCache
 ) -> None:
-    """It may be refused, but not overwritten: the lock does not keep out its own thread."""
+    """The other cache may be refused, but its change must not be overwritten: the lock does not
+    keep out its own thread."""
     other, left = place.cache(), [1, 2, 3]
     refused: list[int] = []
 
@@ -206,17 +208,17 @@ Spot = tuple[CodeType, int]
 
 
 class Meddler:
-    """Calls ``change`` when ``work`` comes to a spot for the first time: as a signal handler would,
-    or a finalizer."""
+    """Calls ``change`` when ``work`` reaches a spot for the first time, as a signal handler or a
+    finalizer would."""
 
     def __init__(self, work: Callable[[], object], change: Callable[[], object] | None) -> None:
         self._work, self._change = work, change
         self._at: Spot | None = None
-        self.spots: dict[Spot, None] = {}  # to which it came
+        self.spots: dict[Spot, None] = {}  # the spots that it reached
         self.failed: list[BaseException] = []
 
     def run(self, at: Spot | None = None) -> bool:
-        """False when it did not come there."""
+        """False when it did not reach the spot."""
         self._at = at
         before = sys.gettrace()
         try:
@@ -273,12 +275,12 @@ def signs_out(place: Place, cache: PersistedTokenCache) -> None:
 
 
 def reloads(place: Place, cache: PersistedTokenCache) -> None:
-    cache._last_sync = 0  # as programs do that want to read anew
+    cache._last_sync = 0  # programs do this to force a reload
     list(cache.search(REFRESH_TOKEN))
 
 
 class Scene(NamedTuple):
-    """An add() of user 1, and the other users that are there after it."""
+    """An add() of user 1, and the other users that are stored after it."""
 
     name: str
     prepare: Callable[[Place], PersistedTokenCache]
@@ -328,7 +330,7 @@ NESTED: list[tuple[str, Scene, Callable[[Place, PersistedTokenCache], None]]] = 
     ("dictionary", LATER, adds),
     ("dictionary", LATER, adds_by_another_object),
 ]
-if not hasattr(os, "fork"):  # the same Python code, on a system where each file takes long
+if not hasattr(os, "fork"):  # the same Python code; but on this system each save takes long
     NESTED = NESTED[1:2]
 
 
@@ -344,7 +346,8 @@ def test_a_change_at_each_line_of_an_add_is_on_disk_when_that_has_returned(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Or it was refused, as by a thread that waits for the lock: then nothing was changed."""
+    """Or the change was refused, as in a thread that waits for the lock; then nothing was
+    changed."""
 
     def places() -> Iterator[Place]:
         for number in itertools.count():
@@ -354,7 +357,7 @@ def test_a_change_at_each_line_of_an_add_is_on_disk_when_that_has_returned(
 
     new = places()
     spots: list[Spot] = []
-    for _ in range(2):  # what is done once for all is done
+    for _ in range(2):  # the first run does what is done only once
         place = next(new)
         cache = scene.prepare(place)
         spots = spots_of(functools.partial(scene.act, place, cache))

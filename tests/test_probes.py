@@ -1,4 +1,4 @@
-"""Probes of verify() and evidence of a quarantine never replace anything, and a probe goes."""
+"""Probes of verify() and copies of a quarantine never replace a file, and a probe is removed."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user knew which digits would come."""
+    """Another user has guessed the coming random digits."""
     monkeypatch.setattr(secrets, "token_hex", lambda size: KNOWN[: 2 * size])
 
 
 def made_by(work: Callable[[], object]) -> list[str]:
-    """The names of the new files that it makes."""
+    """The names of the new files that the work makes."""
     names = []
     create = files.create
 

@@ -1,7 +1,8 @@
-"""What programs do with our classes, and could do with those of 1.3.1.
+"""Programs use our classes in every way in which they could use those of 1.3.1.
 
-They mock them, derive from them without calling our __init__(), copy and pickle them, set their
-attributes, and have names of their own.  P19 to P25 are findings of the cache's review.
+They mock them, derive from them without a call of our __init__(), copy and pickle them, set their
+attributes, and use names of their own.  P19 to P25 number findings of a review of the cache; each
+test says what was found.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def location(tmp_path: Path) -> Path:
 
 
 def works(cache: PersistedTokenCache, other: Callable[[], PersistedTokenCache]) -> None:
-    """Sign-in, search, single flight, change, and what another object saves."""
+    """Sign-in, search, single flight, change, and a save by another object all work."""
     cache.add(sign_in(1))
     with cache.single_flight():
         assert secrets_of(cache) == {"access1"}
@@ -85,7 +86,7 @@ CHANGED = """
 
 
 def test_has_state_changed_is_what_it_is_in_1_3_1(tmp_path: Path) -> None:
-    """P19: MSAL's own tests look at it after add()."""
+    """P19: it was False after add(); MSAL's own tests look at it."""
     command, environment = reference_python(portalocker=True)
     event = json.dumps(sign_in(1))
     theirs = python(CHANGED, str(tmp_path / "t"), event, command=command, environment=environment)
@@ -137,7 +138,7 @@ def wired(persistence: Any) -> Any:
     ids=["Mock", "MagicMock", "instance", "class", "Libsecret", "without spec", "MagicMock alone"],
 )
 def test_a_mock_is_a_persistence(make: Callable[[], Any], tmp_path: Path) -> None:
-    """P20."""
+    """P20: some mocks raised a TypeError."""
     persistence = make()
     persistence.get_location.side_effect = lambda: str(tmp_path / "mock")
     wired(persistence)
@@ -152,7 +153,7 @@ def test_a_mock_is_a_persistence(make: Callable[[], Any], tmp_path: Path) -> Non
 
 
 def test_a_subclass_need_not_call_our_init(location: Path) -> None:
-    """P21."""
+    """P21: it raised an AttributeError."""
 
     class Own(FilePersistence):
         def __init__(self) -> None:
@@ -167,7 +168,7 @@ def test_a_subclass_need_not_call_our_init(location: Path) -> None:
 
 
 def test_a_subclass_that_overrides_all_needs_no_attribute_of_ours(tmp_path: Path) -> None:
-    """P21."""
+    """P21: it raised an AttributeError."""
     kept: dict[str, Any] = {}
 
     class Own(FilePersistence):
@@ -194,7 +195,7 @@ def test_a_subclass_that_overrides_all_needs_no_attribute_of_ours(tmp_path: Path
 
 
 def test_what_1_3_1_pickled_works(location: Path, tmp_path: Path) -> None:
-    """P21."""
+    """P21: it raised an AttributeError."""
     command, environment = reference_python(portalocker=False)
     dump = """
         import pickle, sys
@@ -237,7 +238,7 @@ def used_by_msal(persistence: BasePersistence) -> None:
 def test_a_copy_of_a_persistence_saves_into_its_own_file(
     use: Callable[[Any], object], copied: Callable[[Any], Any], location: Path, tmp_path: Path
 ) -> None:
-    """P22."""
+    """P22: it saved into the file of the original."""
     first = FilePersistence(location)
     use(first)
     second = copied(first)
@@ -263,7 +264,7 @@ def test_a_copied_cache_follows_the_persistence_by_itself(location: Path) -> Non
 
 
 class Lazy(FilePersistence):
-    """Sets an attribute when it is asked for first."""
+    """Sets an attribute at its first use."""
 
     def entry(self) -> str:
         if getattr(self, "_entry", None) is None:
@@ -276,7 +277,7 @@ class Lazy(FilePersistence):
 
 
 def test_attributes_are_what_python_says(location: Path) -> None:
-    """P23: one of our own __getattr__() was asked first."""
+    """P23: our own __getattr__() was asked first."""
     persistence = Lazy(location)
     assert persistence.entry() == "made"
     with pytest.raises(AttributeError, match="mispelled"):
@@ -297,7 +298,7 @@ def test_asking_for_a_method_has_no_effect(location: Path) -> None:
 
 
 def test_a_persistence_has_all_that_msal_asks_of_a_token_cache(location: Path) -> None:
-    """P23: the list of names, beside the code of MSAL."""
+    """P23: compares our list of names with the code of MSAL."""
     sources = [Path(msal.__file__).with_name(name) for name in ("application.py",)]
     asked = {
         word.split(".token_cache.")[1].split("(")[0].split(".")[0].split(",")[0].strip(" )")
@@ -327,7 +328,7 @@ def test_msal_signs_in_and_out_with_a_persistence(location: Path) -> None:
 
 
 class Collides:
-    """In the place of a helper of the program's own: nobody but the program may use it."""
+    """Takes the place of a helper of the program: only the program may use it."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         raise AssertionError("a helper of the program was called")
@@ -337,14 +338,14 @@ class Collides:
     __hash__ = None  # type: ignore[assignment]
 
 
-#: Of MSAL or of 1.3.1: to override these is to change what the cache does.
+#: Names of MSAL or 1.3.1: a program overrides them to change what the cache does.
 NOT_OURS = {
     *dir(msal.SerializableTokenCache()),
     *("_persistence", "_lock_location", "_last_sync", "_reload_if_necessary"),
     *("_location", "_file_persistence", "_agent", "_dp_agent", "_abc_impl"),
     *("_get_app_metadata", "_service_name", "_account_name"),
 }
-#: Those that programs are known to have, or that earlier versions of ours had.
+#: Names that programs are known to use, or that earlier versions of ours had.
 LIKELY = (
     *("_save", "_read", "_replace", "_stamp", "_commit", "_load", "_reload", "_parse", "_text"),
     *("_encoded", "_purge", "_quarantine", "_remember", "_leave", "_pending", "_content", "_lock2"),
@@ -354,7 +355,7 @@ LIKELY = (
 
 
 def private(thing: object) -> Iterator[str]:
-    """Names with which a subclass could collide by chance: not those that Python mangles."""
+    """Private names that a subclass could use by chance: not those that Python mangles."""
     mangled = tuple(f"_{kind.__name__.lstrip('_')}__" for kind in type(thing).__mro__)
     for name in {*dir(thing), *LIKELY}:
         if name.startswith("_") and not name.startswith(("__", *mangled)) and name not in NOT_OURS:
@@ -362,7 +363,7 @@ def private(thing: object) -> Iterator[str]:
 
 
 def test_a_cache_has_no_name_that_a_subclass_could_meet(location: Path) -> None:
-    """P25."""
+    """P25: `_commit` and `_save` were such names."""
     names = list(private(PersistedTokenCache(FilePersistence(location))))
     assert set(LIKELY) <= set(names)
     own = type("Own", (PersistedTokenCache,), {name: Collides() for name in names})
@@ -381,7 +382,7 @@ def test_a_cache_has_no_name_that_a_subclass_could_meet(location: Path) -> None:
 
 
 def test_a_cache_changes_and_looks_up_without_methods_that_1_3_1_has_not(location: Path) -> None:
-    """A subclass that was written for 1.3.1 may have others of these names."""
+    """A subclass that was written for 1.3.1 may have other methods with these names."""
     members = {name: Collides() for name in ("transaction", "single_flight", "changes")}
     own = type("Own", (PersistedTokenCache,), members)
     cache = own(FilePersistence(location))
@@ -409,7 +410,7 @@ def test_a_lock_has_no_name_that_a_subclass_could_meet(location: Path) -> None:
 def test_a_persistence_has_no_name_that_a_subclass_could_meet(
     overrides: bool, location: Path
 ) -> None:
-    """P25."""
+    """P25: `_replace` and `_read` were such names."""
     names = list(private(FilePersistence(location)))
     assert set(LIKELY) <= set(names)
     members: dict[str, Any] = {name: Collides() for name in names}
@@ -423,7 +424,7 @@ def test_a_persistence_has_no_name_that_a_subclass_could_meet(
 
 
 def test_a_persistence_of_ones_own_may_have_any_name(tmp_path: Path) -> None:
-    """P25: `_stamp` was one that we asked for."""
+    """P25: ours used `_stamp`."""
     kept = wired(mock.Mock())
     members: dict[str, Any] = {name: Collides() for name in LIKELY}
     for name in ("save", "load", "time_last_modified"):
@@ -435,7 +436,7 @@ def test_a_persistence_of_ones_own_may_have_any_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_bytes_of_ones_own_serialize_reach_ones_own_persistence(kind: Any, tmp_path: Path) -> None:
-    """P25: programs encrypt there."""
+    """P25: it raised a TypeError; programs encrypt there."""
     kept: dict[str, Any] = {}
 
     class Bytes(BasePersistence):

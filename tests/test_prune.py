@@ -1,6 +1,6 @@
-"""prune(): what nothing needs any more goes, what something needs stays, no secret is told.
+"""prune() removes what nothing needs any more, keeps what something needs, and reveals no secret.
 
-The sign-ins are MSAL's own add(), with its argument for "now".
+The sign-ins are made by MSAL's own add(), with its argument for the present time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, sign_in
 
 ID_TOKEN, ACCOUNT, APP_METADATA = "IdToken", "Account", "AppMetadata"
 DAY = 24 * 3600
-#: In every secret, and nowhere else.
+#: It is in each secret and in nothing else.
 CANARY = "c4n4ry"
 
 Removed = dict[str, list[dict[str, Any]]]
@@ -38,7 +38,7 @@ def signs_in(
     days_ago: float = 0,
     **response: Any,
 ) -> None:
-    """A sign-in so long ago; values of the response that are None were not in it."""
+    """A sign-in that long ago; values that are None are left out of the response."""
     event = sign_in(user)
     event["client_id"] = client
     secrets = ("access_token", "refresh_token")
@@ -52,7 +52,7 @@ def signs_in(
 
 
 def obo(assertion: object, client: str = "client") -> str:
-    """The client_id under which azure-identity keeps what it got on behalf of somebody."""
+    """The client_id under which azure-identity keeps a token that it got on behalf of a user."""
     digest = hashlib.sha256(str(assertion).encode()).hexdigest()
     return f"{client}:obo:{digest}:https://login.example.com:tenant"
 
@@ -63,7 +63,7 @@ def stored(cache: PersistedTokenCache) -> Kept:
 
 
 def write(cache: PersistedTokenCache, content: Any) -> None:
-    """As another program would."""
+    """Writes as another program would."""
     FilePersistence(cache._persistence.get_location()).save(json.dumps(content))
 
 
@@ -72,12 +72,12 @@ def clients(entries: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def kinds(removed: Removed) -> dict[str, int]:
-    """How many of each kind; of kinds that had none it does not matter whether they are named."""
+    """The number of entries of each kind; a kind without entries may be missing."""
     return {kind: len(entries) for kind, entries in removed.items() if entries}
 
 
 def pruned(cache: PersistedTokenCache, **options: Any) -> Removed:
-    """What prune() says that it removed; looks whether that is what is not stored any more."""
+    """The result of prune(); checks that exactly these entries are no longer stored."""
     before = stored(cache)
     removed: Removed = cache.prune(**options)
     after = stored(cache)
@@ -101,7 +101,7 @@ def _as_text(entry: dict[str, Any]) -> str:
 
 
 class CountingPersistence(FilePersistence):
-    """Counts what is written."""
+    """Counts the saves."""
 
     saves = 0
 
@@ -127,7 +127,7 @@ def test_a_sign_in_that_is_too_old_goes_with_all_that_it_left(cache: PersistedTo
     signs_in(cache, 1, "old", days_ago=91)
     signs_in(cache, 2, "new", days_ago=89)
     removed = pruned(cache, older_than=timedelta(days=90))
-    removed.pop(ACCESS_TOKEN, None)  # expired long ago: any search may remove it
+    removed.pop(ACCESS_TOKEN, None)  # it expired long ago, so any search may remove it
     assert kinds(removed) == {REFRESH_TOKEN: 1, ID_TOKEN: 1, ACCOUNT: 1, APP_METADATA: 1}
     assert removed[REFRESH_TOKEN][0]["home_account_id"] == "user1.tenant"
     kept = stored(cache)
@@ -224,7 +224,7 @@ def test_a_time_in_the_future_is_no_age(cache: PersistedTokenCache) -> None:
 
 
 def test_a_time_that_is_a_number_counts_too(cache: PersistedTokenCache) -> None:
-    """Other libraries write one."""
+    """Other libraries write numbers."""
     signs_in(cache, 1, days_ago=1000)
     content = stored(cache)
     for entry in content[REFRESH_TOKEN].values():
@@ -278,7 +278,7 @@ def test_an_access_token_that_is_valid_keeps_what_belongs_to_it(
 
 
 def test_a_programs_own_access_tokens_keep_its_metadata(cache: PersistedTokenCache) -> None:
-    """Those of acquire_token_for_client() belong to no account."""
+    """Access tokens of acquire_token_for_client() belong to no account."""
     user = ("refresh_token", "id_token", "id_token_claims", "client_info")
     alone: dict[str, Any] = dict.fromkeys(user)
     signs_in(cache, 1, "daemon", **alone)
@@ -435,7 +435,7 @@ def test_what_another_renewed_while_the_save_was_repeated_stays_and_is_not_told(
 def test_an_account_that_another_signed_in_again_meanwhile_keeps_what_it_needs(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The account and the metadata look the same as those that are to be removed."""
+    """Account and metadata look like those that are to be removed."""
     place = place_of(kind, tmp_path, request)
     cache = place.cache()
     signs_in(cache, 1, "client", days_ago=91, id_token=None)
@@ -535,7 +535,7 @@ def test_a_refresh_token_under_a_key_of_another_library_stays_with_what_it_needs
     cache: PersistedTokenCache,
 ) -> None:
     """MSAL.NET and Java name a family's refresh token by the family.  MSAL Python finds and uses
-    it, but removes what lies under the key that it would make itself."""
+    it, but removes only under the key that it would make itself."""
     signs_in(cache, 1, "old", days_ago=1000, foci="1")
     content = stored(cache)
     (entry,) = content[REFRESH_TOKEN].values()
@@ -550,7 +550,7 @@ def test_a_refresh_token_under_a_key_of_another_library_stays_with_what_it_needs
 def test_a_refresh_token_of_another_name_of_the_authority_keeps_the_account(
     cache: PersistedTokenCache,
 ) -> None:
-    """login.windows.net and login.microsoftonline.com are one authority, which MSAL knows."""
+    """login.windows.net and login.microsoftonline.com are one authority, and MSAL knows that."""
     signs_in(cache, 1, "client", days_ago=100)
     content = stored(cache)
     for kind in (REFRESH_TOKEN, ID_TOKEN, ACCOUNT, APP_METADATA):

@@ -1,4 +1,4 @@
-"""The quickstart does what it says, and what goes wrong is said in one sentence."""
+"""The quickstart does what it says, and says in one sentence what went wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Environment = dict[str, str]
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    """A user of his own: empty home, no variables of ours, no keyring."""
+    """The environment of a new user: an empty home, none of our variables, no keyring."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -54,7 +54,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 @pytest.fixture
 def variables(environment: Environment, provider: LocalIdentityProvider) -> Environment:
-    """The environment with the three variables, and trust, for a provider that runs already."""
+    """The environment with the three variables, and trust in a provider that already runs."""
     return {
         **environment,
         "CLIENT_ID": provider.client_id,
@@ -81,7 +81,7 @@ def quickstart(
 
 
 def sources(result: subprocess.CompletedProcess[str]) -> tuple[str, str]:
-    """Where the two processes had the same token from."""
+    """The source of the token in each of the two processes, which have the same token."""
     assert (result.returncode, result.stderr) == (0, "")
     (_, pid, first, first_source), (_, other_pid, second, second_source) = TOKEN_LINE.findall(
         result.stdout
@@ -242,7 +242,7 @@ def test_the_second_process_alone_has_no_token_but_from_the_provider(
 def test_it_admits_that_the_second_process_did_not_find_the_token(
     variables: Environment, provider: LocalIdentityProvider, tmp_path: Path
 ) -> None:
-    provider.token_lifetime = 60  # MSAL takes less than 5 minutes for expired
+    provider.token_lifetime = 60  # MSAL treats a token as expired 5 minutes before its end
     result = quickstart(variables, "--location", tmp_path / "cache.bin")
     assert_one_sentence(result, "did not find this token", "longer than 5 minutes")
     assert "It is the same token" not in result.stdout
@@ -298,7 +298,7 @@ def test_an_authority_that_is_no_address_of_a_tenant_is_said_in_one_sentence(
 def test_an_authority_where_nobody_listens_is_said_in_one_sentence(
     variables: Environment, tmp_path: Path
 ) -> None:
-    with socket.socket() as bound:  # and not listening: nobody else gets the port meanwhile
+    with socket.socket() as bound:  # bound but not listening, so that nothing else gets the port
         bound.bind(("127.0.0.1", 0))
         variables["AUTHORITY"] = f"https://localhost:{bound.getsockname()[1]}/tenant"
         result = quickstart(variables, "--location", tmp_path / "cache.bin")
@@ -364,7 +364,7 @@ def test_a_location_that_cannot_be_written_is_said_in_one_sentence(
 def test_a_missing_package_is_said_in_one_sentence(
     environment: Environment, tmp_path: Path, missing: str
 ) -> None:
-    """In an environment that has everything this one has, but for the one package."""
+    """In an environment like this one, without this one package."""
     venv.create(tmp_path / "venv", symlinks=True)
     folder = "Scripts" if os.name == "nt" else "bin"
     python = next((tmp_path / "venv" / folder).glob("python*"))
@@ -400,7 +400,7 @@ def start(environment: Environment, location: Path) -> subprocess.Popen[str]:
 def test_ctrl_c_ends_both_processes_silently_with_130(
     variables: Environment, provider: LocalIdentityProvider, tmp_path: Path, waiting: str
 ) -> None:
-    provider.token_lifetime = 60  # so that the second process has to ask the provider as well
+    provider.token_lifetime = 60  # so that the second process must ask the provider as well
     if waiting == "first":
         provider.response_delay = 30.0
     requests = {"first": 1, "second": 2}[waiting]
@@ -412,7 +412,7 @@ def test_ctrl_c_ends_both_processes_silently_with_130(
                 assert running.poll() is None
             provider.response_delay = 30.0
         wait_until(lambda: provider.token_requests["client_credentials"] == requests)
-        os.killpg(running.pid, signal.SIGINT)  # what a terminal does
+        os.killpg(running.pid, signal.SIGINT)  # a terminal does the same
         _, stderr = running.communicate(timeout=20)
         assert (running.returncode, stderr) == (130, "")
     finally:
@@ -428,8 +428,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
     pytest.fail("did not happen within 15 s")
 
 
-# The quickstart of the project this package replaces, as it is written there: a persistence goes
-# straight to MSAL. Only the values are filled in.
+# The quickstart of the project that this package replaces, in that project's own words: a
+# persistence goes straight to MSAL. Only the values are filled in.
 UPSTREAM = """
 from msal import ConfidentialClientApplication
 from msal_extensions import FilePersistence
@@ -447,8 +447,8 @@ HASH_OF = "import hashlib\ndef hash_of(token): return hashlib.sha256(token.encod
 def test_upstreams_quickstart_runs_as_written_and_a_new_process_finds_the_token(
     variables: Environment, provider: LocalIdentityProvider, tmp_path: Path
 ) -> None:
-    # The B2C form of the authority, because with the other one MSAL would ask Microsoft about
-    # the host unless it is given instance_discovery=False.
+    # The B2C form of the authority.  With the other form MSAL would ask Microsoft about the host,
+    # unless it gets instance_discovery=False.
     program = HASH_OF + UPSTREAM.format(
         client_id=provider.client_id,
         client_secret=provider.client_secret,

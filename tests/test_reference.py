@@ -1,4 +1,4 @@
-"""The reference implementation that the other tests compare with is what it says it is."""
+"""The 1.3.1 with which the other tests compare is the real one."""
 
 from __future__ import annotations
 

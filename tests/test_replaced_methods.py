@@ -1,7 +1,7 @@
-"""What programs put in the place of methods and attributes of MSAL's classes, and of ours.
+"""Methods and attributes of MSAL's classes and ours that a program replaces are used as in 1.3.1.
 
-They override them in subclasses, set them, and let the mocks of their tests replace them, before
-and after a cache was made.  Each is used as 1.3.1 uses it.
+Programs override them in subclasses, set them, and let the mocks of their tests replace them,
+before and after a cache is made.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ KINDS = ["object", "class", "MSAL's class"]
 
 
 def place_of(where: str, cache: PersistedTokenCache) -> Any:
-    """What a test replaces a method of."""
+    """The class or object whose method a test replaces."""
     places = {
         "object": cache,
         "class": PersistedTokenCache,
@@ -152,7 +152,7 @@ def test_a_replaced_deserialize_is_given_what_is_loaded(where: str, location: Pa
 def test_bytes_of_ones_own_load_are_in_an_encoding_that_json_takes(
     encoding: str, tmp_path: Path
 ) -> None:
-    """MSAL gives them to json.loads()."""
+    """The encoding is one that json.loads() reads, because MSAL calls it."""
 
     class Encoded(Own):
         def save(self, content: str) -> None:
@@ -230,7 +230,7 @@ def test_a_method_that_is_mocked_later_is_used_and_later_not(
 def test_an_overridden_reload_is_what_looking_up_and_changing_use(
     where: str, location: Path
 ) -> None:
-    """azure-cli does so."""
+    """azure-cli overrides it."""
     calls = []
     cache = PersistedTokenCache(FilePersistence(location))
     reload = cache._reload_if_necessary

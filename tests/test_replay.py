@@ -1,8 +1,9 @@
-"""A save that has to be repeated, or failed: when its changes are made again, and when not.
+"""A save that must be repeated, or failed: which of its changes are made again.
 
-Two kinds.  While its call has not returned, a change is made as if it had come a moment later.  A
-call that raised leaves its change waiting, and the program was told so: then a change that others
-made in the meantime wins.  Finding numbers are those of the cache's review.
+There are two cases, in which others have changed the store meanwhile.  As long as its call has not
+returned, a change is made as if it had come a moment later.  A call that raised leaves its change
+waiting, and the program was told that it failed; then a change that others made in the meantime
+wins.  P5, P10, P17 and P27 number findings of a review of the cache; each test says what was found.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def cache(place: Place) -> PersistedTokenCache:
 
 @pytest.fixture
 def other(place: Place) -> PersistedTokenCache:
-    """Another object over the same content, as another process has one."""
+    """Another object over the same content, as another process has it."""
     return place.cache()
 
 
@@ -130,7 +131,7 @@ def change_in_a_transaction(cache: PersistedTokenCache, *changes: Callable[[], N
 def test_what_a_transaction_would_overwrite_stays_and_the_rest_is_saved(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """Its change may rest on what it read."""
+    """The change may depend on the content that the program read."""
     put(cache, "a", 1)
     put(cache, "b", "old")
     with (
@@ -141,14 +142,14 @@ def test_what_a_transaction_would_overwrite_stays_and_the_rest_is_saved(
             cache, lambda: put(cache, "a", seen(cache)["a"] + 1), lambda: put(cache, "b", "new")
         )
     assert stored(place) == seen(cache) == {"a": 10, "b": "new"}
-    put(cache, "c", "next")  # and the change is gone
+    put(cache, "c", "next")  # and the change is lost
     assert stored(place) == seen(cache) == {"a": 10, "b": "new", "c": "next"}
 
 
 def test_a_program_that_is_told_of_a_change_meanwhile_does_it_again(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """A sum: each number that was added counts."""
+    """The program adds up a sum: each number counts."""
 
     def add_up(mine: PersistedTokenCache, number: int) -> None:
         with mine.transaction():
@@ -217,7 +218,7 @@ def test_a_transaction_is_content_when_others_made_its_change_too(
 def test_a_transaction_removes_whatever_is_stored(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """A sign-out must not leave a live refresh token."""
+    """Otherwise a live refresh token would stay after a sign-out."""
     put(cache, "a", "old")
     put(cache, "b", "stays")
     with overtaken(place, lambda: put(other, "a", "rotated")), cache.transaction():
@@ -292,7 +293,7 @@ def test_a_change_that_ctrl_c_kept_from_memory_waits_too(
 def test_what_failed_again_waits_still(place: Place, cache: PersistedTokenCache) -> None:
     for secret in ("first", "second", "third"):
         cannot(place, lambda secret=secret: put(cache, "a", secret))  # type: ignore[misc]
-        cannot(place, lambda: change_in_a_transaction(cache))  # which would save it
+        cannot(place, lambda: change_in_a_transaction(cache))  # otherwise it would be saved
     put(cache, "b", "next")
     assert stored(place) == seen(cache) == {"a": "third", "b": "next"}
 
@@ -334,7 +335,7 @@ def test_what_waits_undoes_nothing_that_others_did_since(
     meanwhile: Callable[[PersistedTokenCache], None],
     expected: str | None,
 ) -> None:
-    """P5: the program was told that it failed, minutes ago."""
+    """P5: it did; the program was told minutes ago that its change had failed."""
     put(cache, "a", "rt1")
     cannot(place, lambda: failed(cache))
     meanwhile(other)
@@ -348,7 +349,8 @@ def test_what_waits_undoes_nothing_that_others_did_since(
 def test_a_change_that_was_overtaken_and_then_failed_replaced_what_was_stored_by_then(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache, signs_out_then: bool
 ) -> None:
-    """The entry of the other one, and not the nothing for which it was made at first."""
+    """It replaces the entry of the other cache, and not the missing entry that it was first made
+    for."""
     saves: list[int] = []
 
     def hook() -> None:
@@ -396,8 +398,8 @@ def test_a_sign_in_that_waits_is_dropped_as_a_whole_and_the_log_says_so_once(
     other: PersistedTokenCache,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Of its entries others changed one: an access token of one sign-in beside the refresh token
-    of another would be what nobody stored."""
+    """Others changed one of its entries.  Otherwise the access token of one sign-in would lie
+    beside the refresh token of another, which nobody stored."""
     cache.add(event("access1", "refresh1"))
     cannot(place, lambda: cache.add(event("access2", "refresh2")))
     assert secrets_of(cache) == {"access2"}
@@ -417,7 +419,8 @@ def test_a_sign_in_that_waits_is_dropped_as_a_whole_and_the_log_says_so_once(
 def test_what_waits_and_is_stored_already_stands_in_nobodys_way(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """A save that failed may have stored all the same; and others may have stored a part."""
+    """A failed save may have stored the change all the same, and others may have stored a part of
+    it."""
     cache.add(event("access1", "refresh1"))
     cannot(place, lambda: cache.add(event("access2", "refresh2")))
     [found] = [dict(each) for each in cache.search(REFRESH_TOKEN)]
@@ -430,7 +433,7 @@ def test_what_waits_and_is_stored_already_stands_in_nobodys_way(
 def test_changes_of_one_entry_that_wait_are_saved_or_dropped_together(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """Each replaced what the one before would have stored."""
+    """Each replaced the entry that the one before would have stored."""
     put(cache, "a", "rt1")
     for secret in ("rt2", "rt3", "rt4"):
         cannot(place, lambda secret=secret: put(cache, "a", secret))  # type: ignore[misc]
@@ -462,8 +465,8 @@ def test_of_a_transaction_that_failed_each_change_waits_by_itself(
 def test_what_waits_is_not_replayed_over_what_came_while_it_is_saved_at_last(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """It was told as failed, so it waits, although the call that takes it along has not
-    returned."""
+    """The program was told that it failed, so it waits, even while the call that will save it has
+    not returned yet."""
     put(cache, "a", "rt1")
     cannot(place, lambda: put(cache, "a", "rt2"))
     with overtaken(place, lambda: put(other, "a", "rt3")):
@@ -471,7 +474,7 @@ def test_what_waits_is_not_replayed_over_what_came_while_it_is_saved_at_last(
     assert stored(place) == seen(cache) == {"a": "rt3", "b": "next"}
 
 
-#: Equal for Python, and not the same JSON.
+#: Values that are equal in Python, but differ in JSON.
 LOOK_ALIKES = [
     (1, True),
     (True, 1),
@@ -508,7 +511,7 @@ def test_what_waits_does_not_mind_another_order_of_names(
 
 
 def changed_in_place(cache: PersistedTokenCache) -> Found:
-    """What a search yields is the cache's own entry."""
+    """A search yields the cache's own entry."""
     [found] = cache.search(REFRESH_TOKEN)
     found["secret"] = "in place"
     changed: Found = found
@@ -518,7 +521,7 @@ def changed_in_place(cache: PersistedTokenCache) -> Found:
 def test_an_entry_changed_in_place_is_saved_though_it_was_overtaken(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """P10."""
+    """P10: the change was lost."""
     put(cache, "a", "old")
     found = changed_in_place(cache)
     with overtaken(place, lambda: put(other, "b", "of another")):
@@ -529,7 +532,7 @@ def test_an_entry_changed_in_place_is_saved_though_it_was_overtaken(
 def test_an_entry_changed_in_place_waits_like_any_other(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """P10."""
+    """P10: the change was lost."""
     put(cache, "a", "old")
     found = changed_in_place(cache)
     cannot(place, lambda: cache.modify(REFRESH_TOKEN, found, found))
@@ -541,7 +544,7 @@ def test_an_entry_changed_in_place_waits_like_any_other(
 def test_an_entry_changed_in_place_gives_way_like_any_other(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
-    """P5 and P10: what was stored before is what counts."""
+    """P5 and P10: the entry that was stored before is what counts."""
     put(cache, "a", "old")
     found = changed_in_place(cache)
     cannot(place, lambda: cache.modify(REFRESH_TOKEN, found, found))
@@ -550,14 +553,14 @@ def test_an_entry_changed_in_place_gives_way_like_any_other(
     assert stored(place) == seen(cache) == {"a": "of another", "c": "next"}
 
 
-# ---- what is equal for Python only -----------------------------------------------------------
+# ---- values that are equal only in Python ---------------------------------------------------
 
 
 @pytest.mark.parametrize(("one", "alike"), LOOK_ALIKES, ids=repr)
 def test_a_change_between_values_that_only_python_takes_for_equal_is_saved(
     place: Place, cache: PersistedTokenCache, one: Any, alike: Any
 ) -> None:
-    """P17."""
+    """P17: it was never saved."""
     put(cache, "a", one)
     put(cache, "a", alike)
     assert json.dumps(stored(place)) == json.dumps({"a": alike})
@@ -599,7 +602,7 @@ def test_an_entry_that_json_cannot_hold_is_refused_and_changes_nothing(
 def test_after_a_sign_in_with_what_json_cannot_hold_others_are_saved(
     place: Place, cache: PersistedTokenCache
 ) -> None:
-    """P27."""
+    """P27: no later change was saved."""
     with pytest.raises(TypeError):
         cache.add(event("access0", b"refresh"))  # type: ignore[arg-type]
     cache.add(sign_in(1))

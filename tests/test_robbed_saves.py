@@ -1,8 +1,8 @@
-"""What others do between two steps of a save: nothing that was saved is lost by it.
+"""Whatever others do between two steps of a save, no saved change is lost.
 
-A writer stands still at one system call (tests/fakes/pause.c).  Meanwhile somebody deletes its
-lock file, or moves its directory away, and another program saves.  MSALEX_ROBBED_SAVES is how
-often each is done (default 20).
+A writer stops at one system call (tests/fakes/pause.c).  Meanwhile its lock file is deleted, or its
+directory is moved away, and another program saves.  MSALEX_ROBBED_SAVES says how often each is done
+(default 20).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ pytest.importorskip("fcntl")
 
 TIMES = int(os.environ.get("MSALEX_ROBBED_SAVES", "20"))
 PROGRAM = Path(__file__).parent / "fakes" / "pause.c"
-#: A save that the other one waits for, and how long it would: csrc/file_posix.c, TURN_TRIES.
+#: The pause of a save for which the other one waits, and the longest wait: TURN_TRIES in
+#: csrc/file_posix.c.
 DELAY_MS, TURN_MS = 15, 50
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +72,7 @@ def pause(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Writer:
-    """A process that saves when it is told to, and stands still at a call."""
+    """A process that saves when it is told to, and stops at a call."""
 
     def __init__(self, pause: Path, delay_ms: int | None = None) -> None:
         self._stopped, tell = os.pipe()
@@ -98,7 +99,7 @@ class Writer:
     def start(
         self, directory: Path, location: str | Path, name: str, call: str, kind: str = "plain"
     ) -> None:
-        """Returns when it stands still at the call."""
+        """Returns when the process has stopped at the call."""
         assert self.process.stdin is not None
         print(directory, location, name, call, kind, file=self.process.stdin, flush=True)
         assert select.select([self._stopped], [], [], PATIENCE)[0], "it never came to the call"
@@ -162,7 +163,7 @@ def test_a_directory_that_is_moved_away_and_made_anew_costs_no_change(
         writer.assert_saved()
         if not {"first", "second"} <= accounts(location):
             lost.append(number)
-        # At the rename nobody looks again whether the directory is still the same.
+        # The directory is not checked again at the rename.
         assert "before" in accounts(moved / "cache.bin")
         assert ("first" in accounts(moved / "cache.bin")) == (call == "rename")
         assert os.listdir(home) == ["cache.bin"]
@@ -175,7 +176,7 @@ def test_a_directory_that_is_moved_away_and_made_anew_costs_no_change(
 def test_a_lock_file_that_is_deleted_during_a_save_costs_no_change(
     tmp_path: Path, writer: Writer, name: str, kind: type[FilePersistence], first: bool
 ) -> None:
-    """A sealed file saves under the lease like a plain one."""
+    """A sealed file checks its lease during a save like a plain one."""
     lost = 0
     expected = {"first", "second"} | (set() if first else {"before"})
     for number in range(TIMES):
@@ -197,8 +198,8 @@ def test_a_lock_file_that_is_deleted_during_a_save_costs_no_change(
 def test_a_lock_file_that_is_deleted_during_a_slow_rename_costs_no_change(
     tmp_path: Path, delayed_writer: Writer, kind: str, first: bool
 ) -> None:
-    """The second writer waits for the first one's turn, but not for ever: what took longer than
-    that, on a busy machine, says nothing."""
+    """The second writer waits for the first one's turn, but not for ever.  A round that took longer
+    than that, on a busy machine, proves nothing."""
     robbed, lost, tries = 0, 0, 0
     expected = {"first", "second"} | (set() if first else {"before"})
     while robbed < TIMES and tries < 20 * TIMES:
@@ -227,7 +228,7 @@ def test_a_lock_file_that_is_deleted_during_a_slow_rename_costs_no_change(
 def test_a_writer_that_stands_still_keeps_its_temporary_file(
     tmp_path: Path, writer: Writer, call: str
 ) -> None:
-    """However old it is, whatever others save or delete there."""
+    """However old the file is, and whatever others save or delete there."""
     location = tmp_path / "cache.bin"
     FilePersistence(location).save("old")
     writer.start(tmp_path, location, "-", call)
@@ -235,7 +236,7 @@ def test_a_writer_that_stands_still_keeps_its_temporary_file(
     [temporary] = tmp_path.glob(".msalex-*.tmp")
     os.utime(temporary, (time.time() - 3600, time.time() - 3600))
     for name in ("cache.bin", "other.bin"):
-        FilePersistence(tmp_path / name).save("of another program")  # sweeps
+        FilePersistence(tmp_path / name).save("of another program")  # this save sweeps
         FilePersistence(tmp_path / name).delete()
     assert temporary.exists()
     os.kill(writer.process.pid, signal.SIGCONT)
@@ -255,6 +256,6 @@ def test_a_delete_removes_what_a_killed_writer_left(
     writer.process.kill()
     writer.process.wait(PATIENCE)
     [temporary] = tmp_path.glob(".msalex-*.tmp")
-    os.utime(temporary, (time.time() - 3, time.time() - 3))  # what 3 s would do
+    os.utime(temporary, (time.time() - 3, time.time() - 3))  # as if 3 s had passed
     FilePersistence(location).delete()
     assert os.listdir(tmp_path) == []

@@ -1,6 +1,7 @@
-"""The Secret Service, against a real gnome-keyring on a D-Bus of its own.
+"""Tokens in the Secret Service: a real gnome-keyring on a D-Bus of its own.
 
-What GLib keeps for a whole process (the bus, the session) is why every scenario is a process.
+GLib keeps some things for a whole process (the bus, the session), so each scenario is a process of
+its own.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ from tests.support.reference import python_with_gi, reference_site_packages
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "s3cr3t-ä€𝄞"
-#: Seconds.  The promise is 100 ms, which is printed; this only tells it from waiting.
+#: Seconds.  The promise is 100 ms, and the test prints the time; this limit only shows that nothing
+#: waited.
 AT_ONCE = 2.0
-#: What azure-identity 1.x passes (facts: interop.md).
+#: What azure-identity 1.x passes.
 AZURE = {
     "schema_name": "msal.cache.nocae",
     "attributes": {"MsalClientID": "Microsoft.Developer.IdentityService"},
     "label": "MSALCache",
 }
-#: In every snippet: `make(**kw)` constructs on sys.argv[1]; `outcome(f)` is "ok ..." or the class.
+#: For each snippet: `make(**kw)` makes a persistence on sys.argv[1]; `outcome(f)` is "ok ..." or
+#: the class of the error.
 PRELUDE = """
 import os, sys, time
 from msal_extensions import LibsecretPersistence
@@ -74,7 +77,8 @@ def run(code: str, environment: dict[str, str], *arguments: str) -> list[str]:
 
 @contextlib.contextmanager
 def living(code: str, environment: dict[str, str], *arguments: str) -> Iterator[Any]:
-    """A snippet that goes on when told: a function that lets it go, and returns its next line."""
+    """A snippet that goes on when it is told to; a function that lets it go on, and returns its
+    next line."""
     steps = "def step():\n    if not sys.stdin.readline(): sys.exit()\n"
     with subprocess.Popen(
         [sys.executable, "-c", PRELUDE + steps + code, *arguments],
@@ -227,7 +231,7 @@ def test_without_a_service_the_constructor_raises_at_once(
             environment = stack.enter_context(keyring.dead_socket(tmp_path))
         else:
             environment = stack.enter_context(keyring.bus_only(tmp_path)).environment
-        # Not through run(), which would put back the variables that no_bus() took away.
+        # Not through run(), which would add the variables that no_bus() removed.
         done = subprocess.run(
             [sys.executable, "-c", PRELUDE + "outcome(make)", location],
             env=environment,
@@ -265,7 +269,7 @@ while True:
             assert " RuntimeError: " in line, line
             assert "locked" in line
             assert SECRET not in line
-        # A process that begins now has nobody to ask: its constructor says so.
+        # A process that begins now finds no service, and its constructor says so.
         (line,) = run("outcome(make)", service.environment, location)
         assert " RuntimeError: " in line
         assert "locked" in line
@@ -351,7 +355,7 @@ outcome(here.load)
     assert lines[2].endswith(" ok parent")
 
 
-#: Through the agent, because a persistence whose constructor hangs has no other methods.
+#: Uses the agent, because a persistence whose constructor hangs has no methods yet.
 AGENT = """
 from msal_extensions.libsecret import LibSecretAgent
 agent = LibSecretAgent("schema", {}, timeout=0.5)
@@ -365,7 +369,7 @@ def test_a_deadline_is_kept_when_nobody_answers(
 ) -> None:
     needs(keyring.missing())
     if mode == "prompt" and operation == "agent.connect":
-        return  # it prompts nobody
+        return  # it shows no prompt
     with keyring.silent(tmp_path, mode) as hanging:
         desktop = {**hanging.environment, "DISPLAY": ":99"}  # so that prompts may appear
         (line,) = run(f"{AGENT}outcome({operation})", desktop, location)
@@ -467,7 +471,7 @@ def _flags_of_libsecret() -> list[str]:
 def test_loading_over_and_over_does_not_pile_up_memory(
     service: keyring.Keyring, location: str
 ) -> None:
-    """libsecret's own look-up loses the reply each time: 300 times 20 kB would be 6 MB."""
+    """libsecret's own look-up leaks each reply: 300 times 20 kB would be 6 MB."""
     lines = run(
         """
 here = make()
@@ -489,7 +493,7 @@ here.delete()
 def test_loading_and_saving_over_and_over_leaves_no_descriptor_open(
     service: keyring.Keyring, location: str
 ) -> None:
-    """GLib ends the program when it can open no more."""
+    """GLib ends the program when it can open no more descriptors."""
     lines = run(
         """
 here = make()
@@ -507,7 +511,7 @@ here.delete()
         service.environment,
         location,
     )
-    # One call may still be on its way out of GLib's worker thread.
+    # GLib's worker thread may still be closing one call.
     assert int(lines[0]) <= 2
 
 

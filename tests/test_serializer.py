@@ -1,4 +1,4 @@
-"""Encoding again only what changed gives what encoding everything gives."""
+"""Encoding only what changed gives the same text as encoding everything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_is_what_json_dumps_returns(cache: Any) -> None:
 
 
 def test_no_change_in_place_is_missed() -> None:
-    """Whatever a program does to the dictionaries, without telling."""
+    """Whatever a program changes in the dictionaries without a call."""
 
     class Text(str, Enum):
         VALUE = "text"
@@ -64,7 +64,7 @@ def test_no_change_in_place_is_missed() -> None:
             case 1:
                 entry.pop(name, None)
             case 2 if isinstance(entry.get(name), list):
-                entry[name].append("x")  # within a value
+                entry[name].append("x")  # inside a value
             case _:
                 entry[name] = dice.choice([*values, [1], [True]])
         assert json.loads(serializer.encode(cache)) == json.loads(plainly(cache))

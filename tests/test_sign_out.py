@@ -1,7 +1,6 @@
-"""Sign-outs, refreshes and sign-ins that meet in one commit: what is removed is gone, what was
-received is there.
+"""Sign-outs, refreshes and sign-ins that meet in one commit: nothing comes back or is lost.
 
-MSALEX_SIGN_OUTS is how many sign-outs there are of each kind (default 20; the full number is 200).
+MSALEX_SIGN_OUTS is the number of sign-outs of each kind (default 20; the full number is 200).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from tests.support.tokens import (
 )
 
 SIGN_OUTS = int(os.environ.get("MSALEX_SIGN_OUTS", "20"))
-#: Threads, and the sign-ins of each.
+#: Threads, and the number of sign-ins of each.
 WRITERS, SIGN_INS = 8, 60
 
 needs_purging = pytest.mark.skipif(not PURGES, reason="this MSAL does not purge expired tokens")
@@ -53,14 +52,14 @@ def app_with(cache: PersistedTokenCache) -> msal.PublicClientApplication:
 
 
 def accounts(app: msal.ClientApplication, number: int = 0) -> list[dict[str, Any]]:
-    """Those of one user."""
+    """The accounts of one user."""
     return [
         each for each in app.get_accounts() if each["home_account_id"] == f"user{number}.tenant"
     ]
 
 
 def sign_out(cache: PersistedTokenCache) -> None:
-    """By MSAL: one removal after the other, the refresh token's first."""
+    """MSAL's sign-out: one removal after the other, the refresh token's first."""
     app = app_with(cache)
     [account] = accounts(app)
     app.remove_account(account)
@@ -74,20 +73,20 @@ def sign_out_in_a_transaction(cache: PersistedTokenCache) -> None:
 
 
 def refresh(number: int = 0) -> dict[str, Any]:
-    """What MSAL hands to add() when it renewed the tokens of user 0."""
+    """What MSAL gives to add() after it renewed the tokens of user 0."""
     event = sign_in()
     event["response"].update(access_token=f"renewed{number}", refresh_token=f"rotated{number}")
     return {**event, "skip_account_creation": True}
 
 
 def with_scope(event: dict[str, Any], scope: str) -> dict[str, Any]:
-    """Another access token; the refresh token's scope stays, and with it its place."""
+    """A second access token; the refresh token keeps its scope, and with it its key."""
     response = {key: value for key, value in event["response"].items() if key != "refresh_token"}
     return {**event, "scope": [scope], "response": response}
 
 
 def signed_in(place: Place) -> PersistedTokenCache:
-    """A user with two access tokens, and another user."""
+    """A cache with a user that has two access tokens, and another user."""
     cache = place.cache()
     for event in (sign_in(0), with_scope(sign_in(0), "other"), sign_in(1)):
         cache.add(event)
@@ -95,7 +94,7 @@ def signed_in(place: Place) -> PersistedTokenCache:
 
 
 def what_is_left(place: Place) -> list[str]:
-    """Of user 0, but for access tokens, which end by themselves."""
+    """What is stored of user 0, except access tokens, which expire by themselves."""
     stored = json.loads(place.store().read().data)
     return [
         kind
@@ -113,7 +112,8 @@ def test_a_sign_out_beside_a_refresh_leaves_no_live_refresh_token(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Its commit must be repeated, as the refresh was saved in between, by another process."""
+    """Another process saved the refresh in between, so the commit of the sign-out must be
+    repeated."""
     left: list[list[str]] = []
     for number in range(SIGN_OUTS):
         directory = tmp_path / str(number)
@@ -135,7 +135,7 @@ def test_a_sign_out_beside_a_refresh_leaves_no_live_refresh_token(
 
 
 def test_a_sign_out_in_a_transaction_is_one_save(place: Place) -> None:
-    """By itself it is one for each entry: the loop is MSAL's."""
+    """Outside of a transaction each entry is a save, because the loop is MSAL's."""
     saves: list[int] = []
     for leave, expected in ((sign_out_in_a_transaction, 1), (sign_out, 4)):
         cache = signed_in(place)
@@ -167,7 +167,7 @@ def test_a_sign_out_in_a_transaction_is_seen_as_a_whole_by_others(place: Place) 
 
 @needs_purging
 def test_a_purge_beside_a_renewal_leaves_what_was_renewed(place: Place) -> None:
-    """Its commit must be repeated, as the renewal was saved in between."""
+    """Another process saved the renewal in between, so the commit of the purge must be repeated."""
     cache, other = place.cache(), place.cache()
     lost = 0
     for number in range(SIGN_OUTS):
@@ -189,7 +189,7 @@ def test_a_purge_beside_a_renewal_leaves_what_was_renewed(place: Place) -> None:
 
 
 def sign_in_to(number: int, user: int) -> dict[str, Any]:
-    """Its own access token, and the user's one refresh token."""
+    """A sign-in has its own access token, and the user's one refresh token."""
     event = sign_in(user)
     event["response"].update(access_token=f"access{number}", refresh_token=f"refresh{number}")
     return {**event, "environment": "login.example.com", "scope": ["scope"]}
@@ -197,13 +197,13 @@ def sign_in_to(number: int, user: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("users", [1, WRITERS])
 def test_sign_ins_beside_each_other_lose_nothing_when_locks_are_stolen(users: int) -> None:
-    """In 10 % of the saves; each add() has the 5 s that it has in a program."""
+    """The lock is taken away in 10 % of the saves; each add() has 5 s, as in a program."""
     shelf = Shelf(steals=0.1, seed=users)
     failures: list[BaseException] = []
 
     def events_of(writer: int) -> list[dict[str, Any]]:
         numbers = range(writer * SIGN_INS, (writer + 1) * SIGN_INS)
-        # Each sign-in has a tenant of its own, and so its own access token and account.
+        # Each sign-in has a tenant of its own, so it has its own access token and account.
         return [
             {
                 **sign_in_to(number, writer % users),
@@ -233,7 +233,7 @@ def test_sign_ins_beside_each_other_lose_nothing_when_locks_are_stolen(users: in
     print(f"{len(expected)} sign-ins, {shelf.refused} swaps lost: {len(lost)} access tokens lost")
     assert not lost
     assert shelf.refused > 0
-    # The last sign-in of some thread came last, and its refresh token is the user's.
+    # One thread's last sign-in was the last of all; the user's refresh token is from it.
     for user in range(users):
         last = {
             events_of(writer)[-1]["response"]["refresh_token"]

@@ -1,4 +1,4 @@
-"""single_flight(): one refresh among threads and processes, and nobody else waits for it."""
+"""single_flight(): threads and processes refresh a token once, and nobody else waits for it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_flight_inside_a_transaction_is_refused_at_once(
         assert time.monotonic() - begin < 1
     with cache._lock, pytest.raises(LockOrderError):
         cache.single_flight().__enter__()
-    with cache.single_flight():  # nothing is left of all that
+    with cache.single_flight():  # nothing is left of the flights before
         pass
 
 
@@ -191,7 +191,7 @@ def test_who_enters_finds_what_was_changed_before_even_if_it_looks_the_same(
     other.modify(ACCESS_TOKEN, token(1), token(1, "new"))
     freshness_of(cache).stamp = freshness_of(
         other
-    ).stamp  # as if clock and inode numbers were coarse
+    ).stamp  # as with a coarse clock and reused inode numbers
     with cache.single_flight():
         assert cache._cache == other._cache
 

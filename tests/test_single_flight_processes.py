@@ -1,6 +1,6 @@
-"""Many processes find one expired token: one of them refreshes it, and nobody else is held up.
+"""Many processes find an expired token: one refreshes it, and no other program is held up.
 
-MSALEX_FLIGHT_PROCESSES sets how many; without it there are the 64 of the promise, and 8 in the
+MSALEX_FLIGHT_PROCESSES sets their number; the default is the 64 of the promise, and 8 in the
 comparison without single_flight.
 """
 
@@ -28,14 +28,14 @@ from tests.support.sign_in import sign_in
 PROCESSES, PROCESSES_ALONE = (
     int(os.environ.get("MSALEX_FLIGHT_PROCESSES", default)) for default in ("64", "8")
 )
-#: Longer than 1.3.1 waits for a lock (5 s), and than Java does (6 s).
+#: Longer than 1.3.1 (5 s) and Java (6 s) wait for a lock.
 SLOW_ANSWER_S = 7.0
 REFERENCE_PATIENCE_S = 5.0
-#: 1.3.1's two locks; also what each saves.
+#: 1.3.1 with each of its two locks; also the secrets that they save.
 REFERENCES = {"portalocker", "bare"}
 
-# Arguments: cache file, authority, client id, "alone" or "together".  Prints where its token came
-# from, and which it is.
+# Arguments: cache file, authority, client id, "alone" or "together".  Prints the source of its
+# token, and the token.
 PROGRAM = """
     import contextlib, hashlib, json, msal
     from msal_extensions import FilePersistence, PersistedTokenCache
@@ -51,7 +51,7 @@ PROGRAM = """
     print(json.dumps([result.get("token_source", "nowhere"), token]))
 """
 
-# 1.3.1: waits for a line, then saves one token; prints how long that took.
+# 1.3.1: waits for a line, then saves one token, and prints how long that took.
 SAVER = """
     import sys, time
     from msal_extensions import FilePersistence, PersistedTokenCache
@@ -67,7 +67,7 @@ SAVER = """
 
 @pytest.fixture
 def location(provider: LocalIdentityProvider, tmp_path: Path) -> Path:
-    """A cache whose access token has expired, and whose refresh token is good for one use."""
+    """A cache with an expired access token, and a refresh token that is good for one use."""
     location = tmp_path / "cache.bin"
     lifetime, provider.token_lifetime = provider.token_lifetime, -10
     sign_in(provider, PersistedTokenCache(FilePersistence(location)))
@@ -77,7 +77,7 @@ def location(provider: LocalIdentityProvider, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def savers(location: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """1.3.1 with either of its locks, ready to save."""
+    """1.3.1 with each of its locks, ready to save."""
     with contextlib.ExitStack() as stack:
         processes = []
         for engine in REFERENCES:
@@ -111,7 +111,7 @@ def wait_for_refresh(provider: LocalIdentityProvider) -> None:
 
 
 def sources(outputs: list[str]) -> tuple[Counter[str], set[str]]:
-    """Where the tokens came from, and which they were."""
+    """The sources of the tokens, and the tokens."""
     results: list[tuple[str, str]] = [json.loads(output) for output in outputs]
     return Counter(source for source, _ in results), {token for _, token in results}
 
@@ -138,17 +138,17 @@ def test_one_of_many_processes_refreshes_while_others_save(
     assert provider.token_requests["refresh_token"] == 1
     assert found == {"identity_provider": 1, "cache": PROCESSES - 1}
     assert len(tokens) == 1
-    assert max(seconds) < REFERENCE_PATIENCE_S  # or it went in without the lock
+    assert max(seconds) < REFERENCE_PATIENCE_S  # otherwise 1.3.1 may have entered without the lock
     cache = PersistedTokenCache(FilePersistence(location))
     secrets = {it["secret"] for it in cache.search(cache.CredentialType.REFRESH_TOKEN)}
     assert secrets > REFERENCES
-    assert len(secrets - REFERENCES) == 1  # the rotated one
+    assert len(secrets - REFERENCES) == 1  # the token after the rotation
 
 
 def test_without_single_flight_many_refresh(
     provider: LocalIdentityProvider, location: Path
 ) -> None:
-    """What it is good for, and proof that the test above can fail."""
+    """Shows what single_flight() is for, and that the test above can fail."""
     provider.response_delay = SLOW_ANSWER_S / 2
     found, _ = sources(together(programs(provider, location, "alone", PROCESSES_ALONE)))
     requests = provider.token_requests["refresh_token"]

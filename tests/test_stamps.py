@@ -1,6 +1,7 @@
-"""Stamps: an unchanged file is not read, and nothing is lost where two contents look the same.
+"""Stamps: an unchanged file is not read, and equal looks never hide a change for long.
 
-The coarse clock and the reused inodes of real file systems come by chance, so they are injected.
+No change is lost when two contents look the same for one tick.  On real file systems a coarse clock
+or a reused inode number comes by chance, so these tests make them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.support.tokens import ACCESS_TOKEN, secrets_of, token
 
 
 class Clock:
-    """The monotonic clock, and that of a file system, which ticks."""
+    """The monotonic clock, and the clock of a file system, which ticks."""
 
     def __init__(self, tick: float) -> None:
         self.now, self.tick = 1000.0, tick
@@ -40,7 +41,7 @@ class Clock:
 
 @pytest.fixture
 def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
-    """A file system with one inode number, whose clock has the tick that the test asks for."""
+    """A file system with one inode number, and a clock with the tick that the test chooses."""
     clock = Clock(getattr(request, "param", 2.0))
     times: dict[str, int] = {}
 
@@ -80,7 +81,7 @@ def reads(clock: Clock) -> int:
 
 
 def two_caches(tmp_path: Path) -> tuple[PersistedTokenCache, PersistedTokenCache]:
-    """As two processes have them."""
+    """Two caches, as in two processes."""
     location = tmp_path / "cache.bin"
     return (
         PersistedTokenCache(FilePersistence(location)),
@@ -93,11 +94,11 @@ def two_caches(tmp_path: Path) -> tuple[PersistedTokenCache, PersistedTokenCache
 def test_a_change_that_looks_the_same_is_not_overwritten(
     tmp_path: Path, clock: Clock, pause: float
 ) -> None:
-    """However long after it: the tick of the save is what makes two stamps equal."""
+    """At any later time: the tick of the save makes the two stamps equal."""
     ours, theirs = two_caches(tmp_path)
     ours.modify(ACCESS_TOKEN, token(1), token(1, "old"))
     before = freshness_of(ours).stamp
-    theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))  # in the same tick, as large
+    theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))  # in the same tick, and of the same size
     assert freshness_of(theirs).stamp == before
     clock.now += pause
     ours.modify(ACCESS_TOKEN, token(2), token(2, "more"))
@@ -115,7 +116,7 @@ def test_a_reader_finds_a_change_that_looks_the_same_after_a_tick(
     ours, theirs = two_caches(tmp_path)
     ours.modify(ACCESS_TOKEN, token(1), token(1, "old"))
     theirs.modify(ACCESS_TOKEN, token(1), token(1, "new"))
-    clock.now += 0.06  # one of a kernel; another of FAT would take the second reading
+    clock.now += 0.06  # a kernel's tick; FAT's would take the second read
     assert secrets_of(ours) == {"new"}
     clock.now += 100
     assert secrets_of(ours) == {"new"}
@@ -139,7 +140,7 @@ def test_a_settled_file_is_not_read_for_a_transaction(tmp_path: Path, clock: Clo
     clock.now += 3
     reads(clock)
     with cache.transaction():
-        assert reads(clock) == 1  # it was written by ourselves, but perhaps not last
+        assert reads(clock) == 1  # our own save, which may not have been the last one
     with cache.transaction():
         assert reads(clock) == 0
     assert freshness_of(cache).is_settled
@@ -154,7 +155,7 @@ def test_what_is_read_again_and_the_same_is_not_parsed_again(tmp_path: Path, clo
 
 
 def test_an_old_file_is_settled_after_a_tick_of_our_own_clock(tmp_path: Path, clock: Clock) -> None:
-    """Its time may be of another machine's clock, hours off: only its stamp counts."""
+    """Its time may come from another machine's clock and be hours off, so only its stamp counts."""
     ours, theirs = two_caches(tmp_path)
     theirs.modify(ACCESS_TOKEN, token(1), token(1))
     clock.now -= 500
@@ -166,7 +167,7 @@ def test_an_old_file_is_settled_after_a_tick_of_our_own_clock(tmp_path: Path, cl
 
 
 class SignalFile(FilePersistence):
-    """Keeps its text elsewhere, and a file whose time tells: like a keyring."""
+    """Keeps its text elsewhere, and has a file whose time shows a change, like a keyring."""
 
     content = ""
     loads = 0
@@ -198,7 +199,7 @@ def test_what_is_not_in_the_file_is_always_read_under_the_lock(tmp_path: Path) -
 def test_forcing_a_reload_takes_what_is_stored_even_if_it_is_the_same(
     tmp_path: Path, force: str
 ) -> None:
-    """Programs do it to throw away what they did to the memory."""
+    """Programs force a reload to undo what they did in memory."""
     cache, _ = two_caches(tmp_path)
     cache.modify(ACCESS_TOKEN, token(1), token(1, "stored"))
     cache._cache = {}
@@ -243,7 +244,7 @@ def test_a_programs_own_deserialize_is_used(tmp_path: Path) -> None:
 
 
 def test_what_a_program_deserializes_is_kept_while_the_file_is_unchanged(tmp_path: Path) -> None:
-    """As with 1.3.1: the next change saves it."""
+    """As in 1.3.1: the next change saves it."""
     cache, _ = two_caches(tmp_path)
     cache.modify(ACCESS_TOKEN, token(1), token(1, "one"))
     other = msal.SerializableTokenCache()

@@ -1,4 +1,4 @@
-"""store_of(): each persistence has the store of what it is at this moment."""
+"""store_of() gives each persistence the store that fits it at this moment."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_another_part_of_the_persistence_is_another_store(
 def test_a_mocked_method_is_asked_and_afterwards_ours(
     method: str, where: str, place: Place
 ) -> None:
-    """Afterwards means: saved under the lease again, and trusted by its exact stamp."""
+    """The name says "afterwards": saved under the lease again, and trusted by its exact stamp."""
     if place.kind in ("mock", "duck") and where == "class":
         cannot_exist_here("a class whose objects have the methods, and not it")
     persistence, memo = place.persistence(), StoreMemo()
@@ -104,6 +104,6 @@ def test_a_cache_asks_at_each_use(place: Place, tmp_path: Path) -> None:
     assert secrets_of(cache) == {"access1"}
     cache._lock_location = str(tmp_path / "another.lock")
     with cache.transaction():
-        # The lock of a shelf belongs to the shelf, whatever file is named.
+        # The lock of a shelf belongs to the shelf, whatever lock file is named.
         assert os.path.exists(tmp_path / "another.lock") == (place.shelf is None)
         assert not os.path.exists(place.lock_location)

@@ -1,8 +1,9 @@
-"""The swap attack: a directory is exchanged for a link while we save through it.
+"""The swap attack: exchanging a directory for a link while we save gains nothing.
 
-The attacker owns `d`, a directory, and `e`, a link to ours, and exchanges them in a loop.  A save
-that looks at a path and uses it again sees his file first, and then replaces ours, with his file's
-owner and mode.  MSALEX_SWAP_SAVES is the number of saves of each case (default 3000).
+The attacker owns `d`, a directory, and `e`, a link to our directory, and exchanges them in a loop.
+A save that uses a path twice would see the attacker's file first and then replace ours, with the
+owner and mode of the attacker's file.  MSALEX_SWAP_SAVES is the number of saves of each case
+(default 3000).
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ PROGRAM = Path(__file__).parent / "c" / "swap_attack.c"
 
 
 class Trap(NamedTuple):
-    """Where we save; the two names that the attacker exchanges, where the link of these leads,
-    and his file."""
+    """The location of our saves; the two names that the attacker exchanges; the target of the link;
+    the attacker's file."""
 
     location: Path
     names: tuple[Path, Path, Path, Path]
 
 
 def by_a_link(top: Path, home: Path, mode: int = 0o755, owner: int = THEM) -> Trap:
-    """cache.bin -> d/passwd, in a directory of that mode."""
+    """cache.bin -> d/passwd, in a directory with that mode."""
     trap = by_a_path(top, home)
     place = directory(top / "place", owner, mode)
     return trap._replace(location=link(place / "cache.bin", trap.location, THEM))
@@ -72,12 +73,12 @@ def by_a_path(top: Path, home: Path, name: str = "passwd") -> Trap:
 
 
 def by_a_new_file(top: Path, home: Path) -> Trap:
-    """d/ld.so.preload: there is none in our directory, and none is to come."""
+    """d/ld.so.preload: our directory has no such file, and must not get one."""
     return by_a_path(top, home, "ld.so.preload")
 
 
 def by_a_file_that_is_a_link_now_and_then(top: Path, home: Path) -> Trap:
-    """His own file is exchanged for a link to ours."""
+    """The attacker exchanges a file for a link to ours."""
     theirs = directory(top / "theirs", THEM, 0o777)
     location = file(theirs / "cache.bin", "{}", THEM, 0o666)
     target = home / "passwd"
@@ -129,7 +130,8 @@ def attacker() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def attacked(attacker: Path, trap: Trap) -> Iterator[list[int]]:
-    """Meanwhile the attacker is at work, as himself; then the list has the exchanges."""
+    """In the block the attacker exchanges the names, in a process of that user; at the end the list
+    has the number of exchanges."""
     running = subprocess.Popen(
         [attacker, *trap.names],
         stdin=subprocess.PIPE,
@@ -149,8 +151,9 @@ def attacked(attacker: Path, trap: Trap) -> Iterator[list[int]]:
 
 
 class Score(NamedTuple):
-    """How many of our operations came through; after how many something in our directory was
-    changed, and after how many our file was the attacker's, or open to him."""
+    """The number of our operations that succeeded, the number after which something in our
+    directory had changed, and the number after which our file belonged to the attacker or was open
+    to them."""
 
     done: int = 0
     refused: int = 0
@@ -159,7 +162,7 @@ class Score(NamedTuple):
 
 
 def play(us: int, location: Path, home: Path, operation: str) -> Score:
-    """Does it again and again, and looks after each time, until our file is given away."""
+    """Repeats the operation and looks after each one, until our file is given away."""
 
     def work() -> Score:
         score, before = Score(), look(home)
@@ -180,7 +183,7 @@ def play(us: int, location: Path, home: Path, operation: str) -> Score:
 
 
 def look(home: Path) -> tuple[list[str], int, int]:
-    """Less than tree(), but quick."""
+    """Less than tree(), but faster."""
     with contextlib.suppress(FileNotFoundError):
         found = os.stat(home / "passwd")
         return os.listdir(home), found.st_ino, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Twin files of the platforms have the same functions in the same order, and none is missing."""
+"""Twin C files have the same functions in the same order on all platforms."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from csrc.ffi_build import PLATFORMS, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
-#: <concern>_<suffix>.c; a store that a platform lacks is its stub, <concern>_none.c.
+#: <concern>_<suffix>.c.  Where a platform does not have a store, <concern>_none.c takes its place.
 CONCERNS = (
     *("lock", "lock_wait", "file", "os", "clock", "watch", "libsecret", "dpapi", "keychain"),
 )
 SUFFIXES = ("linux", "macos", "windows", "posix", "none")
-#: What one of the twins has besides: for another file of its own platform, declared in a header
-#: of theirs, or what another file has on other platforms.
+#: Further functions of one of the twins: for another file of its own platform, declared in a header
+#: of that platform, or defined in another file on other platforms.
 BESIDES = {
     "watch_linux.c": {"msalex__watch_new_leaving"},
     "watch_macos.c": {"msalex__watch_new_leaving"},
 }
-#: Named like twins, but with a header and a contract of its own: the POSIX files deal with
-#: descriptors, these with handles.
+#: Named like twins, but with a header and a contract of their own: the POSIX files use descriptors,
+#: these use handles.
 NO_TWINS = {"os_windows.c", "lock_wait_windows.c", "lock_file_windows.c", "lock_peer_windows.c"}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-# Our style has definitions, and nothing else with a parenthesis, begin in the first column.
+# In our style only definitions begin in the first column and have a parenthesis.
 DEFINITION = re.compile(r"^(?!static\b)[a-z_][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
 DECLARATION = re.compile(r"\b(msalex_\w+)\([^;{}]*\);")
 
@@ -38,7 +38,7 @@ def text_of(path: Path) -> str:
 
 
 def functions(path: Path) -> list[str]:
-    """The non-static functions that a C file defines, in order."""
+    """The non-static functions of a C file, in order."""
     return DEFINITION.findall(text_of(path))
 
 
@@ -81,7 +81,7 @@ def test_a_file_has_the_functions_of_its_own_header_in_the_same_order(header: Pa
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_lock_file_has_the_public_functions_and_no_other(platform: str) -> None:
-    """What its pieces share with each other is in files of theirs."""
+    """The functions that its parts share are in files of their own."""
     header = text_of(CSRC / "msalex.h")
     public = [name for name in DECLARATION.findall(header) if name.startswith("msalex_lock_")]
     (lock,) = [
@@ -94,7 +94,7 @@ def test_a_lock_file_has_the_public_functions_and_no_other(platform: str) -> Non
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_no_c_files_know_each_other_in_a_circle(platform: str) -> None:
-    """A file knows another when it names a function of it."""
+    """A file knows another one when it names one of its functions."""
     texts = {Path(source).name: text_of(ROOT / source) for source in sources(platform)}
     owners = {name: file for file in texts for name in functions(CSRC / file)}
     named = {file: set(re.findall(r"\bmsalex_\w+", text)) for file, text in texts.items()}
@@ -108,7 +108,7 @@ def test_no_c_files_know_each_other_in_a_circle(platform: str) -> None:
 
 
 def test_no_c_file_asks_for_its_platform() -> None:
-    """The build table chooses."""
+    """The build table chooses the files."""
     for path in CSRC.glob("*.[ch]"):
         for line in re.findall(r"^#\s*if.*", path.read_text(encoding="utf-8"), re.MULTILINE):
             assert re.fullmatch(r"#ifndef MSALEX_(\w+_)?H", line), (path.name, line)

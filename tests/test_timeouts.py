@@ -1,7 +1,7 @@
-"""Timeouts are numbers of every kind and size, wherever this package has one.
+"""A timeout may be a number of any kind and size, wherever this package takes one.
 
-0 tries once, a negative one waits for ever, and so does one that no clock can count.  What is no
-number is refused before anything is done.
+0 tries once.  A negative timeout waits for ever, and so does one that no clock can count.  Anything
+that is not a number is refused before any work is done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.places import keyring_session_fixture as keyring_session_fixt
 from tests.support.processes import GENEROUS
 from tests.support.tokens import REFRESH_TOKEN, token
 
-#: Seconds for what must not wait: less than the timeouts that are there by default.
+#: Seconds for a step that must not wait: less than the default timeouts.
 AT_ONCE = 4.0
 
 
@@ -65,7 +65,7 @@ SHORT = named(
     fraction=Fraction(1, 50),
     smallest=5e-324,
 )
-#: What is no number, and the error.
+#: Values that are no numbers, with their errors.
 NONE = [
     pytest.param(math.nan, ValueError, id="nan"),
     pytest.param(Decimal("nan"), ValueError, id="decimal_nan"),
@@ -74,7 +74,7 @@ NONE = [
 ]
 
 
-# ---- what waits for another thread, or another object --------------------------------------
+# ---- waits for another thread, or another object -------------------------------------------
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def held(enter: Callable[[], AbstractContextManager[object]]) -> Iterator[thread
 
 
 class Waits:
-    """One thing that waits for a lock: entered here, and held by somebody else."""
+    """One kind of wait for a lock: a way to enter, and a way to hold the lock elsewhere."""
 
     def __init__(self, place: Place, name: str) -> None:
         self.place = place
@@ -138,7 +138,7 @@ def test_a_long_one_enters_what_is_free_and_waits_for_what_is_held(
         threading.Timer(0.01, over.set).start()
         with waits.enter(timeout=timeout):
             assert over.is_set()
-    with waits.enter(timeout):  # by its place, too
+    with waits.enter(timeout):  # also as a positional argument
         pass
 
 
@@ -146,7 +146,7 @@ def test_a_long_one_enters_what_is_free_and_waits_for_what_is_held(
 def test_a_short_one_enters_what_is_free_and_gives_up_what_is_held(
     waits: Waits, timeout: Any
 ) -> None:
-    if timeout != 5e-324:  # that one may be over before it has begun
+    if timeout != 5e-324:  # this one may be over before the wait begins
         with waits.enter(timeout=timeout):
             pass
     with waits.held():
@@ -154,7 +154,7 @@ def test_a_short_one_enters_what_is_free_and_gives_up_what_is_held(
         with pytest.raises(LockError), waits.enter(timeout=timeout):
             pass
         assert time.monotonic() - begin < AT_ONCE
-    with waits.enter(timeout=0):  # nothing is left of that
+    with waits.enter(timeout=0):  # no lock is left
         pass
 
 
@@ -246,7 +246,7 @@ def test_a_lock_refuses_what_is_no_number(
 
 # ---- changes() -------------------------------------------------------------------------------
 
-#: A wait for changes only looks when its timeout is negative, as Python's own do.
+#: With a negative timeout a wait for changes only looks, as Python's own waits do.
 BELOW_0 = [each for each in LONG if str(each.id).endswith("below_0")]
 LONG_OF_CHANGES = [each for each in LONG if each not in BELOW_0]
 
@@ -296,7 +296,7 @@ def test_closing_ends_a_long_wait_for_changes(place: Place, timeout: Any) -> Non
 
 @contextlib.contextmanager
 def closed_later(changes: CacheChanges) -> Iterator[None]:
-    """So that a wait that should not have begun ends."""
+    """Closes it later, so that a wait that should not have begun ends."""
     timer = threading.Timer(GENEROUS, changes.close)
     timer.start()
     try:
@@ -316,7 +316,7 @@ def test_changes_refuse_what_is_no_number_whether_there_are_some_or_not(
         other.modify(REFRESH_TOKEN, token(2), token(2, "of another"))
         with pytest.raises(error, match="timeout"):
             changes.wait(timeout)
-        assert changes.wait(0)  # that told nothing
+        assert changes.wait(0)  # the refused call took no report away
 
 
 # ---- the Secret Service ----------------------------------------------------------------------
@@ -365,7 +365,7 @@ def test_a_keyring_refuses_what_is_no_number(
     assert not (tmp_path / "signal").exists()
 
 
-# ---- what has no timeout of its own ----------------------------------------------------------
+# ---- calls without a timeout of their own ---------------------------------------------------
 
 
 def test_a_change_by_itself_gives_up_after_the_default(tmp_path: Path) -> None:

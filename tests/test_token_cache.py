@@ -1,4 +1,4 @@
-"""The token cache: nothing lost, nothing stuck, one sign-in one write."""
+"""The token cache: no change is lost, no call hangs, and a sign-in is one write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_purging = pytest.mark.skipif(not PURGES, reason="this MSAL does not purge 
 
 
 class CountingPersistence(FilePersistence):
-    """Counts what is read and written."""
+    """Counts the reads and writes."""
 
     loads = saves = 0
 
@@ -106,7 +106,7 @@ def test_a_change_that_changes_nothing_writes_nothing(
     entry = token(1)
     cache.modify(ACCESS_TOKEN, entry, entry)
     cache.modify(ACCESS_TOKEN, entry, entry)
-    cache.modify(ACCESS_TOKEN, token(2))  # removing what is not there
+    cache.modify(ACCESS_TOKEN, token(2))  # removes an entry that is not there
     assert persistence.saves == 1
 
 
@@ -173,7 +173,7 @@ def test_an_unchanged_file_is_not_read_again(
     persistence.loads = 0
     for _ in range(10):
         assert secrets_of(cache) == {"secret"}
-    # Its save() is overridden, so what it wrote is looked at once.
+    # Its save() is overridden, so its content is read once after the save.
     assert persistence.loads <= 1
 
 
@@ -252,12 +252,12 @@ def test_changing_the_cache_while_iterating_over_it_is_fine(cache: PersistedToke
     assert secrets_of(cache) == set()
 
 
-@requires(REMOVABLE_OPEN_FILES)  # or who reads all the time keeps others from saving
+@requires(REMOVABLE_OPEN_FILES)  # otherwise readers that never pause keep others from saving
 @pytest.mark.parametrize("objects", [1, 4])
 def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
     tmp_path: Path, objects: int
 ) -> None:
-    """On one object, and on several over one file; 1,000 rounds together."""
+    """On one object, and on several objects over one file; 1,000 rounds together."""
     rounds = 250
     caches = [PersistedTokenCache(FilePersistence(tmp_path / "cache.bin")) for _ in range(objects)]
     failures: list[BaseException] = []
@@ -278,7 +278,7 @@ def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
     def add(cache: PersistedTokenCache, number: int) -> None:
         with cache.transaction(timeout=60):
             cache.add(sign_in(number))
-        # What this thread was told to be saved is there.
+        # The entry is there that this thread saved.
         assert f"access{number}" in secrets_of(cache)
 
     def run(work: Any, cache: PersistedTokenCache, first: int) -> None:
@@ -317,7 +317,7 @@ def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
 def test_a_lock_file_that_others_delete_loses_nothing(
     cache: PersistedTokenCache, persistence: CountingPersistence
 ) -> None:
-    """Node unlinks a lock file that it does not hold, and saves."""
+    """Node removes a lock file that it does not hold, and saves."""
     other = PersistedTokenCache(persistence)
     with cache.transaction():
         cache.modify(ACCESS_TOKEN, token(1), token(1, "ours"))
@@ -336,7 +336,7 @@ def test_a_file_caught_in_the_middle_of_a_foreign_write_is_read_again(
     cache.modify(ACCESS_TOKEN, token(1), token(1))
     whole = persistence.load()
     location = Path(persistence.get_location())
-    location.write_text(whole[: len(whole) // 2])  # as 1.3.1 does, in place
+    location.write_text(whole[: len(whole) // 2])  # 1.3.1 writes in place like this
 
     def finish() -> None:
         time.sleep(0.1)
@@ -365,14 +365,14 @@ def test_a_subclass_may_lock_for_itself(persistence: CountingPersistence) -> Non
                 super().modify(*args, **kwargs)
 
     cache = Cautious(persistence)
-    cache.add(sign_in())  # within our transaction
+    cache.add(sign_in())  # inside our transaction
     entry = next(iter(cache.search(REFRESH_TOKEN)))
     cache.update_rt(entry, "rotated")  # around our transaction
     assert secrets_of(cache, REFRESH_TOKEN) == {"rotated"}
 
 
 def test_a_subclass_may_override_the_reload(persistence: CountingPersistence) -> None:
-    """azure-cli does."""
+    """azure-cli overrides it."""
     calls = []
 
     class Loud(PersistedTokenCache):
@@ -388,7 +388,7 @@ def test_a_subclass_may_override_the_reload(persistence: CountingPersistence) ->
 
 
 def test_a_subclass_may_swallow_the_error_of_the_reload(persistence: CountingPersistence) -> None:
-    """azure-cli does, with json.JSONDecodeError."""
+    """azure-cli does so with json.JSONDecodeError."""
 
     class Tolerant(PersistedTokenCache):
         def _reload_if_necessary(self) -> None:
@@ -405,7 +405,7 @@ def test_a_subclass_may_swallow_the_error_of_the_reload(persistence: CountingPer
 
 
 def test_a_change_in_place_is_saved_by_modify(cache: PersistedTokenCache) -> None:
-    """The entries that a search yields are those of the cache; 1.3.1 saved them too."""
+    """A search yields the entries of the cache itself; 1.3.1 saved such changes too."""
     cache.modify(ACCESS_TOKEN, token(1), token(1, "old"))
     stored = PersistedTokenCache(FilePersistence(cache._persistence.get_location()))
     time.sleep(2.1)
@@ -479,7 +479,7 @@ def test_a_save_that_fails_after_the_body_failed_tells_both(
         with pytest.raises(PersistenceError, match="full") as caught:
             fail_after_a_change()
         assert isinstance(caught.value.__context__, KeyError)
-    assert os.listdir(os.path.dirname(persistence.get_location())) == []  # and no lock is left
+    assert os.listdir(os.path.dirname(persistence.get_location())) == []  # and no lock file is left
     with cache.transaction():
         cache.modify(ACCESS_TOKEN, token(2), token(2, "next"))
     assert secrets_of(PersistedTokenCache(persistence)) == {"kept", "next"}
@@ -583,7 +583,7 @@ def test_a_child_of_a_fork_does_not_inherit_another_threads_transaction(
 def test_a_child_of_a_fork_is_not_held_up_by_what_another_thread_was_doing(
     persistence: CountingPersistence,
 ) -> None:
-    """Saving, or looking into memory."""
+    """The other thread saves, or searches."""
     output = python(
         """
         import json, os, signal, sys, threading
@@ -622,7 +622,7 @@ def test_a_child_of_a_fork_is_not_held_up_by_what_another_thread_was_doing(
 
 
 class DuckPersistence:
-    """Only what 1.3.1 asked for."""
+    """Only the methods that 1.3.1 used."""
 
     is_encrypted = False
 

@@ -1,4 +1,4 @@
-"""A damaged cache: the errors of 1.3.1, or quarantine; and what is not damage is never touched."""
+"""A damaged cache: the errors of 1.3.1, or quarantine; sound content is never touched."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ WRONG_TYPES = {
     "an expiry of 1e999": b'{"AccessToken": {"key": {"expires_on": 1e999}}}',
     "an expiry of no number": b'{"AccessToken": {"key": {"expires_on": NaN}}}',
 }
-if hasattr(sys, "get_int_max_str_digits"):  # a Python with a limit
+if hasattr(sys, "get_int_max_str_digits"):  # this Python has a limit
     WRONG_TYPES["5,000 digits"] = b'{"AccessToken": {"key": {"expires_on": %s}}}' % (b"9" * 5000)
     WRONG_TYPES["5,000 digits in a string"] = (
         WRONG_TYPES["5,000 digits"].replace(b": 9", b': "9').replace(b"9}", b'9"}')
@@ -100,7 +100,7 @@ def location(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody writes meanwhile, so the waits between the reads are only waits."""
+    """Nobody writes meanwhile, so the waits between two reads can be skipped."""
     monkeypatch.setattr(_reloading, "_REREAD_AFTER", (0.0, 0.0, 0.0))
 
 
@@ -114,7 +114,7 @@ def evidence(location: Path) -> list[Path]:
 
 @pytest.mark.parametrize("content", [*DAMAGED.values(), b""], ids=[*DAMAGED.keys(), "empty"])
 def test_raising_raises_what_1_3_1_raised(location: Path, content: bytes) -> None:
-    """A class, or a base of it; and what worked beside the damage works."""
+    """The same class or one of its bases; and what worked beside the damage still works."""
     results = []
     for command, environment in ([None, None], reference_python(portalocker=True)):
         location.write_bytes(content)
@@ -186,7 +186,7 @@ def test_an_empty_file_is_an_empty_cache(location: Path) -> None:
 
 
 def test_a_file_that_a_writer_has_just_emptied_is_not_an_empty_cache(location: Path) -> None:
-    """1.3.1 empties the file, then writes, and holds the lock meanwhile."""
+    """1.3.1 holds the lock, empties the file, and then writes."""
     location.write_bytes(WHOLE)
     code = """
         import sys, time
@@ -253,7 +253,8 @@ def test_what_was_repaired_before_the_lock_was_held_is_not_quarantined(location:
 
 
 def nested(levels: int) -> bytes:
-    """A healthy cache with a field of somebody's own, that many levels deeper than MSAL's."""
+    """A healthy cache with a field of another program, which is that many levels deeper than
+    MSAL's."""
     field: Any = "x"
     for level in range(levels):
         field = {"in": field} if level % 2 else [field]
@@ -287,7 +288,7 @@ def test_a_healthy_cache_is_kept_however_little_is_left_of_the_stack(
 def test_a_healthy_cache_that_this_python_cannot_parse_is_kept(
     location: Path, no_patience: None
 ) -> None:
-    content = nested(400).replace(b'"x"', b'"]}\\"[{"')  # brackets in a string do not count
+    content = nested(400).replace(b'"x"', b'"]}\\"[{"')  # brackets inside of a string do not count
     location.write_bytes(content)
     output = python(
         """
@@ -327,7 +328,7 @@ def test_what_cannot_be_read_is_not_damage(
 ) -> None:
     prepare(location)
     if kind is PermissionError and os.geteuid() == 0:
-        # root may read everything; so another user looks
+        # root may read everything, so another user tries
         output = python(
             """
             import os, sys
@@ -358,7 +359,7 @@ def test_what_cannot_be_read_is_not_damage(
 
 
 class Encrypted(FilePersistence):
-    """With a key that does not fit, or a check of one's own."""
+    """With a wrong key, or with a check of the program's own."""
 
     error: type[Exception] = PersistenceDecryptionError
 

@@ -1,8 +1,8 @@
-"""User namespaces (bubblewrap, rootless containers): root's links work where root is nobody.
+"""User namespaces (rootless containers): links of root work, links of others do not.
 
-In a namespace that knows one user all others look alike: as the overflow uid, mostly 65534.  A
-link of that uid may be root's, such as /home -> var/home, or anybody's.  So it is followed only
-where nobody but root could have made it: no directory on the way to it is writable by others.
+In a namespace that knows one user all others look alike: they have the overflow uid, mostly 65534.
+A link of that uid may be root's, such as /home -> var/home, or any other user's.  So it is followed
+only where only root can have made it: no directory on the way to it is writable by others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Work = Callable[[], object]
 
 
 def in_namespace(work: Work, inside: int | None = None) -> object:
-    """What we do in a namespace of our own."""
+    """Runs our work in a user namespace."""
 
     def enter_and_work() -> object:
         try:
@@ -53,7 +53,7 @@ def in_namespace(work: Work, inside: int | None = None) -> object:
 
 @pytest.fixture
 def var_home(firm: Path) -> Path:
-    """Our home by root's link: .../home -> var/home."""
+    """Our home by a link of root: .../home -> var/home."""
     var = directory(firm / "var", ROOT, 0o755)
     directory(directory(var / "home", ROOT, 0o755) / "us", US, 0o700)
     return link(firm / "home", "var/home", ROOT) / "us"
@@ -63,7 +63,7 @@ inside = pytest.mark.parametrize("inside", [None, 0], ids=["as ourselves", "as r
 
 
 def test_others_are_nobody_in_a_namespace(var_home: Path) -> None:
-    """Else the tests here would prove nothing."""
+    """Otherwise the tests here would prove nothing."""
     home = os.path.dirname(var_home)
     seen = in_namespace(lambda: (os.lstat(home).st_uid, os.stat(var_home).st_uid, os.geteuid()))
     assert seen == (OVERFLOW, US, US)
@@ -119,7 +119,7 @@ def test_a_link_where_others_can_make_one_is_refused(firm: Path, mode: int, make
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777], ids=oct)
 def test_a_link_below_a_directory_that_others_can_change_is_refused(firm: Path, mode: int) -> None:
-    """Such as /tmp: what is root's in there can be nobody's either."""
+    """For example /tmp, where a link that looks like root's can be any user's."""
     home = directory(firm / "home", US, 0o700)
     target = file(home / "precious", "precious", US, 0o644)
     below = directory(directory(firm / "tmp", ROOT, mode) / "below", ROOT, 0o755)

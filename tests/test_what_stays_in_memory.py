@@ -1,4 +1,4 @@
-"""What of a token stays in memory: nothing that was removed, and nothing that a traceback shows."""
+"""Tokens in memory: removed ones do not stay there, and a traceback shows none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.support.tokens import (
     token,
 )
 
-#: In no name of a file, test or field.
+#: No file, test or field has it in its name.
 CANARY = "eyJ0c4n4ryk3n"
 PACKAGE = os.path.join(os.path.dirname(msal_extensions.__file__), "")
 
@@ -65,7 +65,7 @@ def has(value: Any) -> bool:
 
 
 def inside(root: object) -> Iterator[str]:
-    """Where, in what an object refers to, the canary is; classes and modules are not its own."""
+    """Where the canary is in the things that an object refers to, except classes and modules."""
     seen: dict[int, object] = {}
     todo: list[tuple[str, Any]] = [("cache", root)]
     while todo:
@@ -117,7 +117,8 @@ def sign_in_anew_elsewhere(ours: PersistedTokenCache, theirs: PersistedTokenCach
 
 
 def sign_out_after_an_error(ours: PersistedTokenCache, theirs: PersistedTokenCache) -> None:
-    """One that a program has put into memory without modify(), which refuses it."""
+    """Signs out after an error.  The program put an entry into memory without modify(), which would
+    refuse it."""
     next(iter(ours.search(ACCESS_TOKEN)))["odd"] = object()
     with pytest.raises(TypeError):
         ours.modify(ACCESS_TOKEN, token(1), token(1))
@@ -139,7 +140,7 @@ def test_a_removed_token_is_in_no_cache_object_that_noticed(
     tmp_path: Path, sign_out: Callable[[PersistedTokenCache, PersistedTokenCache], None]
 ) -> None:
     ours, theirs = caches(tmp_path / "cache", 2)
-    for cache in (theirs, ours):  # both have encoded it
+    for cache in (theirs, ours):  # both have encoded the removed token
         cache.modify(REFRESH_TOKEN, refresh_token(1, CANARY), refresh_token(1, CANARY))
         cache.modify(ACCESS_TOKEN, token(2), token(2, f"other{id(cache)}"))
     sign_out(ours, theirs)
@@ -193,9 +194,10 @@ def test_what_was_not_removed_is_not_encoded_again() -> None:
 
 
 def shown(error: BaseException) -> Iterator[str]:
-    """Where the canary is, in what tools print of an error, locals of our frames included.
+    """Where the canary is in what tools print of an error, including the local variables of our
+    frames.
 
-    They print a local by repr().  One named `secret` is left out: Sentry's scrubber does so.
+    They print a local variable by repr().  One named `secret` is left out, as by Sentry's scrubber.
     """
     todo, seen = [error], set()
     while todo:

@@ -1,4 +1,4 @@
-"""The wheel holds what it should, exports what it must, and works on every CPython here."""
+"""The wheel has the right files and symbols, and works on every CPython of this machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import pytest
 
 from tests.support.capability import needs, requires
 
-pytestmark = requires("venv")  # build makes one
+pytestmark = requires("venv")  # build makes a virtual environment
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tests" / "support" / "smoke.py"
 WHEEL = r"msal_extensions-1\.3\.1\+native1-cp310-abi3-linux_\w+\.whl"
 NOT_SOURCES = ("build", "dist", "__pycache__", "*.egg-info", ".git", ".venv*", ".*_cache")
-# Which interpreter is behind a command: pyenv's are scripts, Debian's are links.
+# The interpreter behind a command: pyenv's commands are scripts, Debian's are links.
 IDENTIFY = (
     "import os, sys, sysconfig\n"
     "fits = sys.version_info >= (3, 10) and sys.implementation.name == 'cpython'\n"
@@ -35,7 +35,7 @@ IDENTIFY = (
 
 
 def run(*command: str | Path, seconds: float = 600) -> str:
-    """Run to a successful end: what it printed."""
+    """Run to a successful end; return the output."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
     )
@@ -45,7 +45,7 @@ def run(*command: str | Path, seconds: float = 600) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the source distribution, and the wheel that was built from that."""
+    """A directory with the source distribution, and with the wheel that was built from it."""
     directory = tmp_path_factory.mktemp("built")
     source = directory / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_SOURCES))
@@ -61,7 +61,7 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def extension(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The extension module inside the wheel, unpacked."""
+    """The extension module of the wheel, unpacked."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".so")]
         return Path(archive.extract(name, tmp_path_factory.mktemp("extension")))
@@ -128,7 +128,7 @@ def candidates() -> Iterator[Path]:
 
 @functools.cache
 def pythons() -> tuple[str, ...]:
-    """Every CPython >= 3.10 here, each once."""
+    """Each CPython >= 3.10 of this machine, once."""
     found = []
     for command in dict.fromkeys(candidates()):
         done = subprocess.run([command, "-c", IDENTIFY], capture_output=True, text=True, timeout=60)

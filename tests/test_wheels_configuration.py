@@ -1,4 +1,4 @@
-"""wheels.yml is a pipeline that its service accepts, and builds the wheels that we mean."""
+"""wheels.yml is a valid pipeline, and builds exactly the wheels that we publish."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def test_configuration_selects_the_wheels_we_mean(platform: str, architecture: s
     assert done.returncode == 0, done.stderr
     built = set(done.stdout.split())
     if platform == "macos":
-        built.discard("pp311-macosx_arm64")  # cibuildwheel offers it on an Apple machine only
+        built.discard("pp311-macosx_arm64")  # cibuildwheel offers it only on an Apple machine
     assert built == SELECTED[platform, architecture]
