@@ -1,4 +1,4 @@
-"""The benchmarks run, and their report can be made; what they measure is reported elsewhere."""
+"""Each benchmark runs and makes its report.  (The figures themselves are in docs/.)"""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_every_measurement_runs_without_overlap_and_the_report_renders(
     for row in results["killed"].values():
         assert None not in row["waiter"] + row["newcomer"]
 
-    for stand_in in ("1.3.1-portalocker", "1.3.1-bare"):  # not installed for a mere test
+    for stand_in in ("1.3.1-portalocker", "1.3.1-bare"):  # 1.3.1 is not installed for a mere test
         results["uncontended"][stand_in] = Row(results["uncontended"]["flock"], library=stand_in)
     assert "| ... least served / most served |" in lock_report.page(results, ABOUT)
     ElementTree.fromstring(lock_report.chart(results, ABOUT))
 
 
 def test_every_measurement_of_the_cache_runs_and_the_report_renders(tmp_path: Path) -> None:
-    # Ours in place of 1.3.1, which is not installed for a mere test.
+    # Ours takes the place of 1.3.1, which is not installed for a mere test.
     stand_ins = [Library(key, key) for key in ("1.3.1-portalocker", "1.3.1-bare")]
     sizes, steps = cache_measure.SMOKE, list[str]()
     results = {
@@ -99,13 +99,13 @@ def test_an_overlap_is_seen_by_its_times_alone() -> None:
 
     apart = merge([log((0, 10, 20), (36, 40, 50)), log((5, 25, 35))])
     assert (apart.overlaps, apart.entries, apart.held) == (0, 3, 30 / 40)
-    assert apart.handovers == [5e-9]  # from 20 to 25; at 35 nobody waited
+    assert apart.handovers == [5e-9]  # from 20 to 25; at 35 no process waited
     assert merge([log((0, 10, 20)), log((5, 15, 25))]).overlaps == 1
     assert Entry(1, 2, 0, 0) < Entry(2, 3, 0, 0)
 
 
 def test_files_are_measured_beside_an_earlier_commit(tmp_path: Path) -> None:
-    # Ours in place of the earlier one, which is not built for a mere test.
+    # Ours takes the place of the earlier commit, which is not built for a mere test.
     earlier, now = Library("earlier", "earlier"), Library("now", "now")
     figures = versus.measure(earlier, now, tmp_path, rounds=2, count=2)
     assert all(len(pairs) == 2 for pairs in figures.values())

@@ -1,4 +1,4 @@
-"""Peers that only look whether the lock file exists get their turn while ours keep the lock busy.
+"""Peers that only check whether the lock file exists get their turn while ours keep it busy.
 
 What this costs is measured, not asserted: python3 -m tests.benchmarks.lock_starvation, which also
 runs Node, another poller, 64 processes, and kills in the gaps.  MSALEX_STARVATION_SECONDS is the
@@ -22,7 +22,7 @@ pytest.importorskip("fcntl")
 from tests.support.stage import GAP_DUE_S, Player, is_queued, until
 
 SECONDS = float(os.environ.get("MSALEX_STARVATION_SECONDS", "12"))
-SHORT_S = 3  # less than it takes to the first gap
+SHORT_S = 3  # seconds; the first gap comes later
 BUSY = 6
 
 
@@ -34,7 +34,7 @@ def assert_clean(account: Account) -> None:
 
 
 def test_1_3_1_is_not_refused_twice_in_a_row_while_six_of_ours_are_busy(tmp_path: Path) -> None:
-    """The starvation of the review beside the real libraries: 4 of 4 were refused."""
+    """Found by a review beside the real libraries: 4 of 4 were refused."""
     account = run(tmp_path, SECONDS, (OURS, BUSY), (BARE._replace(think=(0, 0.5)), 4))
     print(
         f"ours hold {account.held('ours'):.1%}; 1.3.1: {len(account.of('bare'))} waits,"
@@ -62,7 +62,7 @@ def test_in_a_gap_a_caller_without_patience_takes_the_name_and_the_waiter_comes_
         assert until(lambda: is_queued(waiter.pid), GENEROUS)
         time.sleep(GAP_DUE_S)
         holder.release()
-        assert not path.exists()  # for a peer
+        assert not path.exists()  # free for a peer
         assert third.acquire(str(path), 0).how == "in"
         assert path.exists()
         third.release()

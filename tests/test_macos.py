@@ -1,6 +1,6 @@
-"""The macOS half, unchanged, over a fake keychain and a fake kernel; see tests/support/macos.py.
+"""The macOS files, unchanged, over a fake keychain and a fake kernel; see tests/support/macos.py.
 
-Nothing here shows what a Mac does. It shows that our code does what it promises when a Mac does
+These tests do not show what a Mac does. They show that our code keeps its promises if a Mac does
 what its documentation and its source say.
 """
 
@@ -23,7 +23,7 @@ PROGRAMS = macos.ROOT / "tests" / "c"
 EXERCISE = [
     PROGRAMS / "check.c",
     *sorted(set(PROGRAMS.glob("exercise_*.c")) - {PROGRAMS / "exercise_watch.c"}),
-    macos.MACOS / "exercise_test.c",  # which includes that one
+    macos.MACOS / "exercise_test.c",  # which includes that file
 ]
 ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREAD = ("-g", "-O1", "-fsanitize=thread")
@@ -32,25 +32,26 @@ VALGRIND = (
     *("valgrind", "--quiet", "--leak-check=full", "--error-exitcode=99"),
     "--errors-for-leak-kinds=definite,possible",
 )
-#: Replaced by the programs: the clock by lock_test.c, the keychain by none in the exercises.
+#: The programs replace these: lock_test.c has a clock; the exercises have no keychain.
 CLOCK, KEYCHAIN = "clock_posix", "keychain_macos"
-#: Python's tests of the persistence and of the lock, over the macOS half.
+#: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
-#: But not the stores of others, and not what is so on Linux only: who is blocked in flock stands
-#: in /proc/locks, who leaves last tidies up behind a dead holder, fcntl and flock do not meet.
+#: Without tests of other systems' stores, and without what is true on Linux only: /proc/locks lists
+#: a blocked flock, the last one that leaves removes a dead holder's file, fcntl and flock are
+#: separate.
 OF_LINUX = (
     *("libsecret", "dpapi", "whatever_the_program", "pile_up", "kernel_lock_and_a_dead_pid"),
-    "dictionary",  # its rows are of no system, and some of them skip
+    "dictionary",  # not a system's store, and some of its tests skip
 )
 
 
-#: Linux' tests with two users are what covers the rest: whose links and files are trusted.
+#: Linux' tests with two users cover the rest: which links and files are trusted.
 POSIX = (
     *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c"),
     *("lock_posix.c", "lock_file_posix.c", "lock_peer_posix.c"),
 )
 ENOUGH_PERCENT = 80
-#: Every line of these is reached, by the programs of tests/macos.
+#: The programs of tests/macos reach every line of these files.
 OWN = ("keychain_macos.c", "lock_wait_macos.c", "os_macos.c")
 
 
@@ -111,7 +112,7 @@ def test_the_questions_for_a_mac_have_their_answers_over_the_fakes(tmp_path: Pat
 
 
 def covered(directory: Path, files: Sequence[str]) -> Iterator[tuple[str, float, list[str]]]:
-    """Each file, how many percent of its lines were reached, and which were not."""
+    """For each file the percentage of its lines that were reached, and the others."""
     objects = directory / "objects"
     said = macos.run(["gcov", *(str(objects / file) for file in files)], objects)
     for file in files:
@@ -123,7 +124,7 @@ def covered(directory: Path, files: Sequence[str]) -> Iterator[tuple[str, float,
 
 
 def build_for_coverage(directory: Path) -> list[Path]:
-    """All programs, over the same object files, which count together."""
+    """All programs, linked with the same object files, so that their coverage adds up."""
     keychain = macos.build_test("keychain_test", directory, COVERAGE)
     with_wraps = [macos.MACOS / "wrapped.c", PROGRAMS / "check.c"]
     others = [
@@ -148,7 +149,7 @@ def build_for_coverage(directory: Path) -> list[Path]:
 def test_the_lines_of_the_macos_files_and_most_of_the_posix_files_are_reached(
     tmp_path: Path,
 ) -> None:
-    """The POSIX files as they are for macOS; what is so on Linux only stays out of reach."""
+    """The POSIX files as compiled for macOS; branches for Linux only cannot be reached."""
     needs(None if shutil.which("gcov") else "gcov is not installed")
     keychain, lock, files, exercise = build_for_coverage(tmp_path)
     for program in (keychain, lock, files):
@@ -185,7 +186,7 @@ def test_processes_of_threads_lose_no_update_under_the_macos_lock(
 
 
 def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
-    """The contract of all persistences, and that of the lock, with this extension module."""
+    """The contract of all persistences and of the lock, with this extension module."""
     site = macos.make_site(tmp_path / "site")
     pytest_ = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(macos.ROOT)]
     pytest_ += ["-c", str(macos.ROOT / "pyproject.toml"), "--basetemp", str(tmp_path / "tests")]

@@ -1,4 +1,4 @@
-"""The macOS half compiles and links, for both architectures, on a machine that is no Mac."""
+"""The macOS files compile and link, for both architectures, on a machine that is not a Mac."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LIBRARIES = {
     "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
     "/System/Library/Frameworks/Security.framework/Versions/A/Security",
 }
-#: Some of what only macOS has, from each library.
+#: From each library some symbols that only macOS has.
 IMPORTED = {
     *("_SecItemUpdate", "_CFDictionaryCreate", "_kevent", "_renameatx_np", "_dlsym"),
     *("_acl_init", "_acl_free", "_acl_get_fd_np", "_acl_set_fd_np"),
 }
-#: What macOS 11 lacks must be looked up when it is called for.
+#: macOS 11 does not have these, so they must be looked up at the first call.
 FROM_LATER_SYSTEMS = {"_freadlink"}
-#: The one that runs the tests, and Debian's own, whose headers are laid out in their own way.
+#: The Python that runs the tests, and Debian's own, whose headers have another layout.
 PYTHONS = [sys.executable, "/usr/bin/python3"]
 SOURCES = [macos.ROOT / name for name in sources("darwin")]
 
@@ -53,7 +53,7 @@ def test_the_extension_module_links_for_macos(
     architecture: str, python: str, tmp_path: Path
 ) -> None:
     module = macos.write_module(tmp_path)
-    # cffi's C is not ours to warn of; Python's own symbols come with the interpreter.
+    # cffi's C is not ours, so it may have warnings; the interpreter brings Python's own symbols.
     files = (module, *SOURCES)
     headers = str(macos.python_headers(python, tmp_path))
     options = ("-isystem", headers, "-undefined", "dynamic_lookup", "-w")

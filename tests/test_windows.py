@@ -1,4 +1,4 @@
-"""The Windows half, built by a cross compiler and run by Wine: see tests/windows/toolchain.py.
+"""The Windows files, built by a cross compiler and run by Wine: see tests/windows/toolchain.py.
 
 The project's own suite runs there, with Windows' Python 3.11, on the wheel that is built here; so
 does tests/windows/, which only Windows can run.  `tests/windows/run` runs this file alone.
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.capability import needs, requires
 
-# Under Wine this file is itself collected, and there it has nothing to do.
+# Under Wine this file is collected too, and there it has nothing to do.
 pytestmark = requires("fcntl")
 if importlib.util.find_spec("fcntl"):
     import pefile
@@ -24,7 +24,7 @@ if importlib.util.find_spec("fcntl"):
 
 SUITE_S = 1500
 CLOSING = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed, (\d+) skipped.* in [\d.]+s", re.M)
-# What the extension calls besides the C runtime: the API, and the stable ABI of Python.
+# The extension calls these besides the C runtime: the API of Windows, and the stable ABI of Python.
 LIBRARIES = {"python3.dll", "kernel32.dll", "advapi32.dll", "crypt32.dll"}
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """The wheel as pip would install it: unpacked, and with byte code."""
+    """The wheel, as pip would install it: unpacked, and with byte code."""
     directory = wheel.with_name("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
@@ -77,7 +77,7 @@ def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
         MSALEX_REFERENCE_PORTALOCKER=toolchain.windows_path(reference(portalocker=True)),
         MSALEX_REFERENCE_BARE=toolchain.windows_path(reference(portalocker=False)),
     )
-    # A crash under Wine can end with status 0: what counts is the last line.
+    # A crash under Wine can end with status 0, so the last line of the output counts.
     closing = CLOSING.findall(output)
     assert len(closing) == 1, output[-5000:]
     failed, passed, _ = closing[0]
