@@ -213,7 +213,108 @@ static bool is_old(const WIN32_FIND_DATAW *found, int dead_after_s) {
     return (ticks_of(now) - ticks_of(found->ftLastWriteTime)) / 10000000 >= dead_after_s;
 }
 
-/* ---- replacing ---- */
+/* ---- preparing a save ---- */
+
+struct save {
+    const wchar_t *target;
+    const unsigned char *data;
+    size_t size;
+    DWORD flags;        /* MOVEFILE_REPLACE_EXISTING; or 0, and then it fails if the file exists */
+    msalex_lock *guard; /* or NULL */
+    DWORD old;          /* attributes of the file to replace, or INVALID_FILE_ATTRIBUTES */
+    wchar_t *temp;      /* path of the temporary file; "" when it has its final name; or NULL */
+    HANDLE file;        /* the temporary file, or INVALID_HANDLE_VALUE */
+    uint64_t device;    /* of the temporary file */
+    int status;         /* what to return after FAILED */
+};
+
+/* How far a save has come. */
+enum outcome {
+    DONE,     /* the new content has the name */
+    PREPARED, /* the new content is in the temporary file */
+    IN_PLACE, /* a temporary file cannot be made: write into the old file */
+    FAILED    /* the error says why */
+};
+
+static int fail_too_large(msalex_error *error, const char *call) {
+    return msalex__fail(error, MSALEX_INVALID, EFBIG, call,
+                        "larger than 256 MiB, which no token cache is");
+}
+
+static int fail_lost(msalex_error *error) {
+    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "GetFileInformationByHandle",
+                        "somebody removed the lock file");
+}
+
+static enum outcome fail_save(struct save *save, DWORD code, const char *call,
+                              msalex_error *error) {
+    save->status = fail_file(error, save->target, code, call);
+    return FAILED;
+}
+
+/* May the file be replaced, if there is one?  A rename onto a directory fails, and Wine replaces a
+ * read-only file, so this checks both. */
+static int check_old(const struct save *save, msalex_error *error) {
+    if (save->old == INVALID_FILE_ATTRIBUTES)
+        return msalex__ok(error);
+    if ((save->old & FILE_ATTRIBUTE_DIRECTORY) != 0)
+        return msalex__fail_errno(error, EISDIR, "CreateFileW");
+    if (save->flags == 0)
+        return msalex__fail_errno(error, EEXIST, "CreateFileW");
+    if ((save->old & FILE_ATTRIBUTE_READONLY) != 0)
+        return msalex__fail(error, MSALEX_DENIED, EACCES, "CreateFileW", "the file is read-only");
+    return msalex__ok(error);
+}
+
+/* Writes the new content into a temporary file beside the old file. */
+static enum outcome prepare(struct save *save, msalex_error *error) {
+    const bool exists = save->old != INVALID_FILE_ATTRIBUTES;
+    const DWORD kept = exists ? save->old & KEPT_ATTRIBUTES : 0;
+    SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
+    struct msalex__identity identity;
+    HANDLE renamed;
+    DWORD code;
+
+    if ((security.lpSecurityDescriptor = descriptor_for(save->target, exists)) == NULL)
+        return fail_save(save, GetLastError(), "GetTokenInformation", error);
+    save->file = open_temp(save->target, FILE_ATTRIBUTE_NORMAL | kept, &security, &save->temp);
+    code = GetLastError();
+    (void)LocalFree(security.lpSecurityDescriptor);
+    if (save->file == INVALID_HANDLE_VALUE) {
+        if (exists && (code == ERROR_ACCESS_DENIED || code == ERROR_WRITE_PROTECT))
+            return IN_PLACE;
+        return fail_save(save, code, "CreateFileW", error);
+    }
+    if ((code = write_all(save->file, save->data, save->size)) != 0)
+        return fail_save(save, code, "WriteFile", error);
+    /* Before the rename: otherwise a power cut could leave an empty file with the name. */
+    if (!FlushFileBuffers(save->file))
+        return fail_save(save, GetLastError(), "FlushFileBuffers", error);
+    /* The rename needs this handle closed, but finish() needs one to set the times after it.  The
+     * new one can only do that, so it is in nobody's way. */
+    renamed = msalex__open_attributes(save->temp, FILE_WRITE_ATTRIBUTES);
+    if (renamed == INVALID_HANDLE_VALUE || !msalex__identify(renamed, &identity)) {
+        code = GetLastError();
+        msalex__close(renamed);
+        return fail_save(save, code, "CreateFileW", error);
+    }
+    msalex__close(save->file);
+    save->file = renamed;
+    save->device = identity.device;
+    return PREPARED;
+}
+
+/* Closes the temporary file, and removes it unless it has its final name. */
+static void end(struct save *save) {
+    const bool is_open = save->file != INVALID_HANDLE_VALUE;
+
+    msalex__close(save->file);
+    if (is_open && save->temp[0] != L'\0')
+        (void)DeleteFileW(save->temp);
+    free(save->temp);
+}
+
+/* ---- putting the new content in place ---- */
 
 /* Sets the times, because a rename alone does not tell a watcher that only listens for "changed"
  * files, such as .NET's. */
@@ -227,15 +328,16 @@ static void finish(HANDLE file, msalex_stamp *stamp) {
 /* The last resort, where we may write to a file but not make one in its directory.  A reader
  * meanwhile can find a mixture.  The bytes come first, then the new end: the old end is not cut off
  * before the new content is complete. */
-static int write_in_place(const wchar_t *path, const unsigned char *data, size_t size,
-                          msalex_stamp *stamp, msalex_error *error) {
+static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
+                                   msalex_error *error) {
+    HANDLE file =
+        open_patiently(save->target, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING);
     const char *call = "WriteFile";
-    HANDLE file = open_patiently(path, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING);
     DWORD code;
 
     if (file == INVALID_HANDLE_VALUE)
-        return fail_file(error, path, GetLastError(), "CreateFileW");
-    code = write_all(file, data, size);
+        return fail_save(save, GetLastError(), "CreateFileW", error);
+    code = write_all(file, save->data, save->size);
     if (code == 0 && !(SetEndOfFile(file) && FlushFileBuffers(file))) {
         code = GetLastError();
         call = "FlushFileBuffers";
@@ -243,7 +345,14 @@ static int write_in_place(const wchar_t *path, const unsigned char *data, size_t
     if (code == 0)
         finish(file, stamp);
     msalex__close(file);
-    return code == 0 ? msalex__ok(error) : msalex__fail_windows(error, code, call);
+    return code == 0 ? DONE : fail_save(save, code, call, error);
+}
+
+/* Does the caller still hold the lock, if there is one?  On Windows nobody can remove its file, but
+ * the caller may have given it back. */
+static bool is_held(msalex_lock *guard) {
+    msalex_error ignored;
+    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
 }
 
 /* MoveFileExW, repeated while its error may pass: 0 or GetLastError. */
@@ -259,99 +368,45 @@ static DWORD rename_patiently(const wchar_t *from, const wchar_t *to, DWORD flag
     return 0;
 }
 
-/* Does the caller still hold the lock, if there is one?  On Windows nobody can remove its file, but
- * the caller may have given it back. */
-static bool is_held(msalex_lock *guard) {
-    msalex_error ignored;
-    return guard == NULL || msalex_lock_check(guard, &ignored) == MSALEX_OK;
+/* Gives the temporary file the name. */
+static enum outcome put(struct save *save, msalex_stamp *stamp, msalex_error *error) {
+    const DWORD code = rename_patiently(save->temp, save->target, save->flags);
+
+    if (code != 0)
+        return fail_save(save, code, "MoveFileExW", error);
+    save->temp[0] = L'\0';
+    finish(save->file, stamp);
+    stamp->device = save->device; /* after the rename, Wine does not know it any more */
+    return DONE;
 }
 
-static int fail_lost(msalex_error *error) {
-    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "GetFileInformationByHandle",
-                        "somebody removed the lock file");
-}
+static int replace(struct save *save, msalex_stamp *stamp, msalex_error *error) {
+    enum outcome outcome;
+    int status;
 
-static int fail_too_large(msalex_error *error, const char *call) {
-    return msalex__fail(error, MSALEX_INVALID, EFBIG, call,
-                        "larger than 256 MiB, which no token cache is");
-}
-
-/* `flags`: MOVEFILE_REPLACE_EXISTING; or 0, and then it fails if the file exists. */
-static int replace(const wchar_t *target, const unsigned char *data, size_t size, DWORD flags,
-                   msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
-    const DWORD old = GetFileAttributesW(target);
-    const bool exists = old != INVALID_FILE_ATTRIBUTES;
-    SECURITY_ATTRIBUTES security = {.nLength = sizeof security};
-    HANDLE file, renamed = INVALID_HANDLE_VALUE;
-    const char *call = "WriteFile";
-    struct msalex__identity identity;
-    wchar_t *temp = NULL;
-    DWORD code;
-
-    /* A rename onto a directory fails, and Wine replaces a read-only file: check both first. */
-    if (exists && (old & FILE_ATTRIBUTE_DIRECTORY) != 0)
-        return msalex__fail_errno(error, EISDIR, "CreateFileW");
-    if (exists && flags == 0)
-        return msalex__fail_errno(error, EEXIST, "CreateFileW");
-    if (exists && (old & FILE_ATTRIBUTE_READONLY) != 0)
-        return msalex__fail(error, MSALEX_DENIED, EACCES, "CreateFileW", "the file is read-only");
-
-    if ((security.lpSecurityDescriptor = descriptor_for(target, exists)) == NULL)
-        return msalex__fail_windows(error, GetLastError(), "GetTokenInformation");
-    file = open_temp(target, FILE_ATTRIBUTE_NORMAL | (exists ? old & KEPT_ATTRIBUTES : 0),
-                     &security, &temp);
-    code = GetLastError();
-    (void)LocalFree(security.lpSecurityDescriptor);
-    if (file == INVALID_HANDLE_VALUE) {
-        free(temp);
-        if (exists && (code == ERROR_ACCESS_DENIED || code == ERROR_WRITE_PROTECT))
-            return is_held(guard) ? write_in_place(target, data, size, stamp, error)
-                                  : fail_lost(error);
-        return msalex__fail_windows(error, code, "CreateFileW");
+    save->old = GetFileAttributesW(save->target);
+    if ((status = check_old(save, error)) != MSALEX_OK)
+        return status;
+    outcome = prepare(save, error);
+    if (outcome != FAILED && !is_held(save->guard)) {
+        save->status = fail_lost(error);
+        outcome = FAILED;
     }
-    if ((code = write_all(file, data, size)) != 0)
-        goto err;
-    /* Before the rename: otherwise a power cut could leave an empty file with the name. */
-    call = "FlushFileBuffers";
-    if (!FlushFileBuffers(file)) {
-        code = GetLastError();
-        goto err;
-    }
-    /* The rename needs `file` closed, but finish() needs a handle to set the times after it.  This
-     * one can only do that, so it is in nobody's way. */
-    call = "CreateFileW";
-    renamed = msalex__open_attributes(temp, FILE_WRITE_ATTRIBUTES);
-    if (renamed == INVALID_HANDLE_VALUE || !msalex__identify(renamed, &identity)) {
-        code = GetLastError();
-        goto err;
-    }
-    msalex__close(file);
-    file = INVALID_HANDLE_VALUE;
-    if (!is_held(guard)) {
-        msalex__close(renamed);
-        (void)DeleteFileW(temp);
-        free(temp);
-        return fail_lost(error);
-    }
-    call = "MoveFileExW";
-    if ((code = rename_patiently(temp, target, flags)) != 0)
-        goto err;
-    finish(renamed, stamp);
-    stamp->device = identity.device; /* after the rename, Wine does not know it any more */
-    msalex__close(renamed);
-    free(temp);
-    return msalex__ok(error);
-
-err:
-    msalex__close(file);
-    msalex__close(renamed);
-    (void)DeleteFileW(temp);
-    free(temp);
-    return fail_file(error, target, code, call);
+    if (outcome == PREPARED)
+        outcome = put(save, stamp, error);
+    if (outcome == IN_PLACE)
+        outcome = write_in_place(save, stamp, error);
+    end(save);
+    return outcome == DONE ? msalex__ok(error) : save->status;
 }
 
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
+    struct save save = {.data = data,
+                        .size = size,
+                        .flags = MOVEFILE_REPLACE_EXISTING,
+                        .guard = guard,
+                        .file = INVALID_HANDLE_VALUE};
     wchar_t *target;
     int status;
 
@@ -360,21 +415,24 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
         return fail_too_large(error, "WriteFile");
     if ((status = resolve(path, &target, error)) != MSALEX_OK)
         return status;
-    status = replace(target, data, size, MOVEFILE_REPLACE_EXISTING, guard, stamp, error);
+    save.target = target;
+    status = replace(&save, stamp, error);
     free(target);
     return status;
 }
 
 int msalex_file_create(const char *path, const unsigned char *data, size_t size,
                        msalex_error *error) {
+    struct save save = {.data = data, .size = size, .file = INVALID_HANDLE_VALUE};
     wchar_t *target = msalex__wide_path(path, error); /* as given: a link there exists */
     msalex_stamp ignored;
     int status;
 
     if (target == NULL)
         return msalex__status_of_errno((int)error->code);
+    save.target = target;
     status = size > MSALEX_FILE_SIZE_MAX ? fail_too_large(error, "WriteFile")
-                                         : replace(target, data, size, 0, NULL, &ignored, error);
+                                         : replace(&save, &ignored, error);
     free(target);
     return status;
 }
