@@ -40,8 +40,8 @@ ERRORS = (
     *("EPERM", "ENOENT", "EINTR", "EIO", "ENXIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY"),
     *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),
 )
-#: Every so many combinations one is tried.  The number and 14 have no common divisor, so each error
-#: has its turn.
+#: The suite tries one combination in 29, which has no common divisor with 14: so each error has its
+#: turn.
 ALL = os.environ.get("MSALEX_ERRNOS") == "all"
 STEP = 1 if ALL else 29
 #: Scenario, patience, and whether the helper thread that waits for the lock is traced as well.
