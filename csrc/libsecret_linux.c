@@ -19,8 +19,6 @@
 
 #include "libsecret_linux.h"
 
-#define glib msalex__glib
-
 enum {
     GRACE_MS = 100,       /* how long a cancelled call may take to end */
     STACK_BYTES = 1 << 20 /* libgcrypt, static TLS and sanitizers included; mere address space */
@@ -28,9 +26,15 @@ enum {
 
 static atomic_int process_used; /* the one that has GLib's worker thread; 0: none yet */
 
+static int fail_forked(msalex_error *error) {
+    return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "fork",
+                        "libsecret was used before this process was forked off, and does"
+                        " not survive that; use a fresh process (spawn, exec)");
+}
+
 /* What stands against a call before it begins.  GIO would start a bus of its own where there
  * is none (dbus-launch); a bus that nobody else is on has no keyring. */
-static int usable(msalex_error *error) {
+static int check_usable(msalex_error *error) {
     const char *address = getenv("DBUS_SESSION_BUS_ADDRESS");
     const char *directory = getenv("XDG_RUNTIME_DIR");
     char path[256];
@@ -42,9 +46,7 @@ static int usable(msalex_error *error) {
         return status;
     process = atomic_load(&process_used);
     if (process != 0 && process != getpid())
-        return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "fork",
-                            "libsecret was used before this process was forked off, and does"
-                            " not survive that; use a fresh process (spawn, exec)");
+        return fail_forked(error);
     if (address != NULL && strstr(address, "autolaunch:") == NULL)
         return msalex__ok(error);
     (void)snprintf(path, sizeof path, "%s/bus", directory == NULL ? "" : directory);
@@ -61,15 +63,15 @@ static void drop(msalex_libsecret_call *call) {
     if (atomic_fetch_sub(&call->references, 1) > 1)
         return;
     if (call->schema != NULL)
-        glib.secret_schema_unref(call->schema);
+        glib->secret_schema_unref(call->schema);
     if (call->attributes != NULL)
-        glib.g_hash_table_unref(call->attributes);
+        glib->g_hash_table_unref(call->attributes);
     if (call->value != NULL)
-        glib.secret_value_unref(call->value);
+        glib->secret_value_unref(call->value);
     if (call->cancellable != NULL)
-        glib.g_object_unref(call->cancellable);
-    glib.g_free(call->label);
-    glib.g_free(call->collection);
+        glib->g_object_unref(call->cancellable);
+    glib->g_free(call->label);
+    glib->g_free(call->collection);
     msalex_buffer_free(&call->secret);
     if (call->event >= 0)
         (void)close(call->event);
@@ -80,7 +82,7 @@ static void *run(void *argument) {
     msalex_libsecret_call *call = argument;
 
     call->status = msalex__libsecret_perform(call);
-    atomic_store(&call->done, 1);
+    atomic_store(&call->done, true);
     (void)eventfd_write(call->event, 1);
     drop(call);
     return NULL;
@@ -109,13 +111,13 @@ static int run_apart(msalex_libsecret_call *call) {
 }
 
 /* GLib ends the program, or cuts the text, over strings it does not expect. */
-static const char *unacceptable(const msalex_libsecret_item *item, const unsigned char *secret,
-                                size_t size) {
-    if (!glib.g_utf8_validate(item->schema, -1, NULL) ||
-        (item->label != NULL && !glib.g_utf8_validate(item->label, -1, NULL)))
+static const char *complaint_about(const msalex_libsecret_item *item, const unsigned char *secret,
+                                   size_t size) {
+    if (!glib->g_utf8_validate(item->schema, -1, NULL) ||
+        (item->label != NULL && !glib->g_utf8_validate(item->label, -1, NULL)))
         return "the schema or the label is not UTF-8";
     if (item->collection != NULL && strchr(item->collection, '/') != NULL
-            ? !glib.g_variant_is_object_path(item->collection)
+            ? !glib->g_variant_is_object_path(item->collection)
             : item->collection != NULL &&
                   (item->collection[0] == '\0' ||
                    strspn(item->collection, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -124,13 +126,13 @@ static const char *unacceptable(const msalex_libsecret_item *item, const unsigne
     if (item->count > SCHEMA_ATTRIBUTES_MAX)
         return "an item has 32 attributes at most";
     for (size_t i = 0; i < item->count; i++) {
-        if (!glib.g_utf8_validate(item->names[i], -1, NULL) ||
-            !glib.g_utf8_validate(item->values[i], -1, NULL))
+        if (!glib->g_utf8_validate(item->names[i], -1, NULL) ||
+            !glib->g_utf8_validate(item->values[i], -1, NULL))
             return "an attribute is not UTF-8";
         if (item->types[i] < SCHEMA_STRING || item->types[i] > SCHEMA_BOOLEAN)
             return "the type of an attribute is none of string, integer, boolean";
     }
-    if (size > 0 && !glib.g_utf8_validate((const char *)secret, (ptrdiff_t)size, NULL))
+    if (size > 0 && !glib->g_utf8_validate((const char *)secret, (ptrdiff_t)size, NULL))
         return "the text is not UTF-8, or contains a NUL character";
     return NULL;
 }
@@ -145,47 +147,47 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
     int status, code;
 
     *call = NULL;
-    if ((status = usable(error)) != MSALEX_OK)
+    if ((status = check_usable(error)) != MSALEX_OK)
         return status;
-    if ((complaint = unacceptable(item, secret, size)) != NULL)
+    if ((complaint = complaint_about(item, secret, size)) != NULL)
         return msalex__fail(error, MSALEX_INVALID, EINVAL, "libsecret", complaint);
     if ((made = calloc(1, sizeof *made)) == NULL)
         return msalex__fail_errno(error, ENOMEM, "calloc");
     atomic_init(&made->references, 1);
-    atomic_init(&made->done, 0);
+    atomic_init(&made->done, false);
     if ((made->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
         status = msalex__fail_errno(error, errno, "eventfd");
-        goto failed;
+        goto err;
     }
     made->process = getpid();
     made->operation = operation;
     made->alone = (displays[0] == NULL || displays[0][0] == '\0') &&
                   (displays[1] == NULL || displays[1][0] == '\0');
     made->deadline = timeout_ms < 0 ? -1 : msalex__now_ms() + timeout_ms;
-    made->label = glib.g_strdup(item->label == NULL ? "" : item->label);
-    made->collection = glib.g_strdup(item->collection); /* NULL stays NULL */
-    made->cancellable = glib.g_cancellable_new();
-    made->attributes = glib.g_hash_table_new_full(glib.g_str_hash, glib.g_str_equal, glib.g_free,
-                                                  glib.g_free);
-    types = glib.g_hash_table_new_full(glib.g_str_hash, glib.g_str_equal, glib.g_free, NULL);
+    made->label = glib->g_strdup(item->label == NULL ? "" : item->label);
+    made->collection = glib->g_strdup(item->collection); /* NULL stays NULL */
+    made->cancellable = glib->g_cancellable_new();
+    made->attributes = glib->g_hash_table_new_full(glib->g_str_hash, glib->g_str_equal,
+                                                   glib->g_free, glib->g_free);
+    types = glib->g_hash_table_new_full(glib->g_str_hash, glib->g_str_equal, glib->g_free, NULL);
     for (size_t i = 0; i < item->count; i++) {
-        (void)glib.g_hash_table_insert(made->attributes, glib.g_strdup(item->names[i]),
-                                       glib.g_strdup(item->values[i]));
-        (void)glib.g_hash_table_insert(types, glib.g_strdup(item->names[i]),
-                                       (void *)(intptr_t)item->types[i]);
+        (void)glib->g_hash_table_insert(made->attributes, glib->g_strdup(item->names[i]),
+                                        glib->g_strdup(item->values[i]));
+        (void)glib->g_hash_table_insert(types, glib->g_strdup(item->names[i]),
+                                        (void *)(intptr_t)item->types[i]);
     }
-    made->schema = glib.secret_schema_newv(item->schema, SCHEMA_NONE, types);
-    glib.g_hash_table_unref(types);
+    made->schema = glib->secret_schema_newv(item->schema, SCHEMA_NONE, types);
+    glib->g_hash_table_unref(types);
     if (operation == MSALEX_LIBSECRET_SAVE)
-        made->value = glib.secret_value_new(size == 0 ? "" : (const char *)secret,
-                                            (ptrdiff_t)size, "text/plain");
+        made->value = glib->secret_value_new(size == 0 ? "" : (const char *)secret,
+                                             (ptrdiff_t)size, "text/plain");
     if ((code = run_apart(made)) != 0) {
         status = msalex__fail_errno(error, code, "pthread_create");
-        goto failed;
+        goto err;
     }
     *call = made;
     return msalex__ok(error);
-failed:
+err:
     drop(made);
     return status;
 }
@@ -199,10 +201,10 @@ int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_
 
     *secret = (msalex_buffer){0};
     if (getpid() != call->process)
-        return usable(error); /* which says what a fork does */
+        return fail_forked(error);
     if (call->deadline >= 0) {
         if (begin >= call->deadline && !atomic_load(&call->done))
-            glib.g_cancellable_cancel(call->cancellable);
+            glib->g_cancellable_cancel(call->cancellable);
         int64_t end = call->deadline + (begin >= call->deadline ? GRACE_MS : 0);
         if (left < 0 || left > end - begin)
             left = end > begin ? end - begin : 0;
@@ -237,6 +239,6 @@ void msalex_libsecret_free(msalex_libsecret_call *call) {
      * cancellable.  That handler would attach a source to a main context that nobody runs any
      * more, and the context's eventfd would stay open for ever. */
     if (!atomic_load(&call->done))
-        glib.g_cancellable_cancel(call->cancellable);
+        glib->g_cancellable_cancel(call->cancellable);
     drop(call);
 }

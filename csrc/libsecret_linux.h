@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "internal.h"
@@ -16,12 +17,12 @@ typedef struct secret_schema SecretSchema;
 
 struct msalex_libsecret_call {
     atomic_int references; /* the caller's and the thread's */
-    atomic_int done;       /* the thread set status, secret and error */
+    atomic_bool done;      /* the thread set status, secret and error */
     int event;             /* an eventfd; readable when done */
     pid_t process;         /* the thread lives in this one only */
     int operation;
-    int alone; /* no desktop, so nobody who could answer a prompt */
-    int again; /* the failure may be one that a new connection cures */
+    bool alone; /* no desktop, so nobody who could answer a prompt */
+    bool again; /* the failure may be one that a new connection cures */
     int64_t deadline; /* milliseconds of msalex__now_ms(); negative: none */
     char *label;
     char *collection;
@@ -44,6 +45,8 @@ extern struct msalex__glib {
     pthread_mutex_t home_mutex; /* a context is one thread's at a time */
     char missing[256];          /* why it cannot be used; empty when it can */
 } msalex__glib;
+
+static struct msalex__glib *const glib = &msalex__glib; /* for short */
 
 /* Loads libsecret, the first time; MSALEX_UNAVAILABLE when the machine has none. */
 int msalex__libsecret_load(msalex_error *error);

@@ -1,7 +1,7 @@
 /* The Secret Service where there is none. Twin: libsecret_linux.c. */
 #include "internal.h"
 
-static int unavailable(msalex_error *error) {
+static int fail_unavailable(msalex_error *error) {
     return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "libsecret",
                         "the Secret Service exists on Linux only");
 }
@@ -11,14 +11,14 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
                            msalex_libsecret_call **call, msalex_error *error) {
     (void)operation, (void)item, (void)secret, (void)size, (void)timeout_ms;
     *call = NULL;
-    return unavailable(error);
+    return fail_unavailable(error);
 }
 
 int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_buffer *secret,
                           msalex_error *error) {
     (void)call, (void)slice_ms;
     *secret = (msalex_buffer){0};
-    return unavailable(error);
+    return fail_unavailable(error);
 }
 
 void msalex_libsecret_free(msalex_libsecret_call *call) {
