@@ -78,14 +78,11 @@ static void release(CFTypeRef object) {
         CFRelease(object);
 }
 
-/* MSALEX_OK, or the failure of `call` in the words of macOS. */
-static int result(msalex_error *error, OSStatus code, const char *call) {
+/* In the words of macOS. */
+static int fail_osstatus(msalex_error *error, OSStatus code, const char *call) {
+    CFStringRef words = SecCopyErrorMessageString(code, NULL);
     char message[sizeof error->message];
-    CFStringRef words;
 
-    if (code == errSecSuccess)
-        return msalex__ok(error);
-    words = SecCopyErrorMessageString(code, NULL);
     if (words == NULL ||
         !CFStringGetCString(words, message, sizeof message, kCFStringEncodingUTF8))
         (void)snprintf(message, sizeof message, "OSStatus %d", (int)code);
@@ -144,7 +141,7 @@ static int identify(const char *service, const char *account, struct identity *i
                         "the service or the account is not UTF-8, or no memory is left");
 }
 
-static int out_of_memory(msalex_error *error, const char *call) {
+static int fail_memory(msalex_error *error, const char *call) {
     return msalex__fail(error, MSALEX_OS_ERROR, errSecAllocate, call, "no memory is left");
 }
 
@@ -185,7 +182,7 @@ static int save(CFDictionaryRef query, CFDictionaryRef changes, CFDictionaryRef 
         if ((code = SecItemAdd(item, NULL)) != errSecDuplicateItem)
             break;
     }
-    return result(error, code, call);
+    return code == errSecSuccess ? msalex__ok(error) : fail_osstatus(error, code, call);
 }
 
 int msalex_keychain_save(const char *service, const char *account, const unsigned char *secret,
@@ -199,7 +196,7 @@ int msalex_keychain_save(const char *service, const char *account, const unsigne
     if ((status = identify(service, account, &identity, error)) != MSALEX_OK)
         return status;
     if ((data = copy_secret(secret, size)) == NULL) {
-        status = out_of_memory(error, "CFDataCreateMutable");
+        status = fail_memory(error, "CFDataCreateMutable");
         goto done;
     }
     set(&change, kSecValueData, data);
@@ -210,7 +207,7 @@ int msalex_keychain_save(const char *service, const char *account, const unsigne
     set(&attributes, kSecValueData, data);
     item = dictionary(&attributes);
     if (changes == NULL || query == NULL || item == NULL)
-        status = out_of_memory(error, "CFDictionaryCreate");
+        status = fail_memory(error, "CFDictionaryCreate");
     else
         status = save(query, changes, item, error);
     release(item);
@@ -231,7 +228,7 @@ static int take(CFTypeRef found, msalex_buffer *secret, msalex_error *error) {
                             "the item holds no data");
     if (msalex__buffer_copy(secret, CFDataGetBytePtr(data), (size_t)CFDataGetLength(data),
                             error) != MSALEX_OK)
-        return out_of_memory(error, "malloc");
+        return fail_memory(error, "malloc");
     return MSALEX_OK;
 }
 
@@ -241,6 +238,7 @@ int msalex_keychain_load(const char *service, const char *account, msalex_buffer
     struct identity identity;
     CFDictionaryRef query;
     CFTypeRef found = NULL;
+    OSStatus code;
     int status;
 
     *secret = (msalex_buffer){0};
@@ -250,12 +248,12 @@ int msalex_keychain_load(const char *service, const char *account, msalex_buffer
     set(&attributes, kSecMatchLimit, kSecMatchLimitOne);
     set(&attributes, kSecReturnData, kCFBooleanTrue);
     if ((query = dictionary(&attributes)) == NULL) {
-        status = out_of_memory(error, "CFDictionaryCreate");
+        status = fail_memory(error, "CFDictionaryCreate");
         goto done;
     }
-    status = result(error, SecItemCopyMatching(query, &found), "SecItemCopyMatching");
-    if (status == MSALEX_OK)
-        status = take(found, secret, error);
+    code = SecItemCopyMatching(query, &found);
+    status = code == errSecSuccess ? take(found, secret, error)
+                                   : fail_osstatus(error, code, "SecItemCopyMatching");
     release(found);
     CFRelease(query);
 done:
@@ -267,16 +265,19 @@ int msalex_keychain_delete(const char *service, const char *account, msalex_erro
     struct attributes attributes;
     struct identity identity;
     CFDictionaryRef query;
+    OSStatus code;
     int status;
 
     if ((status = identify(service, account, &identity, error)) != MSALEX_OK)
         return status;
     attributes = selecting(&identity);
     if ((query = dictionary(&attributes)) == NULL) {
-        status = out_of_memory(error, "CFDictionaryCreate");
+        status = fail_memory(error, "CFDictionaryCreate");
         goto done;
     }
-    status = result(error, SecItemDelete(query), "SecItemDelete");
+    code = SecItemDelete(query);
+    status = code == errSecSuccess ? msalex__ok(error)
+                                   : fail_osstatus(error, code, "SecItemDelete");
     CFRelease(query);
 done:
     forget(&identity);
