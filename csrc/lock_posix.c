@@ -143,7 +143,8 @@ static enum outcome fail(msalex_lock *lock, int code, const char *call, msalex_e
     return drop(lock, FAILED);
 }
 
-static enum outcome not_yet(msalex_lock *lock, int code, const char *call, msalex_error *error) {
+static enum outcome fail_not_yet(msalex_lock *lock, int code, const char *call,
+                                 msalex_error *error) {
     lock->status = msalex__fail_errno(error, code, call);
     return NOT_YET;
 }
@@ -176,8 +177,8 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
 }
 
 /* Another user's file is waited for until it goes away.  (EPERM: sshfs.) */
-static enum outcome open_failed(msalex_lock *lock, int code, int64_t patience_ms,
-                                msalex_error *error) {
+static enum outcome after_failed_open(msalex_lock *lock, int code, int64_t patience_ms,
+                                      msalex_error *error) {
     if (code == ENOENT && knows_of_gap(lock, true, patience_ms))
         return drop(lock, CHANGED);
     if (code == ENOENT)
@@ -208,7 +209,7 @@ static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *e
 
     lock->file->carried = lock->carried; /* whatever made this file may not have known it */
     if ((code = msalex__lock_file_open(lock->file)) != 0)
-        return open_failed(lock, code, patience_ms, error);
+        return after_failed_open(lock, code, patience_ms, error);
     code = msalex__lock_file_read(lock->file, bytes, &size);
     if (msalex__is_read_locked(code))
         return drop(lock, PEER);
@@ -231,7 +232,7 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, msalex_
     enum outcome outcome;
 
     if (code == MSALEX__NOT_YET || code == MSALEX__SIGNAL)
-        return not_yet(lock, code == MSALEX__SIGNAL ? EINTR : ETIMEDOUT, "flock", error);
+        return fail_not_yet(lock, code == MSALEX__SIGNAL ? EINTR : ETIMEDOUT, "flock", error);
     outcome = after_flock(lock, code, error);
     if (outcome == HELD && !msalex__lock_file_is_at(lock->file, lock->path)) {
         (void)msalex__lock_file_give_back(lock->file);
@@ -308,7 +309,7 @@ static enum outcome wait_for_gap(msalex_lock *lock, int64_t timeout_ms, msalex_e
     if (code == 0 && is_last)
         code = ETIMEDOUT;
     if (code != 0)
-        return not_yet(lock, code, "nanosleep", error);
+        return fail_not_yet(lock, code, "nanosleep", error);
     stop_watching(lock); /* it tells of more than the end of a peer */
     lock->gap_until = 0;
     return CHANGED;

@@ -117,11 +117,12 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
     return outcome;
 }
 
-/* Drops the file because of an error.  Some tell of others, and pass: what is open elsewhere (32,
- * 33), what is being deleted, and what is another user's until it goes away (5).  A file that goes
- * on refusing us is waited for like a living peer's.  When there is nothing by that name, 5 is the
- * directory's denial; but the name may just have gone, so that is believed when it goes on. */
-static enum outcome failed(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
+/* Drops the file because of an error code, and says what that means.  Some codes tell of others, and
+ * pass: the file is open elsewhere (32, 33), is being deleted, or is another user's until it goes
+ * away (5).  A file that goes on refusing us is waited for like a living peer's.  When there is
+ * nothing by that name, 5 is the directory's denial; but the name may just have gone, so we believe
+ * that only when it goes on. */
+static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
     const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
     const DWORD attributes = GetFileAttributesW(lock->path);
     const bool known = attributes != INVALID_FILE_ATTRIBUTES;
@@ -155,7 +156,7 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
         return HELD;
     if (code == ERROR_FILE_EXISTS)
         return drop(lock, CHANGED);
-    return failed(lock, code, "create lock file", error);
+    return classify(lock, code, "create lock file", error);
 }
 
 /* May the process that has its byte take the file?  QUEUED: yes.  Else it is dropped: PEER, PASSING
@@ -168,7 +169,7 @@ static enum outcome judge(msalex_lock *lock, msalex_error *error) {
     if (code == ERROR_LOCK_VIOLATION)
         return drop(lock, PEER);
     if (code != 0)
-        return failed(lock, code, "read lock file", error);
+        return classify(lock, code, "read lock file", error);
     if (msalex__lock_file_is_ours(lock->file, bytes, size) ||
         msalex__lock_peer_is_gone(lock->file, bytes, size))
         return QUEUED;
@@ -191,7 +192,7 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error 
     if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
         return drop(lock, PEER); /* .NET, Go */
     if (code != 0)
-        return failed(lock, code, "open lock file", error);
+        return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
     if ((code = msalex__lock_file_take_over(lock->file)) == 0)
@@ -212,7 +213,7 @@ static enum outcome look(msalex_lock *lock, bool once, int64_t patience, msalex_
     if (code == ERROR_FILE_NOT_FOUND)
         return is_gap(lock, patience) ? drop(lock, GAP) : publish(lock, error);
     if (code != 0)
-        return failed(lock, code, "open lock file", error);
+        return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
     if (!once) {
@@ -222,7 +223,7 @@ static enum outcome look(msalex_lock *lock, bool once, int64_t patience, msalex_
     if ((code = msalex__lock_file_try(lock->file)) == 0)
         return take_over(lock, patience, error);
     return code == ERROR_LOCK_VIOLATION ? drop(lock, BUSY)
-                                        : failed(lock, code, "LockFileEx", error);
+                                        : classify(lock, code, "LockFileEx", error);
 }
 
 /* ---- the interface ---- */
@@ -269,7 +270,7 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t p
     if (code == ERROR_LOCK_VIOLATION)
         return QUEUED;
     return code == 0 ? take_over(lock, patience, error)
-                     : failed(lock, code, "LockFileEx", error);
+                     : classify(lock, code, "LockFileEx", error);
 }
 
 /* Waits before the next look, so that nothing keeps a processor busy. */
