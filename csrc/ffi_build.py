@@ -31,6 +31,7 @@ PLATFORMS = {
         sources=(
             "lock_posix.c",
             "lock_file_posix.c",
+            "lock_registry_posix.c",
             "lock_peer_posix.c",
             "lock_wait_linux.c",
             "watch_linux.c",
@@ -54,6 +55,7 @@ PLATFORMS = {
         sources=(
             "lock_posix.c",
             "lock_file_posix.c",
+            "lock_registry_posix.c",
             "lock_peer_posix.c",
             "lock_wait_macos.c",
             "watch_macos.c",
@@ -82,6 +84,7 @@ PLATFORMS = {
         sources=(
             "lock_windows.c",
             "lock_file_windows.c",
+            "lock_registry_windows.c",
             "lock_wait_windows.c",
             "lock_peer_windows.c",
             "watch_windows.c",

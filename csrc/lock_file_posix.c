@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,118 +25,6 @@ enum {
     CALLS_MAX = 100 /* of one kind, as signals interrupt them on some network file systems */
 };
 
-/* ---- the registry ---- */
-
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct msalex__lock_file *registry;
-static struct msalex__lock_file *orphans; /* in a child: those whose thread stayed in the parent */
-static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
-
-void msalex__registry_enter(void) {
-    (void)pthread_mutex_lock(&mutex);
-}
-
-void msalex__registry_leave(void) {
-    (void)pthread_mutex_unlock(&mutex);
-}
-
-bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_state from,
-                            enum msalex__lock_state to) {
-    if (atomic_load(&file->state) != (uint32_t)from)
-        return false;
-    atomic_store(&file->state, (uint32_t)to);
-    return true;
-}
-
-bool msalex__lock_file_change(struct msalex__lock_file *file, enum msalex__lock_state from,
-                              enum msalex__lock_state to) {
-    bool moved;
-
-    msalex__registry_enter();
-    moved = msalex__lock_file_move(file, from, to);
-    msalex__registry_leave();
-    return moved;
-}
-
-struct msalex__lock_file *msalex__lock_file_find(enum msalex__lock_state state,
-                                                 const struct msalex__lock_file *like) {
-    for (struct msalex__lock_file *file = registry; file != NULL; file = file->next) {
-        if (atomic_load(&file->state) == (uint32_t)state && file->device == like->device &&
-            file->inode == like->inode && strcmp(file->name, like->name) == 0)
-            return file;
-    }
-    return NULL;
-}
-
-/* The thread's own, of which no caller knows any more. */
-static bool is_threads(enum msalex__lock_state state) {
-    return state == MSALEX__ABANDONED || state == MSALEX__RETURNING || state == MSALEX__LINGERING;
-}
-
-/* Is the descriptor still ours?  A program may have closed all that it does not know.  FUSE says of
- * a file that was removed elsewhere that there is none, or tells of the next one with its name. */
-static bool is_still(int fd, dev_t device, ino_t inode, bool remote) {
-    struct stat opened;
-
-    if (fd < 0)
-        return false;
-    if (fstat(fd, &opened) != 0)
-        return errno != EBADF;
-    return opened.st_dev == device && (remote || opened.st_ino == inode);
-}
-
-static bool is_open(const struct msalex__lock_file *file) {
-    return is_still(file->fd, file->device, file->inode, file->remote);
-}
-
-static bool is_directory_open(const struct msalex__lock_file *file) {
-    return is_still(file->directory, file->directory_status.st_dev, file->directory_status.st_ino,
-                    file->remote);
-}
-
-/* The open files are shared with the parent: closing takes nothing away from it.  A file that has
- * only just been opened is not identified yet, and is ours.  A kqueue is not inherited at all, and
- * its number may be another file's soon. */
-static void after_fork_in_child(void) {
-    struct msalex__lock_file *file = registry, *next;
-
-    registry = NULL;
-    for (; file != NULL; file = next) {
-        const enum msalex__lock_state state = (enum msalex__lock_state)atomic_load(&file->state);
-        struct msalex__lock_file **list = is_threads(state) ? &orphans : &registry;
-        const bool is_new = file->inode == 0;
-        if (file->fd >= 0 && (is_new || is_open(file)))
-            (void)close(file->fd);
-        if (file->directory >= 0 && (is_new || is_directory_open(file)))
-            (void)close(file->directory);
-        file->fd = file->directory = file->events = -1;
-        (void)msalex__lock_file_move(file, state, MSALEX__INHERITED);
-        next = file->next;
-        file->next = *list;
-        *list = file;
-    }
-    msalex__registry_leave();
-}
-
-static void install_fork_handlers(void) {
-    (void)pthread_atfork(msalex__registry_enter, msalex__registry_leave, after_fork_in_child);
-}
-
-static void free_orphans(void) {
-    while (orphans != NULL) {
-        struct msalex__lock_file *file = orphans;
-        orphans = file->next;
-        free(file);
-    }
-}
-
-static void forget(struct msalex__lock_file *file) {
-    struct msalex__lock_file **link = &registry;
-    while (*link != file)
-        link = &(*link)->next;
-    *link = file->next;
-}
-
 /* ---- its place ---- */
 
 /* Inside the registry: a new entry, which takes the directory of `place` over. */
@@ -145,7 +32,6 @@ static struct msalex__lock_file *new_file(struct msalex__place *place, const cha
     const size_t name_size = strlen(place->name) + 1, program_size = strlen(program) + 1;
     struct msalex__lock_file *file = calloc(1, sizeof *file + name_size + program_size);
 
-    free_orphans();
     if (file == NULL)
         return NULL;
     file->fd = file->events = file->directory = -1;
@@ -158,8 +44,7 @@ static struct msalex__lock_file *new_file(struct msalex__place *place, const cha
     memcpy(file->name, place->name, name_size);
     file->program = file->name + name_size;
     memcpy(file->program, program, program_size);
-    file->next = registry;
-    registry = file;
+    msalex__registry_add(file);
     return file;
 }
 
@@ -168,7 +53,7 @@ int msalex__lock_file_arrive(const char *path, const char *program, uint64_t key
     struct msalex__place place;
     int status;
 
-    (void)pthread_once(&fork_handlers, install_fork_handlers);
+    msalex__registry_start();
     msalex__registry_enter();
     if ((status = msalex__place_find_name(path, &place, error)) == MSALEX_OK) {
         if ((*file = new_file(&place, program)) == NULL)
@@ -338,7 +223,7 @@ int msalex__lock_file_check(const struct msalex__lock_file *file) {
     int calls = 0, code;
     bool same;
 
-    if (!is_open(file))
+    if (!msalex__lock_file_is_open(file))
         return MSALEX__NAMELESS;
     do
         code = fstatat(file->directory, file->name, &named, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
@@ -556,9 +441,7 @@ int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap
     const int64_t now = msalex__now_ms();
     int code = EOPNOTSUPP;
 
-    msalex__registry_enter();
     file->gap = msalex__gap_of_new_file(file->key, said, now);
-    msalex__registry_leave();
     for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
         close_file(file); /* of the way before */
         code = ways[i](file);
@@ -629,14 +512,11 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
 
     if (code != 0)
         return code;
-    now = msalex__now_ms();
-    msalex__registry_enter();
-    file->since = now;
+    file->since = now = msalex__now_ms();
     if (file->carried.when != 0 && (record.when == 0 || file->carried.when < record.when))
         record.when = file->carried.when;
     file->gap = msalex__gap_of_taken_file(
         file->key, (struct msalex__gap){.when = record.when, .seen = record.seen}, now);
-    msalex__registry_leave();
     (void)write_record(file, MSALEX__HELD, record.turn + 1, file->gap.when);
     return 0;
 }
@@ -661,9 +541,7 @@ static bool begin_gap(struct msalex__lock_file *file) {
 
     if (file->exists) /* nobody waits in that file, and reads what it says */
         file->gap.when = 0;
-    msalex__registry_enter();
     until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
-    msalex__registry_leave();
     if (until == 0)
         return false;
     (void)write_record(file, MSALEX__GAP, 0, until);
@@ -720,7 +598,7 @@ static void see_it_taken(struct msalex__lock_file *file) {
 void msalex__lock_file_close(struct msalex__lock_file *file) {
     if (file == NULL)
         return;
-    if (!is_open(file)) {
+    if (!msalex__lock_file_is_open(file)) {
         file->fd = -1;
     } else {
         msalex__unlock(file->fd);
@@ -732,9 +610,9 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
         (void)close(file->fd);
     if (file->events >= 0)
         (void)close(file->events);
-    if (is_directory_open(file))
+    if (msalex__lock_file_is_directory_open(file))
         (void)close(file->directory);
-    forget(file);
+    msalex__registry_forget(file);
     msalex__registry_leave();
     free(file);
 }

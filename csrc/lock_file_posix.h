@@ -1,61 +1,19 @@
 /*
  * One open lock file, Linux and macOS: lock_file_posix.c.  The protocol that this serves stands at
- * the top of lock_posix.c.
- *
- * The registry.  All open lock files of the process are in a list, because a child made by fork
- * must close them: it would otherwise keep the lock of a parent that was killed.  A mutex, "the
- * registry", guards the list, the state of each file, and what lock_gap.c remembers.  Every
- * descriptor of a lock is opened and closed inside it, and a fork waits for it, so that a child
- * finds no descriptor that is not in the list.
- *
- * The life of a lock file.  `state` changes inside the registry only, by msalex__lock_file_move.
- *
- *     OPEN      --publish, try-->   HOLDING
- *     OPEN      --join-->           WAITING     a thread blocks in flock for it
- *     OPEN      --join-->           POLLING     (macOS): there is none
- *     WAITING   --no thread-->      POLLING     none could be had
- *     POLLING   --flock-->          SETTLED
- *     WAITING   --flock-->          TAKING      the thread makes the lock this process's
- *     WAITING   --flock fails-->    SETTLED
- *     TAKING    --taken over-->     SETTLED     `code` tells what came of it
- *     SETTLED   --code is 0-->      HOLDING
- *     WAITING   --leave-->          ABANDONED   the thread blocks on, for nobody
- *     ABANDONED --adopt-->          WAITING     for another wait for the same file
- *     ABANDONED --flock ends-->     RETURNING   the thread gives back what it got
- *     TAKING    --leave-->          RETURNING
- *     HOLDING   --release-->        LINGERING   the thread keeps a nameless file locked for a moment
- *     any       --fork-->           INHERITED   in the child: nothing is open any more
- *
- * Freed by the thread: RETURNING, LINGERING.  Freed by the caller: all others but ABANDONED, by
- * msalex__lock_file_close or msalex__lock_wait_leave.  In a child, what was the thread's is freed
- * when the next lock file is made.
+ * the top of lock_posix.c; the life of a lock file is in lock_registry_posix.h.
  */
 #ifndef MSALEX_LOCK_FILE_POSIX_H
 #define MSALEX_LOCK_FILE_POSIX_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "lock_gap.h"
 #include "lock_record.h"
+#include "lock_registry_posix.h"
 #include "msalex.h"
-
-enum msalex__lock_state {
-    MSALEX__OPEN,
-    MSALEX__WAITING,
-    MSALEX__POLLING,
-    MSALEX__TAKING,
-    MSALEX__SETTLED,
-    MSALEX__HOLDING,
-    MSALEX__ABANDONED,
-    MSALEX__RETURNING,
-    MSALEX__LINGERING,
-    MSALEX__INHERITED
-};
 
 /* What functions that return an errno value say besides. */
 enum {
@@ -64,52 +22,6 @@ enum {
     MSALEX__NOT_YET = -3,  /* another has it; the wait goes on with the next call ... */
     MSALEX__SIGNAL = -4    /* ... and so it does when a signal came */
 };
-
-struct msalex__lock_file {
-    struct msalex__lock_file *next;
-    _Atomic uint32_t state; /* enum msalex__lock_state; on Linux a futex */
-    int code;               /* what came of a wait, once SETTLED: see msalex__lock_wait_for */
-
-    int directory; /* every step uses this and the name, and no path; -1: not open */
-    struct stat directory_status;
-    int fd;        /* -1: not open */
-    int events;    /* a kqueue that tells of changes of it (macOS), or -1 */
-    dev_t device;
-    ino_t inode;
-    uint64_t nonce;
-    uint64_t view;    /* where a kernel lock reaches, by msalex__lock_view */
-    bool remote;      /* inode numbers prove nothing there */
-    bool exists;      /* flock does not work there: its existence is the lock */
-    bool handed_over; /* it was left to a waiter, when its record told of... */
-    unsigned turn;    /* ...so many hand-overs */
-
-    uint64_t key;           /* of lock_gap.c */
-    struct msalex__gap gap; /* what its record says */
-    struct msalex__gap carried; /* what the file said that we waited for before this one */
-    int64_t since;          /* when we began to hold it */
-    int64_t until;          /* a gap lasts of which it told us, or 0 */
-    unsigned order;         /* in which we were sent away for that gap */
-
-    char *program; /* the holder, for people */
-    char name[];
-};
-
-/* ---- the registry ---- */
-
-void msalex__registry_enter(void);
-void msalex__registry_leave(void);
-
-/* Inside the registry: false, and no change, when the file is not in the state `from`. */
-bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_state from,
-                            enum msalex__lock_state to);
-
-/* The same from outside. */
-bool msalex__lock_file_change(struct msalex__lock_file *file, enum msalex__lock_state from,
-                              enum msalex__lock_state to);
-
-/* Inside the registry: a file in that state which is the same as `like`, or NULL. */
-struct msalex__lock_file *msalex__lock_file_find(enum msalex__lock_state state,
-                                                 const struct msalex__lock_file *like);
 
 /* ---- its place ---- */
 

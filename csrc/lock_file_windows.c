@@ -15,16 +15,6 @@ enum {
     PENDING = 0x103 /* STATUS_PENDING, which winnt.h and ntstatus.h both define */
 };
 
-static SRWLOCK registry = SRWLOCK_INIT;
-
-void msalex__registry_enter(void) {
-    AcquireSRWLockExclusive(&registry);
-}
-
-void msalex__registry_leave(void) {
-    ReleaseSRWLockExclusive(&registry);
-}
-
 struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program,
                                                 uint64_t key) {
     const size_t path_size = (wcslen(path) + 1) * sizeof *path, program_size = strlen(program) + 1;
@@ -280,9 +270,7 @@ DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__g
     const int64_t now = msalex__now_ms();
     DWORD code;
 
-    msalex__registry_enter();
     file->gap = msalex__gap_of_new_file(file->key, said, now);
-    msalex__registry_leave();
     file->holding = open_holding(file, CREATE_NEW);
     if (file->holding == INVALID_HANDLE_VALUE)
         return GetLastError();
@@ -330,9 +318,7 @@ DWORD msalex__lock_file_claim(struct msalex__lock_file *file) {
 DWORD msalex__lock_file_take_over(struct msalex__lock_file *file) {
     const int64_t now = msalex__now_ms();
 
-    msalex__registry_enter();
     file->gap = msalex__gap_of_taken_file(file->key, file->gap, now);
-    msalex__registry_leave();
     return make_ours(file, now);
 }
 
@@ -342,9 +328,7 @@ DWORD msalex__lock_file_take_over(struct msalex__lock_file *file) {
 static void begin_gap(struct msalex__lock_file *file) {
     int64_t until;
 
-    msalex__registry_enter();
     until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
-    msalex__registry_leave();
     if (until != 0)
         (void)write_record(file, MSALEX__GAP, until);
 }

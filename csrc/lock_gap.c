@@ -57,18 +57,29 @@ static struct memory *find_or_make(uint64_t key, int64_t now) {
     return memory;
 }
 
+/* What this process remembers of a lock; all zero when that is nothing. */
+static struct memory recall(uint64_t key) {
+    const struct memory *found;
+    struct memory memory = {0};
+
+    msalex__registry_enter();
+    if ((found = find(key)) != NULL)
+        memory = *found;
+    msalex__registry_leave();
+    return memory;
+}
+
 static bool is_lately(int64_t seen, int64_t now) {
     return seen > 0 && seen <= now && now - seen <= PEER_SEEN_MS;
 }
 
-struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap said, int64_t now) {
-    const struct memory *memory = find(key);
-    const int64_t own = memory != NULL ? memory->peer_seen : 0;
+/* What to write into a file that says `said`, or would. */
+static struct msalex__gap plan(const struct memory *memory, struct msalex__gap said, int64_t now) {
     const bool was_known = is_lately(said.seen, now);
     int64_t latest;
 
-    if (own > said.seen || said.seen > now)
-        said.seen = own;
+    if (memory->peer_seen > said.seen || said.seen > now)
+        said.seen = memory->peer_seen;
     latest = now + (!is_lately(said.seen, now) ? FIRST_MS : was_known ? AGAIN_MS : EAGER_MS);
     if (said.when <= 0 || said.when > latest)
         said.when = latest;
@@ -76,28 +87,35 @@ struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap sa
 }
 
 struct msalex__gap msalex__gap_of_new_file(uint64_t key, struct msalex__gap said, int64_t now) {
-    const struct memory *memory = find(key);
+    const struct memory memory = recall(key);
 
-    if (memory != NULL) {
-        if (memory->said.seen > said.seen)
-            said.seen = memory->said.seen;
-        if (said.when == 0 &&
-            now - memory->released <= (memory->released - memory->since) / PAUSE_OF_HOLD)
-            said.when = memory->said.when;
-    }
-    return msalex__gap_of_taken_file(key, said, now);
+    if (memory.said.seen > said.seen)
+        said.seen = memory.said.seen;
+    if (said.when == 0 &&
+        now - memory.released <= (memory.released - memory.since) / PAUSE_OF_HOLD)
+        said.when = memory.said.when;
+    return plan(&memory, said, now);
+}
+
+struct msalex__gap msalex__gap_of_taken_file(uint64_t key, struct msalex__gap said, int64_t now) {
+    const struct memory memory = recall(key);
+    return plan(&memory, said, now);
 }
 
 int64_t msalex__gap_begin(uint64_t key, struct msalex__gap said, int64_t since, int64_t now) {
-    struct memory *memory = find_or_make(key, now);
+    const int64_t until = said.when != 0 && said.when <= now ? now + GAP_MS : 0;
+    struct memory *memory;
 
+    if (until != 0)
+        said.when = 0;
+    msalex__registry_enter();
+    memory = find_or_make(key, now);
     memory->said = said;
     memory->since = since;
     memory->released = now;
-    memory->until = said.when != 0 && said.when <= now ? now + GAP_MS : 0;
-    if (memory->until != 0)
-        memory->said.when = 0;
-    return memory->until;
+    memory->until = until;
+    msalex__registry_leave();
+    return until;
 }
 
 int64_t msalex__gap_check(int64_t until, int64_t now) {
@@ -105,26 +123,26 @@ int64_t msalex__gap_check(int64_t until, int64_t now) {
 }
 
 int64_t msalex__gap_of_own(uint64_t key, int64_t now) {
-    const struct memory *memory = find(key);
-    return memory != NULL ? msalex__gap_check(memory->until, now) : 0;
+    return msalex__gap_check(recall(key).until, now);
 }
 
 int64_t msalex__gap_suspected(uint64_t key, int64_t now) {
-    const struct memory *memory = find(key);
-    int64_t begin;
+    const struct memory memory = recall(key);
+    const int64_t due = memory.said.when;
 
-    if (memory == NULL || memory->said.when == 0 || now < memory->said.when ||
-        now - memory->released > (memory->released - memory->since) * RETURN_OF_HOLD)
+    if (due == 0 || now < due ||
+        now - memory.released > (memory.released - memory.since) * RETURN_OF_HOLD)
         return 0;
-    begin = memory->said.when > memory->released ? memory->said.when : memory->released;
-    return msalex__gap_check(begin + GAP_MS, now);
+    return msalex__gap_check((due > memory.released ? due : memory.released) + GAP_MS, now);
 }
 
 void msalex__gap_peer_seen(uint64_t key, int64_t now) {
+    msalex__registry_enter();
     find_or_make(key, now)->peer_seen = now;
+    msalex__registry_leave();
 }
 
 bool msalex__gap_was_peer_seen(uint64_t key, int64_t now) {
-    const struct memory *memory = find(key);
-    return memory != NULL && (is_lately(memory->peer_seen, now) || is_lately(memory->said.seen, now));
+    const struct memory memory = recall(key);
+    return is_lately(memory.peer_seen, now) || is_lately(memory.said.seen, now);
 }

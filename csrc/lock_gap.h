@@ -20,14 +20,19 @@
  * (Other hosts, and containers with a clock of their own, do not: a time that cannot be right
  * counts as none.)
  *
- * What a process remembers of its locks is in a table of its own.  No function here takes a mutex:
- * the caller keeps other threads out.
+ * A process remembers its locks in a table, which the mutex "registry" guards.
  */
 #ifndef MSALEX_LOCK_GAP_H
 #define MSALEX_LOCK_GAP_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* Keeps other threads out of that table, and, on POSIX, out of the list of open lock files; a fork
+ * waits, too (lock_registry_posix.c, lock_registry_windows.c).  The functions below enter it
+ * themselves, so they are called from outside. */
+void msalex__registry_enter(void);
+void msalex__registry_leave(void);
 
 /* What a record says about gaps; 0: nothing. */
 struct msalex__gap {

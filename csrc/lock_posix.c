@@ -50,7 +50,7 @@
 #include "lock_file_posix.h"
 #include "lock_gap.h"
 #include "lock_peer_posix.h"
-#include "lock_wait.h"
+#include "lock_wait_posix.h"
 #include "os_posix.h"
 #include "watch.h"
 
@@ -99,12 +99,6 @@ static bool is_inherited(const msalex_lock *lock) {
 
 /* ---- the gap: see lock_gap.h ---- */
 
-static void note_peer(const msalex_lock *lock) {
-    msalex__registry_enter();
-    msalex__gap_peer_seen(lock->key, msalex__now_ms());
-    msalex__registry_leave();
-}
-
 /* Is the name to stay free until then, and can the caller wait for that? */
 static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
     const int64_t left = lock->gap_until - msalex__now_ms();
@@ -119,11 +113,9 @@ static bool knows_of_gap(msalex_lock *lock, bool is_free, int64_t patience_ms) {
     const int64_t now = msalex__now_ms();
 
     if (lock->gap_until == 0) {
-        msalex__registry_enter();
         lock->gap_until = msalex__gap_of_own(lock->key, now);
         if (lock->gap_until == 0 && is_free)
             lock->gap_until = msalex__gap_suspected(lock->key, now);
-        msalex__registry_leave();
         lock->gap_order = OWN_ORDER;
         lock->gap_watched = true;
     }
@@ -196,7 +188,7 @@ static enum outcome after_failed_open(msalex_lock *lock, int code, int64_t patie
 /* What cannot be unlinked, another user's in a sticky directory for example, is waited for like a
  * living peer's: trying again at once would keep a processor busy. */
 static enum outcome meet_peer(msalex_lock *lock, const char *bytes, size_t size) {
-    note_peer(lock);
+    msalex__gap_peer_seen(lock->key, msalex__now_ms());
     if (!msalex__lock_peer_is_gone(lock->file, bytes, size))
         return drop(lock, PEER);
     return drop(lock, msalex__lock_peer_remove(lock->file) == 0 ? CHANGED : PEER);
@@ -276,7 +268,7 @@ static void see_newcomer(msalex_lock *lock) {
         if (msalex__record_parse(bytes, size, &record))
             lock->gap_until = 0;
         else
-            note_peer(lock);
+            msalex__gap_peer_seen(lock->key, msalex__now_ms());
     }
     msalex__lock_file_close(file);
 }
@@ -410,13 +402,8 @@ int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
 /* Go locks a file that it opened before we removed it; a flock that lasts a little longer makes it
  * look again.  Only where such a peer was seen, as it costs a moment of a thread. */
 static bool linger(msalex_lock *lock) {
-    bool wanted;
-
-    msalex__registry_enter();
-    wanted = msalex__gap_was_peer_seen(lock->key, msalex__now_ms());
-    msalex__registry_leave();
-    return wanted && !lock->file->handed_over && !lock->file->remote &&
-           msalex__lock_wait_linger(lock->file);
+    return msalex__gap_was_peer_seen(lock->key, msalex__now_ms()) && !lock->file->handed_over &&
+           !lock->file->remote && msalex__lock_wait_linger(lock->file);
 }
 
 int msalex_lock_release(msalex_lock *lock, msalex_error *error) {

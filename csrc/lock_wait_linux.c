@@ -1,5 +1,5 @@
 /*
- * Waiting for a lock file of ours, Linux.  The promise is in lock_wait.h, the states are in
+ * Waiting for a lock file of ours, Linux.  The promise is in lock_wait_posix.h, the states are in
  * lock_file_posix.h.  Twin: lock_wait_macos.c.
  *
  * flock knows no deadline.  So a thread, the helper, blocks in it while the caller waits on a
@@ -9,7 +9,7 @@
  * the program's own.)
  */
 #define _GNU_SOURCE /* syscall */
-#include "lock_wait.h"
+#include "lock_wait_posix.h"
 
 #include <errno.h>
 #include <linux/futex.h>

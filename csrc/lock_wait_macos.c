@@ -1,5 +1,5 @@
 /*
- * Waiting for a lock file of ours, macOS.  The promise is in lock_wait.h, the states are in
+ * Waiting for a lock file of ours, macOS.  The promise is in lock_wait_posix.h, the states are in
  * lock_file_posix.h.  Twin: lock_wait_linux.c.
  *
  * flock knows no deadline, so a waiter tries, asks a kqueue to tell of an unlock (NOTE_FUNLOCK), a
@@ -8,7 +8,7 @@
  * for nothing, and one unlock wakes all that wait.  So there is no queue.
  */
 #define _DARWIN_C_SOURCE /* kqueue */
-#include "lock_wait.h"
+#include "lock_wait_posix.h"
 
 #include <errno.h>
 #include <fcntl.h>

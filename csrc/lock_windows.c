@@ -82,12 +82,6 @@ enum outcome {
 
 /* ---- the gap: see lock_gap.h ---- */
 
-static void note_peer(const msalex_lock *lock) {
-    msalex__registry_enter();
-    msalex__gap_peer_seen(lock->key, msalex__now_ms());
-    msalex__registry_leave();
-}
-
 /* How long the name is to stay free, if the caller can wait for that; else 0. */
 static int64_t gap_left(const msalex_lock *lock, int64_t patience) {
     const int64_t now = msalex__now_ms(), until = msalex__gap_check(lock->gap_until, now);
@@ -99,12 +93,10 @@ static bool is_gap(msalex_lock *lock, int64_t patience) {
     const int64_t now = msalex__now_ms();
 
     if (msalex__gap_check(lock->gap_until, now) == 0) {
-        msalex__registry_enter();
         lock->gap_until = msalex__gap_of_own(lock->key, now);
         /* The file that we waited for, if it said when the next gap is due, began none. */
         if (lock->gap_until == 0 && lock->carried.when == 0)
             lock->gap_until = msalex__gap_suspected(lock->key, now);
-        msalex__registry_leave();
     }
     return gap_left(lock, patience) != 0;
 }
@@ -281,7 +273,7 @@ static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64
     if (outcome == PASSING)
         Sleep(PAUSE_MS);
     if (outcome == PEER)
-        note_peer(lock);
+        msalex__gap_peer_seen(lock->key, msalex__now_ms());
     if (outcome == PEER && !once)
         wait_for_name(lock, left);
     if (outcome == GAP && gap != 0)

@@ -34,10 +34,6 @@ struct msalex__lock_file {
 
 /* ---- lock_file_windows.c ---- */
 
-/* Keeps other threads out of what lock_gap.c remembers. */
-void msalex__registry_enter(void);
-void msalex__registry_leave(void);
-
 /* With copies of both texts, and no file open.  NULL when out of memory or events. */
 struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char *program,
                                                 uint64_t key);

@@ -1,4 +1,4 @@
-"""The states of a lock file change only as the chart in csrc/lock_file_posix.h shows it."""
+"""The states of a lock file change only as the chart in csrc/lock_registry_posix.h shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SANITIZERS = {"none": (), "address": ("-fsanitize=address,undefined",)}
 
 def chart() -> set[tuple[str, str]]:
     """The edges of the chart that Linux has."""
-    header = (ROOT / "csrc" / "lock_file_posix.h").read_text(encoding="utf-8")
+    header = (ROOT / "csrc" / "lock_registry_posix.h").read_text(encoding="utf-8")
     return {(start, end) for start, _, end, note in CHART.findall(header) if "(macOS)" not in note}
 
 

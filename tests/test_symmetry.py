@@ -23,10 +23,14 @@ SUFFIXES = ("linux", "macos", "windows", "posix", "none")
 BESIDES = {
     "watch_linux.c": {"msalex__watch_new_leaving"},
     "watch_macos.c": {"msalex__watch_new_leaving"},
+    "lock_registry_posix.c": {"msalex__registry_enter", "msalex__registry_leave"},  # lock_gap.h
 }
 #: Named like twins, but with a header and a contract of their own: the POSIX files use descriptors,
 #: these use handles.
-NO_TWINS = {"os_windows.c", "lock_wait_windows.c", "lock_file_windows.c", "lock_peer_windows.c"}
+NO_TWINS = {
+    *("os_windows.c", "lock_wait_windows.c", "lock_file_windows.c", "lock_peer_windows.c"),
+    "lock_registry_windows.c",
+}
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # In our style only definitions begin in the first column and have a parenthesis.
 DEFINITION = re.compile(r"^(?!static\b)[a-z_][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)

@@ -1,6 +1,6 @@
 /*
- * The life of a lock file: walks each edge of the chart in lock_file_posix.h, and prints those that
- * were walked.  Run by tests/test_lock_states.py, over the library as a shared one: the functions
+ * The life of a lock file: walks each edge of the chart in lock_registry_posix.h, and prints those
+ * that were walked.  Run by tests/test_lock_states.py, over the library as a shared one: the functions
  * below that have the name of one of its own, or of the system's, are called in the place of those.
  */
 #define _GNU_SOURCE

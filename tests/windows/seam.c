@@ -754,9 +754,7 @@ static void what_a_record_says_of_gaps_goes_on_to_the_next_holder(void) {
     HANDLE thread;
 
     spell(&waiter, 3);
-    msalex__registry_enter();
     msalex__gap_peer_seen(msalex__gap_key(path), msalex__now_ms());
-    msalex__registry_leave();
     put_record(path, MSALEX__HELD, msalex__now_ms() + 1000, 0);
     CHECK(msalex_lock_acquire(lock, 1000, 1000, &error) == MSALEX_OK);
     before = record_of(path);

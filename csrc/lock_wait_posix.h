@@ -2,8 +2,8 @@
  * Waiting for a lock file of ours, the same on Linux and macOS: lock_wait_linux.c,
  * lock_wait_macos.c.
  */
-#ifndef MSALEX_LOCK_WAIT_H
-#define MSALEX_LOCK_WAIT_H
+#ifndef MSALEX_LOCK_WAIT_POSIX_H
+#define MSALEX_LOCK_WAIT_POSIX_H
 
 #include <stdbool.h>
 #include <stdint.h>
