@@ -31,6 +31,7 @@ PLATFORMS = {
         sources=(
             "lock_posix.c",
             "lock_file_posix.c",
+            "lock_hold_posix.c",
             "lock_registry_posix.c",
             "lock_peer_posix.c",
             "lock_wait_linux.c",
@@ -55,6 +56,7 @@ PLATFORMS = {
         sources=(
             "lock_posix.c",
             "lock_file_posix.c",
+            "lock_hold_posix.c",
             "lock_registry_posix.c",
             "lock_peer_posix.c",
             "lock_wait_macos.c",

@@ -5,25 +5,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 #include "os_posix.h"
 #include "place_posix.h"
-#include "temp_posix.h"
 
-enum {
-    TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
-    YIELDS = 3,     /* after handing over: see see_it_taken */
-    LOOKS = 8,      /* for a waiter that takes the lock: 25 ms together */
-    CALLS_MAX = 100 /* of one kind, as signals interrupt them on some network file systems */
-};
+enum { CALLS_MAX = 100 /* of one kind: signals interrupt them on some network file systems */ };
 
 /* ---- its place ---- */
 
@@ -72,7 +64,32 @@ static bool is_same(const struct stat *one, const struct stat *other) {
 
 /* ---- what is in it, and which name it has ---- */
 
-static int identify(struct msalex__lock_file *file, struct stat *opened) {
+/* A number for this boot of this machine, or, where that is hidden (gVisor, a sandbox of macOS),
+ * for this process. */
+static uint64_t boot(void) {
+    static _Atomic uint64_t known;
+    uint64_t found = atomic_load(&known), number;
+    char id[64];
+    size_t size;
+
+    if (found != 0)
+        return found;
+    size = msalex__read_boot_id(id, sizeof id);
+    number = size > 0 ? msalex__hash(id, size) : msalex__nonce();
+    /* Another thread may have been faster, with another nonce. */
+    return atomic_compare_exchange_strong(&known, &found, number) ? number : found;
+}
+
+uint64_t msalex__lock_view(int fd, dev_t device) {
+    uint64_t view;
+
+    if (!msalex__is_lock_local(fd, device))
+        return 0;
+    view = boot() ^ (uint64_t)device * 0x9e3779b97f4a7c15; /* odd: another device, another view */
+    return view != 0 ? view : 1;
+}
+
+int msalex__lock_file_identify(struct msalex__lock_file *file, struct stat *opened) {
     bool remote;
     uint64_t view;
 
@@ -92,8 +109,7 @@ static int identify(struct msalex__lock_file *file, struct stat *opened) {
     return 0;
 }
 
-/* Closes the file alone. */
-static void close_file(struct msalex__lock_file *file) {
+void msalex__lock_file_close_fd(struct msalex__lock_file *file) {
     msalex__registry_enter();
     if (file->fd >= 0)
         (void)close(file->fd);
@@ -111,8 +127,8 @@ int msalex__lock_file_open(struct msalex__lock_file *file) {
     file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     code = file->fd < 0 ? errno : 0;
     msalex__registry_leave();
-    if (code == 0 && (code = identify(file, &opened)) != 0) {
-        close_file(file);
+    if (code == 0 && (code = msalex__lock_file_identify(file, &opened)) != 0) {
+        msalex__lock_file_close_fd(file);
         if (code == EACCES || code == EPERM)
             code = EIO; /* of the open these mean another user's file */
     }
@@ -174,8 +190,8 @@ bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes
     return record.state != MSALEX__EXISTS && record.view == file->view;
 }
 
-/* Is the content a record of ours? */
-static bool has_record(const struct msalex__lock_file *file, struct msalex__record *record) {
+bool msalex__lock_file_has_record(const struct msalex__lock_file *file,
+                                  struct msalex__record *record) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
 
@@ -194,10 +210,11 @@ static enum whose whose(const struct msalex__lock_file *file, const char *bytes,
     return record.nonce == file->nonce ? THIS : ANOTHER;
 }
 
-/* Inside the registry.  Where inode numbers prove nothing: FUSE file systems change them from one look to the next, or
- * give the number of a removed file to the next one with its name.  There the nonce tells.  A peer
- * of the same mount may have written over it; then our own descriptor shows that too, and it is
- * read first, because what is read by name may replace what the system remembers of both. */
+/* Inside the registry.  Where inode numbers prove nothing: FUSE file systems change them from one
+ * look to the next, or give the number of a removed file to the next one with its name.  There the
+ * nonce tells.  A peer of the same mount may have written over it; then our own descriptor shows
+ * that too, and it is read first, because what is read by name may replace what the system
+ * remembers of both. */
 static int check_record(const struct msalex__lock_file *file, int directory, bool same_inode) {
     char bytes[MSALEX__RECORD_SIZE];
     enum whose open, named;
@@ -269,350 +286,6 @@ int msalex__lock_file_unlink(const struct msalex__lock_file *file) {
     return code;
 }
 
-/* ---- how it comes to be ours ---- */
-
-/* Writes the record that says so. */
-static int write_record(const struct msalex__lock_file *file, enum msalex__record_state state,
-                        unsigned turn, int64_t when) {
-    const struct msalex__record record = {.pid = getpid(),
-                                          .state = file->exists ? MSALEX__EXISTS : state,
-                                          .turn = turn,
-                                          .nonce = file->nonce,
-                                          .seen = file->gap.seen,
-                                          .when = when,
-                                          .view = file->view};
-    char bytes[MSALEX__RECORD_SIZE];
-    ssize_t written;
-
-    msalex__record_format(&record, file->program, bytes);
-    written = pwrite(file->fd, bytes, sizeof bytes, 0);
-    if (written < 0)
-        return errno;
-    if (written < (ssize_t)sizeof bytes)
-        return ENOSPC; /* a short write says nothing itself */
-    /* Other hosts would see an empty file until the system cares to send it. */
-    return file->remote && msalex__sync(file->fd) != 0 && errno == EIO ? EIO : 0;
-}
-
 int msalex__lock_file_try(const struct msalex__lock_file *file) {
     return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
-}
-
-/* Takes the locks that the file system has. */
-static int lock_new_file(struct msalex__lock_file *file) {
-    int code = msalex__lock_file_try(file);
-
-    if (code != 0 && !msalex__is_unsupported(code))
-        return code;
-    file->exists = code != 0;
-    code = msalex__exclude_fcntl(file->fd);
-    return msalex__is_unsupported(code) ? 0 : code;
-}
-
-/* Gives the file to the users that may remove other files in its directory: to the directory's
- * owner, when we are root, and to its group.  So they can remove it if we die.  It holds no secret.
- * In a sticky directory users remove their own files only.  What the system refuses stays as it
- * is. */
-static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
-    const struct stat *const directory = &file->directory_status;
-    const bool with_group = (directory->st_mode & S_IWGRP) != 0;
-    const uid_t owner = made->st_uid == 0 ? directory->st_uid : made->st_uid;
-    const gid_t group = with_group ? directory->st_gid : made->st_gid;
-
-    if ((directory->st_mode & S_ISVTX) != 0)
-        return;
-    if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)
-        return;
-    if (with_group)
-        (void)fchmod(file->fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP);
-}
-
-/* Locks and fills a new file. */
-static int fill(struct msalex__lock_file *file) {
-    struct stat made;
-    int code;
-
-    file->nonce = msalex__nonce();
-    if ((code = identify(file, &made)) != 0 || (code = lock_new_file(file)) != 0 ||
-        (code = write_record(file, MSALEX__HELD, 0, file->gap.when)) != 0)
-        return code;
-    share_with_directory(file, &made);
-    return 0;
-}
-
-/* Opens a new file: without a name, where there are such files, when `name` is NULL. */
-static int create(struct msalex__lock_file *file, const char *name) {
-    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    int code;
-
-    msalex__registry_enter();
-    file->fd = name == NULL ? msalex__open_nameless(file->directory)
-                            : openat(file->directory, name, flags, 0600);
-    code = file->fd < 0 ? errno : 0;
-    msalex__registry_leave();
-    return code;
-}
-
-/* Without a name, which it gets when all is done.  EOPNOTSUPP: that cannot be done here. */
-static int create_nameless(struct msalex__lock_file *file) {
-    int code;
-
-    if ((code = create(file, NULL)) != 0)
-        return code == EISDIR || code == EINVAL || code == ENOENT ? EOPNOTSUPP : code;
-    if ((code = fill(file)) != 0)
-        return code;
-    code = msalex__give_name(file->fd, file->directory, file->name);
-    return code == 0 || code == EEXIST ? code : EOPNOTSUPP;
-}
-
-/* Locks the file that has the name now: to many FUSE file systems a link is another file than the
- * one that it was made from, and the locks of the two do not meet.  EEXIST: another that came by in
- * between has it.  The name may have gone on to a peer since, and a peer that has no flock must not
- * lose its file to us: only a record with our nonce is ours. */
-static int lock_named(struct msalex__lock_file *file) {
-    const uint64_t nonce = file->nonce;
-    char bytes[MSALEX__RECORD_SIZE];
-    struct msalex__record record;
-    size_t size;
-    int code;
-
-    if ((code = msalex__lock_file_open(file)) == 0 && (code = lock_new_file(file)) == 0 &&
-        (code = msalex__lock_file_read(file, bytes, &size)) == 0)
-        code = msalex__record_parse(bytes, size, &record) && record.nonce == nonce
-                   ? msalex__lock_file_check(file)
-                   : MSALEX__NAMELESS;
-    if (code == ENOENT || code == ESTALE || code == EWOULDBLOCK || code == MSALEX__NAMELESS)
-        return EEXIST;
-    return code;
-}
-
-/* Gives the file with the name `temp` its own instead. */
-static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
-    int code = msalex__rename_new(file->directory, temp, file->name);
-
-    if (code == 0 || code == EEXIST)
-        return code;
-    /* bindfs and sshfs cannot refuse to replace */
-    if (linkat(file->directory, temp, file->directory, file->name, 0) != 0)
-        return errno;
-    close_file(file); /* first, else the file gets a third name when it loses this one */
-    msalex__temp_remove(file->directory, temp);
-    return lock_named(file);
-}
-
-/* With another name before.  EOPNOTSUPP: that cannot be done here. */
-static int create_renamed(struct msalex__lock_file *file) {
-    char temp[MSALEX__TEMP_NAME_SIZE];
-    int code;
-
-    msalex__temp_name(temp);
-    if ((code = create(file, temp)) != 0)
-        return code;
-    if ((code = fill(file)) == 0) {
-        if ((code = rename_or_link(file, temp)) == 0)
-            return 0;
-        if (msalex__lock_file_is_name_taken(file))
-            code = EEXIST; /* sshfs has no errno of its own for that */
-        else if (msalex__is_unsupported(code) || code == EPERM || code == ENOENT)
-            code = EOPNOTSUPP;
-    }
-    msalex__temp_remove(file->directory, temp);
-    return code;
-}
-
-/* With its name from the start.  Ours never touch a young file without a record.  A peer may, and
- * then the file is the peer's. */
-static int create_named(struct msalex__lock_file *file) {
-    int code;
-
-    if ((code = create(file, file->name)) != 0)
-        return msalex__lock_file_is_name_taken(file) ? EEXIST : code;
-    if ((code = fill(file)) == 0 && (code = msalex__lock_file_check(file)) == 0)
-        return 0;
-    if (code == EWOULDBLOCK || msalex__lock_file_check(file) == MSALEX__NAMELESS)
-        return EEXIST; /* a peer caught it */
-    (void)msalex__lock_file_unlink(file);
-    return code;
-}
-
-int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said) {
-    static int (*const ways[])(struct msalex__lock_file *) = {create_nameless, create_renamed,
-                                                              create_named};
-    const int64_t now = msalex__now_ms();
-    int code = EOPNOTSUPP;
-
-    file->gap = msalex__gap_of_new_file(file->key, said, now);
-    for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
-        close_file(file); /* of the way before */
-        code = ways[i](file);
-    }
-    if (code != 0) {
-        close_file(file);
-        return code;
-    }
-    file->since = now;
-    msalex__lock_file_hold(file);
-    return 0;
-}
-
-void msalex__lock_file_hold(struct msalex__lock_file *file) {
-    if (!msalex__lock_file_change(file, MSALEX__SETTLED, MSALEX__HOLDING))
-        (void)msalex__lock_file_change(file, MSALEX__OPEN, MSALEX__HOLDING);
-}
-
-/* Each waiter that reads it leaves a trace for the next, because they shall come back in the same
- * order. */
-void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
-    struct msalex__record record;
-
-    file->gap = (struct msalex__gap){0};
-    file->until = 0;
-    if (!has_record(file, &record))
-        return;
-    file->gap.seen = record.seen;
-    if (record.state != MSALEX__GAP) {
-        file->gap.when = record.when;
-        return;
-    }
-    file->until = msalex__gap_check(record.when, msalex__now_ms());
-    file->order = record.turn;
-    (void)write_record(file, MSALEX__GAP, record.turn + 1, record.when);
-}
-
-/* Does the flock, which this process has, make the file ours?  0, MSALEX__NAMELESS, MSALEX__PEERS,
- * or what cannot be found out.  It takes the range of bytes that fcntl peers lock: they could lock
- * it between a question and its use. */
-static int claim(struct msalex__lock_file *file, struct msalex__record *record) {
-    char bytes[MSALEX__RECORD_SIZE];
-    size_t size;
-    bool parsed;
-    int code;
-
-    if ((code = msalex__lock_file_read(file, bytes, &size)) != 0)
-        return code;
-    if ((parsed = msalex__record_parse(bytes, size, record)))
-        file->nonce = record->nonce;
-    if ((code = msalex__lock_file_check(file)) != 0) { /* somebody unlinked it */
-        if (code == MSALEX__NAMELESS)
-            msalex__lock_file_read_farewell(file);
-        return code;
-    }
-    /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
-     * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of
-     * ours made it. */
-    if (msalex__exclude_fcntl(file->fd) == EAGAIN || !parsed || record->view != file->view)
-        return MSALEX__PEERS;
-    return 0;
-}
-
-int msalex__lock_file_take_over(struct msalex__lock_file *file) {
-    struct msalex__record record;
-    int code = claim(file, &record);
-    int64_t now;
-
-    if (code != 0)
-        return code;
-    file->since = now = msalex__now_ms();
-    if (file->carried.when != 0 && (record.when == 0 || file->carried.when < record.when))
-        record.when = file->carried.when;
-    file->gap = msalex__gap_of_taken_file(
-        file->key, (struct msalex__gap){.when = record.when, .seen = record.seen}, now);
-    (void)write_record(file, MSALEX__HELD, record.turn + 1, file->gap.when);
-    return 0;
-}
-
-/* ---- how it goes ---- */
-
-/* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its
- * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
- * like the peer's to all but those who are queued already. */
-static bool hand_over(struct msalex__lock_file *file) {
-    struct msalex__record record;
-
-    if (!msalex__is_announced(file->fd) || !has_record(file, &record) || record.turn >= TURNS_MAX)
-        return false;
-    file->turn = record.turn;
-    return true;
-}
-
-/* Leaves the name free for peers, if it is time for that. */
-static bool begin_gap(struct msalex__lock_file *file) {
-    int64_t until;
-
-    if (file->exists) /* nobody waits in that file, and reads what it says */
-        file->gap.when = 0;
-    until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
-    if (until == 0)
-        return false;
-    (void)write_record(file, MSALEX__GAP, 0, until);
-    return true;
-}
-
-int msalex__lock_file_give_back(struct msalex__lock_file *file) {
-    const int code = msalex__lock_file_check(file);
-
-    if (code != 0)
-        return code;
-    file->handed_over = !begin_gap(file) && hand_over(file);
-    return file->handed_over ? 0 : msalex__lock_file_unlink(file);
-}
-
-void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
-    struct msalex__record record;
-
-    if (claim(file, &record) == 0) {
-        file->gap = (struct msalex__gap){.when = record.when, .seen = record.seen};
-        file->since = msalex__now_ms();
-        (void)msalex__lock_file_give_back(file);
-    }
-    msalex__lock_file_close(file);
-}
-
-/* The record is as we left it: nobody has taken the lock over. */
-static bool is_left(const struct msalex__lock_file *file) {
-    struct msalex__record record;
-
-    return has_record(file, &record) && record.nonce == file->nonce && record.turn == file->turn;
-}
-
-/* The lock was left to a waiter.  A waiter that is stopped (Ctrl-Z) has announced itself, and does
- * not wait in flock: the file would keep peers out that only look whether it exists, until the
- * waiter goes on.  So it is removed if nobody takes it for a while. */
-static void see_it_taken(struct msalex__lock_file *file) {
-    struct timespec pause = {.tv_nsec = 100 * 1000};
-
-    /* A holder that comes back at once would take the processor from the waiter it has woken. */
-    for (int i = 0; i < YIELDS; i++)
-        (void)sched_yield();
-    for (int i = 0; i < LOOKS && is_left(file); i++) {
-        (void)nanosleep(&pause, NULL);
-        pause.tv_nsec *= 2;
-    }
-    if (is_left(file) && msalex__lock_file_try(file) == 0) {
-        if (is_left(file) && msalex__lock_file_check(file) == 0)
-            (void)msalex__lock_file_unlink(file);
-        msalex__unlock(file->fd);
-    }
-}
-
-void msalex__lock_file_close(struct msalex__lock_file *file) {
-    if (file == NULL)
-        return;
-    if (!msalex__lock_file_is_open(file)) {
-        file->fd = -1;
-    } else {
-        msalex__unlock(file->fd);
-        if (file->handed_over)
-            see_it_taken(file);
-    }
-    msalex__registry_enter();
-    if (file->fd >= 0)
-        (void)close(file->fd);
-    if (file->events >= 0)
-        (void)close(file->events);
-    if (msalex__lock_file_is_directory_open(file))
-        (void)close(file->directory);
-    msalex__registry_forget(file);
-    msalex__registry_leave();
-    free(file);
 }

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "lock_gap.h"
 #include "lock_record.h"
@@ -34,6 +34,18 @@ int msalex__lock_file_arrive(const char *path, const char *program, uint64_t key
  *
  * Functions that return an int return 0 or an errno value. */
 
+/* How far does a flock on the open file, on that device, reach?  0: it excludes all who can open
+ * the file.  Else only those of this machine who come by the same mount: a number that only they
+ * share. */
+uint64_t msalex__lock_view(int fd, dev_t device);
+
+/* Looks which file the open one is: `device`, `inode`, `remote`, `view`.  EINVAL: no regular file;
+ * ESTALE: it has gone. */
+int msalex__lock_file_identify(struct msalex__lock_file *file, struct stat *opened);
+
+/* Closes the descriptor of the file, so that another file can be opened in that place. */
+void msalex__lock_file_close_fd(struct msalex__lock_file *file);
+
 /* Opens what has the name.  EINVAL: not a regular file. */
 int msalex__lock_file_open(struct msalex__lock_file *file);
 
@@ -52,6 +64,10 @@ int msalex__lock_file_read_named(const struct msalex__lock_file *file,
  * flock does not reach us.  Remembers the nonce of any of ours. */
 bool msalex__lock_file_is_ours(struct msalex__lock_file *file, const char *bytes, size_t size);
 
+/* Has it a record of ours, which nobody wrote over?  Which one? */
+bool msalex__lock_file_has_record(const struct msalex__lock_file *file,
+                                  struct msalex__record *record);
+
 /* Is the open file still the one that has the name?  MSALEX__NAMELESS: it is not. */
 int msalex__lock_file_check(const struct msalex__lock_file *file);
 
@@ -62,39 +78,7 @@ bool msalex__lock_file_is_at(const struct msalex__lock_file *file, const char *p
 /* Removes the name, which is this file's. */
 int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 
-/* ---- how it comes to be ours ---- */
-
 /* Tries the flock.  EWOULDBLOCK: another has it. */
 int msalex__lock_file_try(const struct msalex__lock_file *file);
-
-/* Makes the file with its name, already locked and filled: HOLDING.  EEXIST: there is one.  Where
- * that cannot be done in one step, or locks do not exist, it does what it can.  `said`: see
- * msalex__gap_of_new_file. */
-int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap said);
-
-/* It is this process's now: HOLDING. */
-void msalex__lock_file_hold(struct msalex__lock_file *file);
-
-/* A file of ours that has lost its name: what does it say to those that waited for it?  Fills
- * `gap`, `until` and `order`. */
-void msalex__lock_file_read_farewell(struct msalex__lock_file *file);
-
-/* Makes the file, whose flock this process has, its lock.  MSALEX__PEERS; MSALEX__NAMELESS: `gap`,
- * `until` and `order` are what it said. */
-int msalex__lock_file_take_over(struct msalex__lock_file *file);
-
-/* ---- how it goes ---- */
-
-/* Gives the name of a lock that we hold back: leaves the file to a waiter, or removes it.
- * MSALEX__NAMELESS: it was not ours any more.  The locks stay until the file is closed. */
-int msalex__lock_file_give_back(struct msalex__lock_file *file);
-
-/* The same for a flock that nobody took over, because its wait was given up, and closes.  The
- * flock alone does not make the file ours: the questions of a take-over come first, and where the
- * answer is not 0 the file is only closed. */
-void msalex__lock_file_turn_down(struct msalex__lock_file *file);
-
-/* Withdraws all locks, closes, takes it out of the registry and frees it; NULL is fine. */
-void msalex__lock_file_close(struct msalex__lock_file *file);
 
 #endif

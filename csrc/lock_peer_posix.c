@@ -13,13 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "lock_record.h"
 #include "os_posix.h"
-
-enum {
-    STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
-    STALE_ELSEWHERE_S = 60   /* where a pid tells nothing: longer than any peer waits */
-};
 
 /* By what it wrote, and when. */
 static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, size_t size) {

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lock.h"
+
 enum {
-    STALE_WITHOUT_PID_S = 5, /* as long as 1.3.1 waits before it gives up */
-    STALE_ELSEWHERE_S = 60,  /* where a pid tells nothing: longer than any peer waits */
     POLL_BLIND_MS = 20,      /* without a watch */
     POLL_WATCHING_MS = 250   /* behind one: a holder may unlock without removing */
 };

@@ -20,7 +20,7 @@
  * Linux has a queue: waiters block in flock, and the kernel wakes one of them, in order.  A waiter
  * announces itself by a lock on a byte far out.  A holder that sees an announcement leaves the file
  * in place, so that the queue survives; unlinking would send every waiter back to the start, out of
- * order.  That is bounded (TURNS_MAX of lock_file_posix.c), so that peers that wait for the file to
+ * order.  That is bounded (TURNS_MAX of lock_hold_posix.c), so that peers that wait for the file to
  * vanish get their turn, and so that peers that only look now and then find it gone, its name stays
  * free for a moment after some seconds (lock_gap.h).  macOS has no queue: all waiters are woken by
  * one unlock, whichever looks first is next, and a holder always removes the file.
@@ -47,15 +47,16 @@
 #include <time.h>
 
 #include "internal.h"
+#include "lock.h"
 #include "lock_file_posix.h"
 #include "lock_gap.h"
+#include "lock_hold_posix.h"
 #include "lock_peer_posix.h"
 #include "lock_wait_posix.h"
 #include "os_posix.h"
 #include "watch.h"
 
 enum {
-    TRIES_MAX = 100,    /* times that one call starts over because files come and go */
     PAUSE_US = 1000,    /* before each further time that follows at once */
     PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
     ORDER_US = 300,     /* between waiters that come back after a gap */
@@ -75,17 +76,6 @@ struct msalex_lock {
     uint64_t key;                   /* of lock_gap.c */
     char *program;
     char path[];
-};
-
-/* What a look at the lock file's path led to. */
-enum outcome {
-    HELD,    /* by us now */
-    QUEUED,  /* behind one of ours */
-    PEER,    /* a peer's file is in the way */
-    BUSY,    /* one of ours is in the way, and we were to try once */
-    CHANGED, /* it came or went meanwhile: look again */
-    NOT_YET, /* the wait has ended before that; the error says by what */
-    FAILED   /* the error says why */
 };
 
 static bool holds(const msalex_lock *lock) {

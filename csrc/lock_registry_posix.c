@@ -28,9 +28,9 @@ static bool is_threads(enum msalex__lock_state state) {
     return state == MSALEX__ABANDONED || state == MSALEX__RETURNING || state == MSALEX__LINGERING;
 }
 
-/* Parent and child share the open files, so closing here takes nothing away from the parent.  A file
- * that was opened a moment ago has no inode number yet, and is ours.  A kqueue is not inherited, and
- * its number may soon be another file's. */
+/* Parent and child share the open files, so closing here takes nothing away from the parent.  A
+ * file that was opened a moment ago has no inode number yet, and is ours.  A kqueue is not
+ * inherited, and its number may soon be another file's. */
 static void after_fork_in_child(void) {
     struct msalex__lock_file *file = registry, *next;
 

@@ -22,7 +22,7 @@
  *     ABANDONED --adopt-->          WAITING     another wait for the same file goes on with it
  *     ABANDONED --flock ends-->     RETURNING   the thread gives back what it got
  *     TAKING    --leave-->          RETURNING   the same
- *     HOLDING   --release-->        LINGERING   the thread keeps a nameless file locked for a moment
+ *     HOLDING   --release-->        LINGERING   the thread keeps the nameless file locked a moment
  *     any       --fork-->           INHERITED   in the child: nothing is open any more
  *
  * The thread frees a file that is RETURNING or LINGERING.  The caller frees all others but an

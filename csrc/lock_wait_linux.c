@@ -1,6 +1,6 @@
 /*
  * Waiting for a lock file of ours, Linux.  The promise is in lock_wait_posix.h, the states are in
- * lock_file_posix.h.  Twin: lock_wait_macos.c.
+ * lock_registry_posix.h.  Twin: lock_wait_macos.c.
  *
  * flock knows no deadline.  So a thread, the helper, blocks in it while the caller waits on a
  * futex, which is the state.  A caller that gives up first leaves the thread behind: the thread
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "lock_hold_posix.h"
 #include "os_posix.h"
 
 enum {

@@ -1,6 +1,6 @@
 /*
  * Waiting for a lock file of ours, macOS.  The promise is in lock_wait_posix.h, the states are in
- * lock_file_posix.h.  Twin: lock_wait_linux.c.
+ * lock_registry_posix.h.  Twin: lock_wait_linux.c.
  *
  * flock knows no deadline, so a waiter tries, asks a kqueue to tell of an unlock (NOTE_FUNLOCK), a
  * removal or a rename, tries *again*, as what came before the kqueue was there wakes nobody, and
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "lock_hold_posix.h"
 
 enum {
     SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss what others do */

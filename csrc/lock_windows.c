@@ -21,15 +21,15 @@
  *            it does not catch; if it shared more, anybody could delete the file.
  *
  * The record in the file tells only whether the file is *ours* or a *peer's* (another library's);
- * we read that before we touch its byte.  For ours the byte knows whether it is held, whatever
- * pid the record names.  A peer's file is waited for until its *name* goes away, or its process is
+ * we read that before we touch its byte.  For ours the byte knows whether it is held, whatever pid
+ * the record names.  A peer's file is waited for until its *name* goes away, or its process is
  * dead; then it is taken over where it stands.  A record that a system with kernel locks of its own
  * has written (WSL, on the same directory) counts as a peer's.
  *
  * Release: close `holding`, delete the file through a new handle that is the same file as
- * `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file that
- * is being deleted, and no other file than ours is deleted.  Waiters get the byte of a file whose
- * name has gone, and start over; where the system keeps the name until they all have closed (before
+ * `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file that is
+ * being deleted, and no other file than ours is deleted.  Waiters get the byte of a file whose name
+ * has gone, and start over; where the system keeps the name until they all have closed (before
  * Windows 10, FAT) opening it gives error 5 meanwhile.  They hold it for milliseconds only.
  *
  * Now and then the name stays free for a moment, for peers that only poll (lock_gap.h).  The
@@ -46,8 +46,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lock.h"
+
 enum {
-    TRIES_MAX = 100,   /* times that one call starts over because files come and go */
     PAUSE_MS = 5,      /* while something passes that nothing wakes us from */
     DENIALS_MAX = 20,  /* in a row, until a denial is nothing that passes */
     CHANGES_MAX = 20,  /* in a row without a pause */
@@ -66,18 +67,6 @@ struct msalex_lock {
     HANDLE watch;               /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
     char *program;
     wchar_t *path;
-};
-
-/* What a look at the lock file's path led to. */
-enum outcome {
-    HELD,    /* by us now */
-    QUEUED,  /* behind one of ours */
-    PEER,    /* a peer's file is in the way */
-    GAP,     /* the name stays free for peers, for a moment */
-    BUSY,    /* one of ours is in the way, and we were to try once */
-    CHANGED, /* it came or went meanwhile: look again */
-    PASSING, /* something is in the way that nothing wakes us from: look again soon */
-    FAILED   /* the error says why */
 };
 
 /* ---- the gap: see lock_gap.h ---- */
@@ -109,11 +98,11 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
     return outcome;
 }
 
-/* Drops the file because of an error code, and says what that means.  Some codes tell of others, and
- * pass: the file is open elsewhere (32, 33), is being deleted, or is another user's until it goes
- * away (5).  A file that goes on refusing us is waited for like a living peer's.  When there is
- * nothing by that name, 5 is the directory's denial; but the name may just have gone, so we believe
- * that only when it goes on. */
+/* Drops the file because of an error code, and says what that means.  Some codes tell of others,
+ * and pass: the file is open elsewhere (32, 33), is being deleted, or is another user's until it
+ * goes away (5).  A file that goes on refusing us is waited for like a living peer's.  When there
+ * is nothing by that name, 5 is the directory's denial; but the name may just have gone, so we
+ * believe that only when it goes on. */
 static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
     const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
     const DWORD attributes = GetFileAttributesW(lock->path);
@@ -254,13 +243,13 @@ static void stop_watching(msalex_lock *lock) {
     lock->watching = false;
 }
 
-/* Waits in the queue until the deadline; QUEUED: still there. */
+/* Waits in the queue until the deadline. */
 static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t patience,
                                   msalex_error *error) {
     const DWORD code = msalex__lock_wait_for(lock->file, msalex__time_left(deadline));
 
     if (code == ERROR_LOCK_VIOLATION)
-        return QUEUED;
+        return NOT_YET;
     return code == 0 ? take_over(lock, patience, error)
                      : classify(lock, code, "LockFileEx", error);
 }
@@ -313,7 +302,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             lock->denials = 0;
         if (outcome != PASSING && outcome != PEER)
             lock->refusals = 0;
-        if (outcome == QUEUED || outcome == BUSY || (outcome == PEER && once) ||
+        if (outcome == NOT_YET || outcome == BUSY || (outcome == PEER && once) ||
             (outcome == PASSING && once && tries >= PASSINGS_MAX))
             break;
         wait_after(lock, outcome, once, deadline, patience);

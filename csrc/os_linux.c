@@ -19,8 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
-
 /* ---- directories and links ---- */
 
 /* O_PATH needs no permission for the directory itself, only for those above it. */
@@ -82,6 +80,21 @@ bool msalex__has_magic_links(int directory) {
 
     return fstatfs(directory, &system) == 0 && (long)system.f_type == proc &&
            !(fstat(directory, &opened) == 0 && opened.st_ino == proc_root);
+}
+
+/* Reads the start of a file of procfs, as a string: false when that is hidden from us. */
+static bool read_proc(const char *path, char *text, size_t room) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size;
+
+    if (fd < 0)
+        return false;
+    size = read(fd, text, room - 1);
+    (void)close(fd);
+    if (size <= 0)
+        return false;
+    text[size] = '\0';
+    return true;
 }
 
 /* Reads numbers from a file of /proc: how many. */
@@ -303,7 +316,7 @@ static bool has_local_locks(dev_t device) {
 
 /* FUSE gets its flock from the local kernel, unless the program has one, which cannot be seen from
  * here; so does 9p with most of its caches.  virtiofs is FUSE. */
-static bool is_lock_local(int fd, dev_t device) {
+bool msalex__is_lock_local(int fd, dev_t device) {
     const long fuse = 0x65735546, plan9 = 0x01021997; /* of linux/magic.h */
     struct statfs system;
 
@@ -312,50 +325,11 @@ static bool is_lock_local(int fd, dev_t device) {
     return has_local_locks(device);
 }
 
-/* This boot of this machine, or, where that is hidden (gVisor), this process. */
-static uint64_t boot(void) {
-    static _Atomic uint64_t known;
-    uint64_t found = atomic_load(&known), number;
-    char id[64];
-    ssize_t size;
-    int fd;
-
-    if (found != 0)
-        return found;
-    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    size = fd >= 0 ? read(fd, id, sizeof id) : -1;
-    if (fd >= 0)
-        (void)close(fd);
-    number = size > 0 ? msalex__hash(id, (size_t)size) : msalex__nonce();
-    /* Another thread may have been faster, with another nonce. */
-    return atomic_compare_exchange_strong(&known, &found, number) ? number : found;
-}
-
-uint64_t msalex__lock_view(int fd, dev_t device) {
-    uint64_t view;
-
-    if (!is_lock_local(fd, device))
-        return 0;
-    view = boot() ^ (uint64_t)device * 0x9e3779b97f4a7c15; /* odd: another device, another view */
-    return view != 0 ? view : 1;
+size_t msalex__read_boot_id(char *id, size_t room) {
+    return read_proc("/proc/sys/kernel/random/boot_id", id, room) ? strlen(id) : 0;
 }
 
 /* ---- processes ---- */
-
-/* Reads the start of a file of procfs, as a string: false when that is hidden from us. */
-static bool read_proc(const char *path, char *text, size_t room) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size;
-
-    if (fd < 0)
-        return false;
-    size = read(fd, text, room - 1);
-    (void)close(fd);
-    if (size <= 0)
-        return false;
-    text[size] = '\0';
-    return true;
-}
 
 /* proc_pid_stat(5): fields 3 (state), 20 (threads) and 22 (start, in ticks since boot). */
 static bool read_process(long long pid, char *state, long *threads, time_t *start) {

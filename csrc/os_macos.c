@@ -22,7 +22,6 @@
 #include <sys/sysctl.h>
 #include <unistd.h>
 
-#include "internal.h"
 #include "os_posix.h"
 
 enum {
@@ -322,34 +321,15 @@ void msalex__unlock(int fd) {
 }
 
 /* There the local kernel locks, and knows nothing of those that come by another mount. */
-static bool is_lock_local(int fd) {
+bool msalex__is_lock_local(int fd, dev_t device) {
     struct statfs system;
+
+    (void)device;
     return fstatfs(fd, &system) != 0 || is_foreign(&system); /* not known is not trusted */
 }
 
-/* This boot of this machine, or, where that is hidden (in a sandbox), this process. */
-static uint64_t boot(void) {
-    static _Atomic uint64_t known;
-    uint64_t found = atomic_load(&known), number;
-    char id[64];
-    size_t size = sizeof id;
-
-    if (found != 0)
-        return found;
-    if (sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) != 0)
-        size = 0;
-    number = size > 0 ? msalex__hash(id, size) : msalex__nonce();
-    /* Another thread may have been faster, with another nonce. */
-    return atomic_compare_exchange_strong(&known, &found, number) ? number : found;
-}
-
-uint64_t msalex__lock_view(int fd, dev_t device) {
-    uint64_t view;
-
-    if (!is_lock_local(fd))
-        return 0;
-    view = boot() ^ (uint64_t)device * 0x9e3779b97f4a7c15; /* odd: another device, another view */
-    return view != 0 ? view : 1;
+size_t msalex__read_boot_id(char *id, size_t room) {
+    return sysctlbyname("kern.bootsessionuuid", id, &room, NULL, 0) == 0 ? room : 0;
 }
 
 /* When the system was started, by the clock of today; 0: that cannot be found out. */

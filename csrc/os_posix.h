@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -99,10 +100,13 @@ bool msalex__is_announced(int fd);
  * reports IN_CLOSE before it drops a closed file's locks.  The flock goes as well. */
 void msalex__unlock(int fd);
 
-/* How far does a flock on the open file, on that device, reach?  0: it excludes all who can open
- * the file.  Else only those of this machine who come by the same mount (FUSE, 9p, and network
- * file systems that were mounted with local locks): a number that only they share. */
-uint64_t msalex__lock_view(int fd, dev_t device);
+/* Does a flock on the open file, on that device, exclude only those of this machine who come by the
+ * same mount (FUSE, 9p, and network file systems that were mounted with local locks)?  True also
+ * when it cannot be found out. */
+bool msalex__is_lock_local(int fd, dev_t device);
+
+/* Reads what names this boot of this machine, and no other: the number of bytes; 0: it is hidden. */
+size_t msalex__read_boot_id(char *id, size_t room);
 
 /* What can be found out about the process that wrote its pid into a file at that time.  Pids are
  * given away again, and other namespaces have others: UNSEEN when the process may be one that is

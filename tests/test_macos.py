@@ -48,7 +48,8 @@ OF_LINUX = (
 #: Linux' tests with two users cover the rest: which links and files are trusted.
 POSIX = (
     *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c"),
-    *("lock_posix.c", "lock_file_posix.c", "lock_registry_posix.c", "lock_peer_posix.c"),
+    *("lock_posix.c", "lock_file_posix.c", "lock_hold_posix.c", "lock_registry_posix.c"),
+    "lock_peer_posix.c",
 )
 ENOUGH_PERCENT = 80
 #: The programs of tests/macos reach every line of these files.

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "lock_file_posix.h"
 #include "os_posix.h"
 
 static int open_here(void) {

@@ -16,6 +16,7 @@
 
 #include "check.h"
 #include "fake_kernel.h"
+#include "lock_file_posix.h"
 #include "os_posix.h"
 
 static const char PATH[] = "cache.bin";
