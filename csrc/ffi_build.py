@@ -26,22 +26,26 @@ class Platform(NamedTuple):
 
 PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c")
 
+POSIX = (
+    "lock_posix.c",
+    "lock_hold_posix.c",
+    "lock_file_posix.c",
+    "lock_registry_posix.c",
+    "lock_peer_posix.c",
+    "file_posix.c",
+    "content_posix.c",
+    "temp_posix.c",
+    "place_posix.c",
+    "clock_posix.c",
+)
+
 PLATFORMS = {
     "linux": Platform(
         sources=(
-            "lock_posix.c",
-            "lock_file_posix.c",
-            "lock_hold_posix.c",
-            "lock_registry_posix.c",
-            "lock_peer_posix.c",
+            *POSIX,
             "lock_wait_linux.c",
             "watch_linux.c",
-            "file_posix.c",
-            "content_posix.c",
-            "temp_posix.c",
-            "place_posix.c",
             "os_linux.c",
-            "clock_posix.c",
             "libsecret_linux.c",
             "libsecret_service_linux.c",
             "dpapi_none.c",
@@ -54,19 +58,10 @@ PLATFORMS = {
     ),
     "darwin": Platform(
         sources=(
-            "lock_posix.c",
-            "lock_file_posix.c",
-            "lock_hold_posix.c",
-            "lock_registry_posix.c",
-            "lock_peer_posix.c",
+            *POSIX,
             "lock_wait_macos.c",
             "watch_macos.c",
-            "file_posix.c",
-            "content_posix.c",
-            "temp_posix.c",
-            "place_posix.c",
             "os_macos.c",
-            "clock_posix.c",
             "libsecret_none.c",
             "dpapi_none.c",
             "keychain_macos.c",
