@@ -1,4 +1,5 @@
-/* What the lock is on all platforms: lock_posix.c, lock_windows.c, and what they know of peers. */
+/* What the protocols of all platforms (lock_posix.c, lock_windows.c) and their looks at peers
+ * (lock_peer_posix.c, lock_peer_windows.c) share. */
 #ifndef MSALEX_LOCK_H
 #define MSALEX_LOCK_H
 

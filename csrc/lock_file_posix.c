@@ -93,7 +93,7 @@ int msalex__lock_file_identify(struct msalex__lock_file *file, struct stat *open
     bool remote;
     uint64_t view;
 
-    /* FUSE may ask by the name, which can be gone: NFS calls that a stale file. */
+    /* FUSE may ask by the name, which can be gone; NFS calls that a stale file. */
     if (fstat(file->fd, opened) != 0)
         return errno == ENOENT ? ESTALE : errno;
     if (!S_ISREG(opened->st_mode))
@@ -123,14 +123,14 @@ int msalex__lock_file_open(struct msalex__lock_file *file) {
     int code = 0;
 
     msalex__registry_enter();
-    /* O_NONBLOCK: should it be a fifo, fail rather than hang. */
+    /* O_NONBLOCK: the open of a fifo must not hang. */
     file->fd = openat(file->directory, file->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     code = file->fd < 0 ? errno : 0;
     msalex__registry_leave();
     if (code == 0 && (code = msalex__lock_file_identify(file, &opened)) != 0) {
         msalex__lock_file_close_fd(file);
         if (code == EACCES || code == EPERM)
-            code = EIO; /* of the open these mean another user's file */
+            code = EIO; /* from the open these mean another user's file */
     }
     return code;
 }
@@ -151,7 +151,7 @@ int msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MSAL
     return read_start(file->fd, bytes, size);
 }
 
-/* Inside the registry, as all that opens a descriptor. */
+/* Inside the registry, as everything that opens a descriptor. */
 static int read_in(int directory, const char *name, char bytes[MSALEX__RECORD_SIZE],
                    size_t *size) {
     int calls = 0, code, fd;
@@ -199,7 +199,7 @@ bool msalex__lock_file_has_record(const struct msalex__lock_file *file,
            msalex__record_parse(bytes, size, record);
 }
 
-/* By its record alone, which file is it? */
+/* Which file is it, by its record alone? */
 enum whose { THIS, ANOTHER, UNKNOWN };
 
 static enum whose whose(const struct msalex__lock_file *file, const char *bytes, size_t size) {
@@ -210,11 +210,11 @@ static enum whose whose(const struct msalex__lock_file *file, const char *bytes,
     return record.nonce == file->nonce ? THIS : ANOTHER;
 }
 
-/* Inside the registry.  Where inode numbers prove nothing: FUSE file systems change them from one
- * look to the next, or give the number of a removed file to the next one with its name.  There the
- * nonce tells.  A peer of the same mount may have written over it; then our own descriptor shows
- * that too, and it is read first, because what is read by name may replace what the system
- * remembers of both. */
+/* Inside the registry.  For file systems where inode numbers prove nothing: FUSE file systems may
+ * change them from one look to the next, or give the number of a removed file to the next file with
+ * its name.  There the nonce tells.  A peer of the same mount may have written over it, but then
+ * our own descriptor shows that, too.  We read that one first, because a read by name may replace
+ * what the system remembers of both. */
 static int check_record(const struct msalex__lock_file *file, int directory, bool same_inode) {
     char bytes[MSALEX__RECORD_SIZE];
     enum whose open, named;

@@ -7,20 +7,20 @@
 #include "internal.h"
 
 enum {
-    FIRST_MS = 4100,         /* a peer that waits for 5 s meets one ... */
-    EAGER_MS = 250,          /* ... and one more, if there was another peer in it */
-    AGAIN_MS = 2000,         /* two in 5 s */
+    FIRST_MS = 4100,         /* a peer that waits for 5 s meets one gap... */
+    EAGER_MS = 250,          /* ...and one more, if a peer was seen in it */
+    AGAIN_MS = 2000,         /* a peer that waits for 5 s meets two */
     GAP_MS = 270,            /* 1.3.1 looks every 250 ms */
-    PEER_SEEN_MS = 20000,    /* so long what was seen counts */
-    PAUSE_OF_HOLD = 4,       /* a pause of a fourth of the time before it is no pause */
-    RETURN_OF_HOLD = 4,      /* so soon comes back what keeps a lock busy */
-    LOCKS_MAX = 16           /* that a process remembers */
+    PEER_SEEN_MS = 20000,    /* a peer that was seen counts for this time */
+    PAUSE_OF_HOLD = 4,       /* a pause that is shorter than a fourth of the hold is none */
+    RETURN_OF_HOLD = 4,      /* busy: a process comes back within four times its hold */
+    LOCKS_MAX = 16           /* which a process remembers */
 };
 
 struct memory {
     uint64_t key; /* 0: free */
-    int64_t used; /* last */
-    struct msalex__gap said; /* by the record when the lock was given back */
+    int64_t used; /* when it was used last */
+    struct msalex__gap said; /* by the record, when the lock was given back */
     int64_t since, released;
     int64_t until;
     int64_t peer_seen; /* by this process; 0: never */
@@ -41,7 +41,7 @@ static struct memory *find(uint64_t key) {
     return NULL;
 }
 
-/* Makes one, in the place of that which has not been used for longest. */
+/* Makes an entry in the place of the one that was not used for the longest time. */
 static struct memory *find_or_make(uint64_t key, int64_t now) {
     struct memory *memory = find(key);
 
@@ -57,7 +57,7 @@ static struct memory *find_or_make(uint64_t key, int64_t now) {
     return memory;
 }
 
-/* What this process remembers of a lock; all zero when that is nothing. */
+/* What this process remembers of a lock; all zero: nothing. */
 static struct memory recall(uint64_t key) {
     const struct memory *found;
     struct memory memory = {0};
@@ -73,7 +73,7 @@ static bool is_lately(int64_t seen, int64_t now) {
     return seen > 0 && seen <= now && now - seen <= PEER_SEEN_MS;
 }
 
-/* What to write into a file that says `said`, or would. */
+/* What shall be written into a file that says `said`, or that follows one that said so? */
 static struct msalex__gap plan(const struct memory *memory, struct msalex__gap said, int64_t now) {
     const bool was_known = is_lately(said.seen, now);
     int64_t latest;

@@ -1,5 +1,5 @@
-/* How a lock file comes to be ours, and how it goes, Linux and macOS.  The promises are in
- * lock_hold_posix.h. */
+/* How a lock file becomes the lock of this process, and how it stops being that, Linux and macOS.
+ * The promises are in lock_hold_posix.h. */
 #define _GNU_SOURCE /* O_NOFOLLOW */
 #define _DARWIN_C_SOURCE
 #include "lock_hold_posix.h"
@@ -17,14 +17,14 @@
 #include "temp_posix.h"
 
 enum {
-    TURNS_MAX = 64, /* hand-overs in a row before the file is unlinked all the same */
+    TURNS_MAX = 64, /* hand-overs in a row, before the file is unlinked all the same */
     YIELDS = 3,     /* after handing over: see see_it_taken */
-    LOOKS = 8       /* for a waiter that takes the lock: 25 ms together */
+    LOOKS = 8       /* whether a waiter takes the lock: 25 ms together */
 };
 
 /* ---- how it comes to be ours ---- */
 
-/* Writes the record that says so. */
+/* Writes the record that says that the file is ours. */
 static int write_record(const struct msalex__lock_file *file, enum msalex__record_state state,
                         unsigned turn, int64_t when) {
     const struct msalex__record record = {.pid = getpid(),
@@ -42,12 +42,12 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
     if (written < 0)
         return errno;
     if (written < (ssize_t)sizeof bytes)
-        return ENOSPC; /* a short write says nothing itself */
-    /* Other hosts would see an empty file until the system cares to send it. */
+        return ENOSPC; /* a short write sets no errno */
+    /* Until the system sends it, other hosts would see an empty file. */
     return file->remote && msalex__sync(file->fd) != 0 && errno == EIO ? EIO : 0;
 }
 
-/* Takes the locks that the file system has. */
+/* Takes those locks that the file system has. */
 static int lock_new_file(struct msalex__lock_file *file) {
     int code = msalex__lock_file_try(file);
 
@@ -58,8 +58,8 @@ static int lock_new_file(struct msalex__lock_file *file) {
     return msalex__is_unsupported(code) ? 0 : code;
 }
 
-/* Gives the file to the users that may remove other files in its directory: to the directory's
- * owner, when we are root, and to its group.  So they can remove it if we die.  It holds no secret.
+/* Gives the file to the users that may remove other files in its directory, so that they can remove
+ * it if we die: to the directory's owner, when we are root, and to its group.  It holds no secret.
  * In a sticky directory users remove their own files only.  What the system refuses stays as it
  * is. */
 static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
@@ -90,7 +90,7 @@ static int fill(struct msalex__lock_file *file) {
     return 0;
 }
 
-/* Opens a new file: without a name, where there are such files, when `name` is NULL. */
+/* Opens a new file.  `name` NULL: one without a name, where there are such files. */
 static int create(struct msalex__lock_file *file, const char *name) {
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int code;
@@ -103,7 +103,8 @@ static int create(struct msalex__lock_file *file, const char *name) {
     return code;
 }
 
-/* Without a name, which it gets when all is done.  EOPNOTSUPP: that cannot be done here. */
+/* Makes the file without a name, and gives it its name when all is done.  EOPNOTSUPP: the file
+ * system cannot do that. */
 static int create_nameless(struct msalex__lock_file *file) {
     int code;
 
@@ -115,10 +116,10 @@ static int create_nameless(struct msalex__lock_file *file) {
     return code == 0 || code == EEXIST ? code : EOPNOTSUPP;
 }
 
-/* Locks the file that has the name now: to many FUSE file systems a link is another file than the
- * one that it was made from, and the locks of the two do not meet.  EEXIST: another that came by in
- * between has it.  The name may have gone on to a peer since, and a peer that has no flock must not
- * lose its file to us: only a record with our nonce is ours. */
+/* Locks the file that has the name now: for many FUSE file systems a link is another file than the
+ * one that it was made from, and the locks of the two do not exclude each other.  EEXIST: another
+ * process has it, which came in between.  The name may belong to a peer since, and we must not take
+ * the file of a peer that has no flock: only a record with our nonce is ours. */
 static int lock_named(struct msalex__lock_file *file) {
     const uint64_t nonce = file->nonce;
     char bytes[MSALEX__RECORD_SIZE];
@@ -136,13 +137,13 @@ static int lock_named(struct msalex__lock_file *file) {
     return code;
 }
 
-/* Gives the file with the name `temp` its own instead. */
+/* Gives the file with the name `temp` its final name. */
 static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     int code = msalex__rename_new(file->directory, temp, file->name);
 
     if (code == 0 || code == EEXIST)
         return code;
-    /* bindfs and sshfs cannot refuse to replace */
+    /* bindfs and sshfs have no rename that refuses to replace */
     if (linkat(file->directory, temp, file->directory, file->name, 0) != 0)
         return errno;
     /* First, else the file gets a third name when it loses this one. */
@@ -151,7 +152,7 @@ static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     return lock_named(file);
 }
 
-/* With another name before.  EOPNOTSUPP: that cannot be done here. */
+/* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that. */
 static int create_renamed(struct msalex__lock_file *file) {
     char temp[MSALEX__TEMP_NAME_SIZE];
     int code;
@@ -163,7 +164,7 @@ static int create_renamed(struct msalex__lock_file *file) {
         if ((code = rename_or_link(file, temp)) == 0)
             return 0;
         if (msalex__lock_file_is_name_taken(file))
-            code = EEXIST; /* sshfs has no errno of its own for that */
+            code = EEXIST; /* sshfs has no errno of its own for this */
         else if (msalex__is_unsupported(code) || code == EPERM || code == ENOENT)
             code = EOPNOTSUPP;
     }
@@ -171,8 +172,8 @@ static int create_renamed(struct msalex__lock_file *file) {
     return code;
 }
 
-/* With its name from the start.  Ours never touch a young file without a record.  A peer may, and
- * then the file is the peer's. */
+/* Makes the file with its name from the start.  Processes of ours never touch a young file without
+ * a record.  A peer may, and then the file is the peer's. */
 static int create_named(struct msalex__lock_file *file) {
     int code;
 
@@ -194,7 +195,7 @@ int msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__gap
 
     file->gap = msalex__gap_of_new_file(file->key, said, now);
     for (size_t i = 0; code == EOPNOTSUPP && i < sizeof ways / sizeof ways[0]; i++) {
-        msalex__lock_file_close_fd(file); /* of the way before */
+        msalex__lock_file_close_fd(file); /* which the way before has left open */
         code = ways[i](file);
     }
     if (code != 0) {
@@ -211,8 +212,8 @@ void msalex__lock_file_hold(struct msalex__lock_file *file) {
         (void)msalex__lock_file_change(file, MSALEX__OPEN, MSALEX__HOLDING);
 }
 
-/* Each waiter that reads it leaves a trace for the next, because they shall come back in the same
- * order. */
+/* Each waiter that reads the farewell counts itself in it, because the waiters shall come back in
+ * the order in which they read it. */
 void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
     struct msalex__record record;
 
@@ -230,9 +231,9 @@ void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
     (void)write_record(file, MSALEX__GAP, record.turn + 1, record.when);
 }
 
-/* Does the flock, which this process has, make the file ours?  0, MSALEX__NAMELESS, MSALEX__PEERS,
- * or what cannot be found out.  It takes the range of bytes that fcntl peers lock: they could lock
- * it between a question and its use. */
+/* Does the flock, which this process has, make the file ours?  0: yes; MSALEX__NAMELESS,
+ * MSALEX__PEERS, or the error that keeps us from the answer.  It takes the range of bytes that
+ * fcntl peers lock, because they could lock it between a question and the use of the answer. */
 static int claim(struct msalex__lock_file *file, struct msalex__record *record) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
@@ -243,14 +244,14 @@ static int claim(struct msalex__lock_file *file, struct msalex__record *record) 
         return code;
     if ((parsed = msalex__record_parse(bytes, size, record)))
         file->nonce = record->nonce;
-    if ((code = msalex__lock_file_check(file)) != 0) { /* somebody unlinked it */
+    if ((code = msalex__lock_file_check(file)) != 0) {
         if (code == MSALEX__NAMELESS)
             msalex__lock_file_read_farewell(file);
         return code;
     }
-    /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and
-     * has yet to remove the file that it unlocked.  Then the file is a peer's, although one of
-     * ours made it. */
+    /* A peer with fcntl locks is inside.  Or a peer (Go) was inside, wrote over the record, and has
+     * yet to remove the file that it unlocked: then the file is a peer's, although one of ours made
+     * it. */
     if (msalex__exclude_fcntl(file->fd) == EAGAIN || !parsed || record->view != file->view)
         return MSALEX__PEERS;
     return 0;
@@ -274,9 +275,9 @@ int msalex__lock_file_take_over(struct msalex__lock_file *file) {
 
 /* ---- how it goes ---- */
 
-/* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its
- * own: the flock decides, and nobody acts on the name.  A file that a peer wrote over would look
- * like the peer's to all but those who are queued already. */
+/* Shall the file stay, for a waiter?  Its record goes on naming us until the waiter writes its own:
+ * the flock decides, and nobody acts on the name in the record.  If a peer has written over it, the
+ * file would look like the peer's to all processes that are not queued yet. */
 static bool hand_over(struct msalex__lock_file *file) {
     struct msalex__record record;
 
@@ -287,11 +288,11 @@ static bool hand_over(struct msalex__lock_file *file) {
     return true;
 }
 
-/* Leaves the name free for peers, if it is time for that. */
+/* Begins a gap, in which the name stays free for peers, if one is due. */
 static bool begin_gap(struct msalex__lock_file *file) {
     int64_t until;
 
-    if (file->exists) /* nobody waits in that file, and reads what it says */
+    if (file->exists) /* nobody waits in flock for that file, and reads a farewell in it */
         file->gap.when = 0;
     until = msalex__gap_begin(file->key, file->gap, file->since, msalex__now_ms());
     if (until == 0)
@@ -320,7 +321,7 @@ void msalex__lock_file_turn_down(struct msalex__lock_file *file) {
     msalex__lock_file_close(file);
 }
 
-/* The record is as we left it: nobody has taken the lock over. */
+/* Is the record as we left it?  Then nobody has taken the lock over. */
 static bool is_left(const struct msalex__lock_file *file) {
     struct msalex__record record;
 
@@ -328,13 +329,14 @@ static bool is_left(const struct msalex__lock_file *file) {
            record.turn == file->turn;
 }
 
-/* The lock was left to a waiter.  A waiter that is stopped (Ctrl-Z) has announced itself, and does
- * not wait in flock: the file would keep peers out that only look whether it exists, until the
- * waiter goes on.  So it is removed if nobody takes it for a while. */
+/* We left the lock to a waiter.  A waiter that is stopped (Ctrl-Z) has announced itself, but does
+ * not wait in flock meanwhile: the file would keep out peers that only look whether it exists,
+ * until the waiter goes on.  So we remove it if nobody takes it for a while. */
 static void see_it_taken(struct msalex__lock_file *file) {
     struct timespec pause = {.tv_nsec = 100 * 1000};
 
-    /* A holder that comes back at once would take the processor from the waiter it has woken. */
+    /* If this process locked again at once, it would keep the processor from the waiter that it has
+     * just woken. */
     for (int i = 0; i < YIELDS; i++)
         (void)sched_yield();
     for (int i = 0; i < LOOKS && is_left(file); i++) {

@@ -17,7 +17,7 @@
 #include "lock_record.h"
 #include "os_posix.h"
 
-/* By what it wrote, and when. */
+/* By what the peer wrote, and when. */
 static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, size_t size) {
     const int64_t pid = msalex__record_pid(bytes, size);
     struct stat written;
@@ -31,7 +31,7 @@ static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, 
     switch (msalex__life_of(pid, written.st_mtime)) {
     case MSALEX__ALIVE:
         return false;
-    case MSALEX__DEAD: /* on another host's file system pids are not those of this machine */
+    case MSALEX__DEAD: /* on a remote file system it may be the pid of another host */
         return !file->remote || age >= STALE_ELSEWHERE_S;
     default:
         return age >= STALE_ELSEWHERE_S;
@@ -49,12 +49,12 @@ static bool is_flocked(const struct msalex__lock_file *file) {
 
 bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *bytes,
                                size_t size) {
-    /* Last, because trying a peer's lock can make its own try fail. */
+    /* The flock comes last, because our try can make the peer's own try fail. */
     return seems_gone(file, bytes, size) && !msalex__is_fcntl_locked(file->fd) &&
            !is_flocked(file);
 }
 
-/* Once more, while the flock, or the guard, keeps others from doing the same. */
+/* Asks once more, while the flock, or the guard, keeps others from doing the same. */
 static int remove_now(const struct msalex__lock_file *file) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
@@ -70,7 +70,7 @@ static int remove_now(const struct msalex__lock_file *file) {
     return code == MSALEX__NAMELESS || code == ENOENT ? 0 : code;
 }
 
-/* Without flock another file keeps the others away. */
+/* Where there is no flock, another file, the guard, keeps the others away. */
 static int remove_guarded(const struct msalex__lock_file *file) {
     char guard[PATH_MAX + sizeof ".stale"];
     int code, fd;

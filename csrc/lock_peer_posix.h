@@ -8,13 +8,13 @@
 
 #include "lock_file_posix.h"
 
-/* Has the peer that made this file died without removing it?  `bytes` are the start of its
- * content.  What cannot be found out counts as alive. */
+/* Has the peer that made this file died without removing it?  `bytes` are the start of the file's
+ * content.  If we cannot find it out, the peer counts as alive. */
 bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *bytes,
                                size_t size);
 
-/* Removes the file of a peer that is gone, unless somebody else was faster: 0, or the errno that
- * keeps it there, or MSALEX__PEERS if it is not gone after all. */
+/* Removes the file of a peer that is gone, unless another process was faster.  0; or the errno
+ * value of the call that failed; or MSALEX__PEERS: the peer is not gone after all. */
 int msalex__lock_peer_remove(const struct msalex__lock_file *file);
 
 #endif

@@ -3,41 +3,42 @@
  * lock_windows.c.
  *
  * How it works.  The lock file carries three locks at once, because other programs look at
- * different ones: its existence, a flock, and a lock that meets fcntl locks (Linux: an "open file
- * description" lock; macOS keeps all kinds in one list, so there the flock does).  Ours is the
- * flock: the process that has it, on the file that the path names, is in.
+ * different ones: its existence, a flock, and a lock that excludes fcntl locks.  (On Linux that is
+ * an "open file description" lock.  macOS keeps all kinds in one list, so there the flock does it.)
+ * The flock is the real lock: the process that holds the flock of the file now at the path is the
+ * holder.
  *
- * The file appears already locked and filled (made without a name or with another one, and then
- * given its own): a file that is created first and locked then can be caught in between by a
- * program that tries it.
+ * The file appears already locked and filled: it is made without a name or with another one, and
+ * then gets its own.  Between a create and a later lock a peer could lock the file first.
  *
- * Its one line, the record, tells only whether the file is *ours* or a *peer's* (another
- * library's).  For ours the kernel knows whether it is held, whatever pid it names, and waiting
- * means waiting for the flock.  Of a peer's file the flock proves nothing, as several peers unlock
- * before they remove it; we wait for the *name* to go away, or for its holder to be found dead
- * (lock_peer_posix.h).
+ * The record, the one line in the file, tells only whether the file is *ours* or a *peer's*
+ * (another library's).  For a file of ours the kernel knows whether it is held, whatever pid it
+ * names, and waiting means waiting for the flock.  The flock of a peer's file proves nothing,
+ * because several peers unlock before they remove the file.  So we wait until its *name* goes away,
+ * or its holder is found dead (lock_peer_posix.h).
  *
  * Linux has a queue: waiters block in flock, and the kernel wakes one of them, in order.  A waiter
- * announces itself by a lock on a byte far out.  A holder that sees an announcement leaves the file
- * in place, so that the queue survives; unlinking would send every waiter back to the start, out of
- * order.  That is bounded (TURNS_MAX of lock_hold_posix.c), so that peers that wait for the file to
- * vanish get their turn, and so that peers that only look now and then find it gone, its name stays
- * free for a moment after some seconds (lock_gap.h).  macOS has no queue: all waiters are woken by
- * one unlock, whichever looks first is next, and a holder always removes the file.
+ * announces itself by a lock on a byte far behind the content.  A holder that sees an announcement
+ * leaves the file in place, so that the queue survives; to unlink it would send every waiter back
+ * to the start, out of order.  TURNS_MAX of lock_hold_posix.c limits that, so that peers that wait
+ * for the file to vanish get their turn.  Peers that only look now and then must find it gone, so
+ * the name stays free for a moment after some seconds (lock_gap.h).  macOS has no queue, and
+ * nothing promises an order there: one unlock wakes all waiters, the first one to look is next, and
+ * a holder always removes the file.
  *
- * The flock alone never makes a file ours to remove.  Whatever gets it, a wait that was given up
- * included, first asks whether the file still has its name and its record, and takes the lock that
- * meets fcntl locks; if a peer is inside, the file is only closed.
+ * The flock alone never gives us the right to remove a file.  Every process that gets it, also one
+ * whose wait was given up, first asks whether the file still has its name and its record, and takes
+ * the lock that excludes fcntl locks.  If a peer is inside, we only close the file.
  *
  * Where a file system has no flock (NFS without lockd, some sshfs and 9p) the file's existence is
- * the lock: its record says so (EXISTS), and everybody treats it like a peer's.  Where a flock
- * reaches only those that come by the same mount (FUSE, 9p, NFS with local locks), the record names
- * the mount, and those that come by another one treat it like a peer's, too.
+ * the lock: its record says so (EXISTS), and all of ours treat it like a peer's.  Where a flock
+ * reaches only processes that come by the same mount (FUSE, 9p, NFS with local locks), the record
+ * names the mount, and processes that come by another mount treat the file like a peer's, too.
  *
  * Each look resolves the path once, to a directory that it keeps open and a name in it
- * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the
- * lock was made, whatever the path leads to by then.  A check resolves the path again: where it
- * leads to another directory others may be inside, and the lock counts as lost.
+ * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the lock
+ * was made, whatever the path leads to by then.  A check resolves the path again: if it leads to
+ * another directory, other processes may hold a lock there, and ours counts as lost.
  */
 #define _GNU_SOURCE /* nanosleep */
 #define _DARWIN_C_SOURCE
@@ -57,21 +58,21 @@
 #include "watch.h"
 
 enum {
-    PAUSE_US = 1000,    /* before each further time that follows at once */
+    PAUSE_US = 1000,    /* before each try beyond TRIES_MAX that follows at once */
     PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
-    ORDER_US = 300,     /* between waiters that come back after a gap */
-    OWN_ORDER = 10,     /* that of the process which began the gap: behind those that waited */
+    ORDER_US = 300,     /* apart the waiters come back after a gap */
+    OWN_ORDER = 10,     /* of the process that began the gap: behind the waiters */
     ORDER_MAX = 100
 };
 
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or waited for, else NULL */
     msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
-    int status;                     /* what the error says, when an attempt has ended with one */
+    int status;                     /* of the attempt that has just filled the error */
     struct msalex__gap carried;     /* what a file said that lost its name while we waited */
     int64_t gap_until;              /* the name is to stay free until then, or 0 */
-    unsigned gap_order;             /* so many others come back first */
-    bool gap_watched;               /* this one looks whether a peer comes */
+    unsigned gap_order;             /* how many others come back first */
+    bool gap_watched;               /* this process watches whether a peer comes */
     bool lost;                      /* a check found another file in the place of ours */
     uint64_t key;                   /* of lock_gap.c */
     char *program;
@@ -82,7 +83,7 @@ static bool holds(const msalex_lock *lock) {
     return lock->file != NULL && atomic_load(&lock->file->state) == MSALEX__HOLDING;
 }
 
-/* In a child: made before the fork. */
+/* Was the file made before a fork, of which this process is the child? */
 static bool is_inherited(const msalex_lock *lock) {
     return lock->file != NULL && atomic_load(&lock->file->state) == MSALEX__INHERITED;
 }
@@ -98,7 +99,7 @@ static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
     return left > 0 && (patience_ms < 0 || patience_ms > left);
 }
 
-/* Has this process begun a gap, or, when there is no file, may another have begun one? */
+/* Has this process begun a gap?  Or, when the name is free, may another process have begun one? */
 static bool knows_of_gap(msalex_lock *lock, bool is_free, int64_t patience_ms) {
     const int64_t now = msalex__now_ms();
 
@@ -139,7 +140,7 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return code == EEXIST ? drop(lock, CHANGED) : fail(lock, code, "create lock file", error);
 }
 
-/* What the flock of one of ours led to. */
+/* What follows from the flock of a file of ours. */
 static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error) {
     switch (code) {
     case 0:
@@ -158,7 +159,8 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
     }
 }
 
-/* Another user's file is waited for until it goes away.  (EPERM: sshfs.) */
+/* What follows from an open that failed.  We wait for another user's file until it goes away.
+ * (EPERM: sshfs.) */
 static enum outcome after_failed_open(msalex_lock *lock, int code, int64_t patience_ms,
                                       msalex_error *error) {
     if (code == ENOENT && knows_of_gap(lock, true, patience_ms))
@@ -175,8 +177,8 @@ static enum outcome after_failed_open(msalex_lock *lock, int code, int64_t patie
     return drop(lock, FAILED);
 }
 
-/* What cannot be unlinked, another user's in a sticky directory for example, is waited for like a
- * living peer's: trying again at once would keep a processor busy. */
+/* A file that we cannot unlink (another user's in a sticky directory, for example) is waited for
+ * like a living peer's: a loop of tries would keep a processor busy. */
 static enum outcome meet_peer(msalex_lock *lock, const char *bytes, size_t size) {
     msalex__gap_peer_seen(lock->key, msalex__now_ms());
     if (!msalex__lock_peer_is_gone(lock->file, bytes, size))
@@ -189,7 +191,7 @@ static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *e
     size_t size;
     int code;
 
-    lock->file->carried = lock->carried; /* whatever made this file may not have known it */
+    lock->file->carried = lock->carried; /* the maker of this file may not have known it */
     if ((code = msalex__lock_file_open(lock->file)) != 0)
         return after_failed_open(lock, code, patience_ms, error);
     code = msalex__lock_file_read(lock->file, bytes, &size);
@@ -208,7 +210,7 @@ static enum outcome look(msalex_lock *lock, int64_t patience_ms, msalex_error *e
 
 /* ---- waiting ---- */
 
-/* Waits for one of ours.  The path may lead elsewhere when the wait is over. */
+/* Waits for a file of ours.  By the end of the wait the path may lead elsewhere. */
 static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
     const int code = msalex__lock_wait_for(lock->file, timeout_ms);
     enum outcome outcome;
@@ -223,11 +225,12 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t timeout_ms, msalex_
     return outcome;
 }
 
-/* Waits until a peer's file may have gone, or it is time to see whether its holder died. */
+/* Waits until a peer's file may have gone, or until it is time to look whether its holder has
+ * died. */
 static enum outcome wait_for_peer(msalex_lock *lock, int64_t timeout_ms, msalex_error *error) {
     const bool is_last = timeout_ms >= 0 && timeout_ms <= PEER_LOOK_MS;
 
-    if (lock->watch == NULL) { /* the file may go before the watch is there: look again */
+    if (lock->watch == NULL) { /* look again: the file may have gone before the watch was there */
         lock->status = msalex__watch_new_leaving(lock->path, &lock->watch, error);
         return lock->status == MSALEX_OK ? CHANGED : FAILED;
     }
@@ -242,8 +245,8 @@ static void stop_watching(msalex_lock *lock) {
     lock->watch = NULL;
 }
 
-/* Something has the name, in the gap.  Another of ours that did not know of the gap has ended it;
- * of a peer we take note. */
+/* Something has the name although the gap is not over.  If another process of ours did not know of
+ * the gap, it has ended it.  If it is a peer, we remember that. */
 static void see_newcomer(msalex_lock *lock) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__lock_file *file;
@@ -292,7 +295,7 @@ static enum outcome wait_for_gap(msalex_lock *lock, int64_t timeout_ms, msalex_e
         code = ETIMEDOUT;
     if (code != 0)
         return fail_not_yet(lock, code, "nanosleep", error);
-    stop_watching(lock); /* it tells of more than the end of a peer */
+    stop_watching(lock); /* it would also wake us for more than the end of a peer's file */
     lock->gap_until = 0;
     return CHANGED;
 }
@@ -353,17 +356,17 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             (code = sleep_for(PAUSE_US)) != 0)
             return msalex__fail_errno(error, code, "nanosleep");
         outcome = attempt(lock, deadline, patience, error);
-        /* A call that a signal interrupted says nothing about the lock, and the caller of a single
-         * try, or of the last slice, does not call again. */
+        /* A call that a signal interrupted says nothing about the lock.  A caller that tries once,
+         * or is in its last slice, does not call again, so try again here. */
         if (outcome == FAILED && lock->status == MSALEX_INTERRUPTED &&
             msalex__time_left(deadline) == 0 && tries < TRIES_MAX)
             outcome = CHANGED;
-        /* What is stale went after it was opened, on another host or behind the mount: what has
-         * the name now tells more.  What stays stale is an error. */
+        /* A stale file went after we had opened it, by another host or behind the mount: the file
+         * that has the name now tells more.  If that is always stale, too, it is an error. */
         if (outcome == FAILED && error->code == ESTALE && tries + 1 < TRIES_MAX)
             outcome = CHANGED;
     }
-    if (outcome == FAILED && lock->status == MSALEX_TIMEOUT) /* the server's, not the wait's */
+    if (outcome == FAILED && lock->status == MSALEX_TIMEOUT) /* of the server, not of the wait */
         return msalex__fail(error, MSALEX_OS_ERROR, ETIMEDOUT, "lock file",
                             "the file system does not answer");
     if (outcome == NOT_YET || outcome == FAILED)
@@ -379,7 +382,8 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
 int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
     int code = MSALEX__NAMELESS;
 
-    /* For good: on FUSE the look at another file changes what our descriptor shows of ours. */
+    /* A lock that is lost stays lost: on FUSE the look at another file changes what our descriptor
+     * shows of ours. */
     if (holds(lock) && !lock->lost && msalex__lock_file_is_at(lock->file, lock->path))
         lock->lost = (code = msalex__lock_file_check(lock->file)) == MSALEX__NAMELESS;
     if (code == 0)
@@ -389,8 +393,9 @@ int msalex_lock_check(msalex_lock *lock, msalex_error *error) {
     return msalex__fail(error, MSALEX_NOT_FOUND, ENOENT, "fstatat", "the lock file is not ours");
 }
 
-/* Go locks a file that it opened before we removed it; a flock that lasts a little longer makes it
- * look again.  Only where such a peer was seen, as it costs a moment of a thread. */
+/* Go may lock a file that it opened before we removed it.  If our flock lasts a little longer, it
+ * looks again.  We do so only where such a peer was seen, because it keeps a thread busy for a
+ * moment. */
 static bool linger(msalex_lock *lock) {
     return msalex__gap_was_peer_seen(lock->key, msalex__now_ms()) && !lock->file->handed_over &&
            !lock->file->remote && msalex__lock_wait_linger(lock->file);

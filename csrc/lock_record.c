@@ -12,9 +12,9 @@ enum {
     WHEN_AT = SEEN_AT + TIME_SIZE + 1,
     VIEW_AT = WHEN_AT + TIME_SIZE + 1,
     VIEW_SIZE = 16,
-    TAG_AT = VIEW_AT + VIEW_SIZE, /* so long was the text in the first release */
+    TAG_AT = VIEW_AT + VIEW_SIZE, /* where the text of the first release ended */
     STATE_SIZE = 8,
-    PID_AT = TAG_AT + 9, /* behind the tag; then everything is one space apart */
+    PID_AT = TAG_AT + 9, /* behind the tag; then there is one space between fields */
     PID_SIZE = 10,
     STATE_AT = PID_AT + PID_SIZE + 1,
     TURN_AT = STATE_AT + STATE_SIZE + 1,
@@ -26,7 +26,7 @@ enum {
 static const char TAG[] = " msalex1 ";
 static const char *const STATES[] = {"HELD    ", "EXISTS  ", "GAP     "};
 
-/* Writes a number to the right end of a field; returns its first digit.  By hand, because
+/* Writes a number to the right end of a field; returns its first digit.  Written by hand, because
  * printf and scanf take longer than all the rest of a hand-over. */
 static char *put_number(char *field, size_t size, unsigned base, uint64_t number) {
     char *digit = field + size;
@@ -36,7 +36,7 @@ static char *put_number(char *field, size_t size, unsigned base, uint64_t number
     return digit;
 }
 
-/* Reads a field that holds a number and nothing else; else the number is 0. */
+/* Reads a field that must hold a number and nothing else; if it does not, the number is 0. */
 static bool get_number(const char *field, size_t size, int base, uint64_t *number) {
     char text[NONCE_SIZE + 1] = {0}, *end;
 
@@ -48,7 +48,7 @@ static bool get_number(const char *field, size_t size, int base, uint64_t *numbe
     return false;
 }
 
-/* Has it the fields that the first release did not write?  If not, they are 0. */
+/* Does the record have the fields that the first release did not write?  If not, they are 0. */
 static bool get_newer_fields(const char *bytes, struct msalex__record *record) {
     uint64_t seen, when, view;
 
@@ -81,7 +81,7 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
     pid = put_number(bytes + PID_AT, PID_SIZE, 10, (uint64_t)record->pid);
     for (; pid < bytes + PID_AT + PID_SIZE; pid++)
         *at++ = *pid;
-    for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* one line it must stay */
+    for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* it must stay one line */
         *at++ = iscntrl((unsigned char)*program) ? '?' : *program;
     (void)put_number(bytes + SEEN_AT, TIME_SIZE, 10, (uint64_t)record->seen);
     (void)put_number(bytes + WHEN_AT, TIME_SIZE, 10, (uint64_t)record->when);
@@ -132,9 +132,9 @@ int64_t msalex__record_pid(const char *bytes, size_t size) {
     return pid <= INT32_MAX ? pid : 0; /* no system has larger ones */
 }
 
-/* The length of the printable character at the start of `bytes`, or 0.  UTF-8 (RFC 3629) without
- * its control characters, and without what breaks a line or turns its direction (U+2028 to U+202E,
- * U+2066 to U+2069). */
+/* The length of the printable character at the start of `bytes`, or 0.  Printable is UTF-8 (RFC
+ * 3629) without its control characters, and without those that break a line or turn its direction
+ * (U+2028 to U+202E, U+2066 to U+2069). */
 static size_t printable(const unsigned char *bytes, size_t size) {
     const unsigned char lead = bytes[0];
     const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;

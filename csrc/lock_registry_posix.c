@@ -12,7 +12,7 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct msalex__lock_file *registry;
-static struct msalex__lock_file *orphans; /* in a child: those whose thread stayed in the parent */
+static struct msalex__lock_file *orphans; /* in a child: files of threads of the parent */
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
 void msalex__registry_enter(void) {

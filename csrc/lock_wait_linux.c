@@ -3,10 +3,10 @@
  * lock_registry_posix.h.  Twin: lock_wait_macos.c.
  *
  * flock knows no deadline.  So a thread, the helper, blocks in it while the caller waits on a
- * futex, which is the state.  A caller that gives up first leaves the thread behind: the thread
- * gives the lock back once it has it, and the next wait for the same file adopts it.  (Cancelling a
- * thread needs libgcc_s, which slim images lack; interrupting it needs a signal, and signals are
- * the program's own.)
+ * futex, which is the state.  A caller that times out leaves its thread blocked in flock.  The
+ * thread gives the lock back as soon as it is granted, unless another wait in this process for the
+ * same file adopts the thread first.  (To cancel a thread needs libgcc_s, which slim images lack;
+ * to interrupt it needs a signal, and signals are the program's own.)
  */
 #define _GNU_SOURCE /* syscall */
 #include "lock_wait_posix.h"
@@ -25,23 +25,23 @@
 #include "os_posix.h"
 
 enum {
-    THREAD_STACK = 128 * 1024, /* bytes; it makes a few system calls only */
+    THREAD_STACK = 128 * 1024, /* bytes; the thread only makes a few system calls */
     IDLE_MS = 1000,            /* how long a thread waits for its next file */
-    LINGER_MS = 1,             /* Go locks what it has opened within less */
-    POLL_MS = 5                /* between two tries, where there is no thread to be had */
+    LINGER_MS = 1,             /* Go locks a file that it has opened within less */
+    POLL_MS = 5                /* between two tries, where no thread can be started */
 };
 
-/* A thread that blocks in flock for others, for one file after another: making a new one each
- * time takes longer than handing over. */
+/* A thread that blocks in flock for others, for one file after another: making a new one each time
+ * takes longer than handing over. */
 struct helper {
     struct msalex__lock_file *file;
     _Atomic uint32_t busy; /* a futex: 0 while it waits for its next file */
 };
 
-static struct helper *idle; /* one at most, the others end; guarded by the registry */
+static struct helper *idle; /* one at most, the others end; the registry guards it */
 static pthread_once_t fork_handler = PTHREAD_ONCE_INIT;
 
-/* The child has no thread but the one that forked. */
+/* The child has only the thread that forked. */
 static void forget_helper(void) {
     idle = NULL;
 }
@@ -65,7 +65,8 @@ static void futex_wake(_Atomic uint32_t *word) {
 
 /* ---- the thread ---- */
 
-/* Moves the file, and wakes the caller, which cannot free it before it has entered the registry. */
+/* Moves the file, and wakes the caller, which must enter the registry before it can free the
+ * file. */
 static bool tell(struct msalex__lock_file *file, enum msalex__lock_state from,
                  enum msalex__lock_state to, int code) {
     bool moved;
@@ -93,14 +94,14 @@ static void wait_in_flock(struct msalex__lock_file *file) {
 
     if (code != 0) {
         while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
-            if (keep(file)) { /* else it has just been adopted */
+            if (keep(file)) { /* else another wait has just adopted it */
                 msalex__lock_file_close(file);
                 return;
             }
         }
         return;
     }
-    /* The caller wakes up, which takes its time, while this thread does the rest. */
+    /* The caller needs some time to wake up.  Meanwhile this thread does the rest. */
     while (!tell(file, MSALEX__WAITING, MSALEX__TAKING, 0)) {
         if (keep(file)) {
             msalex__lock_file_turn_down(file);
@@ -121,7 +122,7 @@ static void linger(struct msalex__lock_file *file) {
     msalex__lock_file_close(file);
 }
 
-/* Offers itself for another file.  False: another helper does, or nobody came. */
+/* Offers itself for another file.  False: another helper offers itself, or no file came. */
 static bool next_file(struct helper *self) {
     msalex__registry_enter();
     if (idle != NULL) {
@@ -134,7 +135,7 @@ static bool next_file(struct helper *self) {
 
     while (atomic_load(&self->busy) == 0 && futex_wait(&self->busy, 0, IDLE_MS) != ETIMEDOUT)
         ;
-    msalex__registry_enter(); /* a file is given to it inside */
+    msalex__registry_enter(); /* files are given to it inside */
     if (idle == self)
         idle = NULL;
     msalex__registry_leave();
@@ -152,7 +153,7 @@ static void *help(void *file) {
     return NULL;
 }
 
-/* Gives the file to the idle helper, if there is one, in a state of its own. */
+/* Gives the file to the idle helper, if there is one, and moves its state. */
 static bool use_idle_helper(struct msalex__lock_file *file, enum msalex__lock_state from,
                             enum msalex__lock_state to) {
     struct helper *helper;
@@ -178,7 +179,7 @@ static bool start_thread(struct msalex__lock_file *file) {
         return false;
     (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
     (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* The thread inherits the mask: the program's signals must go to its own threads. */
+    /* The thread inherits this mask: the program's signals must go to the program's threads. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     started = pthread_create(&thread, &attributes, help, file) == 0;
@@ -189,7 +190,7 @@ static bool start_thread(struct msalex__lock_file *file) {
 
 /* ---- the interface ---- */
 
-/* A wait for the same file that was given up: its thread has a place in the queue. */
+/* Finds a wait for the same file that was given up: its thread has a place in the queue. */
 static struct msalex__lock_file *adopt(struct msalex__lock_file *file) {
     struct msalex__lock_file *adopted;
 
@@ -216,12 +217,12 @@ bool msalex__lock_wait_join(struct msalex__lock_file **file) {
         msalex__lock_file_close(*file);
         *file = adopted;
     }
-    /* NFS makes a flock out of a lock on all bytes, which our announcement would hold up. */
+    /* NFS makes a lock on all bytes out of a flock, and our announcement would stand in its way. */
     if (!(*file)->remote)
         msalex__announce((*file)->fd);
     if (adopted != NULL)
         return true;
-    /* Nobody is to wait for a file that lingers on without a name. */
+    /* A file that lingers without a name is no file to wait for. */
     if (msalex__lock_file_check(*file) == MSALEX__NAMELESS) {
         msalex__lock_file_close(*file);
         *file = NULL;
@@ -235,7 +236,7 @@ bool msalex__lock_wait_join(struct msalex__lock_file **file) {
     return true;
 }
 
-/* Without a thread. */
+/* The wait without a thread. */
 static int poll_flock(struct msalex__lock_file *file, int64_t deadline) {
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
     int code;
@@ -267,12 +268,12 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
         if (futex_wait(&file->state, state, left < 0 || left > IDLE_MS ? IDLE_MS : left) == EINTR)
             return MSALEX__SIGNAL;
     }
-    msalex__registry_enter(); /* the thread wrote it inside */
+    msalex__registry_enter(); /* the thread wrote `code` inside */
     msalex__registry_leave();
     return file->code;
 }
 
-/* Leaves the file to the thread, if that has it in its hands or will have it. */
+/* Leaves the file to its thread, if the thread still waits for the lock or takes it now. */
 static bool leave_to_thread(struct msalex__lock_file *file) {
     bool left;
 
@@ -286,7 +287,7 @@ static bool leave_to_thread(struct msalex__lock_file *file) {
 void msalex__lock_wait_leave(struct msalex__lock_file *file) {
     if (file == NULL)
         return;
-    /* First, so that a holder that releases now unlinks rather than hands over to nobody. */
+    /* First, so that a holder that releases now unlinks the file, and leaves it to nobody. */
     if (file->fd >= 0)
         msalex__withdraw(file->fd);
     if (leave_to_thread(file))

@@ -2,10 +2,10 @@
  * Waiting for a lock file of ours, macOS.  The promise is in lock_wait_posix.h, the states are in
  * lock_registry_posix.h.  Twin: lock_wait_linux.c.
  *
- * flock knows no deadline, so a waiter tries, asks a kqueue to tell of an unlock (NOTE_FUNLOCK), a
- * removal or a rename, tries *again*, as what came before the kqueue was there wakes nobody, and
- * then waits, at most SLICE_MS at a time.  A wake-up means no more than "look again": some come
- * for nothing, and one unlock wakes all that wait.  So there is no queue.
+ * flock knows no deadline.  So a waiter tries, asks a kqueue to tell of an unlock (NOTE_FUNLOCK), a
+ * removal or a rename, tries *again*, because an unlock before the kqueue was there wakes nobody,
+ * and then waits, at most SLICE_MS at a time.  A wake-up only means "look again": some come for
+ * nothing, and one unlock wakes all waiters.  So there is no queue, and no order.
  */
 #define _DARWIN_C_SOURCE /* kqueue */
 #include "lock_wait_posix.h"
@@ -21,16 +21,16 @@
 #include "lock_hold_posix.h"
 
 enum {
-    SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss what others do */
+    SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss a change */
     BLIND_MS = 20   /* the same without a kqueue */
 };
 
-/* Has a kqueue tell of the file.  Where that cannot be, there is none. */
+/* Makes a kqueue that tells of the file.  Where that fails, `events` stays -1. */
 static void watch(struct msalex__lock_file *file) {
     struct kevent change;
     int queue;
 
-    msalex__registry_enter(); /* as all that opens a descriptor */
+    msalex__registry_enter(); /* as everything that opens a descriptor */
     if ((queue = kqueue()) >= 0) {
         (void)fcntl(queue, F_SETFD, FD_CLOEXEC);
         EV_SET(&change, (uintptr_t)file->fd, EVFILT_VNODE, EV_ADD | EV_CLEAR,
@@ -59,7 +59,7 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* One try.  (A signal interrupts it on a network file system.) */
+/* One try.  (On a network file system a signal may interrupt it.) */
 static int attempt(struct msalex__lock_file *file) {
     int code = msalex__lock_file_try(file);
 
@@ -102,7 +102,7 @@ void msalex__lock_wait_leave(struct msalex__lock_file *file) {
     msalex__lock_file_close(file);
 }
 
-/* There is no thread to do that. */
+/* There is no thread that could do that. */
 bool msalex__lock_wait_linger(struct msalex__lock_file *file) {
     (void)file;
     return false;
