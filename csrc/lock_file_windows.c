@@ -1,6 +1,6 @@
 /*
- * One lock file, Windows: its two handles, the locked bytes, the record in it, and its end.  Why
- * there are two of each is at the top of lock_windows.c.
+ * One lock file, Windows: its two handles, the locked bytes, the record in it, and its end.  The
+ * top of lock_windows.c says why there are two of each.
  */
 #include "lock_windows.h"
 
@@ -8,10 +8,10 @@
 #include <string.h>
 
 enum {
-    /* Far behind the record, because locked bytes cannot be read; msvcrt.locking by portalocker 3
-     * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0 on, nearly all) both meet it. */
+    /* Far behind the record, because locked bytes cannot be read.  msvcrt.locking by portalocker 3
+     * (bytes 0 to 0xffff) and LockFileEx by older ones (from 0 on, nearly all) both include it. */
     LOCKED_BYTE = 0xffff,
-    DELETE_MS = 50, /* so long a release tries to remove a file that a peer looks at */
+    DELETE_MS = 50, /* how long a release tries to remove a file that a peer has open */
     PENDING = 0x103 /* STATUS_PENDING, which winnt.h and ntstatus.h both define */
 };
 
@@ -35,7 +35,7 @@ struct msalex__lock_file *msalex__lock_file_new(const wchar_t *path, const char 
 
 /* ---- what is in it ---- */
 
-/* The end of the file is no error: there are fewer bytes then, or none. */
+/* The end of the file is no error: then there are fewer bytes, or none. */
 static DWORD read_at(HANDLE handle, DWORD offset, char *bytes, DWORD room, DWORD *size) {
     OVERLAPPED where = {.Offset = offset};
     DWORD code = 0;
@@ -59,7 +59,7 @@ static DWORD read_start(HANDLE handle, char bytes[MSALEX__RECORD_SIZE], size_t *
     code = read_at(handle, 1, bytes + 1, MSALEX__RECORD_SIZE - 1, &count);
     if (code != 0 || count == 0)
         return code;
-    /* The first byte alone is locked.  That of a record of ours fits in one way only. */
+    /* Only the first byte is locked.  For a record of ours just one digit fits there. */
     for (bytes[0] = '1'; bytes[0] <= '9'; bytes[0]++) {
         if (msalex__record_parse(bytes, count + 1, &ignored)) {
             *size = count + 1;
@@ -114,7 +114,7 @@ static bool write_record(struct msalex__lock_file *file, enum msalex__record_sta
     DWORD size;
 
     msalex__record_format(&record, file->program, bytes);
-    /* A peer's record that was longer is cut off. */
+    /* If a peer's record was longer, its end is cut off. */
     return WriteFile(file->holding, bytes, sizeof bytes, &size, &where) && size == sizeof bytes &&
            SetEndOfFile(file->holding);
 }
@@ -133,8 +133,8 @@ static uint64_t nonce_of(HANDLE handle) {
     return 0;
 }
 
-/* Is this handle's file the open one?  A file server may give a name's next file the number of its
- * last one; there the nonce that we remember must agree as well. */
+/* Is the file of this handle the open one?  A file server may give the number of a removed file to
+ * the next file with its name; there the nonce that we remember must agree as well. */
 static bool is_same(const struct msalex__lock_file *file, HANDLE handle) {
     struct msalex__identity found;
     return msalex__identify(handle, &found) && found.device == file->identity.device &&
@@ -156,8 +156,9 @@ DWORD msalex__lock_file_check(const struct msalex__lock_file *file) {
     return code;
 }
 
-/* Deletes the file that has the name if it is the open one, and no other.  A peer that has it open
- * without sharing deletion may be about to close it, or have it from now on: it is theirs then. */
+/* Deletes the file that has the name if it is the open one, and no other file.  A peer that has it
+ * open without sharing deletion may be about to close it.  If it does not, the file is the peer's
+ * from now on. */
 static void delete_ours(const struct msalex__lock_file *file) {
     const int64_t deadline = msalex__deadline(DELETE_MS);
     const DWORD access = DELETE | (file->remote ? GENERIC_READ : 0);
@@ -185,7 +186,7 @@ DWORD msalex__lock_file_request(struct msalex__lock_file *file, DWORD flags) {
     memset(&file->request, 0, sizeof file->request);
     file->request.hEvent = event;
     file->request.Offset = LOCKED_BYTE;
-    /* So that it says "pending" also where nobody ever writes to it. */
+    /* So that it says "pending" even where the system never writes to it. */
     file->request.Internal = PENDING;
     file->locked =
         LockFileEx(file->waiting, LOCKFILE_EXCLUSIVE_LOCK | flags, 0, 1, 0, &file->request) != 0;
@@ -215,13 +216,13 @@ DWORD msalex__lock_file_withdraw(struct msalex__lock_file *file) {
 
 DWORD msalex__lock_file_try(struct msalex__lock_file *file) {
     DWORD code = msalex__lock_file_request(file, LOCKFILE_FAIL_IMMEDIATELY);
-    if (code == ERROR_IO_PENDING) /* it is being answered, or (Wine) this is the answer */
+    if (code == ERROR_IO_PENDING) /* the answer is on its way, or (Wine) this is the answer */
         code = msalex__lock_file_withdraw(file);
     return code == ERROR_OPERATION_ABORTED ? ERROR_LOCK_VIOLATION : code;
 }
 
-/* Byte 0 of `holding`.  ERROR_LOCK_VIOLATION: it is somebody's (Go's).  Closing the handle unlocks
- * it, but maybe later. */
+/* Byte 0 of `holding`.  ERROR_LOCK_VIOLATION: it is somebody's (Go's).  A close of the handle
+ * unlocks it, but maybe later. */
 static DWORD lock_first_byte(const struct msalex__lock_file *file) {
     OVERLAPPED where = {0};
     const DWORD flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
@@ -230,7 +231,7 @@ static DWORD lock_first_byte(const struct msalex__lock_file *file) {
 
 /* ---- how it comes to be ours ---- */
 
-/* Opens `waiting`, and looks which file that is. */
+/* Opens `waiting`. */
 DWORD msalex__lock_file_open(struct msalex__lock_file *file) {
     BY_HANDLE_FILE_INFORMATION found;
 
@@ -279,9 +280,9 @@ DWORD msalex__lock_file_publish(struct msalex__lock_file *file, struct msalex__g
         return 0;
     if (code == ERROR_LOCK_VIOLATION || code == ERROR_SHARING_VIOLATION)
         return code;
-    /* Empty it would keep everybody out for five seconds. */
+    /* An empty file would keep everybody out for five seconds. */
     (void)msalex__identify(file->holding, &file->identity);
-    file->remote = false; /* the nonce was never written */
+    file->remote = false; /* its nonce was never written */
     close_holding(file);
     delete_ours(file);
     return code;
@@ -324,7 +325,7 @@ DWORD msalex__lock_file_take_over(struct msalex__lock_file *file) {
 
 /* ---- how it goes ---- */
 
-/* Leaves the name free for peers, if it is time for that. */
+/* Begins a gap, in which the name stays free for peers, if one is due. */
 static void begin_gap(struct msalex__lock_file *file) {
     int64_t until;
 
@@ -338,7 +339,7 @@ DWORD msalex__lock_file_give_back(struct msalex__lock_file *file) {
 
     if (code != ERROR_FILE_NOT_FOUND)
         begin_gap(file);
-    close_holding(file); /* it would keep us from deleting, too */
+    close_holding(file); /* it would keep us, too, from deleting the file */
     if (code != ERROR_FILE_NOT_FOUND)
         delete_ours(file);
     return code;
@@ -358,7 +359,7 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
     if (file->asked)
         (void)msalex__lock_file_withdraw(file);
     close_holding(file);
-    if (file->locked) /* closing would do, but "depending upon available system resources" */
+    if (file->locked) /* a close unlocks, but when, depends "upon available system resources" */
         (void)UnlockFileEx(file->waiting, 0, 1, 0, &where);
     msalex__close(file->waiting);
     (void)CloseHandle(file->request.hEvent);

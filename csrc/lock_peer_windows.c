@@ -1,6 +1,6 @@
 /*
- * Lock files of other libraries, Windows: has their holder died, and when do they go away?
- * Who they are and what they write: docs of the peers, collected in CONTRIBUTING.md.
+ * Lock files of other libraries, Windows: has their holder died, and when do they go away?  What
+ * those libraries write and lock: CONTRIBUTING.md, "Who else uses the lock file".
  */
 #include "lock_windows.h"
 
@@ -11,7 +11,7 @@
 
 enum {
     POLL_BLIND_MS = 20,      /* without a watch */
-    POLL_WATCHING_MS = 250   /* behind one: a holder may unlock without removing */
+    POLL_WATCHING_MS = 250   /* with one: a holder may unlock the file and leave it there */
 };
 
 static int64_t seconds_of(FILETIME time) {
@@ -24,14 +24,14 @@ static int64_t seconds_now(void) {
     return seconds_of(now);
 }
 
-/* Was the pid given away again after the file was written?  Clocks step, file servers have their
- * own, and FAT's times are two seconds coarse: a process that seems a little younger than its file
- * may well have made it, and of one that seems to start in the future nothing is known. */
+/* Was the pid given to another process after the file was written?  Clocks step, file servers have
+ * their own, and FAT's times are two seconds coarse: a process that seems a little younger than its
+ * file may have made it.  A start that seems to lie in the future proves nothing. */
 static bool is_reused(FILETIME start, int64_t written) {
     return seconds_of(start) > written + STALE_ELSEWHERE_S && seconds_of(start) <= seconds_now();
 }
 
-/* A process that may not be looked at is alive. */
+/* A process that we may not look at is alive. */
 static bool is_alive(int64_t pid, int64_t written) {
     HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | SYNCHRONIZE, FALSE,
                                  (DWORD)pid);
@@ -40,7 +40,7 @@ static bool is_alive(int64_t pid, int64_t written) {
 
     if (process == NULL)
         return GetLastError() != ERROR_INVALID_PARAMETER; /* "there is no such process" */
-    /* One that has ended is there as long as somebody has a handle of it. */
+    /* A process that has ended is still there while somebody has a handle of it. */
     alive = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
     if (alive && GetProcessTimes(process, &start, &ignored, &ignored, &ignored))
         alive = !is_reused(start, written);
@@ -62,7 +62,7 @@ bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char 
     age = seconds_now() - written; /* negative when a clock stepped: young */
     if (pid <= 0)
         return age >= STALE_WITHOUT_PID_S;
-    /* A record of ours that is a peer's all the same is of another system (WSL). */
+    /* A record of ours in a file that counts as a peer's is of another system (WSL). */
     elsewhere = file->remote || msalex__record_parse(content, size, &record);
     return !is_alive(pid, written) && (age >= STALE_ELSEWHERE_S || !elsewhere);
 }

@@ -1,5 +1,5 @@
-/* The mutex of what this process remembers of its locks, Windows: see lock_gap.h.  There is no list
- * of open lock files as on POSIX, because there is no fork. */
+/* The mutex of what this process remembers of its locks, Windows: see lock_gap.h.  A list of open
+ * lock files, as on POSIX, is not needed, because there is no fork. */
 #include "lock_windows.h"
 
 static SRWLOCK registry = SRWLOCK_INIT;

@@ -1,14 +1,15 @@
 /*
- * Waiting for the byte of a lock file with a deadline, Windows.
+ * Waiting for the byte of a lock file with a deadline, Windows.  The promise is in lock_windows.h.
  *
  * LockFileEx knows no deadline, but a request on an overlapped handle can wait while the caller
  * does something else: the system signals an event once the byte is ours.  Until then the request
- * stays out, over several calls, and keeps its place in the queue.
+ * stays out, over several calls.  Windows does not document an order of requests, and we promise
+ * none.
  *
  * Some systems have no such queue (Wine, and possibly file servers): the request is reported as
- * pending, but there is none, and its event never comes.  So the first request is taken back after
- * POLL_MS.  If it could be taken back it was there, and the next ones are left to wait; if there
- * was nothing to take back, asking every POLL_MS is all that can be done.
+ * pending, but there is none, and its event never comes.  So the first request is cancelled after
+ * POLL_MS.  If the cancel succeeds, the system has a real queue, and later requests may wait in it.
+ * If there was nothing to cancel, we can only ask every POLL_MS.
  */
 #include "lock_windows.h"
 
@@ -18,7 +19,7 @@ enum {
 };
 
 void msalex__lock_wait_join(struct msalex__lock_file *file) {
-    (void)msalex__lock_file_request(file, 0); /* a failure is told by the next one */
+    (void)msalex__lock_file_request(file, 0); /* if it fails, the next one tells why */
 }
 
 static DWORD slice_of(const struct msalex__lock_file *file, int64_t deadline) {
@@ -32,7 +33,7 @@ DWORD msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) 
 
     while (!file->locked) {
         code = file->asked ? ERROR_IO_PENDING : msalex__lock_file_request(file, 0);
-        if (code == ERROR_LOCK_VIOLATION) { /* where requests do not even seem to wait */
+        if (code == ERROR_LOCK_VIOLATION) { /* here requests do not even seem to wait */
             Sleep(slice_of(file, deadline));
         } else if (code != ERROR_IO_PENDING) {
             return code;
@@ -58,7 +59,7 @@ void msalex__lock_wait_leave(struct msalex__lock_file *file) {
         return;
     if (file->asked)
         (void)msalex__lock_file_withdraw(file);
-    /* A wait that is given up behind a dead holder tidies up as well. */
+    /* Even a wait that is given up removes the file of a dead holder. */
     if (file->locked || msalex__lock_file_try(file) == 0)
         msalex__lock_file_turn_down(file);
     else

@@ -2,43 +2,45 @@
  * The lock between processes, Windows: the protocol.  The promise is in msalex.h.  Twin:
  * lock_posix.c.
  *
- * How it works.  The process that has byte 0xffff of the file that the path names, and beside it
- * has that file open for reading and writing without sharing deletion, is the holder.  That
- * excludes all peers: the file exists (1.3.1 without portalocker, Node), the byte is locked
- * (portalocker), and MSAL.NET, which shares reading only, can neither open it beside us nor we
- * beside it.  And nobody can delete it.
+ * How it works.  The holder is the process that has locked byte 0xffff of the file that the path
+ * names, and beside it has that file open for reading and writing without sharing deletion.  That
+ * excludes all peers: the file exists (1.3.1 without portalocker, Node), and the byte is locked
+ * (portalocker).  MSAL.NET shares reading only, so it cannot open the file beside us, nor we beside
+ * it.  And nobody can delete the file.
  *
- * Byte 0 is locked as well, which is what Go asks for.  Others cannot read locked bytes, so they
- * read the record from byte 1 on; the first digit of the pid is in it once more.
+ * Byte 0 is locked as well, because Go asks for it.  Others cannot read locked bytes, so they read
+ * the record from byte 1 on; the first digit of the pid stands in it a second time.
  *
  * Two handles, because they share different things:
  *
- *   waiting  reads, shares everything: in nobody's way, so that anybody can have one at any time.
- *            It carries the locked byte, from the request in the queue until the release.
- *   holding  reads and writes, shares both but not deletion; opened once the byte is ours, and it
- *            must be the same file.  It carries byte 0, as no other handle could write there.
- *            If it shared less, portalocker would fail to open the file, with an exception that
- *            it does not catch; if it shared more, anybody could delete the file.
+ *   waiting  reads, and shares everything: it stands in nobody's way, so anybody can have one at
+ *            any time.  It carries the locked byte, from the request for it until the release.
+ *   holding  reads and writes, and shares both but not deletion.  It is opened once the byte is
+ *            ours, and must be the same file.  It carries byte 0, because no other handle could
+ *            write there.
+ *            If it shared less, portalocker would fail to open the file, with an exception that it
+ *            does not catch; if it shared more, anybody could delete the file.
  *
  * The record in the file tells only whether the file is *ours* or a *peer's* (another library's);
- * we read that before we touch its byte.  For ours the byte knows whether it is held, whatever pid
- * the record names.  A peer's file is waited for until its *name* goes away, or its process is
- * dead; then it is taken over where it stands.  A record that a system with kernel locks of its own
- * has written (WSL, on the same directory) counts as a peer's.
+ * we read that before we touch its byte.  For a file of ours the byte tells whether it is held,
+ * whatever pid the record names.  We wait for a peer's file until its *name* goes away, or its
+ * process is dead; then we take the file over where it stands.  A record that a system with kernel
+ * locks of its own has written (WSL, on the same directory) counts as a peer's.
  *
  * Release: close `holding`, delete the file through a new handle that is the same file as
  * `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file that is
  * being deleted, and no other file than ours is deleted.  Waiters get the byte of a file whose name
- * has gone, and start over; where the system keeps the name until they all have closed (before
- * Windows 10, FAT) opening it gives error 5 meanwhile.  They hold it for milliseconds only.
+ * has gone, and start over; the first one to make a new file has the lock, so nothing promises an
+ * order among them.  Where the system keeps the name until all of them have closed the file (before
+ * Windows 10, FAT), an open fails with error 5 meanwhile.  They hold it for milliseconds only.
  *
  * Now and then the name stays free for a moment, for peers that only poll (lock_gap.h).  The
- * release says so in the record, before the name goes; waiters read it in the nameless file, close
- * at once, and look again when the gap is over, or when a name comes or goes in the directory.  A
- * call whose patience ends before the gap takes the name at once.
+ * release says so in the record, before the name goes.  Waiters read that in the nameless file,
+ * close it at once, and look again when the gap is over, or when a name comes or goes in the
+ * directory.  A call whose patience ends before the gap takes the name at once.
  *
- * Existence is the lock from CREATE_NEW on: a file without a record that is younger than five
- * seconds is somebody's, maybe one of ours whose record is not written yet.
+ * From CREATE_NEW on, existence is the lock: a file without a record that is younger than five
+ * seconds belongs to somebody, maybe to one of ours that has not written its record yet.
  */
 #include "lock_windows.h"
 
@@ -50,7 +52,7 @@
 
 enum {
     PAUSE_MS = 5,      /* while something passes that nothing wakes us from */
-    DENIALS_MAX = 20,  /* in a row, until a denial is nothing that passes */
+    DENIALS_MAX = 20,  /* in a row, until we believe that a denial stays */
     CHANGES_MAX = 20,  /* in a row without a pause */
     PASSINGS_MAX = 10  /* in a row, for a call that tries once */
 };
@@ -58,12 +60,12 @@ enum {
 struct msalex_lock {
     struct msalex__lock_file *file; /* held or queued, else NULL */
     bool held;
-    struct msalex__gap carried; /* what the last file that we waited for said */
-    int64_t gap_until;          /* the name is to stay free until then, or 0 */
+    struct msalex__gap carried; /* what the last file said for which we waited */
+    int64_t gap_until;          /* the name shall stay free until then, or 0 */
     uint64_t key;               /* of lock_gap.c */
-    int denials;                /* of a name that is not there, in a row */
-    int refusals;               /* by a file that is there, in a row */
-    bool watching;              /* the name has to go, or a gap has to end */
+    int denials;                /* in a row, of a name that is not there */
+    int refusals;               /* in a row, by a file that is there */
+    bool watching;              /* for the name to go, or for a gap to end */
     HANDLE watch;               /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
     char *program;
     wchar_t *path;
@@ -71,19 +73,19 @@ struct msalex_lock {
 
 /* ---- the gap: see lock_gap.h ---- */
 
-/* How long the name is to stay free, if the caller can wait for that; else 0. */
+/* How long the name shall stay free, if the caller can wait for that; else 0. */
 static int64_t gap_left(const msalex_lock *lock, int64_t patience) {
     const int64_t now = msalex__now_ms(), until = msalex__gap_check(lock->gap_until, now);
     return until != 0 && until <= patience ? until - now : 0;
 }
 
-/* The name is free.  Has this process begun a gap, or may another have begun one? */
+/* The name is free.  Has this process begun a gap, or may another process have begun one? */
 static bool is_gap(msalex_lock *lock, int64_t patience) {
     const int64_t now = msalex__now_ms();
 
     if (msalex__gap_check(lock->gap_until, now) == 0) {
         lock->gap_until = msalex__gap_of_own(lock->key, now);
-        /* The file that we waited for, if it said when the next gap is due, began none. */
+        /* If the file for which we waited says when the next gap is due, that file began none. */
         if (lock->gap_until == 0 && lock->carried.when == 0)
             lock->gap_until = msalex__gap_suspected(lock->key, now);
     }
@@ -98,11 +100,11 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
     return outcome;
 }
 
-/* Drops the file because of an error code, and says what that means.  Some codes tell of others,
- * and pass: the file is open elsewhere (32, 33), is being deleted, or is another user's until it
- * goes away (5).  A file that goes on refusing us is waited for like a living peer's.  When there
- * is nothing by that name, 5 is the directory's denial; but the name may just have gone, so we
- * believe that only when it goes on. */
+/* Drops the file because of an error code, and says what that means.  Some codes come from what
+ * others do, and pass: the file is open elsewhere (32, 33), is being deleted, or is another user's
+ * until it goes away (5).  A file that goes on refusing us is waited for like a living peer's.
+ * When there is nothing by that name, 5 is the directory's denial; but the name may just have gone,
+ * so we believe that only when it goes on. */
 static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
     const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
     const DWORD attributes = GetFileAttributesW(lock->path);
@@ -140,8 +142,8 @@ static enum outcome publish(msalex_lock *lock, msalex_error *error) {
     return classify(lock, code, "create lock file", error);
 }
 
-/* May the process that has its byte take the file?  QUEUED: yes.  Else it is dropped: PEER, PASSING
- * when the file is about to tell, or what went wrong. */
+/* May the process that has the byte of the file take it?  QUEUED: yes.  Otherwise the file is
+ * dropped.  PEER: no; PASSING: the file is empty, and may soon tell; else what the error means. */
 static enum outcome judge(msalex_lock *lock, msalex_error *error) {
     char bytes[MSALEX__RECORD_SIZE];
     size_t size;
@@ -157,7 +159,7 @@ static enum outcome judge(msalex_lock *lock, msalex_error *error) {
     return drop(lock, size == 0 ? PASSING : PEER);
 }
 
-/* The byte is ours.  Is it the lock, or of a file that was deleted, or is a peer inside? */
+/* The byte is ours.  Is the file the lock, or was it deleted, or is a peer inside? */
 static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
@@ -230,7 +232,7 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
 static void wait_for_name(msalex_lock *lock, int64_t timeout_ms) {
     if (lock->watching) {
         msalex__lock_peer_wait(lock->watch, timeout_ms);
-    } else { /* and look again: it may have gone before the watch was there */
+    } else { /* and look again: the name may have gone before the watch was there */
         lock->watching = true;
         lock->watch = msalex__lock_peer_watch(lock->path);
     }
@@ -254,7 +256,7 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t p
                      : classify(lock, code, "LockFileEx", error);
 }
 
-/* Waits before the next look, so that nothing keeps a processor busy. */
+/* Waits before the next look, because looking without a pause would keep a processor busy. */
 static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64_t deadline,
                        int64_t patience) {
     const int64_t left = msalex__time_left(deadline), gap = gap_left(lock, patience);
@@ -307,7 +309,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
             break;
         wait_after(lock, outcome, once, deadline, patience);
         if (outcome == GAP && gap_left(lock, patience) == 0)
-            continue; /* however late it is: nobody holds a lock that was left free */
+            continue; /* however late it is: nobody holds a lock that a gap leaves free */
         if (outcome != CHANGED && !once && msalex__time_left(deadline) == 0)
             break;
     }
