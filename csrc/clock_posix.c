@@ -1,4 +1,4 @@
-/* The clock that deadlines are measured with, Linux and macOS.  Twin: clock_windows.c. */
+/* A clock that never jumps, Linux and macOS.  Twin: clock_windows.c. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <time.h>
 #include <unistd.h>
@@ -22,5 +22,5 @@ uint64_t msalex__moment(void) {
     (void)clock_gettime(CLOCK_REALTIME, &now);
     moment = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
     moment ^= (uint64_t)getpid() << 40;
-    return moment ^ (uint64_t)(uintptr_t)&now; /* the stack: which thread */
+    return moment ^ (uint64_t)(uintptr_t)&now; /* an address on the stack: which thread */
 }

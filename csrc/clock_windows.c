@@ -1,4 +1,4 @@
-/* A clock that never jumps, Windows. Twin: clock_posix.c. */
+/* A clock that never jumps, Windows.  Twin: clock_posix.c. */
 #include "os_windows.h"
 
 int64_t msalex__now_ms(void) {
@@ -11,13 +11,13 @@ int64_t msalex__now_us(void) {
 
     (void)QueryPerformanceCounter(&now);
     (void)QueryPerformanceFrequency(&second);
-    /* In two parts, so that nothing overflows after a long time without a restart. */
+    /* In two parts, so that nothing overflows when the machine runs for a long time. */
     return now.QuadPart / second.QuadPart * 1000000 +
            now.QuadPart % second.QuadPart * 1000000 / second.QuadPart;
 }
 
 uint64_t msalex__moment(void) {
-    static volatile LONG calls; /* the clock may tick slower than we are called */
+    static volatile LONG calls; /* between two calls the clock may not tick */
     LARGE_INTEGER now;
     FILETIME time;
     uint64_t moment;

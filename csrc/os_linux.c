@@ -1,4 +1,5 @@
-/* What Linux does in its own way.  The promises are in os_posix.h.  Twin: os_macos.c. */
+/* What Linux and macOS do differently, Linux.  The promises are in os_posix.h.  Twin:
+ * os_macos.c. */
 #define _GNU_SOURCE /* O_PATH, fallocate, F_OFD_SETLK, syscall */
 #include "os_posix.h"
 
@@ -27,7 +28,7 @@ int msalex__open_directory(int at, const char *name) {
 }
 
 /* openat2(2), Linux 5.6.  Declared here because older headers lack it: struct open_how of
- * linux/openat2.h, and the number that all architectures but alpha share. */
+ * linux/openat2.h, and the call's number, which is the same on all architectures but alpha. */
 struct how {
     uint64_t flags, mode, resolve;
 };
@@ -50,7 +51,7 @@ int msalex__open_directory_without_links(int at, const char *path) {
     return (int)fd;
 }
 
-/* The descriptor is that of the link itself, so nobody can exchange it between the questions. */
+/* The descriptor is of the link itself, so nobody can exchange the link between the questions. */
 int msalex__read_link(int directory, const char *name, struct stat *link, char text[PATH_MAX]) {
     int code = 0, fd = openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     ssize_t size;
@@ -71,7 +72,7 @@ int msalex__read_link(int directory, const char *name, struct stat *link, char t
     return code;
 }
 
-/* All links of procfs but those in its root, such as /proc/self (proc(5)). */
+/* All links of procfs do, except those in its root, such as /proc/self (proc(5)). */
 bool msalex__has_magic_links(int directory) {
     const long proc = 0x9fa0;    /* PROC_SUPER_MAGIC of linux/magic.h */
     const ino_t proc_root = 1;   /* PROC_ROOT_INO of linux/proc_ns.h */
@@ -82,7 +83,7 @@ bool msalex__has_magic_links(int directory) {
            !(fstat(directory, &opened) == 0 && opened.st_ino == proc_root);
 }
 
-/* Reads the start of a file of procfs, as a string: false when that is hidden from us. */
+/* Reads the start of a file of procfs, as a string.  False: it is hidden from us. */
 static bool read_proc(const char *path, char *text, size_t room) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size;
@@ -97,7 +98,7 @@ static bool read_proc(const char *path, char *text, size_t room) {
     return true;
 }
 
-/* Reads numbers from a file of /proc: how many. */
+/* Reads numbers from a file of /proc.  Returns how many. */
 static int read_numbers(const char *path, unsigned long *numbers, int most) {
     FILE *file = fopen(path, "re");
     int count = 0;
@@ -110,9 +111,10 @@ static int read_numbers(const char *path, unsigned long *numbers, int most) {
     return count;
 }
 
-/* user_namespaces(7), "Unmapped user and group IDs".  A line of uid_map is the first number
- * inside, the first one outside, and how many.  Root outside is among the unmapped when no line
- * maps 0 outside, whatever 0 is inside; in nested namespaces its directory "/" may tell. */
+/* user_namespaces(7), "Unmapped user and group IDs".  A line of uid_map is the first number inside,
+ * the first one outside, and how many numbers it maps.  When no line maps 0 outside, root outside
+ * is among the unmapped, whatever 0 is inside.  In nested namespaces the owner of "/" may show
+ * it. */
 bool msalex__is_unmapped(uid_t owner) {
     enum { LINES_MAX = 340 }; /* UID_GID_MAP_MAX_EXTENTS */
     unsigned long overflow = 65534, map[LINES_MAX * 3];
@@ -198,13 +200,13 @@ int msalex__copy_access_list(int from, int to) {
 
 /* ---- writing ---- */
 
-/* fdatasync writes the data and the size, which is all that a rename needs behind it; the
- * times it leaves out are not worth a second journal commit. */
+/* fdatasync writes the data and the size, which is all that must be on the disk before a rename;
+ * the times that it leaves out are not worth a second journal commit. */
 int msalex__sync(int fd) {
     return fdatasync(fd);
 }
 
-/* Not posix_fallocate: where the file system cannot, it writes zeros into the file. */
+/* Not posix_fallocate: where the file system cannot reserve, that writes zeros into the file. */
 int msalex__reserve(int fd, off_t size) {
     if (size == 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, size) == 0)
         return 0;
@@ -233,7 +235,7 @@ static int set_lock(int fd, short type, off_t start, off_t length) {
     return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
 }
 
-/* Does another open file hold an OFD or fcntl lock that excludes a write lock? */
+/* Does another open file have an OFD or fcntl lock that excludes a write lock? */
 static bool is_locked(int fd, off_t start, off_t length) {
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start,
                           .l_len = length};
@@ -246,7 +248,8 @@ int msalex__open_nameless(int directory) {
     return openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }
 
-/* Before Linux 6.10 an empty path needs a capability, and the way is "/proc/self/fd/N". */
+/* Before Linux 6.10 an empty path needs a capability, and "/proc/self/fd/N" is the way without
+ * one. */
 int msalex__give_name(int fd, int directory, const char *name) {
     char unnamed[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
 
@@ -302,7 +305,7 @@ static bool has_local_locks(dev_t device) {
     size_t room = 0;
 
     if (mounts == NULL)
-        return true; /* what is not known is not trusted */
+        return true; /* we do not trust what we do not know */
     while (!found && getline(&line, &room, mounts) > 0) {
         if (sscanf(line, "%*d %*d %u:%u", &major, &minor) != 2 || makedev(major, minor) != device)
             continue;
@@ -314,8 +317,8 @@ static bool has_local_locks(dev_t device) {
     return found;
 }
 
-/* FUSE gets its flock from the local kernel, unless the program has one, which cannot be seen from
- * here; so does 9p with most of its caches.  virtiofs is FUSE. */
+/* FUSE gets its flock from the local kernel, unless the program has its own, which we cannot see
+ * from here.  So does 9p with most of its caches.  virtiofs is FUSE. */
 bool msalex__is_lock_local(int fd, dev_t device) {
     const long fuse = 0x65735546, plan9 = 0x01021997; /* of linux/magic.h */
     struct statfs system;
@@ -337,7 +340,7 @@ static bool read_process(long long pid, char *state, long *threads, time_t *star
     unsigned long long ticks;
 
     (void)snprintf(path, sizeof path, "/proc/%lld/stat", pid);
-    /* The name in brackets may itself hold brackets and spaces: start behind the last. */
+    /* The name in brackets may contain brackets and spaces: start behind the last bracket. */
     if (!read_proc(path, stat, sizeof stat) || (fields = strrchr(stat, ')')) == NULL ||
         sscanf(fields + 1,
                " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %llu",
@@ -348,8 +351,8 @@ static bool read_process(long long pid, char *state, long *threads, time_t *star
 }
 
 /* Can the process with that pid, of our namespace, have written a file at that time?  A zombie is
- * dead, unless only its first thread has ended.  /proc may be hidden (hidepid), or descriptors have
- * run out: then at least ask the kernel. */
+ * dead, unless only its first thread has ended.  When /proc is hidden (hidepid), or descriptors
+ * have run out, at least ask the kernel. */
 static bool is_writer(long long pid, time_t written) {
     struct timespec now, since_boot;
     time_t booted, start;
@@ -366,7 +369,7 @@ static bool is_writer(long long pid, time_t written) {
     return booted <= written + MSALEX__BOOT_S && booted + start <= written + MSALEX__REUSE_S;
 }
 
-/* Do we see the processes of all namespaces, and of all users? */
+/* Do we see the processes of all namespaces and of all users? */
 static bool sees_all_processes(void) {
     static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
     char name[sizeof INITIAL_NAMESPACE] = "", ignored[8];
@@ -376,8 +379,8 @@ static bool sees_all_processes(void) {
            read_proc("/proc/1/stat", ignored, sizeof ignored);
 }
 
-/* Has the process that pid in a namespace below ours?  proc_pid_status(5): NSpid lists its pids,
- * from our namespace to its own. */
+/* Does the process have that pid in a namespace below ours?  proc_pid_status(5): NSpid lists its
+ * pids, from our namespace to its own. */
 static bool has_nested_pid(const char *process, long long pid) {
     char path[64], status[4096], *at;
 
@@ -419,8 +422,8 @@ void msalex__show_life(int fd) {
     (void)set_lock(fd, F_WRLCK, TURN_AT, 1);
 }
 
-/* A flock is how the first version of this library showed it.  It is asked for by a shared one, so
- * that two sweepers do not take each other for the writer. */
+/* The first version of this library showed it by a flock.  We ask for that by a shared one, so that
+ * two sweepers do not take each other for the writer. */
 bool msalex__shows_life(int fd) {
     if (is_locked(fd, TURN_AT, 1))
         return true;
@@ -430,14 +433,14 @@ bool msalex__shows_life(int fd) {
     return false;
 }
 
-/* Explicitly, because a child forked just now shares the open file. */
+/* Not by closing, because a child forked just now shares the open file. */
 void msalex__end_life(int fd) {
     (void)set_lock(fd, F_UNLCK, TURN_AT, 1);
 }
 
-/* On the file itself.  File systems of other hosts or of programs turn OFD locks into something
- * else: there it is the flock of the directory.  Without a file there is no turn: its first name is
- * given by msalex__rename_new, to one process only. */
+/* The turn is a lock on the file itself.  File systems of other hosts or of programs turn OFD locks
+ * into something else: there it is the flock of the directory.  Without a file there is no turn:
+ * only one process can give it its first name, by msalex__rename_new. */
 int msalex__try_turn(int directory, int file, int *holder) {
     int code;
 

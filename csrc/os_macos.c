@@ -1,10 +1,10 @@
 /*
- * What Linux and macOS do differently, macOS 11 and later.  The contracts are in os_posix.h.
- * Twin: os_linux.c.
+ * What Linux and macOS do differently, macOS 11 and later.  The promises are in os_posix.h.  Twin:
+ * os_linux.c.
  *
- * What the kernel does was read in its source (xnu-7195, which is macOS 11, to xnu-11417, macOS
- * 15; bsd/vfs unless another file is named) and in Libc (posix1e/acl_file.c, gen/filesec.c).
- * Each rule stands beside the code that needs it.
+ * We read in its source what the kernel does (xnu-7195, which is macOS 11, to xnu-11417, macOS 15;
+ * bsd/vfs unless another file is named), and in Libc (posix1e/acl_file.c, gen/filesec.c).  Each
+ * rule stands beside the code that needs it.
  */
 #define _DARWIN_C_SOURCE /* O_NOFOLLOW_ANY, O_SYMLINK, F_PREALLOCATE, fstatfs, flock */
 #include <dlfcn.h>
@@ -26,8 +26,8 @@
 
 enum {
     /* O_SEARCH, which the headers of macOS 11 and 12 lack.  Kernels that old ignore the bit and
-     * open for reading (open1, vfs_syscalls.c), so that there a directory that may only be
-     * searched is denied. */
+     * open for reading (open1, vfs_syscalls.c), so there a directory with search permission alone
+     * is denied. */
     SEARCH = 0x40000000 | O_DIRECTORY,
     LINK_TRIES = 10
 };
@@ -39,8 +39,8 @@ int msalex__open_directory(int at, const char *name) {
 }
 
 /* macOS 11 brought O_NOFOLLOW_ANY.  A kernel without it would ignore the flag and follow links
- * without a word, so it has to prove that it knows the flag: then it refuses the flag beside
- * O_NOFOLLOW before it looks at the path (vn_open_auth, vfs_vnops.c). */
+ * without a word, so the kernel has to prove that it knows the flag: then it refuses the flag
+ * beside O_NOFOLLOW before it looks at the path (vn_open_auth, vfs_vnops.c). */
 static bool can_refuse_links(void) {
     static atomic_bool is_proven;
     int fd;
@@ -97,7 +97,7 @@ static bool is_same_time(struct timespec one, struct timespec other) {
     return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
 }
 
-/* What shows that a name in a directory came or went. */
+/* The status that shows whether a name in a directory came or went. */
 struct look {
     struct stat link, directory;
 };
@@ -116,10 +116,10 @@ static bool is_unchanged(const struct look *before, const struct look *after) {
            is_same_time(before->directory.st_ctimespec, after->directory.st_ctimespec);
 }
 
-/* Before macOS 13 status and text come by two calls.  Between them somebody may put a link of
- * their own in the place of one that we trust, and then that one back.  So the same is asked
- * again: the link must be the same one, and no name in its directory may have come or gone, which
- * sets the times of the directory.  Where times are whole seconds, as on HFS+, that proves less. */
+/* Before macOS 13 status and text come by two calls.  Between them somebody may put a link of their
+ * own in the place of one that we trust, and then put that one back.  So the same is asked again:
+ * it must be the same link, and no name in its directory may have come or gone, which sets the
+ * times of the directory.  Where times are whole seconds, as on HFS+, that proves less. */
 static int read_unpinned(int directory, const char *name, struct stat *link,
                          char text[PATH_MAX]) {
     struct look before, after;
@@ -144,7 +144,7 @@ int msalex__read_link(int directory, const char *name, struct stat *link, char t
     if (fstatat(directory, name, link, AT_SYMLINK_NOFOLLOW) != 0)
         return errno;
     if (!S_ISLNK(link->st_mode))
-        return EINVAL; /* and is not opened: it may be a device */
+        return EINVAL; /* and we do not open it: it may be a device */
     if (address == NULL)
         return read_unpinned(directory, name, link, text);
     memcpy(&function, &address, sizeof function); /* ISO C has no cast for this */
@@ -163,8 +163,8 @@ bool msalex__is_unmapped(uid_t owner) {
     return false;
 }
 
-/* What a program gives us (macFUSE: "macfuse", older ones "osxfuse"), or the host of a virtual
- * machine (virtiofs, 9p).  Both may call themselves local (-o local). */
+/* Does a program serve it (macFUSE: "macfuse", older ones "osxfuse"), or the host of a virtual
+ * machine (virtiofs, 9p)?  Both may call themselves local (-o local). */
 static bool is_foreign(const struct statfs *system) {
     return strstr(system->f_fstypename, "fuse") != NULL ||
            strstr(system->f_fstypename, "virtio") != NULL ||
@@ -191,7 +191,7 @@ int64_t msalex__mtime_ns(const struct stat *file) {
     return (int64_t)file->st_mtimespec.tv_sec * 1000000000 + file->st_mtimespec.tv_nsec;
 }
 
-/* acl_get_fd_np calls it ENOENT that a file has no list, or its file system none
+/* acl_get_fd_np says ENOENT when a file has no list, or its file system has none
  * (filesec_get_property). */
 static int get_list(int fd, acl_t *list) {
     *list = acl_get_fd_np(fd, ACL_TYPE_EXTENDED);
@@ -202,9 +202,9 @@ static int set_list(int fd, acl_t list) {
     return acl_set_fd_np(fd, list, ACL_TYPE_EXTENDED) == 0 ? 0 : errno;
 }
 
-/* Entries that a directory hands down apply to a new file whatever its mode: an entry that allows
+/* Entries that a file inherits from its directory apply whatever its mode is: an entry that allows
  * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
- * vnode_authorize_simple).  A list without entries leaves the mode to decide. */
+ * vnode_authorize_simple).  With a list without entries the mode decides. */
 int msalex__remove_access_list(int fd) {
     acl_t list;
     int code = get_list(fd, &list);
@@ -213,7 +213,7 @@ int msalex__remove_access_list(int fd) {
         return 0;
     if (code == 0)
         (void)acl_free(list);
-    /* A list that may not even be read is replaced all the same. */
+    /* A list that we may not even read is replaced all the same. */
     if ((list = acl_init(1)) == NULL)
         return errno;
     code = set_list(fd, list);
@@ -235,9 +235,9 @@ int msalex__copy_access_list(int from, int to) {
 /* ---- writing ---- */
 
 /* fsync does not make the drive empty its cache, which may then write the rename before the
- * content.  A barrier keeps the order (fcntl(2)); emptying the cache (F_FULLFSYNC) would cost
- * tens of milliseconds for nothing that a save promises.  Only HFS+ and APFS have barriers.
- * These failures are about the content, which a later fsync could take for written. */
+ * content.  A barrier keeps the order (fcntl(2)).  To empty the cache (F_FULLFSYNC) would cost tens
+ * of milliseconds for nothing that a save promises.  Only HFS+ and APFS have barriers.  The
+ * failures below are about the content, and a later fsync could take it for written. */
 int msalex__sync(int fd) {
     if (fcntl(fd, F_BARRIERFSYNC) == 0)
         return 0;
@@ -246,9 +246,9 @@ int msalex__sync(int fd) {
     return fsync(fd);
 }
 
-/* F_PREALLOCATE counts from the end of what is allocated (fcntl(2)), and does not change the
- * size.  Its room is given back when the file is closed.  Not reserved is what a snapshot needs
- * so that content that it shares can be written over. */
+/* F_PREALLOCATE counts from the end of the allocated room (fcntl(2)), and does not change the size.
+ * The room is given back when the file is closed.  This does not reserve the room that is needed
+ * when a snapshot shares the content that we write over. */
 int msalex__reserve(int fd, off_t size) {
     struct stat file;
     fstore_t room = {.fst_flags = F_ALLOCATEALL, .fst_posmode = F_PEOFPOSMODE};
@@ -291,7 +291,7 @@ bool msalex__is_read_locked(int code) {
     return code == EACCES || code == EAGAIN;
 }
 
-/* One that we took beside our flock would exclude us: xnu keeps all kinds of locks in one list
+/* A fcntl lock beside our flock would exclude us: xnu keeps all kinds of locks in one list
  * (kern_lockf.c). */
 int msalex__exclude_fcntl(int fd) {
     (void)fd;
@@ -320,19 +320,20 @@ void msalex__unlock(int fd) {
     (void)flock(fd, LOCK_UN);
 }
 
-/* There the local kernel locks, and knows nothing of those that come by another mount. */
+/* On these the local kernel locks, and knows nothing of processes that come by another mount. */
 bool msalex__is_lock_local(int fd, dev_t device) {
     struct statfs system;
 
     (void)device;
-    return fstatfs(fd, &system) != 0 || is_foreign(&system); /* not known is not trusted */
+    /* We do not trust what we do not know. */
+    return fstatfs(fd, &system) != 0 || is_foreign(&system);
 }
 
 size_t msalex__read_boot_id(char *id, size_t room) {
     return sysctlbyname("kern.bootsessionuuid", id, &room, NULL, 0) == 0 ? room : 0;
 }
 
-/* When the system was started, by the clock of today; 0: that cannot be found out. */
+/* When the system was started, by the clock of today; 0: we cannot find it out. */
 static time_t boot_time(void) {
     int name[] = {CTL_KERN, KERN_BOOTTIME};
     struct timeval booted;
@@ -341,8 +342,7 @@ static time_t boot_time(void) {
     return sysctl(name, 2, &booted, &size, NULL, 0) == 0 ? booted.tv_sec : 0;
 }
 
-/* A zombie is dead.  In a sandbox nothing is told of other processes: then at least ask whether
- * there is one. */
+/* A zombie is dead.  A sandbox hides other processes: then at least ask whether there is one. */
 enum msalex__life msalex__life_of(int64_t pid, time_t written) {
     int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PID, (int)pid};
     struct kinfo_proc process;
@@ -372,7 +372,7 @@ bool msalex__shows_life(int fd) {
     return false;
 }
 
-/* Explicitly, because a child forked just now shares the open file. */
+/* Not by closing, because a child forked just now shares the open file. */
 void msalex__end_life(int fd) {
     (void)flock(fd, LOCK_UN);
 }

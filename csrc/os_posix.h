@@ -1,6 +1,6 @@
 /*
- * What Linux and macOS do differently, behind one set of functions: os_linux.c, os_macos.c.
- * The POSIX files above them (place, temp, file, lock) ask for no platform.
+ * What Linux and macOS do differently, behind one set of functions: os_linux.c, os_macos.c.  The
+ * POSIX files above them (place, temp, file, lock) do not ask which system it is.
  *
  * Functions that return an int return 0 or an errno value, unless their comment says otherwise.
  */
@@ -17,41 +17,43 @@
 
 /* ---- directories and links ---- */
 
-/* Opens the directory `name` in the directory `at`, for looking up names in it: a descriptor, or
- * -1 with errno.  Search permission is enough.  ENOTDIR or ELOOP: it may be a symbolic link. */
+/* Opens the directory `name` in the directory `at`, for looking up names in it: a descriptor, or -1
+ * with errno.  Search permission is enough.  ENOTDIR or ELOOP: it may be a symbolic link. */
 int msalex__open_directory(int at, const char *name);
 
-/* Opens the directory that a path of several parts names, from the directory `at` (-1: the
- * working directory) if it is relative: a descriptor, or -1 with errno.  ELOOP: a part of it is a
- * symbolic link, or this kernel cannot tell in one call; walk the path part by part. */
+/* Opens the directory that a path of several parts names, a relative one from the directory `at`
+ * (-1: the working directory): a descriptor, or -1 with errno.  ELOOP: a part of it is a symbolic
+ * link, or this kernel cannot answer in one call; walk the path part by part. */
 int msalex__open_directory_without_links(int at, const char *path);
 
 /* Reads a symbolic link: its text, and the status of that same link.  EINVAL: not a link. */
 int msalex__read_link(int directory, const char *name, struct stat *link, char text[PATH_MAX]);
 
-/* Do the links in this directory lead elsewhere than they read (/proc/<pid>/fd and the like)? */
+/* Do the links in this directory lead elsewhere than their text says (/proc/<pid>/fd and the
+ * like)? */
 bool msalex__has_magic_links(int directory);
 
-/* Does this number stand for all users that our user namespace cannot tell apart, root included? */
+/* Does this number stand for all users that our user namespace cannot distinguish, including
+ * root? */
 bool msalex__is_unmapped(uid_t owner);
 
-/* Does the file belong to another host, or to a program (FUSE)?  There kernel locks, inode
- * numbers and pids prove less.  True also when it cannot be found out. */
+/* Does the file belong to another host, or to a program (FUSE)?  There kernel locks, inode numbers
+ * and pids prove less.  True also when we cannot find it out. */
 bool msalex__is_remote(int fd);
 
-/* The same of the file to which a path leads. */
+/* The same of the file that a path leads to. */
 bool msalex__is_path_remote(const char *path);
 
 /* ---- what a file carries beside its content ---- */
 
 int64_t msalex__mtime_ns(const struct stat *file);
 
-/* Removes the access list that a new file inherited from its directory.  0 too where there is
+/* Removes the access list that a new file inherited from its directory.  0 also where there is
  * none, or where the file system has no lists. */
 int msalex__remove_access_list(int fd);
 
-/* Gives `to` the access list of `from`.  0 too when `from` has none.  Any errno: the list could
- * not be copied, and the mode's group bits may mean the list's mask. */
+/* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list
+ * could not be copied, and the group bits of the mode may be the mask of the list. */
 int msalex__copy_access_list(int from, int to);
 
 /* ---- writing ---- */
@@ -59,8 +61,8 @@ int msalex__copy_access_list(int from, int to);
 /* Sends the file's content to the disk: 0, or -1 with errno. */
 int msalex__sync(int fd);
 
-/* Reserves room for `size` bytes without a change that a reader sees.  EOPNOTSUPP: the file
- * system cannot promise that. */
+/* Reserves room for `size` bytes without a change that a reader sees.  EOPNOTSUPP: the file system
+ * cannot promise that. */
 int msalex__reserve(int fd, off_t size);
 
 /* Renames within a directory; EEXIST, and no change, when there is a `to` already.  EINVAL: the
@@ -76,66 +78,67 @@ int msalex__open_nameless(int directory);
 /* Gives a file without a name one.  EEXIST, and no change, when the name is taken. */
 int msalex__give_name(int fd, int directory, const char *name);
 
-/* Is that errno of a kernel lock the file system's way to say that it has none? */
+/* Does this errno value of a kernel lock say that the file system has none? */
 bool msalex__is_unsupported(int code);
 
-/* Is that errno of a read a sign that another open file has locked the content?  On SMB a flock is
- * such a lock, for the very process that has it, too. */
+/* Does this errno value of a read say that another open file has locked the content?  On SMB a
+ * flock is such a lock, even for the process that has it. */
 bool msalex__is_read_locked(int code);
 
-/* Keeps those out that take fcntl locks (Java), beside the flock that the caller has.  EAGAIN: one
- * of them has the file.  macOS: 0, a flock does that by itself. */
+/* Excludes peers that take fcntl locks (Java), beside the flock that the caller has.  EAGAIN: such
+ * a peer has the file.  macOS: always 0, because a flock does that by itself. */
 int msalex__exclude_fcntl(int fd);
 
-/* Does somebody else have such a lock? */
+/* Does another process have such a lock? */
 bool msalex__is_fcntl_locked(int fd);
 
-/* Announces that somebody waits in flock for the file, withdraws that, and asks for it.  macOS
- * knows no announcements. */
+/* Announces that a process waits in flock for the file, withdraws that, and asks whether one does.
+ * macOS has no announcements. */
 void msalex__announce(int fd);
 void msalex__withdraw(int fd);
 bool msalex__is_announced(int fd);
 
-/* Withdraws all these, explicitly: a child forked just now may share the open file, and the kernel
- * reports IN_CLOSE before it drops a closed file's locks.  The flock goes as well. */
+/* Withdraws all these locks, and the flock.  Closing would not do: a child forked just now may
+ * share the open file, and the kernel reports IN_CLOSE before it drops a closed file's locks. */
 void msalex__unlock(int fd);
 
-/* Does a flock on the open file, on that device, exclude only those of this machine who come by the
- * same mount (FUSE, 9p, and network file systems that were mounted with local locks)?  True also
- * when it cannot be found out. */
+/* Does a flock on the open file, on that device, exclude only processes of this machine that come
+ * by the same mount (FUSE, 9p, and network file systems that were mounted with local locks)?  True
+ * also when we cannot find it out. */
 bool msalex__is_lock_local(int fd, dev_t device);
 
-/* Reads what names this boot of this machine, and no other: the number of bytes; 0: it is hidden. */
+/* Reads a text that names this boot of this machine, and no other.  Returns its length; 0: it is
+ * hidden. */
 size_t msalex__read_boot_id(char *id, size_t room);
 
-/* What can be found out about the process that wrote its pid into a file at that time.  Pids are
- * given away again, and other namespaces have others: UNSEEN when the process may be one that is
- * not visible from here. */
+/* What can we find out about the process that wrote its pid into a file at that time?  Pids are
+ * given to other processes later, and other namespaces have other pids.  UNSEEN: the process may be
+ * one that is not visible from here. */
 enum msalex__life { MSALEX__DEAD, MSALEX__ALIVE, MSALEX__UNSEEN };
 enum msalex__life msalex__life_of(int64_t pid, time_t written);
 
 enum {
-    /* A process that started so much later than the file was written, by the clock of today, is
-     * not its writer.  So much, because the clock may have been set since. */
+    /* A process that started later than this after the file was written, by the clock of today, is
+     * not its writer.  The margin is large because somebody may have set the clock since. */
     MSALEX__REUSE_S = 3600,
     MSALEX__BOOT_S = 60 /* the same for a file that is older than this boot */
 };
 
 /* ---- locks on data files ----
  *
- * Both are invisible to other libraries, which lock data files with flock (.NET), and end with
- * the process.  On Linux they are an OFD write lock on a byte far behind any content.  macOS
- * keeps all kinds of locks in one list, so there the first is a flock that is as short as can be,
- * and the second the flock of the directory. */
+ * Other libraries, which lock data files with flock (.NET), do not see these locks.  Both end with
+ * the process.  On Linux they are an OFD write lock on a byte far behind any content.  macOS keeps
+ * all kinds of locks in one list: there the first is a flock that is as short as can be, and the
+ * second is the flock of the directory. */
 
-/* Shows that the writer of a temporary file lives, until it says that this is over, or dies. */
+/* Shows that the writer of a temporary file lives, until the writer ends that, or dies. */
 void msalex__show_life(int fd);
 bool msalex__shows_life(int fd);
 void msalex__end_life(int fd);
 
-/* Tries to take the turn among all processes that replace this file under a lock: 0; EAGAIN:
- * another one has it.  `*holder` is what msalex__end_turn wants.  Another errno: this file system has no
- * turns; `*holder` is -1 then. */
+/* Tries to take the turn among all processes that replace this file under a lock.  0: `*holder` is
+ * for msalex__end_turn.  EAGAIN: another process has it.  Another errno value: this file system has
+ * no turns, and `*holder` is -1. */
 int msalex__try_turn(int directory, int file, int *holder);
 
 /* Ends a turn; -1 is fine. */

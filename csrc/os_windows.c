@@ -1,4 +1,4 @@
-/* What the Windows files share: see os_windows.h. */
+/* What the Windows files share.  The promises are in os_windows.h. */
 #include "os_windows.h"
 
 #include <errno.h>
@@ -73,7 +73,7 @@ int msalex__fail_windows(msalex_error *error, DWORD code, const char *call) {
 
 enum {
     LONGEST_NAME = 255,      /* of one part, on every file system of Windows */
-    LONGEST_PLAIN_PATH = 247 /* what a directory may have without the prefix */
+    LONGEST_PLAIN_PATH = 247 /* the most that a directory may have without the prefix */
 };
 
 static wchar_t *utf16_of(const char *text) {
@@ -86,7 +86,7 @@ static wchar_t *utf16_of(const char *text) {
     return wide;
 }
 
-/* File systems have all kinds of codes for this, "not found" among them. */
+/* We look ourselves, because file systems have many codes for this, even "not found". */
 static bool has_long_name(const wchar_t *path) {
     size_t length = 0;
     while (*path != L'\0' && length <= LONGEST_NAME) {
@@ -108,14 +108,14 @@ wchar_t *msalex__wide_path(const char *path, msalex_error *error) {
                            "the path is not Unicode text");
         return NULL;
     }
-    length = GetFullPathNameW(given, 0, NULL, NULL); /* with the end */
+    length = GetFullPathNameW(given, 0, NULL, NULL); /* with the NUL */
     if (length == 0 || (full = malloc((length + room) * sizeof *full)) == NULL) {
         (void)msalex__fail_windows(error, length == 0 ? GetLastError() : ERROR_NOT_ENOUGH_MEMORY,
                                    "GetFullPathNameW");
         free(given);
         return NULL;
     }
-    /* Room for the longer prefix is in front of it. */
+    /* In front of it is room for the longer prefix. */
     start = full + room;
     length = GetFullPathNameW(given, length, start, NULL);
     free(given);

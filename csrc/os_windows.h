@@ -1,10 +1,10 @@
 /*
  * What the Windows files share: os_windows.c.
  *
- * Paths come as UTF-8 and go to Windows as UTF-16, absolute, and in the form that has no limit
- * of 260 characters where they need it.  Failures of the file calls are told as errno values, as
- * on POSIX (Python's exceptions and remedies go by these), with the words of Windows and its own
- * number in the message.
+ * Paths come as UTF-8.  They go to Windows as UTF-16, absolute, and in the form without the limit
+ * of 260 characters where they need it.  Failures of the file calls are told as errno values, as on
+ * POSIX, because Python's exceptions and remedies use these; the words of Windows and its own
+ * number are in the message.
  */
 #ifndef MSALEX_OS_WINDOWS_H
 #define MSALEX_OS_WINDOWS_H
@@ -17,7 +17,7 @@
 
 #include "internal.h"
 
-/* Everybody may do everything with the file while we have it open. */
+/* While we have the file open, others may read, write and delete it. */
 enum { MSALEX__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE };
 
 /* The path for Windows, to be freed; NULL with the error filled. */
@@ -32,7 +32,7 @@ int msalex__fail_windows(msalex_error *error, DWORD code, const char *call);
 /* The words alone, in UTF-8, without the line break that Windows puts at their end. */
 void msalex__words_of_windows(DWORD code, char *words, size_t size);
 
-/* Which file an open handle is: two handles of one file agree in these. */
+/* Which file an open handle is: for two handles of one file these are equal. */
 struct msalex__identity {
     uint64_t device;
     uint64_t index;
@@ -46,11 +46,11 @@ bool msalex__is_remote(HANDLE file);
 /* The stamp of an open file.  False with GetLastError. */
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp);
 
-/* The file at the path, as far as its attributes go: nobody's share mode is in the way of that,
- * and nobody is in ours.  INVALID_HANDLE_VALUE with GetLastError. */
+/* Opens the file at the path for its attributes only: no share mode of others keeps us from that,
+ * and we are in nobody's way.  INVALID_HANDLE_VALUE with GetLastError. */
 HANDLE msalex__open_attributes(const wchar_t *path, DWORD access);
 
-/* Takes the name away at once if the file system can, else when the last handle is closed.
+/* Removes the name at once if the file system can do that, else when the last handle is closed.
  * Needs a handle with DELETE access.  False with GetLastError. */
 bool msalex__delete_open_file(HANDLE file);
 
