@@ -4,8 +4,8 @@
 
 #include "msalex.h"
 
-/* The same as msalex_watch_new, for waiting until the file leaves its name.  (On Linux the kernel
- * wakes for nothing else.) */
+/* The same as msalex_watch_new, for a caller that waits until the file loses its name.  (On Linux
+ * the kernel then wakes the caller for nothing else.) */
 int msalex__watch_new_leaving(const char *path, msalex_watch **watch, msalex_error *error);
 
 #endif

@@ -2,24 +2,24 @@
  * Tells when a file changes, comes or goes, Linux.  The promise is in msalex.h.  Twins:
  * watch_macos.c, watch_windows.c.
  *
- * How it works.  inotify watches the *directory*: a watch on the file itself stays with the
- * inode, which the next atomic save takes out of the name.  Events of other names in it (lock
- * files, temporary files) wake nobody.
+ * How it works.  inotify watches the *directory*: a watch on the file itself stays with the inode,
+ * and the next atomic save gives the name to another one.  Events of other names in the directory
+ * (lock files, temporary files) do not wake the caller.
  *
- * The directory is watched by its inode too, and may be deleted, moved and made again, or be
- * missing at the start.  Events about it and, LOOK_MS later at the latest, a look notice that:
- * asking again for a watch of the same path answers with the same number as long as the path
- * leads to the same directory, and begins to watch the new one where it does not.
+ * The directory, too, is watched by its inode, and may be deleted, moved and made again, or be
+ * missing at the start.  Events about it, and a look at most LOOK_MS later, notice that: we ask
+ * again for a watch of the same path.  The answer is the same number as long as the path leads to
+ * the same directory; if it leads to another one, that one is watched from now on.
  *
- * Each look also compares what stat says with the time before.  That finds what inotify cannot
- * see: changes by other hosts on a network file system, a path that leads elsewhere since a
- * link or a parent directory was replaced, a writer that never closes the file.  Where nothing
- * can be watched (no directory yet, no permission to read it, no inotify instance or watch
- * left) looking is all there is, every BLIND_MS, and each look tries again to watch.
+ * Each look also compares what stat says with the last time.  That finds what inotify cannot see:
+ * changes by other hosts on a network file system, a path that leads elsewhere since a link or a
+ * parent directory was replaced, a writer that never closes the file.  Where nothing can be watched
+ * (no directory yet, no permission to read it, no inotify instance or watch left) we only look,
+ * every BLIND_MS, and each look tries again to watch.
  *
- * A child made by fork shares its parent's queue of events, and what one of them reads the
- * other never sees.  So only the process that opened a queue reads it; in another the first
- * wait closes its copy, opens one of its own, and says that the file may have changed.
+ * A child made by fork shares its parent's queue of events: the one never sees an event that the
+ * other has read.  So only the process that opened a queue reads it.  In another process the first
+ * wait closes its copy, opens a queue of its own, and says that the file may have changed.
  */
 #define _GNU_SOURCE /* ppoll */
 #include <errno.h>
@@ -43,11 +43,11 @@ enum {
 
 static const uint32_t OF_DIRECTORY = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED;
 static const uint32_t LEAVING = IN_DELETE | IN_MOVED_FROM;
-/* Not IN_MODIFY: who writes in place has not finished until the file is closed. */
+/* Not IN_MODIFY: a writer in place has not finished until it closes the file. */
 static const uint32_t CHANGING =
     LEAVING | IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ATTRIB;
 
-/* What stat says of the file; all zero but the code when there is none. */
+/* What stat says of the file.  If there is none, all is zero except the code. */
 struct look {
     int code; /* errno */
     dev_t device;
@@ -57,10 +57,10 @@ struct look {
 };
 
 struct msalex_watch {
-    uint32_t events; /* of the file, that wake */
-    pid_t owner;     /* who may read from... */
-    int inotify;     /* -1: there was none to be had */
-    int directory;   /* its number in there, -1: not watched */
+    uint32_t events; /* of the file, which wake */
+    pid_t owner;     /* the process that may read from... */
+    int inotify;     /* ...this; -1: we did not get one */
+    int directory;   /* its number in there; -1: not watched */
     int64_t next_look;
     struct look seen;
     char name[NAME_MAX + 1]; /* the file's, in the directory */
@@ -98,8 +98,9 @@ static bool is_same(const struct look *one, const struct look *other) {
 
 /* ---- the directory ---- */
 
-/* The directory of the file, with the slash, and the file's name in it.  Of a symbolic link it
- * is where it leads to, because that is where writers write; false when the path is too long. */
+/* Finds the directory of the file, with the slash, and the file's name in it.  Of a symbolic link
+ * it takes the directory to which the link leads, because writers write there.  False: the path is
+ * too long. */
 static bool locate(msalex_watch *watch, char directory[PATH_MAX]) {
     const char *path = watch->path, *slash;
     char byte, target[PATH_MAX];
@@ -117,8 +118,7 @@ static bool locate(msalex_watch *watch, char directory[PATH_MAX]) {
     return true;
 }
 
-/* Watches the directory that the path leads to now.  True when that is not what was watched
- * before. */
+/* Watches the directory to which the path leads now.  True: another one was watched before. */
 static bool rearm(msalex_watch *watch) {
     const int before = watch->directory;
     char directory[PATH_MAX];
@@ -135,7 +135,7 @@ static bool rearm(msalex_watch *watch) {
 }
 
 static bool look(msalex_watch *watch) {
-    bool moved = rearm(watch); /* first, or a change in between would be seen by neither */
+    bool moved = rearm(watch); /* first: else both miss a change between them */
     struct look now = look_at(watch->path);
     bool differs = !is_same(&now, &watch->seen);
 
@@ -148,9 +148,9 @@ static bool look(msalex_watch *watch) {
 
 static bool concerns_file(const msalex_watch *watch, const struct inotify_event *event) {
     if ((event->mask & IN_Q_OVERFLOW) != 0)
-        return true; /* events were lost: who knows of what */
+        return true; /* events were lost, maybe one of the file */
     if (event->wd != watch->directory)
-        return false; /* of a directory that the path led to before */
+        return false; /* of a directory to which the path led before */
     return (event->mask & OF_DIRECTORY) != 0 ||
            (event->len > 0 && strcmp(event->name, watch->name) == 0);
 }
@@ -184,7 +184,7 @@ static void leave_queue_to_parent(msalex_watch *watch) {
 static bool may_have_changed(msalex_watch *watch) {
     bool told = watch->inotify >= 0 && read_events(watch);
 
-    /* After an event too, so that the same change is not found once more by a later look. */
+    /* After an event, too, so that a later look does not find the same change once more. */
     if (told || msalex__now_ms() >= watch->next_look)
         told = look(watch) || told;
     return told;

@@ -2,21 +2,20 @@
  * Tells when a file changes, comes or goes, macOS.  The promise is in msalex.h.  Twins:
  * watch_linux.c, watch_windows.c.
  *
- * How it works.  A kqueue watches the *file*, which tells of writes in place, and its
- * *directory*, which tells that some name in it came or went, but not which one.  So an event
- * of the directory only makes us look: what stat says of the file, and where the path leads, is
- * compared with the time before.
+ * How it works.  A kqueue watches the *file*, which tells of writes in place, and its *directory*,
+ * which tells that some name in it came or went, but not which one.  So an event of the directory
+ * only makes us look: we compare what stat says of the file, and where the path leads, with the
+ * last time.
  *
- * Both are watched by what they are, not by their names, and every atomic save puts another
- * file under the name.  So each look opens both anew, *first*, and compares then: what happened
- * before the new watch shows in the comparison, what happens after it is an event.
+ * Both are watched as open files, not by their names, and every atomic save puts another file under
+ * the name.  So each look *first* opens both anew, and then compares: a change before the new watch
+ * shows in the comparison, a change after it is an event.
  *
  * A look every LOOK_MS finds what a kqueue cannot see: changes by other hosts on a network file
- * system, a path that leads elsewhere since a parent directory was replaced.  Where nothing can
- * be watched (no directory yet, no permission, no descriptor left) looking is all there is,
- * every BLIND_MS.
+ * system, a path that leads elsewhere since a parent directory was replaced.  Where nothing can be
+ * watched (no directory yet, no permission, no descriptor left) we only look, every BLIND_MS.
  *
- * A kqueue is not inherited by a child made by fork; its number is another file's there.
+ * A child made by fork does not inherit a kqueue; its number is another file's there.
  */
 #define _DARWIN_C_SOURCE /* kqueue, O_EVTONLY */
 #include <errno.h>
@@ -40,7 +39,8 @@ enum {
     LOOK_MS = 250  /* between two looks behind a kqueue */
 };
 
-/* What stat says of the file and of its directory; all zero but the code when there is none. */
+/* What stat says of the file and of its directory.  If there is none, all is zero except the
+ * code. */
 struct look {
     int code, directory_code; /* errno */
     dev_t device, directory_device;
@@ -49,13 +49,13 @@ struct look {
     struct timespec changed, modified;
 };
 
-/* What a kqueue told. */
+/* What the events of a kqueue tell. */
 enum told { NOTHING, LOOK_AGAIN, THE_FILE };
 
 struct msalex_watch {
-    pid_t owner;         /* whose is... */
-    int queue;           /* ...this; -1: there was none to be had */
-    int file, directory; /* watched in it, or -1 */
+    pid_t owner;         /* the process that has... */
+    int queue;           /* ...this; -1: we did not get one */
+    int file, directory; /* watched by it, or -1 */
     int64_t next_look;
     struct look seen;
     char *directory_path; /* behind the path */
@@ -106,7 +106,7 @@ static void close_and_forget(int *fd) {
     *fd = -1;
 }
 
-/* Opens what is at the path now, and has the kqueue tell of it. */
+/* Opens the file that is at the path now, and makes the kqueue tell of it. */
 static int open_watched(const msalex_watch *watch, const char *path, uint32_t events) {
     struct kevent change;
     int fd;
@@ -143,7 +143,7 @@ static bool look(msalex_watch *watch) {
     return differs;
 }
 
-/* Waits for what the kqueue tells.  NOTHING: time is up, or (with errno EINTR) a signal came. */
+/* Waits for events.  NOTHING: the time is over, or (with errno EINTR) a signal came. */
 static enum told receive(const msalex_watch *watch, int64_t timeout_ms) {
     const struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
                                      .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
@@ -154,7 +154,7 @@ static enum told receive(const msalex_watch *watch, int64_t timeout_ms) {
     errno = 0;
     if (watch->queue >= 0)
         count = kevent(watch->queue, NULL, 0, events, 2, &timeout);
-    if (count < 0 && errno != EINTR) /* without one, or memory for it */
+    if (count < 0 && errno != EINTR) /* there is no kqueue, or no memory for it */
         (void)nanosleep(&timeout, NULL);
     for (int i = 0; i < count && told != THE_FILE; i++)
         told = events[i].ident == (uintptr_t)watch->file ? THE_FILE : LOOK_AGAIN;
@@ -200,7 +200,7 @@ int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *err
     told = receive(watch, 0);
     for (;;) {
         int64_t now = msalex__now_ms(), left;
-        /* After an event of the file too, so that a later look does not find it once more. */
+        /* After an event of the file, too, so that a later look does not find it once more. */
         if ((told != NOTHING || now >= watch->next_look) && (look(watch) || told == THE_FILE))
             return msalex__ok(error);
         if (now >= deadline)

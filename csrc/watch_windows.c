@@ -2,16 +2,17 @@
  * Tells when a file changes, comes or goes, Windows.  The promise is in msalex.h.  Twins:
  * watch_linux.c, watch_macos.c.
  *
- * How it works.  The system signals a handle whenever anything changes in the *directory*; a
- * look then compares what the file's attributes say with the time before, so that other names in
- * it (lock files, temporary files) wake nobody.  That is all ReadDirectoryChangesW would give: it
- * tells names as well, but has to be believed without one whenever its buffer was too small.
+ * How it works.  The system signals a handle whenever anything changes in the *directory*.  A look
+ * then compares the file's attributes with the last time, so that other names in the directory
+ * (lock files, temporary files) do not wake the caller.  ReadDirectoryChangesW would give no more
+ * than that: it also tells names, but when its buffer was too small it tells none, and we have to
+ * look in any case.
  *
- * The handle keeps nobody from deleting the directory, but its name is free again only once the
- * handle is closed.  So each look, LOOK_MS later at the latest, asks whether the path still leads
- * to the directory that is watched.  Where nothing can be watched (no directory yet, no
- * permission to read it, a file server that does not tell) looking is all there is, every
- * BLIND_MS, and each look tries again to watch.
+ * The handle does not keep anybody from deleting the directory, but the directory's name is free
+ * again only once the handle is closed.  So each look, at most LOOK_MS later, asks whether the path
+ * still leads to the directory that is watched.  Where nothing can be watched (no directory yet, no
+ * permission to read it, a file server that does not tell) we only look, every BLIND_MS, and each
+ * look tries again to watch.
  */
 #include "os_windows.h"
 
@@ -26,7 +27,7 @@ enum {
 
 struct msalex_watch {
     HANDLE changes; /* or INVALID_HANDLE_VALUE: nothing could be watched */
-    struct msalex__identity directory; /* that is watched */
+    struct msalex__identity directory; /* the one that is watched */
     int64_t next_look;
     msalex_stamp seen; /* all zero: there is no such file */
     wchar_t *file, *parent;
@@ -47,7 +48,7 @@ static void stop(msalex_watch *watch) {
     watch->changes = INVALID_HANDLE_VALUE;
 }
 
-/* Watches the directory that the path leads to now. */
+/* Watches the directory to which the path leads now. */
 static void rearm(msalex_watch *watch) {
     const DWORD changing = FILE_NOTIFY_CHANGE_FILE_NAME | FILE_NOTIFY_CHANGE_LAST_WRITE |
                            FILE_NOTIFY_CHANGE_SIZE | FILE_NOTIFY_CHANGE_ATTRIBUTES;
@@ -70,7 +71,7 @@ static bool look(msalex_watch *watch) {
     HANDLE file;
     bool differs;
 
-    rearm(watch); /* first, or a change in between would be seen by neither */
+    rearm(watch); /* first: else both miss a change between them */
     file = msalex__open_attributes(watch->file, 0);
     if (file == INVALID_HANDLE_VALUE || !msalex__fill_stamp(file, &now))
         now = (msalex_stamp){0};
@@ -83,8 +84,8 @@ static bool look(msalex_watch *watch) {
     return differs;
 }
 
-/* Something changed in the directory: look now.  Listening again comes first, or a change in
- * between would be seen by neither. */
+/* Something changed in the directory: look now.  Listening again comes first; otherwise both would
+ * miss a change between them. */
 static void told(msalex_watch *watch) {
     if (!FindNextChangeNotification(watch->changes))
         stop(watch);
@@ -106,7 +107,7 @@ int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error
         *watch = NULL;
         return msalex__fail_errno(error, ENOMEM, "malloc");
     }
-    /* With the backslash: "C:" alone would be a directory of the process's choice. */
+    /* With the backslash: "C:" alone is the current directory of that drive. */
     end = wcsrchr((*watch)->parent, L'\\'); /* there is one: the path is absolute */
     end[1] = L'\0';
     (*watch)->file = file;
