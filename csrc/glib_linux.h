@@ -1,8 +1,9 @@
 /*
- * What libsecret_linux.c uses of libsecret and GLib, declared by ourselves, so that no -dev
- * package is needed to build.  A file of its own because tests/c/libsecret_declarations.c
- * compiles it together with the real headers, which must agree: hence their names and tags.
- * (SecretSchema has no tag there, so who includes this header declares that one before.)
+ * What libsecret_linux.c and libsecret_service_linux.c use of libsecret and GLib, declared by
+ * ourselves, so that building needs no -dev package.  It is a file of its own because
+ * tests/c/libsecret_declarations.c compiles it together with the real headers, with which it must
+ * agree: hence their names and tags.  (SecretSchema has no tag there, so each file that includes
+ * this header declares it before.)
  */
 #ifndef MSALEX_GLIB_LINUX_H
 #define MSALEX_GLIB_LINUX_H
@@ -33,7 +34,12 @@ struct glib_error {
 enum glib_bus_type { BUS_SESSION = 2 };
 enum glib_service_flags { SERVICE_NONE = 0, SERVICE_OPEN_SESSION = 2 };
 enum glib_schema_flags { SCHEMA_NONE = 0 };
-enum glib_schema_types { SCHEMA_STRING, SCHEMA_INTEGER, SCHEMA_BOOLEAN, SCHEMA_ATTRIBUTES_MAX = 32 };
+enum glib_schema_types {
+    SCHEMA_STRING,
+    SCHEMA_INTEGER,
+    SCHEMA_BOOLEAN,
+    SCHEMA_ATTRIBUTES_MAX = 32
+};
 enum glib_secret_error { SECRET_LOCKED = 2, SECRET_NO_SUCH_OBJECT = 3 };
 enum glib_io_error {
     IO_NOT_FOUND = 1,

@@ -1,20 +1,20 @@
 /*
  * Generic passwords of the macOS keychain, through SecItem.  Twin: keychain_none.c.
  *
- * Which items.  Those that msal-extensions 1.3.1 and MSAL for .NET and Java make with
- * SecKeychainAddGenericPassword: in the keychain files of the user ("login"), identified by
- * account and service.  The "data protection" keychain beside them wants an entitlement that no
- * Python has, and without kSecUseDataProtectionKeychain = false an update or a delete goes to
- * both (macOS 10.15 and later; pyproject.toml asks for 11).
+ * Which items.  The same as msal-extensions 1.3.1 and MSAL for .NET and Java make with
+ * SecKeychainAddGenericPassword: in the keychain files of the user ("login"), identified by account
+ * and service.  The "data protection" keychain beside them wants an entitlement that no Python has,
+ * and without kSecUseDataProtectionKeychain = false an update or a delete goes to both (macOS 10.15
+ * and later; pyproject.toml asks for 11).
  *
- * Saving updates the item that is there.  To delete it and add another would be simpler, but
- * would lose whom the user has told to "Always Allow".
+ * A save updates the item that is there.  To delete it and add another one would be simpler, but
+ * macOS would forget which programs the user has told it to "Always Allow".
  *
  * A call may wait for a person: macOS asks before a program reads an item that another program
  * wrote.  Nothing here can prevent that, or end it; docs/keychain.md says who is asked when.
  *
- * Core Foundation.  What a function named Create or Copy returned, we release.  To release NULL
- * crashes, so everything here goes through release().
+ * Core Foundation.  We release what a function named Create or Copy returned.  To release NULL
+ * crashes, so a pointer that may be NULL goes through release().
  */
 #include <CoreFoundation/CoreFoundation.h>
 #include <Security/Security.h>
@@ -29,7 +29,7 @@ enum {
     ATTRIBUTES_MAX = 6 /* of one dictionary */
 };
 
-/* A dictionary in the making. */
+/* The keys and values for a dictionary. */
 struct attributes {
     const void *keys[ATTRIBUTES_MAX];
     const void *values[ATTRIBUTES_MAX];
@@ -60,7 +60,7 @@ static const struct {
     {errSecNoDefaultKeychain, MSALEX_UNAVAILABLE},
     {errSecNoSuchKeychain, MSALEX_UNAVAILABLE},     /* the default one was deleted */
     {errSecNotAvailable, MSALEX_UNAVAILABLE},       /* before the first login, some daemons */
-    {errSecMissingEntitlement, MSALEX_UNAVAILABLE}, /* only the other kind of keychain is there */
+    {errSecMissingEntitlement, MSALEX_UNAVAILABLE}, /* there is only the other kind of keychain */
     {errSecParam, MSALEX_INVALID},
     {errSecDataTooLarge, MSALEX_INVALID},
 };
@@ -78,7 +78,7 @@ static void release(CFTypeRef object) {
         CFRelease(object);
 }
 
-/* In the words of macOS. */
+/* Fills the error with the words of macOS. */
 static int fail_osstatus(msalex_error *error, OSStatus code, const char *call) {
     CFStringRef words = SecCopyErrorMessageString(code, NULL);
     char message[sizeof error->message];
@@ -98,14 +98,14 @@ static void set(struct attributes *attributes, CFStringRef key, CFTypeRef value)
     attributes->count++;
 }
 
-/* NULL when out of memory.  The callbacks make it retain what is in it. */
+/* NULL: out of memory.  The callbacks make it retain its keys and values. */
 static CFDictionaryRef dictionary(const struct attributes *attributes) {
     return CFDictionaryCreate(NULL, (const void **)attributes->keys,
                               (const void **)attributes->values, attributes->count,
                               &kCFTypeDictionaryKeyCallBacks, &kCFTypeDictionaryValueCallBacks);
 }
 
-/* What every dictionary that selects an item begins with. */
+/* Every dictionary that selects an item begins with these. */
 static struct attributes selecting(const struct identity *identity) {
     struct attributes attributes = {.count = 0};
     set(&attributes, kSecClass, kSecClassGenericPassword);
@@ -125,7 +125,7 @@ static void forget(struct identity *identity) {
     release(identity->account);
 }
 
-/* Empty strings are refused: they would select every item. */
+/* Refuses empty strings, because they would select every item. */
 static int identify(const char *service, const char *account, struct identity *identity,
                     msalex_error *error) {
     *identity = (struct identity){0};
@@ -147,8 +147,8 @@ static int fail_memory(msalex_error *error, const char *call) {
 
 /* ---- our copy of the secret ---- */
 
-/* Mutable, so that it can be wiped; of fixed capacity, so that it never moves and leaves a
- * copy behind.  NULL when out of memory. */
+/* The copy is mutable, so that we can wipe it; its capacity is fixed, so that it never moves and
+ * leaves another copy behind.  NULL: out of memory. */
 static CFMutableDataRef copy_secret(const unsigned char *secret, size_t size) {
     CFMutableDataRef data = CFDataCreateMutable(NULL, (CFIndex)size);
     if (data != NULL)
@@ -167,8 +167,8 @@ int msalex_keychain_available(msalex_error *error) {
     return msalex__ok(error);
 }
 
-/* Updates the item, or adds one where there is none.  Others may add or delete it between the
- * two, so that it is tried again. */
+/* Updates the item, or adds one where there is none.  Others may add or delete it between the two
+ * calls, so we try that several times. */
 static int save(CFDictionaryRef query, CFDictionaryRef changes, CFDictionaryRef item,
                 msalex_error *error) {
     const char *call = NULL;
@@ -219,7 +219,7 @@ done:
     return status;
 }
 
-/* Copies what SecItemCopyMatching returned.  The system's own copy is not ours to wipe. */
+/* Copies the secret that SecItemCopyMatching returned.  We cannot wipe the system's own copy. */
 static int take(CFTypeRef found, msalex_buffer *secret, msalex_error *error) {
     CFDataRef data = found;
 

@@ -1,4 +1,4 @@
-/* The keychain where there is none. Twin: keychain_macos.c. */
+/* The keychain where there is none.  Twin: keychain_macos.c. */
 #include "internal.h"
 
 int msalex_keychain_available(msalex_error *error) {

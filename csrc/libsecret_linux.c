@@ -1,10 +1,10 @@
 /*
- * One item of the Secret Service, through libsecret. Twin: libsecret_none.c.
+ * One item of the Secret Service, through libsecret.  Twin: libsecret_none.c.
  *
- * How a call runs.  libsecret blocks on another process, and on a person when a keyring has
- * to be unlocked, so each call gets a thread.  The caller waits on an eventfd, in slices.  At
- * the deadline it cancels the call's GCancellable; when libsecret does not heed that within
- * GRACE_MS, the caller leaves, and the thread, once it is through, frees what both shared.
+ * How a call runs.  libsecret blocks on another process, and on a person when a keyring has to be
+ * unlocked, so each call gets a thread.  The caller waits on an eventfd, in slices.  At the
+ * deadline it cancels the call's GCancellable.  If libsecret does not obey within GRACE_MS, the
+ * caller leaves, and the thread frees what both shared once it has ended the call.
  */
 #define _GNU_SOURCE /* ppoll */
 #include <errno.h>
@@ -21,10 +21,10 @@
 
 enum {
     GRACE_MS = 100,       /* how long a cancelled call may take to end */
-    STACK_BYTES = 1 << 20 /* libgcrypt, static TLS and sanitizers included; mere address space */
+    STACK_BYTES = 1 << 20 /* enough for libgcrypt, static TLS and sanitizers; only address space */
 };
 
-static atomic_int process_used; /* the one that has GLib's worker thread; 0: none yet */
+static atomic_int process_used; /* the process with GLib's worker thread; 0: none yet */
 
 static int fail_forked(msalex_error *error) {
     return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "fork",
@@ -32,8 +32,8 @@ static int fail_forked(msalex_error *error) {
                         " not survive that; use a fresh process (spawn, exec)");
 }
 
-/* What stands against a call before it begins.  GIO would start a bus of its own where there
- * is none (dbus-launch); a bus that nobody else is on has no keyring. */
+/* Finds out whether a call can begin.  Where there is no bus, GIO would start one of its own
+ * (dbus-launch); no other program is on that bus, so it has no keyring. */
 static int check_usable(msalex_error *error) {
     const char *address = getenv("DBUS_SESSION_BUS_ADDRESS");
     const char *directory = getenv("XDG_RUNTIME_DIR");
@@ -51,7 +51,7 @@ static int check_usable(msalex_error *error) {
         return msalex__ok(error);
     (void)snprintf(path, sizeof path, "%s/bus", directory == NULL ? "" : directory);
     if (address == NULL && stat(path, &file) == 0 && S_ISSOCK(file.st_mode) &&
-        file.st_uid == geteuid()) /* as GIO asks before it launches one */
+        file.st_uid == geteuid()) /* GIO asks the same before it launches a bus */
         return msalex__ok(error);
     return msalex__fail(error, MSALEX_UNAVAILABLE, 0, "D-Bus",
                         "no session bus: DBUS_SESSION_BUS_ADDRESS is not set, and there is no"
@@ -88,7 +88,7 @@ static void *run(void *argument) {
     return NULL;
 }
 
-/* In a thread of its own, where no handler of the program runs. */
+/* Runs the call in a thread of its own, in which no signal handler of the program runs. */
 static int run_apart(msalex_libsecret_call *call) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -110,7 +110,7 @@ static int run_apart(msalex_libsecret_call *call) {
     return code;
 }
 
-/* GLib ends the program, or cuts the text, over strings it does not expect. */
+/* GLib ends the program, or cuts the text, when it meets strings that it does not expect. */
 static const char *complaint_about(const msalex_libsecret_item *item, const unsigned char *secret,
                                    size_t size) {
     if (!glib->g_utf8_validate(item->schema, -1, NULL) ||
@@ -229,15 +229,15 @@ int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_
 void msalex_libsecret_free(msalex_libsecret_call *call) {
     if (call == NULL)
         return;
-    if (getpid() != call->process) { /* forked off: there is no thread here, and no GLib */
+    if (getpid() != call->process) { /* a child made by fork has no such thread, and no GLib */
         msalex_buffer_free(&call->secret);
         (void)close(call->event);
         free(call);
         return;
     }
     /* Not a call that is done: GDBus' worker may still have its handler connected to the
-     * cancellable.  That handler would attach a source to a main context that nobody runs any
-     * more, and the context's eventfd would stay open for ever. */
+     * cancellable.  That handler would attach a source to a main context that nobody runs any more,
+     * and the context's eventfd would stay open for ever. */
     if (!atomic_load(&call->done))
         glib->g_cancellable_cancel(call->cancellable);
     drop(call);

@@ -1,4 +1,4 @@
-/* The Secret Service where there is none. Twin: libsecret_linux.c. */
+/* The Secret Service where there is none.  Twin: libsecret_linux.c. */
 #include "internal.h"
 
 static int fail_unavailable(msalex_error *error) {

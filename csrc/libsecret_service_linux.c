@@ -1,18 +1,17 @@
 /*
  * What one call does with the Secret Service.  libsecret_linux.c runs it in a thread.
  *
- * GLib's "home" context.  GDBus delivers what happens to a connection or a service (closed,
- * vanished) to the GMainContext that was the thread's default when the object was made, and
- * keeps the object alive until then.  Ours are made under a context of our own, which every
- * call drains first: so a bus or a service that was restarted is noticed, and replaced, by
- * the next call.
+ * GLib's "home" context.  GDBus tells what happens to a connection or a service (closed, vanished)
+ * to the GMainContext that was the thread's default when the object was made, and keeps the object
+ * alive until then.  We make these objects under a context of our own, which every call drains
+ * first.  So the next call notices that a bus or a service was restarted, and replaces it.
  *
- * Unlocking is done here, not by libsecret's store and look-up: in those a prompt that is
- * dismissed without the result they expect never returns (0.20.5), and a look-up says
- * "nothing there" of a locked item.
+ * Unlocking is done here, not by libsecret's store and look-up.  When a prompt is dismissed without
+ * the result that they expect, these never return (0.20.5), and a look-up says "nothing there" of a
+ * locked item.
  *
- * Not promised: the encrypted file that libsecret's password API uses inside Flatpak and Snap
- * (or with SECRET_BACKEND=file); there the program needs access to org.freedesktop.secrets.
+ * Not promised: the encrypted file that libsecret's password API uses inside Flatpak and Snap (or
+ * with SECRET_BACKEND=file); there the program needs access to org.freedesktop.secrets.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -29,7 +28,7 @@ static void load_library(void) {
     void *library = dlopen("libsecret-1.so.0", RTLD_NOW | RTLD_LOCAL);
     void *symbol = NULL;
 
-    /* ISO C has no cast from an object's pointer to a function's, POSIX copies it like this. */
+    /* ISO C has no cast from a pointer to an object to one to a function; POSIX copies it so. */
 #define FIND(result, name, parameters)                                                           \
     if (library != NULL && (symbol = dlsym(library, #name)) != NULL)                             \
         memcpy(&glib->name, &symbol, sizeof symbol);                                             \
@@ -56,7 +55,7 @@ static const char SECRET[] = "secret-error";
 static const char IO[] = "g-io-error-quark";
 static const char DBUS[] = "g-dbus-error-quark";
 
-/* The one place where GErrors get their meaning; all others are what the caller says. */
+/* The one place where GErrors get their meaning; for all others the caller says it. */
 static const struct {
     const char *domain;
     int code;
@@ -95,7 +94,7 @@ static int fail_call(msalex_libsecret_call *call, GError *failure, const char *n
     const char *domain;
     int status = otherwise;
 
-    if (failure == NULL) /* it has checked the attributes, and complained on stderr */
+    if (failure == NULL) /* libsecret has checked the attributes, and complained on stderr */
         return msalex__fail(&call->error, MSALEX_INVALID, 0, name,
                             "the attributes do not fit their types");
     domain = glib->g_quark_to_string(told->domain);
@@ -125,10 +124,10 @@ static int fail_not_found(msalex_libsecret_call *call, const char *name) {
 
 /* ---- the operations ---- */
 
-/* The session bus, an open one.  GIO has one connection per process, and goes on handing it out
- * when it is closed as long as somebody refers to it.  That may be libsecret, what waits in
- * our context, or nobody: GIO's synchronous calls sometimes leak a reference (2.74: in some 5 %
- * of processes), and only dispose makes GIO forget such a connection. */
+/* Gets the session bus, an open one.  GIO has one connection per process.  After that is closed,
+ * GIO goes on handing it out as long as somebody has a reference to it.  That may be libsecret, or
+ * an event that waits in our context, or nobody: GIO's synchronous calls sometimes leak a reference
+ * (2.74: in some 5 % of processes), and only dispose makes GIO forget such a connection. */
 static int reach_bus(msalex_libsecret_call *call) {
     GError *failure = NULL;
 
@@ -144,12 +143,12 @@ static int reach_bus(msalex_libsecret_call *call) {
             glib->g_object_run_dispose((GObject *)(void *)call->bus);
         glib->g_object_unref(call->bus);
     }
-    /* Otherwise GIO kills the program when the bus goes away. */
+    /* Without this GIO kills the program when the bus goes away. */
     glib->g_dbus_connection_set_exit_on_close(call->bus, 0);
     return MSALEX_OK;
 }
 
-/* The service with a session, from libsecret's cache when it has one. */
+/* Gets the service with a session, from libsecret's cache if it is there. */
 static int reach(msalex_libsecret_call *call) {
     GError *failure = NULL;
     int status;
@@ -157,7 +156,7 @@ static int reach(msalex_libsecret_call *call) {
     (void)pthread_mutex_lock(&glib->home_mutex);
     glib->g_main_context_push_thread_default(glib->home);
     if ((status = reach_bus(call)) == MSALEX_OK) {
-        /* In two steps, as the first costs nothing when libsecret has it all already. */
+        /* In two steps, because the first one costs nothing when libsecret has all of it. */
         call->service = glib->secret_service_get_sync(SERVICE_NONE, call->cancellable, &failure);
         if (call->service != NULL &&
             glib->secret_service_get_session_dbus_path(call->service) == NULL) {
@@ -173,7 +172,7 @@ static int reach(msalex_libsecret_call *call) {
     return status;
 }
 
-/* One D-Bus call to the service; NULL with `failure` when it failed. */
+/* Makes one D-Bus call to the service; NULL with `failure`: it failed. */
 static GVariant *ask(msalex_libsecret_call *call, const char *path, const char *interface,
                      const char *method, GVariant *parameters, const char *reply,
                      GError **failure) {
@@ -184,7 +183,7 @@ static GVariant *ask(msalex_libsecret_call *call, const char *path, const char *
                                              call->cancellable, failure);
 }
 
-/* False, with `failure`, when the service does not say. */
+/* Is the collection locked?  False with `failure`: the service did not answer. */
 static bool is_collection_locked(msalex_libsecret_call *call, const char *path, GError **failure) {
     GVariant *value = NULL;
     int answer = 0; /* a gboolean */
@@ -202,7 +201,7 @@ static bool is_collection_locked(msalex_libsecret_call *call, const char *path, 
     return answer != 0;
 }
 
-/* Asks to unlock an item or a collection.  Whether that worked has to be looked at. */
+/* Asks to unlock an item or a collection.  The caller has to look whether that worked. */
 static int unlock(msalex_libsecret_call *call, const char *path) {
     const char *paths[] = {path, NULL};
     const char *prompt = NULL;
@@ -222,9 +221,9 @@ static int unlock(msalex_libsecret_call *call, const char *path) {
     return failure == NULL ? MSALEX_OK : fail_call(call, failure, "Prompt", MSALEX_OS_ERROR);
 }
 
-/* Without a desktop, the default collection has to be there and open: nobody could be asked
- * for its password.  Told now, because programs choose another persistence when connecting
- * fails, not when loading does. */
+/* Without a desktop the default collection has to be there and open, because nobody could be asked
+ * for its password.  We say so when connecting, not when loading, because programs choose another
+ * persistence when connecting fails. */
 static int connect_alone(msalex_libsecret_call *call) {
     GError *failure = NULL;
     bool is_locked;
@@ -256,7 +255,7 @@ static int save(msalex_libsecret_call *call) {
     char path[256];
     int status;
 
-    /* Where a prompt can appear, see to it before libsecret does (see above). */
+    /* Where a prompt can appear, unlock before libsecret would (see the top). */
     if (!call->alone) {
         const char *collection = call->collection == NULL ? "default" : call->collection;
         const char *aliases = strchr(collection, '/') ? "" : "/org/freedesktop/secrets/aliases/";
@@ -276,12 +275,12 @@ static int save(msalex_libsecret_call *call) {
                                         call->cancellable, &failure))
         return MSALEX_OK;
     status = fail_call(call, failure, name, MSALEX_OS_ERROR);
-    /* What is not there is the collection: "nothing stored" is no answer to a save. */
+    /* Not found is the collection: "nothing stored" is no answer to a save. */
     return status == MSALEX_NOT_FOUND ? MSALEX_UNAVAILABLE : status;
 }
 
-/* Copies the secret of an item that is not locked.  (Of libsecret's own way each call loses the
- * memory of the reply, in 0.20.5; so only the decoding is left to it.) */
+/* Copies the secret of an item that is not locked.  (libsecret 0.20.5's own function for this loses
+ * the memory of the reply with each call, so we let it only decode.) */
 static int fetch(msalex_libsecret_call *call, const char *path) {
     static const char name[] = "GetSecret";
     const char *session = glib->secret_service_get_session_dbus_path(call->service);
@@ -369,7 +368,7 @@ static int delete(msalex_libsecret_call *call) {
 
     if (failure != NULL)
         return fail_call(call, failure, name, MSALEX_OS_ERROR);
-    /* That passed over locked items. */
+    /* This has passed over locked items. */
     if ((status = search(call, name, NULL, &locked)) != MSALEX_OK)
         return status;
     if (locked[0] != NULL)
