@@ -11,7 +11,7 @@ enum outcome {
     GAP,     /* the name stays free for peers, for a moment (Windows; lock_gap.h) */
     BUSY,    /* one of ours is in the way, and we were to try once */
     CHANGED, /* the file came or went meanwhile: look again */
-    PASSING, /* something is in the way that nothing wakes us from: look again soon (Windows) */
+    PASSING, /* something is in the way, and nothing wakes us when it goes: look soon (Windows) */
     NOT_YET, /* the wait ended first, and goes on with the next call */
     FAILED   /* the error says why */
 };

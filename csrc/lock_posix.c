@@ -60,7 +60,7 @@
 enum {
     PAUSE_US = 1000,    /* before each try beyond TRIES_MAX that follows at once */
     PEER_LOOK_MS = 250, /* between two looks whether a peer that holds its file has died */
-    ORDER_US = 300,     /* apart the waiters come back after a gap */
+    ORDER_US = 300,     /* between two waiters that come back after a gap */
     OWN_ORDER = 10,     /* of the process that began the gap: behind the waiters */
     ORDER_MAX = 100
 };
@@ -69,8 +69,8 @@ struct msalex_lock {
     struct msalex__lock_file *file; /* held or waited for, else NULL */
     msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
     int status;                     /* of the attempt that has just filled the error */
-    struct msalex__gap carried;     /* what a file said that lost its name while we waited */
-    int64_t gap_until;              /* the name is to stay free until then, or 0 */
+    struct msalex__gap carried;     /* by the last file for which we waited: it lost its name */
+    int64_t gap_until;              /* the name shall stay free until then, or 0 */
     unsigned gap_order;             /* how many others come back first */
     bool gap_watched;               /* this process watches whether a peer comes */
     bool lost;                      /* a check found another file in the place of ours */
@@ -90,7 +90,7 @@ static bool is_inherited(const msalex_lock *lock) {
 
 /* ---- the gap: see lock_gap.h ---- */
 
-/* Is the name to stay free until then, and can the caller wait for that? */
+/* Shall the name stay free until then, and can the caller wait for that? */
 static bool is_in_gap(msalex_lock *lock, int64_t patience_ms) {
     const int64_t left = lock->gap_until - msalex__now_ms();
 

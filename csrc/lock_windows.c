@@ -51,7 +51,7 @@
 #include "lock.h"
 
 enum {
-    PAUSE_MS = 5,      /* while something passes that nothing wakes us from */
+    PAUSE_MS = 5,      /* while something is in the way, and nothing wakes us when it goes */
     DENIALS_MAX = 20,  /* in a row, until we believe that a denial stays */
     CHANGES_MAX = 20,  /* in a row without a pause */
     PASSINGS_MAX = 10  /* in a row, for a call that tries once */
