@@ -3,6 +3,7 @@
 
     python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
     python3 dev.py test [...]         install what the tests need, lint, run pytest
+    python3 dev.py setup              install the system packages that are missing, and no more
     python3 dev.py lint               the checks that run no test
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
@@ -10,9 +11,11 @@
     python3 dev.py prove [...]        the long forms of tests with a seed, which may take hours;
                                       --seed N runs the same again, --examples N another number
 
-Further arguments go to the program that is run. Needs Python 3.10 and nothing else: as root on
-Debian or Ubuntu it installs the system packages that are missing, otherwise it names them. Virtual
-environments live under .venv and are made anew only when something they are made of has changed.
+Further arguments go to the program that is run. Needs Python 3.10 and nothing else. As root on
+Debian or Ubuntu, quickstart, test and setup install the system packages that are missing, and say
+so before; MSALEX_NO_APT=1 prevents it. The other commands, and other users, only get the names.
+Virtual environments live under .venv and are made anew only when something they are made of has
+changed.
 Downloads and the type checker's memory are kept in MSALEX_CACHE (default
 ~/.cache/msal-extensions-native), which may be removed at any time.
 """
@@ -52,6 +55,8 @@ TEST_PACKAGES = (
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
+# The commands that install system packages; the other ones name them.
+INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
 BENCHMARKS = {
     "bench": "tests.benchmarks.report",
@@ -135,38 +140,59 @@ def missing_for_tests() -> list[str]:
     return [name for name in TEST_PACKAGES if f"{name} installed" not in known.stdout.split("\n")]
 
 
+def may_install() -> bool:
+    """Can apt-get install packages here, and is it welcome to?"""
+    is_welcome = not os.environ.get("MSALEX_NO_APT")
+    return is_welcome and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
 def apt_install(packages: Sequence[str]) -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
-    say(f"installing {' '.join(packages)}")
+    say(f"apt-get installs {' '.join(packages)} (MSALEX_NO_APT=1 prevents this)")
     with contextlib.suppress(Failure):  # an old list of packages may do
         run(["apt-get", *options, "update"], "apt-get update", APT_UPDATE_S, env)
     install = ["apt-get", *options, "install", "-y", "--no-install-recommends", *packages]
     run(install, "installing system packages", APT_INSTALL_S, env)
 
 
-def system_packages(for_tests: bool) -> None:
-    """Install what is missing, or say so: needed to build, a failure; for tests, a warning."""
-    needed, wanted = missing_for_build(), missing_for_tests() if for_tests else []
-    if not needed and not wanted:
-        return
-    packages = needed + wanted
+def advice(packages: Sequence[str]) -> str:
+    """How the user can install them."""
     if shutil.which("apt-get") is None:
-        reason = "this is not Debian or Ubuntu: install what these packages hold there"
-    elif os.geteuid() != 0:
-        reason = f"run this once: sudo apt-get install {' '.join(packages)}"
-    else:
-        reason = ""
+        return "this is not Debian or Ubuntu: install what these packages hold there"
+    if os.geteuid() != 0:
+        return f"run this once: sudo apt-get install {' '.join(packages)}"
+    without = " without MSALEX_NO_APT" if os.environ.get("MSALEX_NO_APT") else ""
+    return f"run python3 dev.py setup{without}"
+
+
+def system_packages(for_tests: bool, install: bool) -> bool:
+    """Is everything here?  If not, install it or say how: what is needed to build is a failure,
+    what is needed for tests a warning."""
+    needed, wanted = missing_for_build(), missing_for_tests() if for_tests else []
+    reason = advice(needed + wanted)
+    if install and may_install() and needed + wanted:
+        reason = "apt-get did not bring it"
         try:
-            apt_install(packages)
+            apt_install(needed + wanted)
         except Failure as failure:
             reason = str(failure)
-        needed = missing_for_build()
-        wanted = missing_for_tests() if for_tests else []
+        needed, wanted = missing_for_build(), missing_for_tests() if for_tests else []
     if needed:
-        raise Failure(f"{' '.join(needed)} missing; {reason or 'apt-get did not bring it'}")
+        raise Failure(f"{' '.join(needed)} missing; {reason}")
     if wanted:
         say(f"the tests that need {' '.join(wanted)} will skip; {reason}")
+    return not wanted
+
+
+def report_setup(is_complete: bool) -> int:
+    if not is_complete:
+        return 1
+    if shutil.which("dpkg-query") is None:
+        say(f"the tests also use what these packages of Debian hold: {' '.join(TEST_PACKAGES)}")
+    else:
+        say("all system packages are here")
+    return 0
 
 
 # ---- virtual environments ---------------------------------------------------------------
@@ -308,10 +334,13 @@ def prove(python: Path, arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if command not in ("quickstart", "test", "lint", "prove", *BENCHMARKS):
+    if command not in (*INSTALLING, "lint", "prove", *BENCHMARKS):
         print((__doc__ or "").strip(), file=sys.stderr)
         return 0 if command in ("-h", "--help") else 2
-    system_packages(for_tests=command in ("test", "prove", *BENCHMARKS))
+    for_tests = command in ("test", "setup", "prove", *BENCHMARKS)
+    is_complete = system_packages(for_tests, install=command in INSTALLING)
+    if command == "setup":
+        return report_setup(is_complete)
     if command == "quickstart":
         become([str(prepare("quickstart", None)), "samples/quickstart.py", *rest])
     python = prepare("test", "test")
