@@ -220,17 +220,8 @@ def environment() -> dict[str, str]:
     return env
 
 
-def digest(paths: Sequence[str], *more: str) -> str:
-    """One hash over names and contents."""
-    hashed = hashlib.sha256("\0".join(more).encode())
-    for path in (ROOT / name for name in paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix in (".pyc", ".so", ".o") or ".egg-info" in str(file):
-                continue
-            hashed.update(f"\0{file.relative_to(ROOT)}\0".encode())
-            hashed.update(file.read_bytes() if file.exists() else b"missing")
-    return hashed.hexdigest()
+def digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -257,32 +248,35 @@ def copy_sources(to: Path) -> Path:
 
 
 def prepare(name: str, group: str | None) -> Path:
-    """A virtual environment with the package, and a dependency group, as they are now: its
+    """A virtual environment with a dependency group and the package, as they are now: its
     Python."""
     directory = ROOT / ".venv" / name
     python, stamp = directory / "bin" / "python", directory / "stamp"
-    tools = digest(["pyproject.toml", "dev.py"], sys.version, str(Path(sys.executable).resolve()))
-    package = digest(SOURCES)
+    settings = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "dev.py")]
+    tools = digest(sys.version.encode(), bytes(Path(sys.executable).resolve()), *settings)
     env = environment()
     pip = [str(python), "-m", "pip", "install", "--quiet"]
     directory.parent.mkdir(exist_ok=True)
     with one_at_a_time(name), tempfile.TemporaryDirectory(prefix="msalex-") as temporary:
-        stamps = stamp.read_text().split() if stamp.exists() else []
-        if stamps == [tools, package]:
+        source = copy_sources(Path(temporary))
+        files = sorted(path for path in source.rglob("*") if path.is_file())
+        package = digest(*(bytes(f.relative_to(source)) + b"\0" + f.read_bytes() for f in files))
+        made = stamp.read_text().split() if stamp.exists() else []
+        if made == [tools, package]:
             return python
         say(f"installing into {directory.relative_to(ROOT)}")
-        source = str(copy_sources(Path(temporary)))
         stamp.unlink(missing_ok=True)  # until all is done, nothing is
-        if stamps[:1] == [tools]:
-            reinstall = [*pip, "--force-reinstall", "--no-deps", source]
-            run(reinstall, "installing the package", PIP_S, env)
-        else:
+        if made[:1] != [tools]:
             venv = [sys.executable, "-m", "venv", "--clear", str(directory)]
             run(venv, "making a virtual environment", PIP_S, env)
-            groups = ["--group", f"{ROOT / 'pyproject.toml'}:{group}"] if group else []
-            if group:  # older ones know no dependency groups
+            if group:
+                # Older ones know no dependency groups.
                 run([*pip, "--upgrade", "pip>=25.1"], "updating pip", PIP_S, env)
-            run([*pip, *groups, source], "installing the package", PIP_S, env)
+                group_of = f"{ROOT / 'pyproject.toml'}:{group}"
+                run([*pip, "--group", group_of], "installing the tools", PIP_S, env)
+        stamp.write_text(tools)
+        # pip installs a directory again even when that version is there.
+        run([*pip, str(source)], "installing the package", PIP_S, env)
         stamp.write_text(f"{tools} {package}")
     return python
 
