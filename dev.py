@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The two commands of the README, and the checks they consist of.
+"""The two commands of the README, and what contributors run.
 
     python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
     python3 dev.py test [...]         install what the tests need, lint, run pytest
     python3 dev.py setup              install the system packages that are missing, and no more
     python3 dev.py lint               the checks that run no test
+    python3 dev.py fix                correct what ruff can, format the Python and C files
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
     python3 dev.py versus COMMIT      files and locks beside an earlier commit, in one run
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "csrc", "python")
+C_FOLDERS = ("csrc", "tests", "benchmarks")
 C_WARNINGS = (
     *("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic"),
     "-Werror",
@@ -247,9 +249,9 @@ def copy_sources(to: Path) -> Path:
     return to
 
 
-def prepare(name: str, group: str | None) -> Path:
-    """A virtual environment with a dependency group and the package, as they are now: its
-    Python."""
+def prepare(name: str, group: str | None, with_package: bool = True) -> Path:
+    """A virtual environment with a dependency group and the package, as they are now: its Python.
+    Without the package, what is there of it may be old."""
     directory = ROOT / ".venv" / name
     python, stamp = directory / "bin" / "python", directory / "stamp"
     settings = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "dev.py")]
@@ -262,7 +264,7 @@ def prepare(name: str, group: str | None) -> Path:
         files = sorted(path for path in source.rglob("*") if path.is_file())
         package = digest(*(bytes(f.relative_to(source)) + b"\0" + f.read_bytes() for f in files))
         made = stamp.read_text().split() if stamp.exists() else []
-        if made == [tools, package]:
+        if made == [tools, package] or (made[:1] == [tools] and not with_package):
             return python
         say(f"installing into {directory.relative_to(ROOT)}")
         stamp.unlink(missing_ok=True)  # until all is done, nothing is
@@ -275,6 +277,8 @@ def prepare(name: str, group: str | None) -> Path:
                 group_of = f"{ROOT / 'pyproject.toml'}:{group}"
                 run([*pip, "--group", group_of], "installing the tools", PIP_S, env)
         stamp.write_text(tools)
+        if not with_package:
+            return python
         # pip installs a directory again even when that version is there.
         run([*pip, str(source)], "installing the package", PIP_S, env)
         stamp.write_text(f"{tools} {package}")
@@ -288,6 +292,23 @@ def c_sources() -> list[Path]:
     """The C files that compile here: all but those of other systems."""
     found = sorted((ROOT / "csrc").glob("*.c"))
     return [path for path in found if not path.stem.endswith(("_windows", "_macos"))]
+
+
+def c_files() -> list[Path]:
+    """All C files of the tree, for whatever system."""
+    return sorted(path for folder in C_FOLDERS for path in (ROOT / folder).rglob("*.[ch]"))
+
+
+def fix(python: Path) -> None:
+    """Correct and format; what only a person can correct is a failure, after all else is done."""
+    env = environment()
+    ruff = [str(python), "-m", "ruff"]
+    clang_format = [str(python.parent / "clang-format"), "-i", *map(str, c_files())]
+    run([*ruff, "check", "--fix", "--exit-zero", str(ROOT)], "ruff check --fix", 300, env)
+    run([*ruff, "format", str(ROOT)], "ruff format", 300, env)
+    run(clang_format, "clang-format", 300, env)
+    run([*ruff, "check", str(ROOT)], "ruff check", 300, env)
+    say("what ruff and clang-format can correct is corrected")
 
 
 def lint(python: Path) -> None:
@@ -328,7 +349,7 @@ def prove(python: Path, arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if command not in (*INSTALLING, "lint", "prove", *BENCHMARKS):
+    if command not in (*INSTALLING, "lint", "fix", "prove", *BENCHMARKS):
         print((__doc__ or "").strip(), file=sys.stderr)
         return 0 if command in ("-h", "--help") else 2
     for_tests = command in ("test", "setup", "prove", *BENCHMARKS)
@@ -337,6 +358,9 @@ def main(arguments: Sequence[str]) -> int:
         return report_setup(is_complete)
     if command == "quickstart":
         become([str(prepare("quickstart", None)), "samples/quickstart.py", *rest])
+    if command == "fix":
+        fix(prepare("test", "test", with_package=False))
+        return 0
     python = prepare("test", "test")
     if command in BENCHMARKS:
         become([str(python), "-m", BENCHMARKS[command], *rest])
