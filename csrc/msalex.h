@@ -79,10 +79,11 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * but each release deletes that file, and all waiters start over.  On macOS there is no queue: the
  * first waiter that looks after a release is next.
  *
- * When a holder dies, the lock is free at once.  The lock file is gone when nobody holds or wants
- * the lock.  While the lock is busy without a pause, the name of its file stays free for a moment
- * every few seconds, for libraries that only check now and then whether the file exists.  After
- * that moment the waiters come back, on Linux nearly in their order.
+ * When a holder dies, the lock is free at once; where kernel locks do not reach all processes, as
+ * on some network and FUSE file systems, after 60 seconds.  The lock file is gone when nobody holds
+ * or wants the lock.  While the lock is busy without a pause, the name of its file stays free for a
+ * moment every few seconds, for libraries that only check now and then whether the file exists.
+ * After that moment the waiters come back, on Linux nearly in their order.
  *
  * The lock also excludes programs that respect a lock file in one of the ways of msal-extensions
  * 1.3.1, MSAL.NET, Java, Node and Go: existence of the file, flock, fcntl; on Windows share modes
