@@ -41,7 +41,7 @@ int msalex__lock_file_arrive(const char *path, const char *program, uint64_t key
 uint64_t msalex__lock_view(int fd, dev_t device);
 
 /* Finds out which file the open one is: fills `device`, `inode`, `remote`, `view`.  EINVAL: not a
- * regular file; ESTALE: it has gone. */
+ * regular file; ESTALE: it has gone.  `opened`: its status. */
 int msalex__lock_file_identify(struct msalex__lock_file *file, struct stat *opened);
 
 /* Closes the descriptor of the file, so that another file can be opened in that place. */
