@@ -1,5 +1,5 @@
 /* Lock files of other libraries, Linux and macOS: has their holder died?  lock_peer_posix.c.  What
- * those libraries write and lock: CONTRIBUTING.md, "Who else uses the lock file". */
+ * those libraries write and lock: docs/internals.md, "Who else uses the lock file". */
 #ifndef MSALEX_LOCK_PEER_POSIX_H
 #define MSALEX_LOCK_PEER_POSIX_H
 

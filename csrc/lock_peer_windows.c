@@ -1,6 +1,6 @@
 /*
  * Lock files of other libraries, Windows: has their holder died, and when do they go away?  What
- * those libraries write and lock: CONTRIBUTING.md, "Who else uses the lock file".
+ * those libraries write and lock: docs/internals.md, "Who else uses the lock file".
  */
 #include "lock_windows.h"
 
