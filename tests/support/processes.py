@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -36,6 +37,32 @@ def python(
         timeout=PATIENCE,
         check=check,
     )
+
+
+def finished(
+    command: Sequence[object],
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 600,
+) -> str:
+    """Runs a program to a successful end; returns all that it printed.
+
+    The output goes into a file, because a child that stays behind would keep a pipe open.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=seconds,
+        )
+        output.seek(0)
+        said = output.read()
+    assert done.returncode == 0, f"status {done.returncode}: {command}\n{said[-20000:]}"
+    return said
 
 
 @contextlib.contextmanager

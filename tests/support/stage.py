@@ -25,7 +25,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from msal_extensions import CrossPlatLock, LockError
@@ -430,12 +429,7 @@ class Theatre:
     def __enter__(self) -> Theatre:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.communicate(timeout=HANG_S)
         self._process.kill()
