@@ -61,9 +61,9 @@ TEST_PACKAGES = (
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
 BENCHMARKS = {
-    "bench": "tests.benchmarks.report",
-    "compare": "tests.benchmarks.compare",
-    "versus": "tests.benchmarks.versus",
+    "bench": "benchmarks.bench",
+    "compare": "benchmarks.compare",
+    "versus": "benchmarks.versus",
 }
 # Tests with a seed, which says what they try; CI always has the same one.
 LONG_FORMS = ("tests/test_cache_model.py",)

@@ -8,19 +8,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks import (
-    cache_measure,
-    cache_report,
-    lock_calls,
-    lock_measure,
-    lock_report,
-    versus,
-)
-from tests.benchmarks.cache_measure import TOKENS
-from tests.benchmarks.harness import Library, Row
-from tests.benchmarks.lock_harness import Entry, merge
-from tests.benchmarks.lock_measure import SMOKE
-from tests.benchmarks.lock_peers import FLOCK, FLOOR, OURS, compile_floor
+from benchmarks import versus
+from benchmarks.cache import measure as cache_measure
+from benchmarks.cache import report as cache_report
+from benchmarks.cache.measure import TOKENS, sign_in_at
+from benchmarks.libraries import BARE, FLOOR, OURS, PORTALOCKER, THIS, Library
+from benchmarks.lock import calls, report
+from benchmarks.lock import measure as lock_measure
+from benchmarks.lock.harness import Entry, merge
+from benchmarks.lock.measure import SMOKE
+from benchmarks.lock.peers import FLOCK, compile_floor
+from benchmarks.rows import Row
 from tests.support.capability import needs
 
 ABOUT = {"Command": "python3 dev.py bench", "Date": "today", "Machine": "this"}
@@ -36,15 +34,18 @@ def floor(tmp_path: Path) -> Path:
 def test_every_measurement_runs_without_overlap_and_the_report_renders(
     floor: Path, tmp_path: Path
 ) -> None:
-    both, steps = [OURS, FLOCK], list[str]()
+    both, steps = [THIS, FLOCK], list[str]()
     results = {
-        "uncontended": lock_measure.uncontended(both, floor, tmp_path, SMOKE, steps.append),
+        "uncontended": lock_measure.uncontended(both, floor, tmp_path, "smoke", steps.append),
         "contended": lock_measure.contended(both, tmp_path, SMOKE, steps.append),
         "crowd": lock_measure.crowd(both, tmp_path, SMOKE, steps.append),
         "killed": lock_measure.killed(both, tmp_path, SMOKE, steps.append),
     }
     assert len(steps) == SMOKE.steps(both)
-    assert set(results["uncontended"]) == {FLOOR, "ours", "flock"}
+    assert set(results["uncontended"]) == {FLOOR, OURS, "flock"}
+    for row in results["uncontended"].values():
+        assert len(row["samples"]) == SMOKE.rounds
+        assert all(0 < sample < 1 for sample in row["samples"])
     for what in ("contended", "crowd"):
         for row in results[what].values():
             assert row["overlaps"] == [0]
@@ -53,34 +54,37 @@ def test_every_measurement_runs_without_overlap_and_the_report_renders(
     for row in results["killed"].values():
         assert None not in row["waiter"] + row["newcomer"]
 
-    for stand_in in ("1.3.1-portalocker", "1.3.1-bare"):  # 1.3.1 is not installed for a mere test
+    for stand_in in (PORTALOCKER, BARE):  # not installed for a mere test
         results["uncontended"][stand_in] = Row(results["uncontended"]["flock"], library=stand_in)
-    assert "| ... least served / most served |" in lock_report.page(results, ABOUT)
-    ElementTree.fromstring(lock_report.chart(results, ABOUT))
+    assert "| ... least served / most served |" in report.page(results, ABOUT)
+    ElementTree.fromstring(report.chart(results, ABOUT))
 
 
 def test_every_measurement_of_the_cache_runs_and_the_report_renders(tmp_path: Path) -> None:
-    # Ours takes the place of 1.3.1, which is not installed for a mere test.
-    stand_ins = [Library(key, key) for key in ("1.3.1-portalocker", "1.3.1-bare")]
+    # Ours in place of 1.3.1, which is not installed for a mere test.
+    stand_ins = [Library(key, key) for key in (PORTALOCKER, BARE)]
     sizes, steps = cache_measure.SMOKE, list[str]()
-    results = {
-        cache_report.at_size(tokens): cache_measure.sign_ins(
-            stand_ins, tmp_path, tokens, much, steps.append
-        )
-        for tokens, much in zip(TOKENS, sizes.sign_ins, strict=False)
-    }
-    for what in ("hit", "scan"):
-        results[what] = cache_measure.searches(stand_ins, tmp_path, what, sizes, steps.append)
+    results = cache_measure.alone([], "smoke", steps.append)
     results["crowd"] = cache_measure.crowd(stand_ins, tmp_path, sizes, steps.append)
-    assert len(steps) == sizes.steps(stand_ins)
+    for what in ("hit", "scan"):
+        assert set(results[what]) == {"memory", OURS}
+    for tokens, much in zip(TOKENS, sizes.sign_ins, strict=False):
+        assert {key: len(row["samples"]) for key, row in results[sign_in_at(tokens)].items()} == {
+            FLOOR: much.ours,
+            OURS: much.ours,
+        }
+    assert len(steps) == sizes.steps(stand_ins) - len(stand_ins) * sizes.passes
     for row in results["crowd"].values():
         assert (row["errors"], row["lost"], row["stored"]) == ([0], [0], row["wanted"])
         assert len(row["samples"]) == row["wanted"][0]
     for rows in results.values():
         assert all(sample > 0 for row in rows.values() for sample in row["samples"])
 
+    for what in (*map(sign_in_at, TOKENS[: len(sizes.sign_ins)]), "hit", "scan"):
+        for stand_in in stand_ins:
+            results[what][stand_in.key] = Row(results[what][OURS], library=stand_in.key)
     for tokens in TOKENS[len(sizes.sign_ins) :]:  # too large for a mere test
-        results[cache_report.at_size(tokens)] = results[cache_report.at_size(TOKENS[0])]
+        results[sign_in_at(tokens)] = results[sign_in_at(TOKENS[0])]
     page = cache_report.page(results, ABOUT)
     assert "| ... changes lost, and errors | <= 0 | 0.00 | yes |" in page
     ElementTree.fromstring(cache_report.chart(results, ABOUT))
@@ -88,9 +92,9 @@ def test_every_measurement_of_the_cache_runs_and_the_report_renders(tmp_path: Pa
 
 def test_the_c_program_makes_the_system_calls_of_this_package(floor: Path, tmp_path: Path) -> None:
     needs(None if shutil.which("strace") else "strace is not installed")
-    ours = lock_calls.of_ours(tmp_path)
+    ours = calls.of_ours(tmp_path)
     needs(None if ours else "strace is not allowed to trace")
-    assert ours == lock_calls.of_floor(floor, tmp_path)
+    assert ours == calls.of_floor(floor, tmp_path)
 
 
 def test_an_overlap_is_seen_by_its_times_alone() -> None:
@@ -99,13 +103,13 @@ def test_an_overlap_is_seen_by_its_times_alone() -> None:
 
     apart = merge([log((0, 10, 20), (36, 40, 50)), log((5, 25, 35))])
     assert (apart.overlaps, apart.entries, apart.held) == (0, 3, 30 / 40)
-    assert apart.handovers == [5e-9]  # from 20 to 25; at 35 no process waited
+    assert apart.handovers == [5e-9]  # from 20 to 25; at 35 nobody waited
     assert merge([log((0, 10, 20)), log((5, 15, 25))]).overlaps == 1
     assert Entry(1, 2, 0, 0) < Entry(2, 3, 0, 0)
 
 
 def test_files_are_measured_beside_an_earlier_commit(tmp_path: Path) -> None:
-    # Ours takes the place of the earlier commit, which is not built for a mere test.
+    # Ours in place of the earlier one, which is not built for a mere test.
     earlier, now = Library("earlier", "earlier"), Library("now", "now")
     figures = versus.measure(earlier, now, tmp_path, rounds=2, count=2)
     assert all(len(pairs) == 2 for pairs in figures.values())

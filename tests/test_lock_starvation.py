@@ -1,6 +1,6 @@
 """Peers that only check whether the lock file exists get their turn while ours keep it busy.
 
-What this costs is measured, not asserted: python3 -m tests.benchmarks.lock_starvation, which also
+What this costs is measured, not asserted: python3 -m benchmarks.lock.starvation, which also
 runs Node, another poller, 64 processes, and kills in the gaps.  MSALEX_STARVATION_SECONDS is the
 length of the run beside 1.3.1 (default 12: enough to be refused twice in a row).
 """

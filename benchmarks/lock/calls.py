@@ -1,7 +1,7 @@
 """Which system calls one acquire and release make, as strace sees them.
 
-The C program of lock_floor.c claims to make the same ones as this package: both are listed in the
-report, whenever it is made.
+The C program of floor.c claims to make the same calls as this package, so each run of the report
+lists and compares both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: getppid, which nobody else calls here, marks where the calls that count begin and end.
+#: getppid, which nothing else here calls, marks where the calls that count begin and end.
 SNIPPET = """
 import os, sys
 from msal_extensions import CrossPlatLock
@@ -65,12 +65,12 @@ def _general(line: str, path: Path) -> str:
 
 
 def of_ours(directory: Path) -> list[str]:
-    """Those of this package; [] where strace is not to be had."""
+    """The calls of this package; [] where strace cannot run."""
     path = directory / "ours-traced"
     return _traced([sys.executable, "-c", SNIPPET, str(path)], path, "")
 
 
 def of_floor(program: Path, directory: Path) -> list[str]:
-    """Those of the C program; [] where strace is not to be had."""
+    """The calls of the C program; [] where strace cannot run."""
     path = directory / "floor-traced"
     return _traced([str(program), str(path)], path, "1\n")

@@ -1,12 +1,13 @@
-"""One process that takes a lock, as lock_harness.py tells it: `lock_worker.py LIBRARY PATH`.
+"""One process that takes a lock among others, as harness.py tells it.
 
-Needs the standard library and the one library under test; says on stdout which version that is,
-then answers each command, a line of JSON on stdin, by a line of JSON:
+    python -m benchmarks.lock.worker LIBRARY PATH
 
-    {"do": "cycles", "count": N}      nanoseconds for N acquisitions, each released at once
-    {"do": "contend", ...}            takes it again and again beside others: see contend()
-    {"do": "once"}                    when it asked and when it was in, then releases
-    {"do": "hold"}                    says when it was in, and holds until it is killed
+It needs the standard library and the one library under test.  It says on stdout which version that
+is, then answers each command, a line of JSON on stdin, by a line of JSON:
+
+    {"do": "contend", ...}    takes the lock again and again beside others: see contend()
+    {"do": "once"}            when it asked and when it was in, then releases
+    {"do": "hold"}            says when it was in, and holds until it is killed
 
 Times are CLOCK_MONOTONIC in nanoseconds, the same in all processes of a machine.
 """
@@ -14,18 +15,20 @@ Times are CLOCK_MONOTONIC in nanoseconds, the same in all processes of a machine
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib
 import importlib.metadata
 import json
 import logging
 import mmap
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
+
+from benchmarks.serving import serve
 
 #: Seconds to wait for a lock, for the libraries that take a time-out; longer than any run.
 TIMEOUT_S = 60
@@ -39,7 +42,7 @@ Adapter = Callable[[str], AbstractContextManager[Any]]
 
 
 class Flock:
-    """The harness floor: open, blocking flock, unlock, close, on a file that stays."""
+    """No library at all: open, blocking flock, unlock, close, on a file that stays."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -90,7 +93,7 @@ def fasteners() -> Adapter:
     return Fasteners
 
 
-#: Name -> how to import it, and the distribution whose version counts.
+#: Name -> how to import it, and the name of the distribution that has the version.
 LIBRARIES: dict[str, tuple[Callable[[], Adapter], str]] = {
     "ours": (ours, "msal-extensions"),
     "1.3.1-portalocker": (reference, "msal-extensions"),
@@ -102,15 +105,13 @@ LIBRARIES: dict[str, tuple[Callable[[], Adapter], str]] = {
 }
 
 
+def load(name: str) -> tuple[Adapter, str]:
+    """Imports a library: what takes its lock, and its version."""
+    make, distribution = LIBRARIES[name]
+    return make(), importlib.metadata.version(distribution) if distribution else ""
+
+
 # ---- the commands ----
-
-
-def cycles(lock: Adapter, path: str, count: int) -> dict[str, int]:
-    before = time.perf_counter_ns()
-    for _ in range(count):
-        with lock(path):
-            pass
-    return {"ns": time.perf_counter_ns() - before}
 
 
 def contend(
@@ -121,12 +122,11 @@ def contend(
     stop: int,
     count: int,
     hold: float,
-    think: float,
 ) -> dict[str, Any]:
     """From ``start`` on hold the lock for ``hold`` seconds, ``count`` times or until ``stop``.
 
-    The section checks itself: nobody's number may stand in ``marker`` when it begins, and only
-    its own when it ends.  The hold is a sleep, as there are more processes than processors.
+    Each entry checks that it is alone: ``marker`` is 0 when it begins, and still has this process's
+    number when it ends.  The hold is a sleep, because there are more processes than processors.
     """
     entries: list[tuple[int, int, int]] = []
     errors: dict[str, int] = {}
@@ -151,8 +151,6 @@ def contend(
             except Exception as error:  # the libraries' time-outs have no base class in common
                 name = type(error).__name__
                 errors[name] = errors.get(name, 0) + 1
-            if think:
-                time.sleep(think)
         inside.release()
     return {"entries": entries, "errors": errors, "overlaps": overlaps}
 
@@ -173,24 +171,11 @@ def hold(lock: Adapter, path: str) -> dict[str, Any]:
     return {"error": "nobody killed the holder"}
 
 
-COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "cycles": cycles,
-    "contend": contend,
-    "once": once,
-    "hold": hold,
-}
-
-
 def main(name: str, path: str) -> None:
-    load, distribution = LIBRARIES[name]
-    lock = load()
-    version = importlib.metadata.version(distribution) if distribution else ""
+    lock, version = load(name)
     logging.disable()  # 1.3.1 warns whenever it goes in without a lock
-    print(json.dumps({"version": version, "python": platform.python_version()}), flush=True)
-    for line in sys.stdin:
-        command = json.loads(line)
-        answer = COMMANDS[command.pop("do")](lock, **{"path": path, **command})
-        print(json.dumps(answer), flush=True)
+    commands = {it.__name__: functools.partial(it, lock, path) for it in (contend, once, hold)}
+    serve(version, commands)
 
 
 if __name__ == "__main__":

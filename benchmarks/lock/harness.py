@@ -1,7 +1,7 @@
 """The parent's side of the lock benchmark: worker processes, and what their times mean.
 
 with Crowd(OURS, 8, directory) as crowd:
-    run = crowd.contend(hold=0.005, seconds=3)
+    run = crowd.contend(hold=0.005, count=75, seconds=3)
 run.held, run.handovers, run.fairness, run.overlaps ...
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
-from tests.benchmarks.harness import PATIENCE_S, START_S, Child, Library, Worker
+from benchmarks.libraries import Library
+from benchmarks.workers import PATIENCE_S, START_S, Child, Worker
 
-WORKER = Path(__file__).with_name("lock_worker.py")
+WORKER = "benchmarks.lock.worker"
 
 
 class Floor(Child):
-    """The C program of lock_floor.c."""
+    """The C program of floor.c."""
 
     def __init__(self, program: Path, path: Path) -> None:
         super().__init__([str(program), str(path)])
@@ -30,38 +30,25 @@ class Floor(Child):
         return int(self.answer()) / count / 1e9
 
 
-class LockWorker(Worker):
-    """A process that runs lock_worker.py."""
-
-    def __init__(self, library: Library, path: Path) -> None:
-        super().__init__(WORKER, library, path)
-
-    def cycles(self, count: int) -> float:
-        """Seconds for each."""
-        self.order("cycles", count=count)
-        return float(self.result()["ns"]) / count / 1e9
-
-
 class Run(NamedTuple):
     """What a crowd did, in seconds."""
 
-    held: float  # share of the time, from the first entry to the end, that somebody was inside
-    handovers: list[float]  # from one's release to the entry of another who was waiting
+    held: float  # share of the time, from the first entry to the end, that a process was inside
+    handovers: list[float]  # from a release to the entry of another process that waited
     waits: list[float]
     entries: int
-    served: list[int]  # by worker, until the first of them had had all its turns
+    served: list[int]  # by worker, until the first of them had all its turns
     overlaps: int
     errors: dict[str, int]
-    duration: float
 
     @property
     def fairness(self) -> float:
-        """How often the worker served least got in, for each time of the one served most."""
+        """How often the least served worker got in, divided by the same of the most served."""
         return min(self.served) / max(1, *self.served)
 
 
 class Entry(NamedTuple):
-    """One time that a worker was inside, in nanoseconds."""
+    """One visit of a worker, in nanoseconds."""
 
     acquired: int  # first, to sort by
     released: int
@@ -81,7 +68,7 @@ def merge(results: Sequence[dict[str, Any]]) -> Run:
         for asked, acquired, released in log
     )
     if not entries:
-        return Run(0, [], [], 0, [0 for _ in logs], 0, errors, 0)
+        return Run(0, [], [], 0, [0 for _ in logs], 0, errors)
     inside, overlaps, handovers, last = 0, 0, [], entries[0]
     for entry in entries:
         overlaps += entry.acquired < last.released and entry is not last
@@ -100,7 +87,6 @@ def merge(results: Sequence[dict[str, Any]]) -> Run:
         served=[sum(1 for entry in log if entry[1] < first_done) for log in logs],
         overlaps=max(overlaps, sum(result["overlaps"] for result in results)),
         errors=errors,
-        duration=(end - begin) / 1e9,
     )
 
 
@@ -111,20 +97,20 @@ class Crowd:
         self._marker = directory / f"{library.key}-{size}.marker"
         self._marker.write_bytes(bytes(8))
         path = directory / f"{library.key}-{size}.lockfile"
-        self.workers: list[LockWorker] = []
+        self.workers: list[Worker] = []
         try:
             for _ in range(size):
-                self.workers.append(LockWorker(library, path))
+                self.workers.append(Worker(WORKER, library, path))
             for worker in self.workers:
                 worker.about()
         except BaseException:
             self.close()
             raise
 
-    def contend(self, *, hold: float, count: int, seconds: float, think: float = 0) -> Run:
-        """They all go for it at the same moment, for ``count`` entries each; after ``seconds``
-        nobody asks again, done or not."""
-        self._marker.write_bytes(bytes(8))  # 1.3.1 may have left it after an overlap
+    def contend(self, *, hold: float, count: int, seconds: float) -> Run:
+        """All workers ask at the same moment, for ``count`` entries each; after ``seconds`` none
+        asks again, whether it is done or not."""
+        self._marker.write_bytes(bytes(8))  # an overlap of 1.3.1 may have left a number in it
         start = time.monotonic_ns() + int(START_S * 1e9)
         for worker in self.workers:
             worker.order(
@@ -134,7 +120,6 @@ class Crowd:
                 stop=start + int(seconds * 1e9),
                 count=count,
                 hold=hold,
-                think=think,
             )
         return merge([worker.result(seconds + PATIENCE_S) for worker in self.workers])
 
@@ -145,10 +130,5 @@ class Crowd:
     def __enter__(self) -> Crowd:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -2,11 +2,11 @@
  * The floor of the lock benchmark: exactly the system calls that one acquire and release of
  * ours make when nobody else wants the lock, and nothing else.
  *
- *     lock_floor PATH
+ *     floor PATH
  *
  * Reads numbers from stdin; for each goes through as many cycles and prints the nanoseconds
  * that they took together.  Whether the calls still are the same is checked with strace by
- * lock_calls.py whenever the report is made: getppid marks the beginning and the end.
+ * calls.py whenever the report is made: getppid marks the beginning and the end.
  */
 #define _GNU_SOURCE /* O_TMPFILE, F_OFD_SETLK, AT_EMPTY_PATH */
 #include <errno.h>

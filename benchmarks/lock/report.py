@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from tests.benchmarks.chart import Panel, render
-from tests.benchmarks.figures import (
-    BARE,
-    FLOOR,
-    MS,
-    OURS,
-    PORTALOCKER,
-    US,
-    Aim,
-    Results,
-    aims_table,
-    bars,
-    middle,
-    name,
-    scaled,
-    spread,
-    table,
-    times,
-    unsteadiness,
-)
-from tests.benchmarks.harness import Row
+from benchmarks import figures
+from benchmarks.chart import bars, render
+from benchmarks.figures import MS, US, Aim, middle, name, spread, table, times
+from benchmarks.libraries import BARE, FLOOR, OURS, PORTALOCKER
+from benchmarks.rows import Results, Row
 
 FLOCK = "flock"
 #: Quartiles of the C program that are so far apart say that the ratios mean little.
@@ -50,7 +34,7 @@ def aims(results: Results) -> str:
     errors = sum(sum(it.values()) for it in many["errors"]) + sum(many["overlaps"])
     stalls, held = at[PORTALOCKER] / at[OURS], 100 * (middle(ours["held"]) or 0)
     tail = middle(tail_ratios(many)) or 0
-    return aims_table(
+    return figures.aims_table(
         [
             Aim("nobody else there: x the C floor", at[OURS] / at[FLOOR], at_most=1.3),
             Aim("... times faster than 1.3.1 with portalocker", stalls, at_least=6),
@@ -69,10 +53,10 @@ def aims(results: Results) -> str:
 def noise(rows: Mapping[str, Row]) -> str:
     """A warning when not even the C program took the same time throughout.
 
-    Seen on ext4 without a journal: it looks past inodes deleted in the last minutes, so that
-    making a file costs ten times as much soon after any program removed thousands of them.
+    Seen on ext4 without a journal: it skips inodes that were deleted in the last minutes, so
+    making a file costs ten times as much soon after any program removed thousands of files.
     """
-    unsteady = unsteadiness(rows[FLOOR]["samples"])
+    unsteady = figures.unsteadiness(rows[FLOOR]["samples"])
     if unsteady < NOISY:
         return ""
     return (
@@ -147,7 +131,7 @@ def crowd(rows: Mapping[str, Row]) -> str:
 
 def killed(rows: Mapping[str, Row]) -> str:
     return table(
-        ["", "who waits is in after, ms", "who comes then is in after, ms", "kills"],
+        ["", "a waiter is in after, ms", "a newcomer is in after, ms", "kills"],
         [
             [
                 name(row),
@@ -163,7 +147,7 @@ def killed(rows: Mapping[str, Row]) -> str:
 def calls(rows: Mapping[str, Row]) -> str:
     ours, floor = rows[OURS].get("calls", []), rows[FLOOR].get("calls", [])
     if not ours or not floor:
-        return "strace was not to be had: whether the calls are the same was not looked at."
+        return "strace could not run here, so nobody compared the system calls of the two."
     same = ours == floor
     listed = "\n".join(ours)
     verdict = "Both made these calls, in this order, when this page was made (strace):"
@@ -174,7 +158,6 @@ def calls(rows: Mapping[str, Row]) -> str:
 
 
 def page(results: Results, about: Mapping[str, str]) -> str:
-    facts = "\n".join(f"- {what}: {value}" for what, value in about.items())
     busy, many = results["contended"][OURS], results["crowd"][OURS]
     size, entries = many["processes"], many["wanted"] // many["processes"]
     return f"""# The lock, measured
@@ -183,16 +166,18 @@ Made by `{about["Command"]}`; do not edit. Ratios hold within this run only.
 
 ![Bars: acquire and release, hand-over, wait, recovery, by library](lock-benchmarks.svg)
 
-{facts}
+{figures.facts(about)}
 
 {noise(results["uncontended"])}{aims(results)}
 
 ## Nobody else there
 
-One acquire and release, a new lock object each time, in a process of each library; the rounds of
-all take turns. 1.3.1 without portalocker only makes and removes a file. portalocker, fasteners and
-plain flock leave theirs behind. The C program makes the system calls of this package and does
-nothing else.
+One acquire and release, a new lock object each time. pytest-benchmark measured it
+(`benchmarks/lock/test_lock.py`). Each 1.3.1 had a process of pytest to itself, because its import
+name is that of this package; all other libraries shared a third one. These processes took turns.
+The C program makes the system calls of this package and does nothing else; it took its own time.
+1.3.1 without portalocker only makes and removes a file. portalocker, fasteners and plain flock
+leave their file behind.
 
 {uncontended(results["uncontended"])}
 
@@ -200,62 +185,48 @@ nothing else.
 
 ## 8 processes, each wants it {busy["wanted"] // 8} times for 5 ms, no pause
 
-Held: share of the time, from the first entry to the last, that somebody was inside. Hand-over: from
-one's release until another, who waited, is inside. Served: until the first process had all its
-turns; 0 means that one waited while another took it again and again. Of each run the median, and
-the lowest and highest of all runs. Plain flock waits in the kernel and knows no time-out.
+Here and below worker processes measured (`benchmarks/lock/worker.py`): they noted when they asked
+for the lock, had it and gave it back. Held: share of the time, from the first entry to the last,
+that a process was inside. Hand-over: from one release until another process, which waited, is
+inside. Served: until the first process had all its turns; 0 means that one process waited while
+another took the lock again and again. Of each run the median, and the lowest and highest of all
+runs. Plain flock waits in the kernel and knows no time-out.
 
 {contended(results["contended"])}
 
 ## {size} processes, 2 ms
 
 Each wants it {entries} times, and waits for 60 s at most. Only this package and plain flock run to
-the end; the others are stopped after 10 s, so that those of their waits that were longer are
-missing. 1.3.1 gives up after 5 s and is left out.
+the end. The others are stopped earlier, after 10 s in a full run, so their waits that were longer
+are missing. 1.3.1 gives up after 5 s and is left out.
 
 {crowd(results["crowd"])}
 
 ## The holder is killed
 
-From SIGKILL until another process is inside; the kernel needs a part of that to take a Python
-process down. 1.3.1 without portalocker never gets in again until somebody removes the file.
+From SIGKILL until another process is inside; the kernel needs a part of that time to end a Python
+process. 1.3.1 without portalocker never gets in again until somebody removes the file.
 
 {killed(results["killed"])}
 """
 
 
 def summary(results: Results) -> str:
-    """What the one who ran it sees."""
+    """What the command prints at the end."""
     return noise(results["uncontended"]) + aims(results)
 
 
 def chart(results: Results, about: Mapping[str, str]) -> str:
-    def panel(title: str, unit: str, what: str, value: Callable[[Row], float | None]) -> Panel:
-        return bars(title, unit, results[what], value)
-
+    busy, inside = results["contended"], "8 processes, 5 ms inside, no pause"
     return render(
         [
-            panel(
-                "Acquire and release, nobody else there (median)",
-                *("us", "uncontended"),
-                lambda row: scaled(middle(row["samples"]), US),
-            ),
-            panel(
-                "Hand-over to one who waits: 8 processes, 5 ms inside, no pause (median)",
-                *("ms", "contended"),
-                lambda row: scaled(middle(row["handover_p50"]), MS),
-            ),
-            panel(
-                "Longest wait but 1 %: 8 processes, 5 ms inside, no pause",
-                *("ms", "contended"),
-                lambda row: scaled(middle(row["wait_p99"]), MS),
-            ),
-            panel(
-                "The holder is killed: a process that waits is in after",
-                *("ms", "killed"),
-                lambda row: scaled(middle(row["waiter"]), MS),
+            bars("Acquire and release, nobody else there (median)", "us", results["uncontended"]),
+            bars(f"Hand-over to a waiter: {inside} (median)", "ms", busy, "handover_p50"),
+            bars(f"Longest wait but 1 %: {inside}", "ms", busy, "wait_p99"),
+            bars(
+                "The holder is killed: a waiter is in after",
+                *("ms", results["killed"], "waiter"),
             ),
         ],
-        f"Shorter is better; logarithmic. {about['Date']}, {about['Machine']},"
-        f" {about['File system']}.",
+        about,
     )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tests.benchmarks.chart import Bar, Panel
-from tests.benchmarks.harness import Row
+from benchmarks.libraries import OURS
+from benchmarks.rows import Row
 
-#: Measurement -> library -> row: what lock_measure.py and cache_measure.py return.
-Results = Mapping[str, Mapping[str, Row]]
-
-FLOOR, OURS, BARE, PORTALOCKER = "floor", "ours", "1.3.1-bare", "1.3.1-portalocker"
 US, MS = 1e6, 1e3
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that ``share`` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else float("nan")
+
+
 def middle(values: Sequence[float | None]) -> float | None:
-    """The median; None when there is none, or when it is "never"."""
+    """The median, where None means "never"; None when there is none."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known and 2 * len(known) > len(values) else None
 
@@ -29,7 +35,7 @@ def number(value: float) -> str:
 
 
 def spread(values: Sequence[float | None], scale: float) -> str:
-    """median (lowest to highest), or with the quartiles when there are many."""
+    """The median (lowest to highest); the quartiles instead when there are many values."""
     at = middle(values)
     if at is None:
         return "never"
@@ -43,7 +49,7 @@ def spread(values: Sequence[float | None], scale: float) -> str:
 
 
 def unsteadiness(values: Sequence[float]) -> float:
-    """The third quartile, in first quartiles."""
+    """How many times the first quartile the third one is."""
     if len(values) < 2:
         return 1
     low, _, high = statistics.quantiles(values, n=4)
@@ -73,7 +79,7 @@ class Aim(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """False for what could not be measured, too."""
+        """False also for a figure that could not be measured."""
         if self.at_most is not None:
             return self.measured <= self.at_most
         return self.at_least is not None and self.measured >= self.at_least
@@ -95,17 +101,6 @@ def name(row: Row) -> str:
     return f"**{label.strip()}**" if row["library"] == OURS else label.strip()
 
 
-def bars(
-    title: str, unit: str, rows: Mapping[str, Row], value: Callable[[Row], float | None]
-) -> Panel:
-    """A panel of the chart, with a bar for each library."""
-    drawn = []
-    for row in rows.values():
-        at = value(row)
-        kind = row["library"] if row["library"] in (OURS, FLOOR) else "bar"
-        drawn.append(Bar(row["label"], at, "never" if at is None else f"{number(at)} {unit}", kind))
-    return Panel(title, unit, drawn)
-
-
-def scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else value * scale
+def facts(about: Mapping[str, str]) -> str:
+    """The list at the top of a page: what is known of the run."""
+    return "\n".join(f"- {what}: {value}" for what, value in about.items())

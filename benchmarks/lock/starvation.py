@@ -1,6 +1,6 @@
 """How peers get in while six of ours keep the lock busy, and what it costs.
 
-    python3 -m tests.benchmarks.lock_starvation [--runs 3] [--seconds 20] [row ...]
+    python3 -m benchmarks.lock.starvation [--runs 3] [--seconds 20] [row ...]
 
 Ours hold for 10 ms without a pause; beside them, in runs of their own, four of each peer: the real
 1.3.1 without portalocker (5 s of patience, looks every 250 ms), the real lock of the Node package
@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.figures import Aim, aims_table, table
-from tests.benchmarks.harness import percentile
+from benchmarks.figures import Aim, aims_table, percentile, table
 from tests.support import journal
 from tests.support.contenders import BARE, NODE, OURS, POLLER, Account, Contender, Crowd, run
 

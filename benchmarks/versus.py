@@ -3,15 +3,14 @@
     python3 dev.py versus COMMIT [--rounds N] [--directory DIRECTORY]
 
 Builds the commit apart, in MSALEX_CACHE.  In each round every call is measured with the earlier
-commit and with this one, one right after the other, because these machines are noisy: a ratio is
-that of one round, and the table has the median of all and the quartiles.
+commit and with this one, one right after the other, because machines are noisy.  A ratio is taken
+within one round; the table has the median of all ratios, and the quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,14 +19,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dev import cache_directory
-from tests.benchmarks.figures import number, table
-from tests.benchmarks.file_worker import ROWS
-from tests.benchmarks.harness import Library, Worker
+from benchmarks.figures import number, spread, table
+from benchmarks.libraries import Library
+from benchmarks.versus_worker import ROWS
+from benchmarks.workers import ROOT, Worker
+from tests.support.cached import cached
+from tests.support.processes import finished
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).with_name("file_worker.py")
-PIP_S = 600
 #: Calls of each kind in one round.
 COUNT = 300
 
@@ -42,18 +40,15 @@ def git(*arguments: str) -> bytes:
 def built(commit: str) -> Library:
     """That commit, installed apart."""
     name = git("rev-parse", "--verify", f"{commit}^{{commit}}").decode().strip()
-    interpreter = f"{sys.implementation.cache_tag}-{sys.platform}"
-    site = cache_directory() / "commits" / f"{name}-{interpreter}"
-    if not site.exists():
-        site.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=site.parent) as temporary:
-            source, target = Path(temporary, "source"), Path(temporary, "site")
+
+    def install(site: Path) -> None:
+        with tempfile.TemporaryDirectory() as source:
             with tarfile.open(fileobj=io.BytesIO(git("archive", name))) as archive:
                 archive.extractall(source)
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-            subprocess.run([*pip, "--target", str(target), str(source)], check=True, timeout=PIP_S)
-            shutil.move(target, site)
-    return Library(name[:7], commit, site)
+            finished([*pip, "--target", str(site), source])
+
+    return Library(name[:7], commit, cached("commits", name, sys.version, install))
 
 
 def measure(
@@ -65,8 +60,8 @@ def measure(
         place.mkdir()
     found: dict[str, list[tuple[float, float]]] = {row: [] for row in ROWS}
     with (
-        Worker(PROGRAM, earlier, places[0]) as first,
-        Worker(PROGRAM, now, places[1]) as second,
+        Worker("benchmarks.versus_worker", earlier, places[0]) as first,
+        Worker("benchmarks.versus_worker", now, places[1]) as second,
     ):
         for _ in range(rounds):
             for row in ROWS:
@@ -83,12 +78,11 @@ def report(figures: Mapping[str, Sequence[tuple[float, float]]], label: str) -> 
     lines = []
     for row, pairs in figures.items():
         ratios = [now / earlier for earlier, now in pairs]
-        low, _, high = statistics.quantiles(ratios, n=4)
         lines.append(
             [
                 row,
                 *(number(statistics.median(pair[i] for pair in pairs) * 1e6) for i in (0, 1)),
-                f"{number(statistics.median(ratios))} ({number(low)} to {number(high)})",
+                spread(ratios, 1),
             ]
         )
     return table(["", f"{label}, us", "now, us", "ratio"], lines)

@@ -1,23 +1,21 @@
 """Loads, saves, locks and signs in with one version of this package: a worker of versus.py.
 
-    python file_worker.py LABEL DIRECTORY
+    python -m benchmarks.versus_worker LABEL DIRECTORY
 
-Prints who it is, then for each line {"do": NAME, "count": N} the seconds that N calls took.
+Prints its version, then for each line {"do": NAME, "count": N} the seconds that N calls took.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msal_extensions
+from benchmarks.serving import serve
 from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
-
-sys.path.append(str(Path(__file__).parents[2]))  # this is run as a program
-
 from tests.support.tokens import ACCESS_TOKEN, sign_in
 
 TEXT = "x" * 20_000
@@ -90,17 +88,20 @@ def calls(directory: Path) -> dict[str, Callable[[], object]]:
     return dict(zip(ROWS, found, strict=True))
 
 
+def timed(call: Callable[[], object], count: int) -> dict[str, float]:
+    call()
+    begin = time.perf_counter()
+    for _ in range(count):
+        call()
+    return {"seconds": time.perf_counter() - begin}
+
+
 def main() -> None:
     known = calls(Path(sys.argv[2]))
-    print(json.dumps({"version": msal_extensions.__version__}), flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        call, count = known[order["do"]], order["count"]
-        call()
-        begin = time.perf_counter()
-        for _ in range(count):
-            call()
-        print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
+    serve(
+        msal_extensions.__version__,
+        {name: functools.partial(timed, call) for name, call in known.items()},
+    )
 
 
 if __name__ == "__main__":

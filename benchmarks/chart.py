@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
+
+from benchmarks.figures import MS, US, middle, number
+from benchmarks.libraries import FLOOR, OURS
+from benchmarks.rows import Row
 
 WIDTH, MARGIN, LABELS, VALUES = 860, 24, 170, 150
 BAR, GAP, HEAD, TAIL = 18, 8, 52, 34
@@ -33,12 +37,12 @@ STYLE = """
 
 
 class Bar(NamedTuple):
-    """One library; no value means that it never came to one."""
+    """One library; it has no value if it never got the lock."""
 
     label: str
     value: float | None
-    text: str  # what stands behind the bar
-    kind: str = "bar"  # or "ours", or "floor" for what cannot be beaten
+    text: str  # after the bar
+    kind: str = "bar"  # or "ours", or "floor" for the time that nothing can beat
 
 
 class Panel(NamedTuple):
@@ -47,6 +51,17 @@ class Panel(NamedTuple):
     title: str
     unit: str  # of the axis
     bars: Sequence[Bar]
+
+
+def bars(title: str, unit: str, rows: Mapping[str, Row], what: str = "samples") -> Panel:
+    """A panel with a bar for each library: the median, in ms or us, of one entry of its row."""
+    drawn = []
+    for row in rows.values():
+        seconds = middle(row[what])
+        at = None if seconds is None else seconds * {"us": US, "ms": MS}[unit]
+        kind = row["library"] if row["library"] in (OURS, FLOOR) else "bar"
+        drawn.append(Bar(row["label"], at, "never" if at is None else f"{number(at)} {unit}", kind))
+    return Panel(title, unit, drawn)
 
 
 def _decades(panel: Panel) -> tuple[int, int]:
@@ -98,8 +113,10 @@ def _panel(panel: Panel, top: float) -> tuple[list[str], float]:
     return lines, bottom + TAIL
 
 
-def render(panels: Sequence[Panel], caption: str) -> str:
+def render(panels: Sequence[Panel], about: Mapping[str, str]) -> str:
     """The whole file; shorter bars are better in every panel."""
+    run = ", ".join(about[what] for what in ("Date", "Machine", "File system"))
+    caption = f"Shorter is better; logarithmic. {run}."
     lines: list[str] = []
     top = MARGIN / 2
     for panel in panels:
