@@ -174,7 +174,7 @@ def compile_baseline(directory: str) -> str | None:
     if flags.returncode != 0:
         return None
     program = directory + "/baseline"
-    source = str(ROOT / "tests/c/libsecret_baseline.c")
+    source = str(ROOT / "tests/native/linux/libsecret_baseline.c")
     finished(["cc", "-O2", source, *flags.stdout.split(), "-o", program], seconds=60)
     return program
 

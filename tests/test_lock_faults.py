@@ -1,6 +1,6 @@
 """Where the system lacks something, the lock still keeps others out, or says it cannot.
 
-tests/fakes/syscalls.c imitates file systems that this machine does not have.
+tests/native/linux/fake_syscalls.c imitates file systems that this machine does not have.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,29 +14,21 @@ import pytest
 
 pytest.importorskip("fcntl")
 
-from csrc.ffi_build import sources
-from dev import C_WARNINGS
 from msal_extensions import CrossPlatLock
-from tests.support.capability import needs
+from tests.support import native
 from tests.support.fakes import faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, PATIENCE, python
 
-ROOT = Path(__file__).resolve().parents[1]
 FORKS = int(os.environ.get("MSALEX_FORKS", "300"))
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tests/c/lock_forks.c, linked with the library."""
-    compiler = shutil.which("cc")
-    needs(None if compiler else "cc is not installed")
+    """tests/native/linux/lock_forks.c, linked with the library."""
     made = tmp_path_factory.mktemp("forks") / "lock_forks"
-    files = [ROOT / "tests" / "c" / "lock_forks.c", *(ROOT / name for name in sources("linux"))]
-    command = [str(compiler), "-g", *C_WARNINGS, "-I", str(ROOT / "csrc"), "-o", str(made)]
-    subprocess.run([*command, *map(str, files), "-lpthread", "-ldl"], check=True, timeout=300)
-    return made
+    return native.build(made, [native.LINUX / "lock_forks.c", *native.library()], "-g")
 
 
 def run(program: Path, directory: Path, *arguments: str) -> str:

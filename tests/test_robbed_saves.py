@@ -1,15 +1,14 @@
 """Whatever others do between two steps of a save, no saved change is lost.
 
-A writer stops at one system call (tests/fakes/pause.c).  Meanwhile its lock file is deleted, or its
-directory is moved away, and another program saves.  MSALEX_ROBBED_SAVES says how often each is done
-(default 20).
+A writer stops at one system call (tests/native/linux/pause.c).  Meanwhile its lock file is deleted,
+or its directory is moved away, and another program saves.  MSALEX_ROBBED_SAVES says how often each
+is done (default 20).
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +21,13 @@ from typing import Any
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
-from tests.support.capability import needs
+from tests.support import native
 from tests.support.own_persistences import Sealed
 from tests.support.processes import PATIENCE
 
 pytest.importorskip("fcntl")
 
 TIMES = int(os.environ.get("MSALEX_ROBBED_SAVES", "20"))
-PROGRAM = Path(__file__).parent / "fakes" / "pause.c"
 #: The pause of a save for which the other one waits, and the longest wait: TURN_TRIES in
 #: csrc/file_posix.c.
 DELAY_MS, TURN_MS = 15, 50
@@ -62,13 +60,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def pause(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    needs(None if compiler else "cc is not installed")
-    library = tmp_path_factory.mktemp("pause") / "pause.so"
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    command = [str(compiler), *flags, "-o", str(library), str(PROGRAM), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
-    return library
+    return native.preloaded(tmp_path_factory.mktemp("pause") / "pause.so", "pause.c")
 
 
 class Writer:

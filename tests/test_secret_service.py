@@ -454,7 +454,7 @@ def test_our_declarations_are_those_of_the_real_headers() -> None:
     compiler = shutil.which("cc")
     needs(None if compiler else "there is no C compiler (cc)")
     flags = _flags_of_libsecret()
-    source = ROOT / "tests/c/libsecret_declarations.c"
+    source = ROOT / "tests/native/linux/libsecret_declarations.c"
     command = [str(compiler), "-std=c11", "-Werror", "-fsyntax-only", f"-I{ROOT / 'csrc'}"]
     done = subprocess.run([*command, *flags, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistenceError
-from tests.support.capability import needs
+from tests.support import native
 from tests.support.processes import PATIENCE
 from tests.support.users import (
     ROOT,
@@ -39,7 +38,6 @@ from tests.support.users import fast as fast
 pytest.importorskip("fcntl")
 
 SAVES = int(os.environ.get("MSALEX_SWAP_SAVES", "3000"))
-PROGRAM = Path(__file__).parent / "c" / "swap_attack.c"
 
 
 class Trap(NamedTuple):
@@ -119,13 +117,8 @@ ATTACKS: list[tuple[str, Callable[[Path, Path], Trap]]] = [
 
 @pytest.fixture(scope="module")
 def attacker() -> Iterator[Path]:
-    compiler = shutil.which("cc")
-    needs(None if compiler else "cc is not installed")
     with new_directory(tempfile.gettempdir()) as made:
-        flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"]
-        command = [str(compiler), *flags, "-o", str(made / "swap_attack"), str(PROGRAM)]
-        subprocess.run(command, check=True, timeout=120)
-        yield made / "swap_attack"
+        yield native.build(made / "swap_attack", [native.LINUX / "swap_attack.c"])
 
 
 @contextlib.contextmanager

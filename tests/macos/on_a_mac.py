@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: Longer than a call may take that asks nobody; one that asks a person ends here.
 PATIENCE_S = 20
+HARNESS = ("tests/native/check/check.c", "tests/native/check/check_posix.c")
 STRESS = "1600 of 1600 increments, 0 failures"
 
 
@@ -141,15 +142,16 @@ def build(program: Path, *files: str) -> bool:
     from dev import C_WARNINGS
 
     darwin = PLATFORMS["darwin"]
-    command: list[str | Path] = ["cc", *C_WARNINGS, *darwin.compile_args, "-I", "csrc"]
-    command += ["-I", "tests/c", "-o", program, *files, *sources("darwin"), *darwin.link_args]
+    command: list[str | Path] = ["cc", *C_WARNINGS, *darwin.compile_args]
+    command += ["-I", "csrc", "-I", "tests/native/check", "-o", program, *files]
+    command += [*sources("darwin"), *darwin.link_args]
     return must(f"{program.name} compiles with the SDK, without a warning", command)
 
 
 def show_the_files(directory: Path) -> bool:
     """Links, rights and access lists, as os_macos.c believes that they are."""
     program = directory / "files_on_a_mac"
-    held = build(program, "tests/macos/files_on_a_mac.c", "tests/c/check.c")
+    held = build(program, "tests/native/macos/files_on_a_mac.c", *HARNESS)
     held = held and must("links, writing, locks and processes", [program])
     shared = directory / "shared"
     shared.mkdir()
@@ -168,7 +170,7 @@ def show_the_files(directory: Path) -> bool:
 def show_the_lock(directory: Path) -> bool:
     """Its processes and threads."""
     program = directory / "lock_stress"
-    built = build(program, "tests/c/lock_stress.c")
+    built = build(program, "tests/native/linux/lock_stress.c")
     counter = directory / "stress"
     counter.mkdir()
     start = time.monotonic()

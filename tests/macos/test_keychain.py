@@ -1,6 +1,6 @@
 """KeychainPersistence and osx.Keychain, in Python, over the fake keychain.
 
-Run by tests/test_macos.py with an extension module that has it, and not by itself.
+Run by test_over_fakes.py with an extension module that has it, and not by itself.
 """
 
 from __future__ import annotations

@@ -1,31 +1,21 @@
-"""Machines and file systems that we do not have, by tests/fakes/syscalls.c.
+"""Machines and file systems that we do not have, by tests/native/linux/fake_syscalls.c.
 
 Import fakes_fixture and logs_fixture into a test module and ask for `fakes` and `logs`.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.capability import needs
-
-FAKES = Path(__file__).parents[1] / "fakes" / "syscalls.c"
+from tests.support import native
 
 
 @pytest.fixture(scope="session", name="fakes")
 def fakes_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes system calls fail."""
-    compiler = shutil.which("cc")
-    needs(None if compiler else "cc is not installed")
-    library = tmp_path_factory.mktemp("fakes") / "fakes.so"
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    command = [str(compiler), *flags, "-o", str(library), str(FAKES), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
-    return library
+    return native.preloaded(tmp_path_factory.mktemp("fakes") / "fakes.so", "fake_syscalls.c")
 
 
 @pytest.fixture(name="logs")

@@ -1,8 +1,9 @@
 """The macOS half on a Linux machine: compiled for macOS, and compiled for Linux over fakes.
 
-For macOS zig brings the compiler, the linker and Darwin's C library; the two frameworks are
-declared by ourselves in tests/macos (include, frameworks), with just what we use. For Linux the
-same files are compiled unchanged over tests/macos/fake_*.c.
+For macOS zig brings the compiler, the linker and Darwin's C library.  It has no frameworks: include
+and frameworks in tests/native/macos declare what we use of the two that we need.  For Linux the
+same files are compiled unchanged over fake_*.c in that directory, whose subdirectory darwin holds
+headers that Linux lacks.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 import shutil
 import struct
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -22,17 +21,17 @@ from typing import NamedTuple
 
 from csrc.ffi_build import PLATFORMS, builder, sources
 from dev import C_WARNINGS, cache_directory
+from tests.support import native
 from tests.support.capability import needs
+from tests.support.native import HARNESS, INCLUDES, MACOS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-MACOS = ROOT / "tests" / "macos"
 DARWIN = PLATFORMS["darwin"]
 FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
-    *("-D_GNU_SOURCE=", "-include", str(MACOS / "linux" / "darwin.h")),
-    *("-I", str(MACOS / "linux"), "-I", str(MACOS / "include")),
-    *("-I", str(ROOT / "csrc"), "-I", str(MACOS)),
+    *("-D_GNU_SOURCE=", "-include", str(MACOS / "darwin" / "darwin.h")),
+    *("-I", str(MACOS / "darwin"), "-I", str(MACOS / "include")),
+    *("-I", str(MACOS), *INCLUDES),
 )
 #: The functions that wrapped.c can let fail.
 WRAPPED = (
@@ -40,24 +39,11 @@ WRAPPED = (
     *("linkat", "fchmod", "fchown", "ftruncate", "fsync", "futimens", "read", "pread", "pwrite"),
 )
 LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
-SECONDS = 600
 
 
 def run(command: Sequence[object], directory: Path, **environment: str) -> str:
     """Run to a successful end: what it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, **environment},
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    return native.run(command, directory, native.environment(**environment))
 
 
 def write_module(directory: Path) -> Path:
@@ -100,7 +86,7 @@ def zig(arguments: Sequence[str | Path], architecture: str, directory: Path) -> 
     needs(None if importlib.util.find_spec("ziglang") else "ziglang is not installed")
     cache = str(cache_directory() / "zig")
     command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-macos.11.0"]
-    command += ["-I", str(MACOS / "include"), "-I", str(ROOT / "csrc")]
+    command += ["-I", str(MACOS / "include"), *INCLUDES]
     command += ["-F", str(MACOS / "frameworks"), *map(str, arguments)]
     return run(command, directory, ZIG_GLOBAL_CACHE_DIR=cache, ZIG_LOCAL_CACHE_DIR=cache)
 
@@ -181,10 +167,10 @@ def compile_over_fakes(directory: Path, flags: Sequence[str], more: Sequence[Pat
 def build_test(
     name: str, directory: Path, flags: Sequence[str], without: Sequence[str] = ()
 ) -> Path:
-    """A program of tests/macos over the fakes."""
+    """A program of tests/native/macos over the fakes."""
     objects = directory / "objects"
     compile_over_fakes(objects, flags)
-    programs = [MACOS / f"{name}.c", MACOS / "wrapped.c", ROOT / "tests" / "c" / "check.c"]
+    programs = [MACOS / f"{name}.c", MACOS / "wrapped.c", *HARNESS]
     return link_over_fakes(name, programs, directory, flags, without, WRAPPED)
 
 
@@ -199,8 +185,7 @@ def link_over_fakes(
     """A program of these files and of the objects that compile_over_fakes made."""
     program = directory / name
     objects = [o for o in sorted((directory / "objects").glob("*.o")) if o.stem not in without]
-    includes = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "c"), "-I", str(MACOS)]
-    command = ["gcc", *C_WARNINGS, *flags, *includes, "-o", program]
+    command = ["gcc", *C_WARNINGS, *flags, *INCLUDES, "-I", MACOS, "-o", program]
     run(
         [*command, *programs, *objects, *(f"-Wl,--wrap={one}" for one in wrapped), "-lpthread"],
         directory,

@@ -1,0 +1,53 @@
+/*
+ * What our macOS sources use of Darwin's C library and Linux lacks: to compile them unchanged on
+ * Linux (gcc -include darwin.h -I darwin), over fake_kernel.c and fake_files.c.  Numbers are
+ * Darwin's, but those of open flags that mean something else on Linux.
+ */
+#ifndef MSALEX_TEST_DARWIN_H
+#define MSALEX_TEST_DARWIN_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#define F_PREALLOCATE 42
+#define F_BARRIERFSYNC 85
+#define F_ALLOCATEALL 4
+#define F_PEOFPOSMODE 3
+#define O_EVTONLY O_RDONLY
+#define O_NOFOLLOW_ANY 0x20000000
+#define O_SYMLINK 0x10000000 /* 0x00200000 there */
+#define st_ctimespec st_ctim
+#define st_mtimespec st_mtim
+#define RENAME_EXCL 4
+#define MNT_LOCAL 0x1000
+#define SZOMB 5
+
+typedef struct fstore {
+    unsigned int fst_flags;
+    int fst_posmode;
+    off_t fst_offset;
+    off_t fst_length;
+    off_t fst_bytesalloc;
+} fstore_t;
+
+#define renameatx_np fake_renameatx_np
+#define fstatfs fake_fstatfs
+#define statfs(path, system) fake_statfs(path, system) /* and not the struct */
+#define flock fake_flock
+#define close fake_close
+#define open fake_open
+#define openat fake_openat
+#define fcntl fake_fcntl
+#define dlsym fake_dlsym
+#define mkdirat fake_mkdirat
+int fake_close(int fd);
+int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
+                      unsigned flags);
+int fake_flock(int fd, int operation);
+int fake_open(const char *path, int flags, ...);
+int fake_openat(int directory, const char *path, int flags, ...);
+int fake_fcntl(int fd, int command, ...);
+int fake_mkdirat(int directory, const char *path, mode_t mode);
+void *fake_dlsym(void *handle, const char *name);
+
+#endif

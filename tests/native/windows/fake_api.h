@@ -1,0 +1,109 @@
+/*
+ * A few calls of Windows that fail when a test says so, or behave as Windows does where Wine does
+ * not.  Otherwise the fake makes the real call.  The build of seam.c, and no other one, includes
+ * this header before every C file of the Windows half.
+ */
+#ifndef FAKE_API_H
+#define FAKE_API_H
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+#include <aclapi.h>
+#include <dpapi.h>
+
+/* How LockFileEx answers. */
+enum fake_locks {
+    FAKE_PASS_ON,        /* as it does here */
+    FAKE_QUEUE,          /* pending; granted by fake_grant(), can be taken back */
+    FAKE_GRANTS_IN_RACE, /* pending; granted at the moment it is taken back */
+    FAKE_NO_QUEUE,       /* pending, and that is all: Wine */
+    FAKE_REFUSES         /* error 33, although the caller wants to wait */
+};
+
+enum fake_call {
+    FAKE_CREATE_FILE,
+    FAKE_WRITE_FILE,
+    FAKE_READ_FILE,
+    FAKE_FLUSH,
+    FAKE_MOVE,
+    FAKE_DELETE,
+    FAKE_DISPOSITION,
+    FAKE_PROTECT,
+    FAKE_UNPROTECT,
+    FAKE_SECURITY_INFO,
+    FAKE_PROCESS_TOKEN,
+    FAKE_OPEN_PROCESS,
+    FAKE_REMOTE,
+    FAKE_WATCH,
+    FAKE_NEXT,
+    FAKE_EVENT,
+    FAKE_IDENTIFY,
+    FAKE_LOCK,
+    FAKE_LINK, /* what is there is a link: not a failure */
+    FAKE_FINAL_PATH,
+    FAKE_OPEN_TO_WRITE, /* CreateFileW of what exists, to write to it */
+    FAKE_NUMBERS,       /* a file has another number at each look: not a failure */
+    FAKE_CALLS
+};
+
+/* The call fails `times` times with `code`, after the next `skip` ones were passed on. */
+void fake_fail(enum fake_call call, int skip, int times, DWORD code);
+void fake_set_locks(enum fake_locks locks);
+/* Answers the pending request: 0 grants it. */
+void fake_grant(LONG status);
+/* How often that call was made since the last fake_fail for it. */
+int fake_count(enum fake_call call);
+
+HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);
+BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
+BOOL WINAPI fake_ReadFile(HANDLE, LPVOID, DWORD, LPDWORD, LPOVERLAPPED);
+BOOL WINAPI fake_FlushFileBuffers(HANDLE);
+BOOL WINAPI fake_MoveFileExW(LPCWSTR, LPCWSTR, DWORD);
+BOOL WINAPI fake_DeleteFileW(LPCWSTR);
+BOOL WINAPI fake_SetFileInformationByHandle(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
+BOOL WINAPI fake_CryptProtectData(DATA_BLOB *, LPCWSTR, DATA_BLOB *, PVOID,
+                                  CRYPTPROTECT_PROMPTSTRUCT *, DWORD, DATA_BLOB *);
+BOOL WINAPI fake_CryptUnprotectData(DATA_BLOB *, LPWSTR *, DATA_BLOB *, PVOID,
+                                    CRYPTPROTECT_PROMPTSTRUCT *, DWORD, DATA_BLOB *);
+DWORD WINAPI fake_GetNamedSecurityInfoW(LPCWSTR, SE_OBJECT_TYPE, SECURITY_INFORMATION, PSID *,
+                                        PSID *, PACL *, PACL *, PSECURITY_DESCRIPTOR *);
+BOOL WINAPI fake_OpenProcessToken(HANDLE, DWORD, PHANDLE);
+HANDLE WINAPI fake_OpenProcess(DWORD, BOOL, DWORD);
+BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
+BOOL WINAPI fake_GetFileInformationByHandle(HANDLE, LPBY_HANDLE_FILE_INFORMATION);
+HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR, BOOL, DWORD);
+BOOL WINAPI fake_FindNextChangeNotification(HANDLE);
+HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
+DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
+DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE, LPWSTR, DWORD, DWORD);
+BOOL WINAPI fake_LockFileEx(HANDLE, DWORD, DWORD, DWORD, DWORD, LPOVERLAPPED);
+BOOL WINAPI fake_CancelIoEx(HANDLE, LPOVERLAPPED);
+BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
+
+#ifndef FAKE_API_ITSELF
+#define CreateFileW fake_CreateFileW
+#define WriteFile fake_WriteFile
+#define ReadFile fake_ReadFile
+#define FlushFileBuffers fake_FlushFileBuffers
+#define MoveFileExW fake_MoveFileExW
+#define DeleteFileW fake_DeleteFileW
+#define SetFileInformationByHandle fake_SetFileInformationByHandle
+#define CryptProtectData fake_CryptProtectData
+#define CryptUnprotectData fake_CryptUnprotectData
+#define GetNamedSecurityInfoW fake_GetNamedSecurityInfoW
+#define OpenProcessToken fake_OpenProcessToken
+#define OpenProcess fake_OpenProcess
+#define GetFileInformationByHandleEx fake_GetFileInformationByHandleEx
+#define GetFileInformationByHandle fake_GetFileInformationByHandle
+#define FindFirstChangeNotificationW fake_FindFirstChangeNotificationW
+#define FindNextChangeNotification fake_FindNextChangeNotification
+#define CreateEventW fake_CreateEventW
+#define GetFileAttributesW fake_GetFileAttributesW
+#define GetFinalPathNameByHandleW fake_GetFinalPathNameByHandleW
+#define LockFileEx fake_LockFileEx
+#define CancelIoEx fake_CancelIoEx
+#define GetOverlappedResult fake_GetOverlappedResult
+#endif
+
+#endif

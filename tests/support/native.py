@@ -1,0 +1,99 @@
+"""Builds and runs the C programs of tests/native.
+
+tests/native/check is the harness of these programs, and tests/native/linux, macos and windows hold
+what is tested and what is faked of each system.  tests/support/macos.py and tests/support/windows
+build for the other two systems with what stands here.
+
+This module can be imported on Windows as well, where dev.py cannot.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from csrc.ffi_build import sources
+from tests.support.capability import needs
+
+ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "csrc"
+CHECK, LINUX, MACOS, WINDOWS = (
+    ROOT / "tests" / "native" / name for name in ("check", "linux", "macos", "windows")
+)
+#: The harness for programs that run on Linux or macOS.
+HARNESS = (CHECK / "check.c", CHECK / "check_posix.c")
+#: What makes the compiler find its headers, and those of the library.
+INCLUDES = ("-I", str(CSRC), "-I", str(CHECK))
+PLAIN = ("-g", "-O1")
+ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+THREAD = ("-g", "-O1", "-fsanitize=thread")
+SECONDS = 600
+
+
+def run(
+    command: Sequence[object],
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+) -> str:
+    """Run to a successful end: all that it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # Python under Wine does not start with a file there
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, f"status {done.returncode}: {command}\n{done.stdout[-20000:]}"
+    return done.stdout
+
+
+def library() -> list[Path]:
+    """The library's files for Linux."""
+    return [ROOT / name for name in sources("linux")]
+
+
+def build(output: Path, files: Sequence[Path], *options: str) -> Path:
+    """Compile and link files for this machine, with all warnings, each of which is a failure."""
+    needs(None if importlib.util.find_spec("fcntl") else "dev.py needs fcntl, which is not here")
+    from dev import C_WARNINGS, compiler
+
+    found = compiler()
+    needs(None if found else "there is no C compiler (cc)")
+    run([found, *C_WARNINGS, *INCLUDES, "-o", output, *files, *options, "-lpthread", "-ldl"])
+    return output
+
+
+def preloaded(output: Path, name: str) -> Path:
+    """The library for LD_PRELOAD of that C file, which replaces functions of the C library."""
+    # A function that dlsym finds is a void * first, which ISO C does not convert.
+    return build(output, [LINUX / name], "-shared", "-fPIC", "-Wno-pedantic")
+
+
+def valgrind(*suppressions: Path) -> list[str]:
+    """The start of a command, by which a leak or another error is a failure."""
+    needs(None if shutil.which("valgrind") else "valgrind is not installed")
+    kinds = "--errors-for-leak-kinds=definite,possible"
+    command = ["valgrind", "--quiet", "--leak-check=full", kinds, "--error-exitcode=99"]
+    return [*command, *(f"--suppressions={file}" for file in suppressions)]
+
+
+def with_sanitizer(flags: Sequence[str], *command: object) -> list[object]:
+    """The command for a program that was built with these flags."""
+    if flags == THREAD and shutil.which("setarch"):
+        # Older ThreadSanitizers cannot start where addresses are randomized by many bits.
+        return ["setarch", "--addr-no-randomize", *command]
+    return [*command]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of this process, with these variables."""
+    return {**os.environ, **variables}

@@ -1,0 +1,101 @@
+"""Builds the extension and the wheel for Windows, on a Linux machine.
+
+The wheels that are published are built on Windows (wheels.yml); these are for the tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from csrc import ffi_build
+from dev import C_WARNINGS
+from tests.support.native import CHECK, CSRC, INCLUDES, ROOT, WINDOWS, run
+from tests.support.windows import toolchain
+
+#: For Windows 10, the oldest that Python 3.10 supports in earnest; others do so by default.
+MINGW = ["x86_64-w64-mingw32-gcc", "-D_WIN32_WINNT=0x0A00"]
+DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
+LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
+
+
+def sources() -> list[Path]:
+    return [ROOT / name for name in ffi_build.sources("win32")]
+
+
+def check_warnings(compiler: Sequence[str], directory: Path) -> None:
+    """Compiles every C file for Windows; a warning is a failure."""
+    for source in sources():
+        flags = [*C_WARNINGS, *DEFINES, "-I", CSRC, "-c", source]
+        run([*compiler, *flags, "-o", directory / "warnings.o"])
+
+
+def extension(
+    compiler: Sequence[str], directory: Path, library: Sequence[str], *flags: str
+) -> Path:
+    """Builds _msalex.pyd with the compiler; `library` is what brings python3.dll's names."""
+    generated, made = directory / "_msalex.c", directory / "_msalex.pyd"
+    ffi_build.builder("win32").emit_c_code(str(generated))
+    includes = ["-I", CSRC, "-I", toolchain.headers()]
+    inputs = [generated, *sources(), *library, *LIBRARIES]
+    command = [*compiler, "-shared", "-O2", *DEFINES, *includes, *flags, "-o", made, *inputs]
+    run(command, directory)
+    return made
+
+
+def seam(directory: Path, *flags: str) -> Path:
+    """Builds seam.c with the C files that it looks into, their calls of Windows faked."""
+    objects: list[Path] = []
+    faked = ["-include", str(WINDOWS / "fake_api.h")]
+    jobs = [(path, [*faked, *flags]) for path in sources()]
+    jobs += [(WINDOWS / "seam.c", faked), (WINDOWS / "fake_api.c", [])]
+    jobs += [(CHECK / name, []) for name in ("check.c", "check_windows.c")]
+    for source, more in jobs:
+        objects.append(directory / f"{source.stem}.o")
+        command = [*MINGW, *C_WARNINGS, "-O1", *INCLUDES, *more, "-c", source, "-o", objects[-1]]
+        run(command, directory)
+    made = directory / "seam.exe"
+    run([*MINGW, "-static-libgcc", *flags, "-o", made, *objects, *LIBRARIES], directory)
+    return made
+
+
+def program(made: Path, name: str) -> Path:
+    """Builds a program from a C file of tests/native/windows."""
+    command = [*MINGW, *C_WARNINGS, "-municode", "-static-libgcc", "-o", made, WINDOWS / name]
+    run([*command, *LIBRARIES], made.parent)
+    return made
+
+
+def wheel(extension: Path, directory: Path, tag: str) -> Path:
+    """Packs the extension and the Python files into a wheel with that tag."""
+    here = importlib.metadata.distribution("msal-extensions")  # its metadata hold everywhere
+    name = f"msal_extensions-{here.version}"
+    files = {
+        path.relative_to(ROOT / "python").as_posix(): path.read_bytes()
+        for path in (ROOT / "python" / "msal_extensions").rglob("*")
+        if path.suffix in (".py", ".typed")
+    }
+    files["msal_extensions/_msalex.pyd"] = extension.read_bytes()
+    files[f"{name}.dist-info/METADATA"] = (here.read_text("METADATA") or "").encode()
+    files[f"{name}.dist-info/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
+    files[f"{name}.dist-info/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\nTag: {tag}\n"
+    ).encode()
+    record = io.StringIO()
+    rows = csv.writer(record, lineterminator="\n")
+    for path, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.writerow([path, f"sha256={digest}", len(content)])
+    rows.writerow([f"{name}.dist-info/RECORD", "", ""])
+    made = directory / f"{name}-{tag}.whl"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+        archive.writestr(f"{name}.dist-info/RECORD", record.getvalue())
+    return made

