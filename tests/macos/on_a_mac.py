@@ -1,12 +1,12 @@
-"""What only a Mac can show, in a keychain that is thrown away afterwards.
+"""Tests that only a Mac can run, in a keychain that is deleted afterwards.
 
     python tests/macos/on_a_mac.py
 
 Run by wheels.yml with the Python that has the wheel installed, and pytest. It makes a keychain,
 makes it the default one, runs the contract of all persistences, the interop with 1.3.1, the
-lock's stress and what a Mac does with links and access lists, and prints what could not be known
-on Linux; whatever happens, the former default keychain is back in its place at the end. Exits 0
-when all that must hold holds.
+lock's stress and questions about links and access lists, and prints the answers that Linux cannot
+give. Whatever happens, the former default keychain is the default one again at the end. Exits 0
+when every promise holds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Longer than a call may take that asks nobody; one that asks a person ends here.
+#: A call that asks no person takes less; one that asks a person is ended after it.
 PATIENCE_S = 20
 HARNESS = ("tests/native/check/check.c", "tests/native/check/check_posix.c")
 STRESS = "1600 of 1600 increments, 0 failures"
@@ -56,17 +56,17 @@ def security(*arguments: str | Path) -> str:
 
 
 def quoted(lines: str) -> list[str]:
-    """The paths in what `security` lists."""
+    """The paths in a list that `security` prints."""
     return [line.strip().strip('"') for line in lines.splitlines() if line.strip()]
 
 
 @contextlib.contextmanager
 def throw_away_keychain(directory: Path) -> Iterator[Path]:
-    """A default keychain that nobody misses."""
+    """A new default keychain, which is deleted at the end."""
     keychain, password = directory / "throw-away.keychain-db", secrets.token_hex(16)
     searched = quoted(security("list-keychains", "-d", "user"))
     status, said = run("security", "default-keychain", "-d", "user")
-    before = quoted(said) if status == 0 else []  # there may be none
+    before = quoted(said) if status == 0 else []  # there may be no default
     security("create-keychain", "-p", password, keychain)
     try:
         security("set-keychain-settings", keychain)  # it never locks by itself
@@ -82,7 +82,7 @@ def throw_away_keychain(directory: Path) -> Iterator[Path]:
 
 
 def must(what: str, command: Sequence[str | Path], wanted: str = "", seconds: float = 600) -> bool:
-    """Say whether it holds."""
+    """Print whether it holds."""
     status, said = run(*command, seconds=seconds)
     held = status == 0 and wanted in said
     print(f"\n==== {what}: {'holds' if held else f'DOES NOT HOLD (status {status})'}\n{said}")
@@ -90,7 +90,7 @@ def must(what: str, command: Sequence[str | Path], wanted: str = "", seconds: fl
 
 
 def show(what: str, *command: str | Path, seconds: float = PATIENCE_S) -> None:
-    """Print what nobody could know before; it has no right answer."""
+    """Print a fact about this Mac; no answer is wrong."""
     status, said = run(*command, seconds=seconds)
     print(f"\n---- {what} (status {status})\n{said}")
 
@@ -149,7 +149,7 @@ def build(program: Path, *files: str) -> bool:
 
 
 def show_the_files(directory: Path) -> bool:
-    """Links, rights and access lists, as os_macos.c believes that they are."""
+    """Do links, rights and access lists behave as os_macos.c believes?"""
     program = directory / "files_on_a_mac"
     held = build(program, "tests/native/macos/files_on_a_mac.c", *HARNESS)
     held = held and must("links, writing, locks and processes", [program])
@@ -168,7 +168,7 @@ def show_the_files(directory: Path) -> bool:
 
 
 def show_the_lock(directory: Path) -> bool:
-    """Its processes and threads."""
+    """The lock between processes and threads."""
     program = directory / "lock_stress"
     built = build(program, "tests/native/linux/lock_stress.c")
     counter = directory / "stress"

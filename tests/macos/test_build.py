@@ -17,14 +17,14 @@ LIBRARIES = {
     "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
     "/System/Library/Frameworks/Security.framework/Versions/A/Security",
 }
-#: From each library some symbols that only macOS has.
+#: Some functions that only macOS has, from each library.
 IMPORTED = {
     *("_SecItemUpdate", "_CFDictionaryCreate", "_kevent", "_renameatx_np", "_dlsym"),
     *("_acl_init", "_acl_free", "_acl_get_fd_np", "_acl_set_fd_np"),
 }
-#: macOS 11 does not have these, so they must be looked up at the first call.
+#: Functions that macOS 11 lacks: these must be looked up at run time.
 FROM_LATER_SYSTEMS = {"_freadlink"}
-#: The Python that runs the tests, and Debian's own, whose headers have another layout.
+#: The one that runs the tests, and Debian's own, which lays out its headers in another way.
 PYTHONS = [sys.executable, "/usr/bin/python3"]
 SOURCES = [ROOT / name for name in sources("darwin")]
 
@@ -53,7 +53,7 @@ def test_the_extension_module_links_for_macos(
     architecture: str, python: str, tmp_path: Path
 ) -> None:
     module = macos.write_module(tmp_path)
-    # cffi's C is not ours, so it may have warnings; the interpreter brings Python's own symbols.
+    # No warnings about cffi's C.  The interpreter brings Python's symbols.
     files = (module, *SOURCES)
     headers = str(macos.python_headers(python, tmp_path))
     options = ("-isystem", headers, "-undefined", "dynamic_lookup", "-w")

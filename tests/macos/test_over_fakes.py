@@ -1,7 +1,7 @@
 """The macOS files, unchanged, over a fake keychain and a fake kernel; see tests/support/macos.py.
 
-These tests do not show what a Mac does. They show that our code keeps its promises if a Mac does
-what its documentation and its source say.
+Nothing here shows how a Mac behaves. It shows that our code keeps its promises on a Mac that
+behaves as its documentation and its source say.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tests.support.capability import needs
 from tests.support.native import ADDRESS, HARNESS, LINUX, MACOS, PLAIN, ROOT, THREAD
 
 EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
-#: Those of its properties that are not about inotify.
+#: Its argument for all properties but those about inotify.
 PORTABLE = "portable"
 COVERAGE = ("-g", "-O0", "--coverage")
-#: Replaced by the programs: the clock by lock_test.c, the keychain by none in the exercises.
+#: Left out: lock_test.c has a clock of its own, and the exercises have keychain_none.c.
 CLOCK, KEYCHAIN = "clock_posix", "keychain_macos"
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
-#: Without tests of other systems' stores, and without what is true on Linux only: /proc/locks lists
-#: a blocked flock, the last one that leaves removes a dead holder's file, fcntl and flock are
-#: separate.
+#: These are left out: the stores of other systems, and tests of facts that only Linux has
+#: (/proc/locks names processes blocked in flock, the last waiter removes a dead holder's file,
+#: fcntl and flock locks are independent).
 OF_LINUX = (
     *("libsecret", "dpapi", "whatever_the_program", "pile_up", "kernel_lock_and_a_dead_pid"),
     "dictionary",  # not a system's store, and some of its tests skip
 )
 
 
-#: Linux' tests with two users cover the rest: which links and files are trusted.
+#: The tests with two users, on Linux, cover the rest: whose links and files are trusted.
 POSIX = (
     *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c"),
     *("lock_posix.c", "lock_file_posix.c", "lock_hold_posix.c", "lock_registry_posix.c"),
@@ -59,7 +59,7 @@ def assert_all_hold(said: str) -> None:
 
 
 def checked(checker: str, name: str, directory: Path, without: Sequence[str] = ()) -> str:
-    """What the program printed, run to a successful end by one of the two checkers."""
+    """Build the program, run it under the checker to a successful end: all that it printed."""
     command = native.valgrind() if checker == "valgrind" else []
     flags = PLAIN if checker == "valgrind" else ADDRESS
     program = macos.build_test(name, directory, flags, without)
@@ -139,7 +139,7 @@ def build_for_coverage(directory: Path) -> list[Path]:
 def test_the_lines_of_the_macos_files_and_most_of_the_posix_files_are_reached(
     tmp_path: Path,
 ) -> None:
-    """The POSIX files as compiled for macOS; branches for Linux only cannot be reached."""
+    """The POSIX files as they are for macOS; code for Linux only is not reached."""
     needs(None if shutil.which("gcov") else "gcov is not installed")
     keychain, lock, files, exercise = build_for_coverage(tmp_path)
     for program in (keychain, lock, files):

@@ -1,4 +1,4 @@
-"""Machines and file systems that we do not have, by tests/native/linux/fake_syscalls.c.
+"""Machines and file systems that this one is not: tests/native/linux/fake_syscalls.c.
 
 Import fakes_fixture and logs_fixture into a test module and ask for `fakes` and `logs`.
 """
@@ -20,14 +20,14 @@ def fakes_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="logs")
 def logs_fixture(tmp_path: Path) -> Path:
-    """The directory for what the programs of one test met."""
+    """The directory in which the programs of one test list the faults that they met."""
     logs = tmp_path / "logs"
     logs.mkdir()
     return logs
 
 
 def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
-    """What a program's environment needs for it; it leaves a log in the directory."""
+    """The variables that give a program this fault; it leaves a log in the directory."""
     return {
         "LD_PRELOAD": str(fakes),
         "FAKE": fault,
@@ -36,7 +36,7 @@ def faked(fakes: Path, fault: str, directory: Path) -> dict[str, str]:
 
 
 def assert_met(fault: str, directory: Path) -> None:
-    """The fault came about: a test whose fake touches nothing would prove nothing."""
+    """The fault happened: without it the test would prove nothing."""
     met = {line for log in directory.glob("met.*") for line in log.read_text().split()}
     said = {rule.partition("=")[0] for rule in fault.split(";")}
     # Of a chain of faults the first may keep the others from happening.

@@ -42,14 +42,14 @@ LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 
 
 def run(command: Sequence[object], directory: Path, **environment: str) -> str:
-    """Run to a successful end: what it printed."""
+    """Run to a successful end: all that it printed."""
     return native.run(command, directory, native.environment(**environment))
 
 
 def write_module(directory: Path) -> Path:
     """The C file of the extension module, as cffi makes it."""
     module = directory / "_msalex.c"
-    with contextlib.redirect_stdout(io.StringIO()):  # cffi tells what it does
+    with contextlib.redirect_stdout(io.StringIO()):  # cffi prints each step
         builder("darwin").emit_c_code(str(module))
     return module
 
@@ -58,7 +58,7 @@ def write_module(directory: Path) -> Path:
 
 
 def python_headers(python: str, directory: Path) -> Path:
-    """The headers of that Python, which needs not be the one that runs this.
+    """The headers of that Python, which may be another one than ours.
 
     Debian's pyconfig.h includes another one, chosen by Linux' macros. A compiler for macOS defines
     none of them, so the other one takes its place here: every other header is the same.
@@ -116,7 +116,7 @@ def link(
 
 
 class MachO(NamedTuple):
-    """What a library for macOS says of itself (mach-o/loader.h, nlist.h)."""
+    """The facts that a library for macOS holds about itself (mach-o/loader.h, nlist.h)."""
 
     cpu: int
     libraries: frozenset[str]
@@ -143,7 +143,7 @@ class MachO(NamedTuple):
                 for number in range(count):
                     name, kind = struct.unpack_from("<IB", data, symbols + 16 * number)
                     text = data[strings + name :].split(b"\0", 1)[0].decode()
-                    # External, neither private nor for debuggers, nor the linker's own.
+                    # External: neither private, nor for debuggers, nor of the linker.
                     if kind & 0xF1 == 0x01 and text not in LINKER_SYMBOLS:
                         (exported if kind & 0x0E else imported).add(text)
             at += size
@@ -160,7 +160,7 @@ def compile_over_fakes(directory: Path, flags: Sequence[str], more: Sequence[Pat
     files = [ROOT / name for name in sources("darwin")] + [MACOS / name for name in FAKES]
     command = ["gcc", *C_WARNINGS, *flags, *OVER_FAKES, "-c"]
     run([*command, *files], directory)
-    if more:  # made by cffi, which has habits of its own
+    if more:  # made by cffi, with warnings of its own
         run(["gcc", *flags, *OVER_FAKES, "-c", *more], directory)
 
 

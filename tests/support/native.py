@@ -1,8 +1,8 @@
 """Builds and runs the C programs of tests/native.
 
-tests/native/check is the harness of these programs, and tests/native/linux, macos and windows hold
-what is tested and what is faked of each system.  tests/support/macos.py and tests/support/windows
-build for the other two systems with what stands here.
+tests/native/check is the harness of these programs; tests/native/linux, macos and windows hold the
+programs and the fakes of each system.  macos.py and windows beside this file build for the other
+two systems, by the functions here.
 
 This module can be imported on Windows as well, where dev.py cannot.
 """
@@ -26,7 +26,7 @@ CHECK, LINUX, MACOS, WINDOWS = (
 )
 #: The harness for programs that run on Linux or macOS.
 HARNESS = (CHECK / "check.c", CHECK / "check_posix.c")
-#: What makes the compiler find its headers, and those of the library.
+#: For the headers of the harness and of the library.
 INCLUDES = ("-I", str(CSRC), "-I", str(CHECK))
 PLAIN = ("-g", "-O1")
 ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -74,7 +74,7 @@ def build(output: Path, files: Sequence[Path], *options: str) -> Path:
 
 def preloaded(output: Path, name: str) -> Path:
     """The library for LD_PRELOAD of that C file, which replaces functions of the C library."""
-    # A function that dlsym finds is a void * first, which ISO C does not convert.
+    # dlsym returns functions as void *, which ISO C does not convert.
     return build(output, [LINUX / name], "-shared", "-fPIC", "-Wno-pedantic")
 
 

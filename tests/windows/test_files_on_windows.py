@@ -1,4 +1,4 @@
-"""Files on Windows: whose they are, what is in their way, and what their paths may be."""
+"""Files on Windows: their access lists, other programs that have them open, and long paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from msal_extensions import (
 )
 
 SIZE = 300_000
-on_windows: Any = ctypes  # elsewhere it has no WinDLL, and this module is only checked
+on_windows: Any = ctypes  # mypy checks this module elsewhere, where ctypes has no WinDLL
 kernel32 = on_windows.WinDLL("kernel32", use_last_error=True)
 advapi32 = on_windows.WinDLL("advapi32", use_last_error=True)
 DACL = 4  # DACL_SECURITY_INFORMATION
@@ -36,7 +36,7 @@ def location(tmp_path: Path) -> Path:
 
 
 def access_list(path: Path) -> str:
-    """Who may do what, in the security descriptor definition language."""
+    """The access list, in the security descriptor definition language."""
     needed = ctypes.c_ulong()
     advapi32.GetFileSecurityW(str(path), DACL, None, 0, ctypes.byref(needed))
     descriptor = ctypes.create_string_buffer(needed.value)
@@ -98,7 +98,7 @@ def test_a_read_only_file_and_a_directory_are_refused_at_once(location: Path) ->
 
 
 def test_a_save_waits_for_a_program_that_has_the_file_open(location: Path) -> None:
-    """1.3.1 and .NET read without sharing deletion: nobody can rename over it meanwhile."""
+    """1.3.1 and .NET read without sharing deletion: no rename over it succeeds meanwhile."""
     persistence = FilePersistence(location)
     persistence.save("old")
 
@@ -150,7 +150,7 @@ def test_a_reader_beside_a_busy_writer_never_sees_a_torn_file(location: Path) ->
     print(f"{reads} reads, {len(versions)} versions seen, 0 torn")
     assert len(versions) >= 30
     left = [name for name in os.listdir(location.parent) if name != location.name]
-    for name in left:  # what a minute would do
+    for name in left:  # makes them a minute old
         os.utime(location.parent / name, (time.time() - 61, time.time() - 61))
     FilePersistence(location).save("x")
     assert os.listdir(location.parent) == [location.name]

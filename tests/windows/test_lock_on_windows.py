@@ -20,8 +20,8 @@ from tests.support.capability import needs
 from tests.support.processes import Member, crowd, python, together
 from tests.support.reference import reference_python
 
-GENEROUS = 60  # seconds, for what should take no time at all
-LATE_S = 0.05  # what the lock promises; Wine has no queue, so it is asked every 10 ms
+GENEROUS = 60  # seconds, for a step that should take no time
+LATE_S = 0.05  # the promise of the lock; Wine has no queue, so ours polls every 10 ms
 OURS = [sys.executable]
 
 
@@ -64,7 +64,7 @@ def running(command: list[str], **options: str) -> Generator[subprocess.Popen[st
 
 
 def holder(path: Path) -> list[str]:
-    """Prints the time at which it is about to release."""
+    """Prints the time just before it releases."""
     code = (
         "import sys, time; from msal_extensions import CrossPlatLock\n"
         "with CrossPlatLock(sys.argv[1]):\n"
@@ -330,7 +330,7 @@ def test_the_reference_that_died_inside_does_not_block_us(portalocker: bool, pat
 
 # ---- peers that only poll ----------------------------------------------------------------
 
-#: So many seconds a crowd keeps the lock busy; a gap comes after 4.1.
+#: For how many seconds a crowd keeps the lock busy; a gap comes after 4.1.
 BUSY_S = float(os.environ.get("MSALEX_BUSY_S", "9"))
 
 BUSY = """

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.capability import needs, requires
 
-# Under Wine this file is collected too, and there it has nothing to do.
+# Under Wine pytest collects this file too; there it skips.
 pytestmark = requires("fcntl")
 if importlib.util.find_spec("fcntl"):
     import pefile
@@ -25,7 +25,7 @@ if importlib.util.find_spec("fcntl"):
 
 SUITE_S = 1500
 CLOSING = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed, (\d+) skipped.* in [\d.]+s", re.M)
-# The extension calls these besides the C runtime: the API of Windows, and the stable ABI of Python.
+# The libraries of the extension besides the C runtime: Windows' own, and Python's stable ABI.
 LIBRARIES = {"python3.dll", "kernel32.dll", "advapi32.dll", "crypt32.dll"}
 
 
@@ -44,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """The wheel, as pip would install it: unpacked, and with byte code."""
+    """The wheel as pip installs it: unpacked, with byte code."""
     directory = wheel.with_name("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
@@ -77,7 +77,7 @@ def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
         MSALEX_REFERENCE_PORTALOCKER=toolchain.windows_path(reference(portalocker=True)),
         MSALEX_REFERENCE_BARE=toolchain.windows_path(reference(portalocker=False)),
     )
-    # A crash under Wine can end with status 0, so the last line of the output counts.
+    # A crash under Wine can end with status 0, so the last line counts.
     closing = CLOSING.findall(output)
     assert len(closing) == 1, output[-5000:]
     failed, passed, _ = closing[0]
@@ -115,7 +115,7 @@ def test_the_extension_for_arm64_is_built_the_same(tmp_path: Path) -> None:
     with pefile.PE(str(extension), fast_load=True) as found:
         assert found.FILE_HEADER.Machine == pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_ARM64"]
     assert exports == ["PyInit__msalex"]
-    # Its C runtime is the one that is part of Windows 10.
+    # Its C runtime is a part of Windows 10.
     runtime = {name for name in imports if name.startswith("api-ms-win-crt-")}
     assert imports - runtime == LIBRARIES
     made = build.wheel(extension, tmp_path, "cp310-abi3-win_arm64")

@@ -47,9 +47,9 @@ void around_each_property(void (*before)(void), void (*after)(void)) {
 }
 
 static void check_descriptors(int before) {
-    static bool may_close; /* what a library kept in an earlier property, it may close in this one */
+    static bool may_close; /* a library may close now what it kept in an earlier property */
 
-    /* A thread that waits for a flock nobody awaits any more needs a moment to end. */
+    /* An abandoned wait leaves a thread blocked in flock, which needs a moment to end. */
     for (int tries = 0; tries < TRIES && !descriptors_kept && count_descriptors() > before; tries++)
         sleep_ms(TRY_MS);
     may_close = may_close || descriptors_kept;

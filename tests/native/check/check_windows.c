@@ -14,7 +14,7 @@ bool enter_new_directory(char *path, size_t size) {
     return CreateDirectoryA(path, NULL) && SetCurrentDirectoryA(path);
 }
 
-/* A property here removes what it makes. */
+/* Each property here removes its files itself. */
 void leave_and_remove_directory(const char *path) {
     if (!SetCurrentDirectoryA("..") || !RemoveDirectoryA(path))
         printf("    %s: error %lu\n", path, GetLastError());

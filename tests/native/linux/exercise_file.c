@@ -1,4 +1,4 @@
-/* Files whose readers never see half of a content. */
+/* Files: a reader sees the old content or the new one, and never a part. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -222,7 +222,7 @@ static void full_disk_leaves_the_old_content(void) {
     free(large);
 }
 
-/* In a child without root's rights, in a directory that it may not write into. */
+/* Runs in a child without root's rights, in a directory that it may not write into. */
 static void read_only_directory(void) {
     pid_t child;
 

@@ -27,7 +27,7 @@ static msalex_lock *held_lock(const char *path) {
     return lock;
 }
 
-/* Can it be had now?  Leaves nothing behind. */
+/* The status of one try.  Leaves nothing behind. */
 static int try_once(const char *path) {
     msalex_lock *lock = new_lock(path);
     int status = msalex_lock_acquire(lock, 0, 0, &error);
@@ -160,16 +160,17 @@ static void abandoned_wait_gives_back_what_it_gets(void) {
     }
 }
 
-/* Another program's open file of the lock: its flock queues ours, its OFD lock stands for the
- * fcntl lock of a peer (the kernel lets the two exclude each other, fcntl(2)). */
+/* Another program has the lock file open and holds its flock, so that our flock queues.  An OFD
+ * lock on the descriptor stands for the fcntl lock of a peer: each excludes the other
+ * (fcntl(2)). */
 static int open_and_flock(const char *path) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     CHECK(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
     return fd;
 }
 
-/* The holder of a file of ours died, and a waiter of ours has given up: its thread is queued in
- * flock still.  Meanwhile the file has become a peer's, which the flock does not tell. */
+/* The holder of one of our files died, and a waiter of ours has given up, but its thread is still
+ * queued in flock.  Meanwhile a peer has taken the file, which the flock does not show. */
 static void leave_a_wait_for(bool has_fcntl_lock) {
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     msalex_lock *dead = held_lock(PATH), *waiter = new_lock(PATH);
@@ -187,7 +188,7 @@ static void leave_a_wait_for(bool has_fcntl_lock) {
         CHECK(fcntl(peer, F_OFD_SETLK, &range) == 0);
     else
         CHECK(pwrite(peer, "{1} {go}", 8, 0) == 8);
-    CHECK(flock(peer, LOCK_UN) == 0); /* the thread gets it now */
+    CHECK(flock(peer, LOCK_UN) == 0); /* now the thread is granted it */
     sleep_ms(20);
     CHECK(file_exists(PATH));
     CHECK(close(peer) == 0 && unlink(PATH) == 0);
@@ -207,7 +208,7 @@ static void release_of_a_wait_that_was_granted_gives_it_back(void) {
         CHECK_STATUS(msalex_lock_acquire(second, 5, 5, &error), MSALEX_TIMEOUT);
         CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
         if (i % 2 == 0)
-            sleep_ms(5); /* granted meanwhile, and nobody asked */
+            sleep_ms(5); /* it is granted meanwhile, and no call asks */
         CHECK_STATUS(msalex_lock_release(second, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_acquire(first, 2000, 2000, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(first, &error), MSALEX_OK);
@@ -266,7 +267,7 @@ static void waiter_gets_the_lock_where_its_path_leads(void) {
         CHECK(mkdir("directory", 0700) == 0);
         first = held_lock(PLACE);
         CHECK_STATUS(msalex_lock_acquire(second, 20, 20, &error), MSALEX_TIMEOUT);
-        if (i % 2 == 0) /* and another one leaves a wait there for the next */
+        if (i % 2 == 0) /* another one leaves a wait there for the next one */
             CHECK_STATUS(msalex_lock_acquire(third, 20, 20, &error), MSALEX_TIMEOUT);
         exchange_directory();
         CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
@@ -339,7 +340,7 @@ static void *leave_soon(void *argument) {
     return NULL;
 }
 
-/* Gets the lock that another thread leaves soon, with timeouts of that size. */
+/* Acquires a lock that another thread leaves soon, with timeouts of that size. */
 static void wait_for_leaver(struct leaver leaver, int64_t slice_ms, int64_t patience_ms) {
     msalex_lock *lock = new_lock(PATH);
     pthread_t thread;

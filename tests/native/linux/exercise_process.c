@@ -1,4 +1,4 @@
-/* The lock when other processes, dead or alive, have their part in it. */
+/* The lock beside other processes, living and dead ones. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,7 +12,7 @@
 
 static const char PATH[] = "cache.lockfile";
 
-/* MSALEX_OK when the lock could be had in that time; it is given back. */
+/* Acquires the lock in that time, and gives it back. */
 static int try_lock(int64_t timeout_ms) {
     msalex_error ignored;
     msalex_lock *lock;
@@ -63,7 +63,7 @@ static void peer_file_of_the_living_is_respected(void) {
     CHECK_STATUS(try_lock(0), MSALEX_TIMEOUT);
     CHECK_STATUS(try_lock(100), MSALEX_TIMEOUT);
     CHECK(file_exists(PATH));
-    write_peer(dead_process()); /* but somebody has it locked */
+    write_peer(dead_process()); /* but another process has locked it */
     fd = open(PATH, O_RDWR | O_CLOEXEC);
     CHECK(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
     CHECK_STATUS(try_lock(100), MSALEX_TIMEOUT);
@@ -101,8 +101,8 @@ static void peer_that_removes_its_file_wakes_the_waiter(void) {
     (void)pthread_join(thread, NULL);
 }
 
-/* Runs in a child: acquires, tells through the one pipe, and stays while the test lives and
- * keeps the other one open. */
+/* Runs in a child: acquires the lock, says so through one pipe, and holds it until the test
+ * closes the other pipe or dies. */
 static _Noreturn void hold(int told, int leash, bool with_child) {
     msalex_lock *lock;
     char nothing;

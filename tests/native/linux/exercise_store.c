@@ -1,4 +1,4 @@
-/* Errors, buffers, and the stores of operating systems, which need not be there. */
+/* Errors, buffers, and the stores of operating systems, which may be missing. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static void stores_of_other_systems_say_so(void) {
     CHECK_STATUS(msalex_keychain_delete("s", "a", &error), MSALEX_UNAVAILABLE);
 }
 
-/* ---- the Secret Service, on whatever bus there is ---- */
+/* ---- the Secret Service, on the bus of this session, if there is one ---- */
 
 static const char *const NAMES[] = {"msalex-exercise"}, *const VALUES[] = {"1"};
 static const int TYPES[] = {0};

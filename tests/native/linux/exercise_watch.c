@@ -18,7 +18,7 @@ static const char PATH[] = "directory/cache.bin";
 static const char BESIDE[] = "directory/.msalex-0123456789abcdef.tmp";
 
 enum {
-    PATIENCE_MS = 20000, /* for what should take no time */
+    PATIENCE_MS = 20000, /* for a step that should take no time */
     QUIET_MS = 600       /* more than two looks */
 };
 
@@ -35,7 +35,7 @@ static msalex_watch *new_watch_of_a_file(void) {
     return new_watch();
 }
 
-/* Takes what one change is told as, if it is told. */
+/* The watch tells of one change.  Takes all events that belong to it. */
 static bool tells(msalex_watch *watch) {
     if (!CHECK_STATUS(msalex_watch_wait(watch, PATIENCE_MS, &error), MSALEX_OK))
         return false;
@@ -117,7 +117,8 @@ static void changes_before_the_first_wait_and_between_waits_are_told(void) {
     msalex_watch_free(watch);
 }
 
-/* Opens it for writing and closes it: an event, and nothing that a look could find. */
+/* Opens the file for writing and closes it: the kernel sends an event, but no look finds a
+ * change. */
 static void pretend_to_write(const char *path) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0);
@@ -138,9 +139,9 @@ static void overflow_of_events_is_told(void) {
     } else {
         write_text("directory/one", "");
         write_text("directory/two", "");
-        for (long i = 0; i <= events; i++) /* the kernel merges an event with one just like it */
+        for (long i = 0; i <= events; i++) /* the kernel merges two equal events in a row */
             CHECK(chmod(i % 2 == 0 ? "directory/one" : "directory/two", 0640) == 0);
-        pretend_to_write(PATH); /* for whose event there is no room */
+        pretend_to_write(PATH); /* there is no room for this event */
         CHECK(tells(watch));
         CHECK(is_quiet(watch, 50));
         pretend_to_write(PATH);
@@ -260,7 +261,7 @@ static void *write_at_some_time(void *argument) {
     return NULL;
 }
 
-/* No look finds this change, and no median would be this short if it did. */
+/* No look finds this change.  With looks only, half of the waits would be longer than this. */
 static void kernel_wakes_the_waiter(void) {
     enum { ROUNDS = 15, SOON_MS = 60 };
     msalex_watch *watch;
@@ -337,7 +338,7 @@ static void child_made_by_fork_takes_no_event_from_its_parent(void) {
         _exit(told ? 0 : 1);
     }
     CHECK(wait_for_child(child) == 0);
-    CHECK(tells(watch)); /* what the child wrote */
+    CHECK(tells(watch)); /* of the write by the child */
     pretend_to_write(PATH);
     CHECK(tells(watch));
     msalex_watch_free(watch);

@@ -1,27 +1,28 @@
 /*
- * File systems and machines that we do not have: system calls of the library that fail.
+ * File systems and machines that this one is not: system calls of the library fail, or act
+ * otherwise.
  *
  *     LD_PRELOAD=fakes.so FAKE="flock=ENOLCK;linkat=EPERM" FAKE_LOG=/some/prefix program
  *
- * A rule is <what>=<how>; how is an errno's name, or one of these:
+ * A rule is <name>=<way>.  The way is the name of an errno, or one of these:
  *     flock=byterange   as NFS does: a flock is a byte-range lock on the whole file
  *     flock=mandatory   as SMB does: the same, and no other open file can be read meanwhile
  *                       (cifs_find_lock_conflict in Linux' fs/smb/client/file.c)
- *     inode=unstable    each look at a name sees another inode number (fstat never agrees)
+ *     inode=unstable    each look at a name sees another inode number, never the one of fstat
  *     openat2=<errno>   there is no openat2
  *     renameat2=<errno> a rename cannot refuse to replace
  *     empty_path=<errno>  a file without a name cannot be linked by its descriptor alone
- *     pwrite=short      writes half of it
- *     pread=<errno> once  only the first look into a file fails; fstat knows that, too
- *     fstat=<errno>     of a regular file
- *     fstatfs=nfs|smb   every file system says to be that
+ *     pwrite=short      writes half of the bytes
+ *     pread=<errno> once  only the first look into a file fails; the same goes for fstat
+ *     fstat=<errno>     fstat of a regular file fails
+ *     fstatfs=nfs|smb   every file system says that it is this one
  *     proc=<errno>      /proc cannot be read
- *     eintr=N           one in N of the calls that can be interrupted, is
- *     create=slow       50 ms pass between the creation of a file, with or without a name, and what
- *                       comes next
- *     clock=coarse      "now" for a file's times is that of the last tick, 4 ms, as before Linux 6.13
- * Only calls made by the library itself are touched (it is known by its file name), so that the
- * program around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
+ *     eintr=N           a signal interrupts one in N of the calls that signals can interrupt
+ *     create=slow       50 ms pass between the creation of a file, with or without a name, and the
+ *                       next step
+ *     clock=coarse      a file's times are those of the last tick, 4 ms, as before Linux 6.13
+ * Only calls of the library itself are changed, which its file name shows, so that the program
+ * around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -81,7 +82,7 @@ static void met(const char *what) {
     }
 }
 
-/* The rule for `what`, when the library is the caller: how it goes, or NULL. */
+/* The way in which the call `what` goes when the library makes it, or NULL. */
 static const char *rule(const char *what, void *caller) {
     const size_t length = strlen(what);
     const char *rules = getenv("FAKE");
@@ -101,7 +102,7 @@ static bool is(const char *how, const char *word) {
     return how != NULL && strncmp(how, word, strlen(word)) == 0;
 }
 
-/* 0, or the errno that the rules want this call to fail with. */
+/* The errno with which this call fails by the rules, or 0. */
 static int failure(const char *what, void *caller) {
     const char *how = rule(what, caller);
     for (size_t i = 0; how != NULL && i < sizeof ERRORS / sizeof ERRORS[0]; i++) {
@@ -113,7 +114,7 @@ static int failure(const char *what, void *caller) {
     return 0;
 }
 
-/* Is it the turn of a rule that may be for the first call only? */
+/* Does the rule apply to this call?  It may be for the first call only. */
 static bool is_turn(const char *how, _Atomic int *calls) {
     return how != NULL && (strncmp(how + strcspn(how, " ;"), " once", 5) != 0 || (*calls)++ == 0);
 }
@@ -215,7 +216,7 @@ int openat(int directory, const char *path, int flags, ...) {
     return open_for(CALLER, directory, path, flags, mode);
 }
 
-/* The library makes the calls that have no function of their own by it. */
+/* By this the library makes the calls for which the C library has no function. */
 long syscall(long number, ...) {
     va_list arguments;
     long given[6];

@@ -1,5 +1,5 @@
 /*
- * What Secret Service performance is measured against (issue 2): a plain program on libsecret's
+ * The baseline for the performance of the Secret Service (issue 2): a plain program on libsecret's
  * synchronous password API.  Needs libsecret-1-dev.
  *
  *     cc -O2 FILE $(pkg-config --cflags --libs libsecret-1) -o baseline

@@ -1,5 +1,5 @@
 /*
- * csrc/glib_linux.h against the real headers (libsecret-1-dev): a declaration of ours that
+ * Compares csrc/glib_linux.h with the real headers (libsecret-1-dev): a declaration of ours that
  * differs does not compile.  Run by tests/test_secret_service.py:
  *
  *     cc -std=c11 -Werror -fsyntax-only -Icsrc $(pkg-config --cflags libsecret-1) FILE

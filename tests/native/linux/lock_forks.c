@@ -3,14 +3,14 @@
  *
  *     lock_forks <directory> children <number>
  *
- * Threads take, wait for and give back two locks in the directory, while the main thread forks so
- * many children.  Each counts the descriptors that lead into the directory: none may be left,
- * because a child that keeps one keeps the lock of a parent that is killed.
+ * Threads take, wait for and give back two locks in the directory, while the main thread forks that
+ * number of children.  Each child counts the descriptors that lead into the directory.  There must
+ * be none: a child that keeps one keeps the lock of a parent that is killed.
  *
  *     lock_forks <directory> handler <patience in milliseconds, or -1>
  *
  * A process waits for a lock that another one holds for half a second.  Meanwhile a signal handler
- * forks, and parent and child go on with the one wait.  Prints what each of them was told.
+ * forks, and both parent and child go on with the same wait.  Prints the result of each.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -145,7 +145,7 @@ static _Noreturn void hold_and_signal(int ready) {
     _exit(msalex_lock_release(lock, &error) == MSALEX_OK ? 0 : 1);
 }
 
-/* What the wait led to, in words. */
+/* The result of the wait, in words. */
 static const char *told(int status) {
     if (status == MSALEX_TIMEOUT)
         return "time is up";

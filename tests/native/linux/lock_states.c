@@ -1,7 +1,7 @@
 /*
- * The life of a lock file: walks each edge of the chart in lock_registry_posix.h, and prints those
- * that were walked.  Run by tests/test_lock_states.py, over the library as a shared one: the functions
- * below that have the name of one of its own, or of the system's, are called in the place of those.
+ * The life of a lock file: walks each edge of the chart in lock_registry_posix.h, and prints the edges
+ * that it walked.  Run by tests/test_lock_states.py with the library as a shared library, so that
+ * functions below replace functions of the same name in the library and in the C library.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,9 +28,9 @@ static const char *const NAMES[STATES] = {"OPEN",     "WAITING",   "POLLING",   
                                           "LINGERING", "INHERITED"};
 static atomic_int (*walked)[STATES]; /* from, to; shared with children */
 
-/* What the functions below do. */
+/* How the functions below act. */
 static atomic_bool flock_fails, no_threads, take_over_waits;
-static atomic_int blocked; /* so many blocking calls of flock were made */
+static atomic_int blocked; /* the number of blocking calls of flock */
 
 /* ---- in the place of others ---- */
 
@@ -110,7 +110,7 @@ static bool is_returning(void) {
     return walks(MSALEX__ABANDONED, MSALEX__RETURNING) > 0;
 }
 
-/* One holds, another waits for it behind a thread of its own. */
+/* One lock holds, the other one waits for it in a thread. */
 static void begin(void) {
     CHECK_STATUS(msalex_lock_new(PATH, "holder", &holder, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_new(PATH, "waiter", &waiter, &error), MSALEX_OK);
@@ -139,7 +139,7 @@ static void end(void) {
     msalex_lock_free(waiter);
     msalex_lock_free(holder);
     CHECK(until(is_gone));
-    sleep_ms(20); /* the thread closes behind that */
+    sleep_ms(20); /* the thread closes the file after that */
     report();
 }
 
@@ -238,11 +238,11 @@ static void a_lock_lingers_where_a_peer_was_seen(void) {
     sleep_ms(50); /* the helper is idle again */
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(walks(MSALEX__HOLDING, MSALEX__LINGERING) == 1);
-    CHECK_STATUS(acquire(waiter, 20000), MSALEX_OK); /* it is in nobody's way */
+    CHECK_STATUS(acquire(waiter, 20000), MSALEX_OK); /* the lingering file does not keep the lock */
     end();
 }
 
-/* In the child: nothing is held, nothing waits, and the lock can be had like by anybody else. */
+/* Runs in the child: it holds nothing, waits for nothing, and acquires like any other process. */
 static int start_over(int64_t timeout_ms, int expected) {
     msalex_error ignored;
     int status = msalex_lock_check(holder, &ignored);

@@ -1,11 +1,11 @@
 /*
- * Processes x threads that increment a number in a file, each time under the lock and with a
- * reader's look before and a writer's after.  An update that is lost shows in the sum.
+ * Threads of several processes increment a number in a file, each time under the lock: they read it
+ * and then write it.  A lost update shows in the sum.
  *
  *     lock_stress <directory> <increments of each thread>
  *
- * Every seventh round gives up after a wait of 1 ms first, so that waits are left behind and
- * taken over.  Exits 0 and prints the sum when it is exact.
+ * Every seventh round first gives up after a wait of 1 ms, so that waits are abandoned and
+ * adopted.  Exits 0 and prints the sum when it is exact.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -66,7 +66,7 @@ static void *work(void *failed) {
     return NULL;
 }
 
-/* One process: its threads have a flag each, so that only the library can race. */
+/* One process.  Each thread has a flag of its own, so that only the library can race. */
 static int run_threads(void) {
     pthread_t threads[THREADS];
     int failed[THREADS] = {0}, sum = 0;
@@ -79,7 +79,7 @@ static int run_threads(void) {
         (void)pthread_join(threads[i], NULL);
         sum += failed[i];
     }
-    /* Waits that were left behind end by themselves; leak checkers should see that they did. */
+    /* Abandoned waits end by themselves; leak checkers should see that they did. */
     for (int tries = 0; tries < 1000 && access(LOCK, F_OK) == 0; tries++)
         (void)usleep(5000);
     (void)usleep(50000);

@@ -3,14 +3,14 @@
  *
  *     lock_waits <directory> <rounds of each thread> [threadless]
  *
- * Each round waits for a random time between none and 3 ms, or for as long as an int64_t can tell,
- * in one call or in slices, on one of two locks, so that waits are left behind, adopted, granted to nobody and given back.  Some
- * rounds fork a child, which must find itself outside, let go of what it inherited, and try for
- * itself.  (What is counted inside is atomic: ThreadSanitizer does not know that a flock orders
- * anything, and only the library shall be able to race.)
- * Threadless: the library gets no thread of its own, as in a process that has used up its share;
- * the program is linked with --wrap=pthread_create for that.
- * Exits 0 and prints the entries when nobody was inside beside somebody else.
+ * Each round waits on one of two locks, for a random time from 0 to 3 ms or for the longest time of
+ * an int64_t, in one call or in slices.  So waits are abandoned, adopted, granted to no caller and
+ * given back.  Some rounds fork a child.  It must not hold the lock; it frees the lock object that
+ * it inherited, and tries with one of its own.  (The counter of holders is atomic, because
+ * ThreadSanitizer does not know that a flock orders anything, and only the library shall be able to
+ * race.) Threadless: the library gets no thread, as in a process that has reached its limit.  The
+ * program is linked with --wrap=pthread_create for that.  Exits 0 and prints the number of entries
+ * if there were never two holders at once.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,7 +47,7 @@ static void fail(struct worker *worker, const char *what, const msalex_error *er
     (void)fprintf(stderr, "%s: %s: %s\n", what, error->call, error->message);
 }
 
-/* In the child: 0 when it holds nothing of its parent's and can still use the library. */
+/* Runs in the child: 0 if it does not hold its parent's lock and can still use the library. */
 static int be_a_child(msalex_lock *inherited, const char *path) {
     msalex_error error;
     msalex_lock *own;
@@ -168,7 +168,7 @@ int main(int count, char **arguments) {
         left += workers[i].left;
         held += workers[i].held;
     }
-    /* Waits that were left behind end by themselves; leak checkers should see that they did. */
+    /* Abandoned waits end by themselves; leak checkers should see that they did. */
     for (int tries = 0; tries < 1000 && !gone(); tries++)
         (void)usleep(5000);
     (void)usleep(100000);

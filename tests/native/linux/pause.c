@@ -1,11 +1,11 @@
 /*
- * A program that stands still at one system call of its save, while a test does something.
+ * Makes a program stand still at one system call of its save, while a test does something.
  *
  *     LD_PRELOAD=pause.so PAUSE_TELL=<fd> PAUSE_WAIT=<fd> program
  *
  * The program sets PAUSE in its own environment, to "sync" or to "rename".  Its next call of that
- * kind takes PAUSE away, writes a byte to PAUSE_TELL, and then waits for a byte of PAUSE_WAIT or,
- * if there is PAUSE_MS, for so many milliseconds.
+ * kind removes PAUSE, writes a byte to PAUSE_TELL, and then waits for a byte from PAUSE_WAIT or, if
+ * PAUSE_MS is set, for that number of milliseconds.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

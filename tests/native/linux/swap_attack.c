@@ -1,13 +1,13 @@
 /*
- * An attacker who exchanges two names of his own as fast as the machine can: a directory, or a
- * file, and a link to what is somebody else's.  Whoever looks at a path once and uses it again
- * later may find the one at first and the other then.
+ * An attacker: exchanges two of its own names as fast as the machine can.  One is a directory or a
+ * file, the other one a link to another user's.  A program that looks at a path once and uses it
+ * again later may first find the one and then the other.
  *
  *     swap_attack <name> <name of the link> <where the link leads> <file>
  *
- * A link that was replaced is made again, and so is the file, the one that the victim means to
- * save, when it is not the attacker's any more.  Goes on until the standard input ends, and prints
- * then how often the names were exchanged.
+ * Makes the link again when it was replaced, and the file, in which the victim means to save, when
+ * it does not belong to the attacker any more.  Stops when the standard input ends, and prints how
+ * often it has exchanged the names.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 enum { ROUNDS = 64 }; /* even: then the names are as they were */
 
-/* Nothing of it matters when it fails: the next round tries again. */
+/* A failure here does not matter: the next round tries again. */
 static void make_link(const char *name, const char *link, const char *target) {
     char text[1];
 

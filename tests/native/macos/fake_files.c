@@ -1,6 +1,6 @@
 /*
- * The files of a Mac on Linux: what Darwin's calls do there that Linux does not do, or does in
- * its own way.  See fake_kernel.h.  The rules are those of Apple's sources: xnu-7195 (macOS 11)
+ * The files of a Mac on Linux: the effects of Darwin's calls that Linux does not have, or has in
+ * another way.  See fake_kernel.h.  The rules are those of Apple's sources: xnu-7195 (macOS 11)
  * to xnu-11417 (15), bsd/vfs unless another file is named, and Libc.
  */
 #include "fake_kernel.h"
@@ -47,7 +47,7 @@ static int version(void) {
 
 /* ---- access lists ----
  *
- * A file has none, an empty one, or one with entries; here an entry is just text. */
+ * A file has no list, an empty one, or one with entries; here an entry is only text. */
 
 struct _acl {
     char text[64];
@@ -68,14 +68,14 @@ static struct list *find_list(dev_t device, ino_t inode) {
     return NULL;
 }
 
-/* `text` NULL: none. */
+/* `text` is NULL: the file has no list. */
 static void store_list(const struct stat *file, const char *text) {
     struct list *list;
 
     (void)pthread_mutex_lock(&mutex);
     if ((list = find_list(file->st_dev, file->st_ino)) == NULL && text != NULL)
         list = find_list(0, 0);
-    if (list == NULL && text != NULL) /* most are those of files that are gone */
+    if (list == NULL && text != NULL) /* replaces one: most belong to files that are gone */
         list = &lists[next_list++ % LISTS_MAX];
     if (list != NULL)
         *list = (struct list){0};
@@ -134,8 +134,8 @@ acl_t acl_get_fd_np(int fd, acl_type_t type) {
     return found;
 }
 
-/* ENOTSUP: a file system without lists (vnode_setattr, kpi_vfs.c).  A list is set by the owner,
- * and whatever the old one says (vnode_authorize_simple). */
+/* ENOTSUP: a file system without lists (vnode_setattr, kpi_vfs.c).  The owner may set
+ * a list, whatever the old one says (vnode_authorize_simple). */
 int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
     struct stat file;
 
@@ -155,8 +155,9 @@ int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
     return 0;
 }
 
-/* A new file gets what its directory hands down, whatever its mode (vn_attribute_prepare,
- * kauth_acl_inherit).  Linux uses inode numbers again, so a list from before goes. */
+/* A new file inherits the list of its directory, whatever its mode (vn_attribute_prepare,
+ * kauth_acl_inherit).  Linux uses inode numbers again, so this also removes an older file's
+ * list. */
 static int inherit(int fd) {
     struct stat file;
     if (fd >= 0 && status_of(fd, &file) == 0)
@@ -189,8 +190,8 @@ static int open_part(int directory, const char *name) {
     return -1;
 }
 
-/* O_NOFOLLOW_ANY: vn_open_auth, vfs_vnops.c.  By hand, as valgrind knows no openat2.  Only ever
- * asked for a directory here. */
+/* O_NOFOLLOW_ANY: vn_open_auth, vfs_vnops.c.  Walks by hand, because valgrind does not know
+ * openat2.  The library uses it for directories only. */
 static int open_without_links(int directory, const char *path, int flags) {
     char rest[4096], *next = rest, *part;
     int at, up;
@@ -214,9 +215,9 @@ static int open_without_links(int directory, const char *path, int flags) {
     return at;
 }
 
-/* O_SEARCH came with macOS 13 (FFLAGS, bsd/sys/fcntl.h): the descriptor is good for looking up
- * names, and who opens it must be allowed to do so (vn_authorize_open_existing, vfs_subr.c).
- * Kernels before that ignore the bit. */
+/* O_SEARCH came with macOS 13 (FFLAGS, bsd/sys/fcntl.h).  Such a descriptor serves to look up
+ * names, and to open it takes the right to do so (vn_authorize_open_existing, vfs_subr.c).
+ * Older kernels ignore the bit. */
 static int open_for_search(int directory, const char *path, int flags) {
     int fd = (flags & O_NOFOLLOW_ANY) != 0
                  ? open_without_links(directory, path, flags | O_PATH)
@@ -230,7 +231,8 @@ static int open_for_search(int directory, const char *path, int flags) {
     return fd;
 }
 
-/* So a test can tell the directories of a path from the file that is looked for. */
+/* The directories of a path have a name of their own here, so that a test can let only these
+ * fail. */
 static bool fails_to_open(const char *name, int flags) {
     return fake_fails((flags & FAKE_O_EXEC) != 0 ? "opendir" : name);
 }
@@ -245,7 +247,7 @@ static int open_as_darwin(int directory, const char *path, int flags, unsigned m
         return open_for_search(directory, path, flags);
     if ((flags & O_NOFOLLOW_ANY) != 0)
         return open_without_links(directory, path, flags);
-    if ((flags & O_SYMLINK) != 0) /* the link itself; only its text is ever asked for here */
+    if ((flags & O_SYMLINK) != 0) /* the link itself; the library reads only its text */
         return openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
         return inherit(openat(directory, path, flags, mode));
@@ -320,7 +322,8 @@ static int preallocate(int fd, fstore_t *room) {
     return 0;
 }
 
-/* Only HFS+ and APFS know F_BARRIERFSYNC; by default this is another one (ENOTTY, err_ioctl). */
+/* Only HFS+ and APFS know F_BARRIERFSYNC; the default is another file system (ENOTTY,
+ * err_ioctl). */
 static int barrier(int fd) {
     if (fake_fails("F_BARRIERFSYNC"))
         return -1;

@@ -47,7 +47,7 @@ bool fake_fails(const char *name) {
     return true;
 }
 
-/* ---- calls that Linux has in its own way ---- */
+/* ---- calls that Linux has in another form ---- */
 
 int fake_flock(int fd, int operation) {
     if ((operation & LOCK_NB) != 0) {
@@ -68,7 +68,7 @@ static time_t boot_time(void) {
     return now.tv_sec - since_boot.tv_sec;
 }
 
-/* By way of proc(5): no process is a success of size 0. */
+/* Reads proc(5).  If there is no such process, the call succeeds with size 0. */
 static void find_process(int pid, struct kinfo_proc *process, size_t *size) {
     char path[64], text[1024], *fields, state;
     unsigned long long ticks;
@@ -127,7 +127,7 @@ int sysctlbyname(const char *name, void *old, size_t *old_size, void *new, size_
 
 /* ---- kqueue ---- */
 
-/* One file in one kqueue, as it was when last told of. */
+/* One file in one kqueue, with its state at the last event. */
 struct watch {
     int queue; /* 0: an unused place; descriptor 0 is never a kqueue here */
     int fd;
@@ -167,7 +167,7 @@ int fake_close(int fd) {
     return close(fd);
 }
 
-/* Where a file is, or was; "... (deleted)" when it has no name any more. */
+/* The path of a file; "... (deleted)" if it has no name any more. */
 static void name_of(int fd, char name[4096]) {
     char link[64];
     ssize_t size;
@@ -202,7 +202,7 @@ static int add(int queue, const struct kevent *change) {
     return result;
 }
 
-/* What happened to a file since this was asked last. */
+/* The events of a file since the last call. */
 static uint32_t changes_of(struct watch *watch) {
     struct stat now;
     char name[4096];
@@ -239,7 +239,7 @@ static int look(int queue, struct kevent *event) {
     return found;
 }
 
-/* A signal ends it whenever it comes: all are blocked but while it sleeps. */
+/* A signal ends it whenever it comes, because all signals are blocked except while it sleeps. */
 static int wait_live(int queue, struct kevent *events, int64_t left) {
     sigset_t all, before;
     int result = 0;
@@ -272,7 +272,7 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
     if (fake_fails("kevent"))
         return -1;
     if (fake_kernel.wait != NULL) {
-        events[0] = (struct kevent){0}; /* which file it is about is for us to find out */
+        events[0] = (struct kevent){0}; /* it does not say which file it is about */
         return fake_kernel.wait(queue, left);
     }
     return wait_live(queue, events, left);

@@ -249,7 +249,7 @@ static const char *text(CFDictionaryRef dictionary, CFStringRef key) {
     return (const char *)of_kind(string, STRING)->bytes;
 }
 
-/* It must select one generic password of the file keychain, and say no more than `pairs`. */
+/* The query must select one generic password of the file keychain, by no more than `pairs`. */
 static void check_query(CFDictionaryRef query, CFIndex pairs) {
     require(of_kind(query, DICTIONARY)->size == pairs, "a query says too much, or too little");
     require(get(query, kSecClass) == (const struct object *)kSecClassGenericPassword,
@@ -321,7 +321,7 @@ void fake_keychain_clear(void) {
         removed(&items);
 }
 
-/* What begins every call: the OSStatus that it is to return at once, or 0. */
+/* The first step of every call: the OSStatus with which it fails, or 0. */
 static OSStatus begin(const char *call) {
     const char *rule = getenv("FAKE_KEYCHAIN");
     size_t length = strlen(call);

@@ -1,13 +1,13 @@
 /*
  * A keychain in memory, and as much of Core Foundation as keychain_macos.c uses, on Linux.
  *
- * It ends the program where the real ones would crash or misbehave: a release of NULL or of
- * what was released before, a dictionary without the callbacks that retain, a query that would
- * select other items than one generic password of the file keychain.  And it ends it when a
- * CFMutableData dies with plaintext in it.
+ * It ends the program where the real ones would crash or misbehave: when it releases NULL or an
+ * object twice, makes a dictionary without the callbacks that retain, or makes a query that would
+ * select other items than one generic password of the file keychain.  It also ends the program when
+ * a CFMutableData that still has plaintext is freed.
  *
- * From outside, for Python: FAKE_KEYCHAIN="SecItemUpdate=-25308" makes all calls of that name
- * fail with that OSStatus, as long as it stands in the environment.
+ * For Python: as long as FAKE_KEYCHAIN="SecItemUpdate=-25308" is in the environment, all calls of
+ * that name fail with that OSStatus.
  */
 #ifndef MSALEX_TEST_FAKE_KEYCHAIN_H
 #define MSALEX_TEST_FAKE_KEYCHAIN_H
@@ -17,13 +17,13 @@
 #include <stdint.h>
 
 struct fake_keychain {
-    int objects;  /* that live now */
-    int creates;  /* so far */
+    int objects;  /* the number that lives now */
+    int creates;  /* how many were made so far */
     int calls;    /* of SecItem functions, so far */
     int fail_create; /* which one returns NULL; 0: none */
     int fail_call;   /* which one returns `status`; 0: none */
     int32_t status;
-    /* Before each call: what another process does meanwhile. */
+    /* Called before each call: acts as another process. */
     void (*before)(const char *call);
     enum { RETURN_DATA, RETURN_NULL, RETURN_STRING } returning; /* by SecItemCopyMatching */
     enum { WORDS, NO_WORDS, LONG_WORDS } words;                 /* about an OSStatus */
@@ -31,7 +31,7 @@ struct fake_keychain {
 };
 extern struct fake_keychain fake_keychain;
 
-/* What another process does with the items. */
+/* The acts of another process. */
 void fake_keychain_put(const char *service, const char *account, const void *data, size_t size);
 bool fake_keychain_has(const char *service, const char *account, const char *label,
                        const void *data, size_t size);

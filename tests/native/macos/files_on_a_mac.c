@@ -1,10 +1,10 @@
 /*
- * What os_macos.c believes of a Mac, asked of the system that it runs on: on_a_mac.py compiles
- * and runs it there, and tests/macos/test_over_fakes.py over the fakes, so that it does not rot.
+ * Does a Mac behave as os_macos.c believes?  on_a_mac.py compiles and runs this program on one, and
+ * tests/macos/test_over_fakes.py over the fakes, so that it keeps working.
  *
- *     files_on_a_mac inherits        in a directory that hands an access list down: does a save
- *                                    leave it on the file?  (cache.bin)
- *     files_on_a_mac                 all else
+ *     files_on_a_mac inherits        in a directory from which new files inherit an access list:
+ *                                    does a saved file (cache.bin) have it?
+ *     files_on_a_mac                 all other questions
  */
 #define _DARWIN_C_SOURCE
 #include <errno.h>
@@ -28,7 +28,7 @@ static int open_here(void) {
     return msalex__open_directory(AT_FDCWD, ".");
 }
 
-/* Closes what was opened: 0, or the errno that opening it left. */
+/* Closes the descriptor, if it was opened: 0, or the errno of opening it. */
 static int code_of(int fd) {
     const int code = fd < 0 ? errno : 0;
     if (fd >= 0)
@@ -60,7 +60,8 @@ static void links(void) {
     (void)close(here);
 }
 
-/* macOS 13 and later: the right to search is enough, also as a place for other calls. */
+/* From macOS 13 on the right to search is enough to open a directory and to use it in other
+ * calls. */
 static void right_to_search(void) {
     struct stat file;
     int code, directory;
@@ -118,7 +119,7 @@ static void locks(void) {
     (void)close(here);
 }
 
-/* What the lock asks about processes, the boot and file systems. */
+/* The questions of the lock about processes, the boot and file systems. */
 static void processes(void) {
     const time_t now = time(NULL);
     const pid_t child = fork();
@@ -142,7 +143,7 @@ static void processes(void) {
 
 enum ending { RELEASE, DEATH, REMOVAL };
 
-/* Holds the lock in a child until the parent waits for it, and tells when that ended. */
+/* Runs in a child: holds the lock until the parent waits for it, and tells the time of the end. */
 static void hold(enum ending ending, int ready, int ended) {
     msalex_lock *lock;
     int64_t at;
@@ -158,11 +159,12 @@ static void hold(enum ending ending, int ready, int ended) {
     else if (ending == REMOVAL)
         held = held && unlink("lockfile") == 0;
     if (ending == REMOVAL)
-        sleep_ms(1000); /* with its lock */
+        sleep_ms(1000); /* it still has the lock of the removed file */
     _exit(held ? 0 : 1);
 }
 
-/* How soon a waiter comes in: at once where the kqueue tells, else after up to 250 ms. */
+/* How soon is a waiter granted the lock?  At once if the kqueue has an event, else within 250
+ * ms. */
 static void wakes(void) {
     static const char *const endings[] = {"a release", "a death", "a removal"};
     for (int ending = RELEASE; ending <= REMOVAL; ending++) {
@@ -191,7 +193,7 @@ static void wakes(void) {
     }
 }
 
-/* Prints what a new file has of a list, and checks that a saved one has nothing. */
+/* Prints whether a new file inherits a list, and checks that a saved one has none. */
 static int inherits(void) {
     msalex_stamp stamp;
     struct stat file;

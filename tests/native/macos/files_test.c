@@ -1,6 +1,6 @@
 /*
- * Files on a Mac, over the fakes: what os_macos.c promises in os_posix.h, on each version of macOS
- * that differs, and what a save is worth when a call fails.  Run by tests/macos/test_over_fakes.py.
+ * Files on a Mac, over the fakes: the promises of os_posix.h on each version of macOS that differs,
+ * and the result of a save when a call fails.  Run by tests/macos/test_over_fakes.py.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -49,7 +49,7 @@ static bool is_list(const char *path, const char *expected) {
     return list == NULL || expected == NULL ? list == expected : strcmp(list, expected) == 0;
 }
 
-/* Closes what was opened; whether it was. */
+/* Was it opened?  Closes it then. */
 static bool opened(int fd) {
     if (fd >= 0)
         (void)close(fd);
@@ -64,10 +64,10 @@ static int open_here(void) {
 
 /* ---- directories and links ---- */
 
-/* The first of all properties: what a kernel has proven is remembered. */
+/* This property must be the first one: the library remembers the proof of a kernel. */
 static void no_links_unless_proven(void) {
     CHECK(mkdir("real", 0700) == 0 && symlink("real", "link") == 0);
-    start((struct fake_kernel){.macos = 10}); /* it would follow them */
+    start((struct fake_kernel){.macos = 10}); /* this one would follow them */
     CHECK(!opened(msalex__open_directory_without_links(-1, "real")) && errno == ELOOP);
     start((struct fake_kernel){.failing = "opendir", .code = EMFILE});
     CHECK(!opened(msalex__open_directory_without_links(-1, "real")) && errno == ELOOP);
@@ -143,8 +143,8 @@ static void link_and_its_text(void) {
     end();
 }
 
-/* Somebody puts "theirs" in the place of "link" just before the link is read, and back before
- * the next look; or so each time. */
+/* Another process puts "theirs" in the place of "link" just before the link is read, and back
+ * before the next look; once, or every time. */
 static bool is_away, for_ever;
 static int exchanges;
 
@@ -258,7 +258,7 @@ static void whose_file_system(void) {
     (void)close(here);
 }
 
-/* What lock_posix.c asks for, and macOS has no need of. */
+/* Functions that lock_posix.c calls and that macOS does not need. */
 static void what_locks_lack(void) {
     int here = open_here(), fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
@@ -465,7 +465,7 @@ static void room_for_content(void) {
     CHECK((after.st_blocks - before.st_blocks) * 512 >= 1000000 - 3);
     CHECK(ftruncate(fd, 1000000) == 0 && fstat(fd, &before) == 0);
     CHECK(msalex__reserve(fd, 1000001) == 0 && fstat(fd, &after) == 0);
-    CHECK((after.st_blocks - before.st_blocks) * 512 < 1000000); /* no more than what is new */
+    CHECK((after.st_blocks - before.st_blocks) * 512 < 1000000); /* it reserves only the new part */
     CHECK(ftruncate(fd, 3) == 0);
     start((struct fake_kernel){.failing = "F_PREALLOCATE", .code = ENOSPC});
     CHECK(msalex__reserve(fd, 3) == 0); /* it is there already */

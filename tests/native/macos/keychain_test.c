@@ -1,6 +1,6 @@
 /*
- * keychain_macos.c, unchanged, over the fake keychain: what it promises, and then each operation
- * again with a failure at every place where there can be one.  Run by tests/macos/test_over_fakes.py.
+ * The unchanged keychain_macos.c over the fake keychain: its promises, and then each operation
+ * again with a failure at every place that can fail.  Run by tests/macos/test_over_fakes.py.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +15,7 @@
 static const char SERVICE[] = "msal-extensions", ACCOUNT[] = "4e07408562bedb8b";
 static const char SECRET[] = "a secret that must not leak", OTHER[] = "what was there before";
 
-/* What Security.h says of each, and what we make of it; 0 stands for any other. */
+/* Codes of Security.h and others, and the status that we make of each. */
 static const struct {
     int32_t code;
     int status;
@@ -31,7 +31,7 @@ static const struct {
 };
 enum { STATUS_COUNT = sizeof STATUSES / sizeof STATUSES[0] };
 
-static int injected; /* failures, in all */
+static int injected; /* how many failures there were in all */
 
 /* ---- the operations ---- */
 
@@ -163,7 +163,7 @@ static void saves_beside_others(void) {
     CHECK(has(SECRET) && fake_keychain.calls == 6);
 
     start(false);
-    adds_left = 1000; /* for ever: it is not tried for ever */
+    adds_left = 1000; /* always; but the save does not try for ever */
     fake_keychain.before = add_and_delete;
     CHECK_STATUS(save(), MSALEX_OS_ERROR);
     CHECK(error.code == -25299 && fake_keychain.calls == 6);
@@ -205,7 +205,7 @@ static void survives_every_failed_allocation(void) {
             start(OPERATIONS[i].there);
             fake_keychain.fail_create = number;
             status = OPERATIONS[i].run();
-            /* Words that cannot be had are no reason for another status. */
+            /* When no message can be made, the status is still the same. */
             CHECK(status == MSALEX_OS_ERROR || status == MSALEX_INVALID ||
                   (status == usual && usual != MSALEX_OK));
             CHECK(error.code != 0 && error.message[0] != '\0');

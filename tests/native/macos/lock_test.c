@@ -1,6 +1,6 @@
 /*
- * The macOS lock over a scripted kernel and a clock of its own, in one thread: what a waiter
- * does when each of the things that can happen happens just then.  Run by tests/macos/test_over_fakes.py.
+ * The macOS lock in one thread, over a kernel with a script and a clock of its own: the test
+ * chooses what happens at each moment of a wait.  Run by tests/macos/test_over_fakes.py.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,15 +24,15 @@
 enum { GAP_DUE_MS = 4100, GAP_MS = 270 }; /* of lock_gap.c */
 
 static const char PATH[] = "cache.lockfile";
-/* The same file under a name that our process remembers nothing of, as another process would. */
+/* Another name of the same file: our process remembers nothing of it, as another process would. */
 static const char ALIAS[] = "./cache.lockfile";
 static int64_t now, begin;   /* the clock */
-static int waits;            /* so far */
-static int64_t longest;      /* of them */
+static int waits;            /* how many there were so far */
+static int64_t longest;      /* the longest of them */
 static msalex_lock *holder, *waiter, *third;
 static int holder_fd;
 static void (*event)(void); /* what happens during a wait */
-static int event_at;        /* during which one; all, when 0 */
+static int event_at;        /* the number of that wait; 0: all waits */
 
 int64_t msalex__now_ms(void) {
     return now;
@@ -42,7 +42,7 @@ int64_t msalex__now_us(void) {
     return now * 1000;
 }
 
-/* Instead of clock_posix.c, which is left out. */
+/* Takes the place of clock_posix.c, which is left out. */
 uint64_t msalex__moment(void) {
     static uint64_t moments;
     return ++moments ^ (uint64_t)getpid() << 40;
@@ -50,7 +50,7 @@ uint64_t msalex__moment(void) {
 
 /* ---- scripts ---- */
 
-/* Time passes to the end of the wait, unless something happens.  A mere question is no wait. */
+/* Time passes to the end of the wait, unless there is an event.  A timeout of 0 is no wait. */
 static int wait_script(int queue, int64_t timeout_ms) {
     (void)queue;
     if (timeout_ms == 0)
@@ -77,7 +77,8 @@ static void start(int (*script)(int queue, int64_t timeout_ms)) {
     static int64_t clock = 1000000;
 
     fake_kernel = (struct fake_kernel){.wait = script};
-    now = begin = clock += 100000000; /* what the process remembers of a lock is long over */
+    /* So late that nothing counts which the process remembers of a lock. */
+    now = begin = clock += 100000000;
     waits = 0;
     longest = 0;
     event = NULL;
@@ -88,7 +89,7 @@ static void start(int (*script)(int queue, int64_t timeout_ms)) {
     CHECK_STATUS(msalex_lock_new(PATH, "third", &third, &error), MSALEX_OK);
 }
 
-/* The same, with the lock held by somebody. */
+/* The same, and `holder` has the lock. */
 static void start_held(int (*script)(int queue, int64_t timeout_ms)) {
     start(script);
     CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
@@ -113,7 +114,7 @@ static void write_record(int fd, const struct msalex__record *record) {
     CHECK(pwrite(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
 }
 
-/* A lock file of ours whose holder is another process, as far as one can see. */
+/* A lock file of this library whose holder looks like another process. */
 static void make_held_by_other(const char *path) {
     const struct msalex__record record = {.pid = 1, .state = MSALEX__HELD, .nonce = 1};
 
@@ -128,7 +129,7 @@ static bool read_record(int fd, struct msalex__record *record) {
     return size > 0 && msalex__record_parse(bytes, (size_t)size, record);
 }
 
-/* The record of what has the name. */
+/* The record of the file that has the name. */
 static bool read_record_at(const char *path, struct msalex__record *record) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     const bool found = fd >= 0 && read_record(fd, record);
@@ -155,7 +156,7 @@ static bool names(const char *program) {
     return found;
 }
 
-/* A pid that was somebody's and is nobody's. */
+/* A pid that belonged to a process which has ended. */
 static pid_t dead_pid(void) {
     pid_t child = fork();
     if (child == 0)
@@ -340,7 +341,7 @@ static void granted_then_unlinked(void) {
     fake_kernel.adding = holder_dies_before_adding;
     event = nothing;
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_TIMEOUT);
-    CHECK(strcmp(fake_kernel.log, "L") == 0); /* who will not wait watches nothing */
+    CHECK(strcmp(fake_kernel.log, "L") == 0); /* a call that does not wait watches nothing */
     CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_NOT_FOUND);
@@ -373,7 +374,7 @@ static void change_between_look_and_grant(void) {
     make_held_by_other(PATH);
     at_try = unlink_at_flock;
     fake_kernel.trying = act_at_try;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK); /* on a file of its own */
+    CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK); /* with a new file */
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
@@ -399,12 +400,12 @@ static void no_kqueue(void) {
     }
     start_held(wait_script);
     CHECK_STATUS(msalex_lock_acquire(waiter, 10, 10, &error), MSALEX_TIMEOUT);
-    fake_kernel.failing = "kevent"; /* it was there, and fails later */
+    fake_kernel.failing = "kevent"; /* the kqueue was made, and fails later */
     fake_kernel.code = ENOMEM;
     fake_kernel.always = true;
     waits = 0;
     CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_TIMEOUT);
-    CHECK(now == begin + 510 && waits == 2); /* without spinning */
+    CHECK(now == begin + 510 && waits == 2); /* it does not spin */
     fake_kernel.wait = interrupted_script;
     CHECK_STATUS(msalex_lock_acquire(waiter, 500, 500, &error), MSALEX_INTERRUPTED);
     end();
@@ -431,7 +432,7 @@ static void no_flock(void) {
     CHECK(!file_exists("cache.lockfile.stale"));
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
 
-    fake_kernel.failing = NULL; /* ours was locked: an error is better than a guess */
+    fake_kernel.failing = NULL; /* the holder has its flock: a try that fails is an error */
     CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
     fake_kernel.failing = "flock";
     fake_kernel.code = EIO;
@@ -534,14 +535,14 @@ static void fail_later(const char *name, int code, int after) {
     fake_kernel.always = false;
 }
 
-/* Has the failure been met?  From now on nothing fails. */
+/* Did the failure happen?  From now on nothing fails. */
 static bool is_met;
 static void fail_no_more(void) {
     is_met = fake_kernel.failing == NULL;
     fake_kernel.failing = NULL;
 }
 
-/* Lets each of the calls fail that `act` makes, one by one. */
+/* Lets each call that `act` makes fail, one at a time; how many did. */
 static int with_every_failure(void (*prepare)(void), void (*act)(void)) {
     int met = 0;
 
@@ -560,7 +561,7 @@ static int with_every_failure(void (*prepare)(void), void (*act)(void)) {
     return met;
 }
 
-/* It is free, so nobody may say that it is held; and afterwards it is free again. */
+/* The lock is free, so the status must not say that it is held; and afterwards it is free again. */
 static void acquire_while_something_fails(void) {
     const char *const name = fake_kernel.failing;
     const int status = msalex_lock_acquire(waiter, 100, 100, &error);
@@ -602,7 +603,7 @@ static void start_with_one(void) {
     start_held(wait_script);
 }
 
-/* What is released is free, even if its file stays. */
+/* After a release the lock is free, even if its file stays. */
 static void release_while_something_fails(void) {
     const int status = msalex_lock_release(holder, &error);
 
@@ -667,7 +668,7 @@ static void paths_that_cannot_be(void) {
     CHECK(error.code == ENAMETOOLONG);
     msalex_lock_free(lock);
 
-    /* A name that is just short enough itself, but has no room for that of a guard. */
+    /* The name is short enough itself, but the name of its guard would be too long. */
     memset(name, 'x', NAME_MAX);
     CHECK_STATUS(msalex_lock_new(name, "waiter", &lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
@@ -750,7 +751,7 @@ static void holder_in_a_directory_that_moved(void) {
     end();
 }
 
-/* What a lock file may be removed by, once its maker is dead. */
+/* Then the directory's owner and group can remove it when its maker has died. */
 static void owner_of_the_directory(void) {
     struct stat made;
 
@@ -764,12 +765,12 @@ static void owner_of_the_directory(void) {
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 12001 && made.st_gid == 12002);
     CHECK((made.st_mode & 07777) == 0660);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
-    fake_kernel.failing = "fchown"; /* refused: the lock is worth more */
+    fake_kernel.failing = "fchown"; /* the refusal does not fail the lock */
     fake_kernel.code = EPERM;
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
-    CHECK(chmod(".", 01777) == 0); /* sticky: each file is its owner's affair */
+    CHECK(chmod(".", 01777) == 0); /* sticky: the file stays root's own */
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     CHECK(stat(PATH, &made) == 0 && made.st_uid == 0 && (made.st_mode & 07777) == 0600);
     end();
@@ -782,17 +783,17 @@ static void stale_file_that_stays(void) {
     fake_kernel.code = EPERM;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 1000, 1000, &error), MSALEX_TIMEOUT);
-    CHECK(waits == 4); /* without spinning */
+    CHECK(waits == 4); /* it does not spin */
     end();
 }
 
-/* A peer whose process has this pid, and whose file is so old. */
+/* A peer: the pid of its process, the age of its file in seconds. */
 struct peer {
     pid_t pid;
     time_t age;
-    int status; /* of an attempt: OK, the file is stale and was removed */
+    int status; /* of an attempt; MSALEX_OK: the file was stale and was removed */
     bool remote, without_sysctl;
-    time_t since_boot; /* 0: as it is */
+    time_t since_boot; /* 0: the real one */
 };
 
 static void meet(const struct peer *peer) {
@@ -819,7 +820,7 @@ static void peers(void) {
     const struct peer peers[] = {
         {getpid(), 0, MSALEX_TIMEOUT, false, false, 0},
         {dead_pid(), 0, MSALEX_OK, false, false, 0},
-        {getpid(), 9999999, MSALEX_OK, false, false, 0}, /* the pid was given away again since */
+        {getpid(), 9999999, MSALEX_OK, false, false, 0}, /* the pid has a new process */
         {dead_pid(), 0, MSALEX_TIMEOUT, true, false, 0},
         {dead_pid(), 61, MSALEX_OK, true, false, 0},
         {dead_pid(), 0, MSALEX_OK, false, true, 0},
@@ -832,13 +833,13 @@ static void peers(void) {
     start(wait_script);
     write_peer(dead_pid());
     fake_kernel.trying = act_at_try;
-    at_try = somebody_unlinks; /* another one removes the stale file first */
+    at_try = somebody_unlinks; /* another process removes the stale file first */
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
     end();
 }
 
-/* Finding 8 of the lock's review.  A clock that was set makes a process look younger than the file
- * that it wrote, and not only a little. */
+/* Finding 8 of the lock's review.  After the clock was set, a process may look much younger than
+ * the file that it wrote. */
 static void clock_that_was_set(void) {
     const time_t DAYS = 10 * 24 * 3600;
     const struct peer peers[] = {
@@ -852,7 +853,7 @@ static void clock_that_was_set(void) {
         meet(&peers[i]);
 }
 
-/* Finding 7 of the lock's review.  (EACCES: SMB says so of a file that is locked.) */
+/* Finding 7 of the lock's review.  (SMB answers EACCES when the file is locked.) */
 static void record_that_cannot_be_read(void) {
     const struct {
         int code, status, tried;
@@ -880,13 +881,13 @@ static void record_that_cannot_be_read(void) {
     write_peer(dead_pid());
     fake_kernel.failing = "fstat";
     fake_kernel.code = EIO;
-    fake_kernel.after = 3; /* the one that asks for its age */
+    fake_kernel.after = 3; /* the call that asks for its age */
     CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_TIMEOUT);
     CHECK(fake_kernel.failing == NULL && file_exists(PATH));
     end();
 }
 
-/* A network file system may let signals end a try, or the server be silent. */
+/* On a network file system a signal may end a try, or the server does not answer. */
 static void try_that_fails(void) {
     static const struct {
         int code, status;
@@ -906,7 +907,7 @@ static void try_that_fails(void) {
 
 /* ---- the gap (lock_gap.h) ---- */
 
-static msalex_lock *first, *second; /* of another process, as far as their memory goes */
+static msalex_lock *first, *second; /* they act as another process: see ALIAS */
 static int64_t gap_end;             /* as the record says */
 
 static void nobody_has_the_name(void) {
@@ -929,7 +930,7 @@ static void end_due(void) {
     end();
 }
 
-/* Releases, and looks at the record that stays behind in the file without a name. */
+/* Releases, and looks at the record in the removed file. */
 static void release_into_gap(void) {
     const int fd = open(PATH, O_RDONLY | O_CLOEXEC);
     struct msalex__record record;
@@ -948,7 +949,7 @@ static void gap_is_kept(void) {
     release_into_gap();
     event = nobody_has_the_name;
     waits = 0;
-    CHECK_STATUS(msalex_lock_acquire(first, 50, 60000, &error), MSALEX_TIMEOUT); /* a slice */
+    CHECK_STATUS(msalex_lock_acquire(first, 50, 60000, &error), MSALEX_TIMEOUT); /* one slice */
     CHECK(now == gap_end - GAP_MS + 50);
     CHECK_STATUS(msalex_lock_acquire(second, 50, 60000, &error), MSALEX_TIMEOUT);
     CHECK_STATUS(msalex_lock_acquire(first, 5000, 60000, &error), MSALEX_OK);
@@ -987,7 +988,7 @@ static void gap_is_not_due(void) {
     end();
 }
 
-/* Another process may have begun it, and had nobody to tell. */
+/* Another process may have begun a gap when no process was there to read of it. */
 static void gap_is_suspected(void) {
     start_held(wait_script);
     now = begin + GAP_DUE_MS - 100;
@@ -1016,7 +1017,7 @@ static void gap_and_the_impatient(void) {
     CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_acquire(third, GAP_MS - 1, GAP_MS - 1, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
-    CHECK_STATUS(msalex_lock_acquire(first, 10, GAP_MS, &error), MSALEX_OK); /* as long as it is */
+    CHECK_STATUS(msalex_lock_acquire(first, 10, GAP_MS, &error), MSALEX_OK); /* its whole length */
     CHECK(waits == 0 && now == gap_end - GAP_MS);
     end_due();
 }
@@ -1038,7 +1039,7 @@ static void gap_and_a_peer(void) {
     end_due();
 }
 
-/* One that did not know of the gap. */
+/* A process of this library that did not know of the gap. */
 static void ours_comes_in_the_gap(void) {
     event = NULL;
     CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK);
@@ -1051,7 +1052,7 @@ static void gap_and_one_of_ours(void) {
     CHECK_STATUS(msalex_lock_acquire(first, 100, 60000, &error), MSALEX_TIMEOUT);
     CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_acquire(first, 100, 60000, &error), MSALEX_OK);
-    CHECK(now < gap_end); /* it was over */
+    CHECK(now < gap_end); /* the gap has ended early */
     end_due();
 }
 
@@ -1067,7 +1068,7 @@ static void gap_and_a_signal(void) {
     end_due();
 }
 
-/* ---- file systems of programs, and of others ---- */
+/* ---- FUSE, and other mounts ---- */
 
 /* Finding 3 of the lock's review: a FUSE file system may give another file the same number. */
 static void nonce_is_remembered(void) {
@@ -1079,11 +1080,11 @@ static void nonce_is_remembered(void) {
         CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
         CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_OK);
         CHECK((fd = open(PATH, O_RDWR | O_CLOEXEC)) >= 0);
-        write_record(fd, &another); /* the same number, and what another one's file says */
+        write_record(fd, &another); /* the same inode number with the record of another file */
         (void)close(fd);
         CHECK_STATUS(msalex_lock_check(holder, &error), is_fuse ? MSALEX_NOT_FOUND : MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(holder, &error), is_fuse ? MSALEX_NOT_FOUND : MSALEX_OK);
-        CHECK(file_exists(PATH) == (is_fuse == 1)); /* only its own is a holder's to remove */
+        CHECK(file_exists(PATH) == (is_fuse == 1)); /* a holder removes only its own file */
         end();
     }
 }
@@ -1113,7 +1114,7 @@ static void other_mounts_are_peers(void) {
         CHECK_STATUS(msalex_lock_acquire(holder, 0, 0, &error), MSALEX_OK);
         CHECK(read_record_at(PATH, &record) && (record.view == 0) == is_local);
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
-        event = holder_releases; /* within one mount the flock decides */
+        event = holder_releases; /* within one mount the flock counts */
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
         CHECK(waits == 2);
         CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
@@ -1124,7 +1125,7 @@ static void other_mounts_are_peers(void) {
         record.view ^= 1;
         write_record(fd, &record);
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
-        record.view = is_local ? 2 : 0; /* by a program that knows nothing of views */
+        record.view = is_local ? 2 : 0; /* of a program that does not know views */
         write_record(fd, &record);
         CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
         record.pid = dead_pid(); /* it may run on another machine, which shares the directory */
@@ -1139,7 +1140,7 @@ static void other_mounts_are_peers(void) {
     }
 }
 
-/* The view that a process has to which its boot is hidden, or 0. */
+/* The view of a process that cannot see its boot, or 0. */
 static uint64_t view_without_a_boot(void) {
     struct msalex__record one = {0}, other = {0};
     uint64_t view = 0;
@@ -1167,7 +1168,7 @@ static uint64_t view_without_a_boot(void) {
     return view;
 }
 
-/* Before any other property: what was found out of this boot is remembered. */
+/* This property must be the first one: the library remembers this boot. */
 static void boot_that_is_hidden(void) {
     uint64_t one, other;
 
@@ -1182,7 +1183,7 @@ static void others_in_a_loop(void) {
     start(wait_script);
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
-    fake_kernel.failing = "renameatx_np"; /* always there when we make it, never when we look */
+    fake_kernel.failing = "renameatx_np"; /* the rename always finds a file, a look never does */
     fake_kernel.code = EEXIST;
     fake_kernel.always = true;
     CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
@@ -1207,7 +1208,7 @@ static void child_keeps_nothing(void) {
         bool lost = msalex_lock_check(holder, &error) == MSALEX_NOT_FOUND &&
                     msalex_lock_acquire(waiter, 10, 10, &error) == MSALEX_TIMEOUT &&
                     strcmp(fake_kernel.log, "LOALWL") == 0 && /* a kqueue of its own */
-                    /* The lock is its parent's: no mistake of the child's. */
+                    /* Its parent holds the lock, so this is no misuse by the child. */
                     msalex_lock_acquire(holder, 10, 10, &error) == MSALEX_TIMEOUT &&
                     msalex_lock_release(holder, &error) == MSALEX_OK && file_exists(PATH);
         exit(lost ? 0 : 1);
@@ -1217,7 +1218,7 @@ static void child_keeps_nothing(void) {
     end();
 }
 
-/* As a child finds them.  (valgrind has some of its own there.) */
+/* As a child finds them.  (valgrind has some of its own.) */
 static int count_in_child(void) {
     pid_t child;
 
@@ -1227,7 +1228,8 @@ static int count_in_child(void) {
     return wait_for_child(child);
 }
 
-/* Finding 5 of the lock's review.  (Darwin gives a child no kqueue, our fake does: there is none.) */
+/* Finding 5 of the lock's review.  (A child of Darwin inherits no kqueue, but one of our fake
+ * does; so there is none here.) */
 static void child_keeps_no_descriptor(void) {
     const int before = count_descriptors(), before_in_child = count_in_child();
 
@@ -1241,7 +1243,7 @@ static void child_keeps_no_descriptor(void) {
     end();
 }
 
-/* The parent has left before the child comes back to the wait that it inherited. */
+/* The parent has given up its wait before the child goes on with the wait that it inherited. */
 static void child_goes_on_alone(void) {
     pid_t child;
     int gate[2];

@@ -1,6 +1,6 @@
 /*
- * Functions of the C library that fail when a script says so (fake_kernel.h): linked with
- * -Wl,--wrap=<name> for each.
+ * Functions of the C library that fail when a script says so (fake_kernel.h).  The program is
+ * linked with -Wl,--wrap=<name> for each.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -111,7 +111,7 @@ ssize_t __wrap_read(int fd, void *bytes, size_t size) {
     return fake_fails("read") ? -1 : __real_read(fd, bytes, size);
 }
 
-/* "Fails" by writing a part. */
+/* A failure here is that only a part is written. */
 ssize_t __real_pwrite(int fd, const void *bytes, size_t size, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at) {
@@ -124,7 +124,7 @@ ssize_t __wrap_pread(int fd, void *bytes, size_t size, off_t at) {
     return fake_fails("pread") ? -1 : __real_pread(fd, bytes, size, at);
 }
 
-/* A script's waits take no time but its own. */
+/* In a script a wait takes time only by the clock of the script. */
 int __real_nanosleep(const struct timespec *wanted, struct timespec *left);
 int __wrap_nanosleep(const struct timespec *wanted, struct timespec *left);
 int __wrap_nanosleep(const struct timespec *wanted, struct timespec *left) {

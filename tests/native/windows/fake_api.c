@@ -25,7 +25,7 @@ int fake_count(enum fake_call call) {
     return plans[call].count;
 }
 
-/* Does this call fail?  Then with which error. */
+/* The error with which this call fails, or 0. */
 static DWORD planned(enum fake_call call) {
     plans[call].count++;
     if (plans[call].times == 0)
@@ -166,7 +166,7 @@ HANDLE WINAPI fake_OpenProcess(DWORD access, BOOL inherit, DWORD pid) {
     return planned(FAKE_OPEN_PROCESS) != 0 ? NULL : OpenProcess(access, inherit, pid);
 }
 
-/* Here it is true that a failure means "not remote", so the plan is for success. */
+/* The real call fails on a local file, so the planned case is that it succeeds. */
 BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE file, FILE_INFO_BY_HANDLE_CLASS kind,
                                               LPVOID information, DWORD size) {
     return planned(FAKE_REMOTE) != 0 || GetFileInformationByHandleEx(file, kind, information, size);

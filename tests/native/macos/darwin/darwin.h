@@ -1,7 +1,7 @@
 /*
- * What our macOS sources use of Darwin's C library and Linux lacks: to compile them unchanged on
- * Linux (gcc -include darwin.h -I darwin), over fake_kernel.c and fake_files.c.  Numbers are
- * Darwin's, but those of open flags that mean something else on Linux.
+ * The part of Darwin's C library that our macOS sources use and Linux lacks, so that they compile
+ * unchanged on Linux (gcc -include darwin.h -I darwin), over fake_kernel.c and fake_files.c.  The
+ * numbers are Darwin's, except those of open flags that have another meaning on Linux.
  */
 #ifndef MSALEX_TEST_DARWIN_H
 #define MSALEX_TEST_DARWIN_H

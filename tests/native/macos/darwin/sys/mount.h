@@ -1,4 +1,4 @@
-/* What a file system is: see darwin.h. */
+/* The kind of a file system: see darwin.h. */
 #ifndef MSALEX_TEST_MOUNT_H
 #define MSALEX_TEST_MOUNT_H
 

@@ -1,7 +1,8 @@
 /*
- * What keychain_macos.c uses of Core Foundation, declared as in Apple's headers, which we do not
- * have: to compile it on Linux, for macOS (zig) and for the fake (fake_keychain.c).  A function
- * that is missing here does not compile; one that is missing in CoreFoundation.tbd does not link.
+ * The part of Core Foundation that keychain_macos.c uses, declared as in Apple's headers, which we
+ * do not have.  With it the file compiles on Linux, for macOS (zig) and for the fake
+ * (fake_keychain.c).  A function that is missing here does not compile; one that is missing in
+ * CoreFoundation.tbd does not link.
  */
 #ifndef MSALEX_TEST_COREFOUNDATION_H
 #define MSALEX_TEST_COREFOUNDATION_H

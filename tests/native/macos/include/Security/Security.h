@@ -1,4 +1,4 @@
-/* What keychain_macos.c uses of the Security framework: see CoreFoundation.h. */
+/* The part of the Security framework that keychain_macos.c uses: see CoreFoundation.h. */
 #ifndef MSALEX_TEST_SECURITY_H
 #define MSALEX_TEST_SECURITY_H
 
