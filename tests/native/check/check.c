@@ -75,8 +75,10 @@ static void run_property(const struct property *property) {
         check_descriptors(before);
         leave_and_remove_directory(directory);
     }
-    printf("%s: %s%s%s\n", failures > 0 ? "FAILED" : skipped != NULL ? "skipped" : "ok",
-           property->sentence, skipped != NULL ? ": " : "", skipped != NULL ? skipped : "");
+    if (skipped != NULL && failures == 0)
+        printf("skipped: %s: %s\n", property->sentence, skipped);
+    else
+        printf("%s: %s\n", failures > 0 ? "FAILED" : "ok", property->sentence);
     (void)fflush(stdout);
     failed += failures;
     ran++;

@@ -75,6 +75,12 @@ void write_text(const char *path, const char *text);
 bool file_exists(const char *path);
 bool has_text(const char *path, const char *text);
 
+/* The permissions of the file or link itself; 0 if there is none. */
+unsigned mode_of(const char *path);
+
+/* The pid of a process that has ended. */
+int dead_pid(void);
+
 /* Waits until it exited: its exit status, or -1 when a signal ended it or after 20 s. */
 int wait_for_child(int child);
 

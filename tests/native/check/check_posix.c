@@ -90,6 +90,19 @@ void make_old(const char *path, int64_t seconds) {
     CHECK(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) == 0);
 }
 
+unsigned mode_of(const char *path) {
+    struct stat file;
+    return lstat(path, &file) == 0 ? file.st_mode & 07777 : 0;
+}
+
+int dead_pid(void) {
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    CHECK(child > 0 && waitpid(child, NULL, 0) == child);
+    return child;
+}
+
 int wait_for_child(int child) {
     const int64_t end = now_ms() + 20000;
     int status;

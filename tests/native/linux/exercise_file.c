@@ -35,11 +35,6 @@ static bool reads_as(const char *path, const char *text) {
     return same;
 }
 
-static unsigned mode_of(const char *path) {
-    struct stat file;
-    return lstat(path, &file) == 0 ? file.st_mode & 07777 : 0;
-}
-
 static void what_is_written_is_read(void) {
     msalex_stamp first;
     size_t size = 3000000;

@@ -26,14 +26,6 @@ static int try_lock(int64_t timeout_ms) {
     return status;
 }
 
-static pid_t dead_process(void) {
-    pid_t child = fork();
-    if (child == 0)
-        _exit(0);
-    CHECK(wait_for_child(child) == 0);
-    return child;
-}
-
 static void write_peer(pid_t pid) {
     char text[64];
     (void)snprintf(text, sizeof text, "%d /usr/bin/az", (int)pid);
@@ -43,9 +35,9 @@ static void write_peer(pid_t pid) {
 static void peer_file_of_the_dead_is_taken_over(void) {
     pid_t zombie;
 
-    write_peer(dead_process());
+    write_peer(dead_pid());
     CHECK_STATUS(try_lock(0), MSALEX_OK);
-    write_peer(dead_process());
+    write_peer(dead_pid());
     CHECK_STATUS(try_lock(2000), MSALEX_OK);
     if ((zombie = fork()) == 0)
         _exit(0);
@@ -63,7 +55,7 @@ static void peer_file_of_the_living_is_respected(void) {
     CHECK_STATUS(try_lock(0), MSALEX_TIMEOUT);
     CHECK_STATUS(try_lock(100), MSALEX_TIMEOUT);
     CHECK(file_exists(PATH));
-    write_peer(dead_process()); /* but another process has locked it */
+    write_peer(dead_pid()); /* but another process has locked it */
     fd = open(PATH, O_RDWR | O_CLOEXEC);
     CHECK(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
     CHECK_STATUS(try_lock(100), MSALEX_TIMEOUT);

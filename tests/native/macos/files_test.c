@@ -39,11 +39,6 @@ static int save(const char *text) {
                                &error);
 }
 
-static unsigned mode_of(const char *path) {
-    struct stat file;
-    return lstat(path, &file) == 0 ? file.st_mode & 07777 : 0;
-}
-
 static bool is_list(const char *path, const char *expected) {
     const char *list = fake_list_of(path);
     return list == NULL || expected == NULL ? list == expected : strcmp(list, expected) == 0;

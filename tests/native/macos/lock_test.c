@@ -156,15 +156,6 @@ static bool names(const char *program) {
     return found;
 }
 
-/* A pid that belonged to a process which has ended. */
-static pid_t dead_pid(void) {
-    pid_t child = fork();
-    if (child == 0)
-        _exit(0);
-    (void)waitpid(child, NULL, 0);
-    return child;
-}
-
 /* ---- what happens during a wait ---- */
 
 static void nothing(void) {
