@@ -15,8 +15,7 @@ void msalex__wipe(void *memory, size_t size) {
         (void)set_memory(memory, 0, size);
 }
 
-int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
-                        msalex_error *error) {
+int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size, msalex_error *error) {
     buffer->data = NULL;
     buffer->size = 0;
     if (size > 0) {

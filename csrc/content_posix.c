@@ -44,9 +44,8 @@ static int read_all(int fd, size_t expected, msalex_buffer *content) {
 }
 
 int msalex__content_read(int fd, const struct stat *file, msalex_buffer *content) {
-    int code = file->st_size > MSALEX_FILE_SIZE_MAX
-                   ? EFBIG
-                   : read_all(fd, (size_t)file->st_size, content);
+    int code =
+        file->st_size > MSALEX_FILE_SIZE_MAX ? EFBIG : read_all(fd, (size_t)file->st_size, content);
 
     if (code != 0)
         msalex_buffer_free(content);
@@ -76,9 +75,9 @@ static int make_room(int fd, const unsigned char *data, size_t size, size_t old_
     if (code != EOPNOTSUPP)
         return code;
     /* No reservation here: write the part that is longer than the old content first. */
-    return size <= old_size ? 0
-                            : msalex__content_write(fd, data + old_size, size - old_size,
-                                                    (off_t)old_size);
+    return size <= old_size
+               ? 0
+               : msalex__content_write(fd, data + old_size, size - old_size, (off_t)old_size);
 }
 
 /* 0 or errno. */
@@ -98,8 +97,7 @@ static bool cut_off(int fd, off_t size) {
     return ftruncate(fd, size) == 0 || (fstat(fd, &file) == 0 && file.st_size == size);
 }
 
-int msalex__content_overwrite(int fd, const unsigned char *data, size_t size,
-                              msalex_error *error) {
+int msalex__content_overwrite(int fd, const unsigned char *data, size_t size, msalex_error *error) {
     const char *call = "write in place";
     msalex_buffer content = {0};
     bool is_whole = true, has_content;

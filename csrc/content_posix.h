@@ -19,7 +19,6 @@ int msalex__content_write(int fd, const unsigned char *data, size_t size, off_t 
 /* Writes new content over the old content, and sends it to the disk.  A reader can find a mixture
  * meanwhile.  On failure the old content is there again, or the status is MSALEX_TORN.  (The old
  * content can only be restored when the descriptor is open for reading as well.) */
-int msalex__content_overwrite(int fd, const unsigned char *data, size_t size,
-                              msalex_error *error);
+int msalex__content_overwrite(int fd, const unsigned char *data, size_t size, msalex_error *error);
 
 #endif

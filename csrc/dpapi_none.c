@@ -7,8 +7,7 @@ int msalex_dpapi_available(msalex_error *error) {
 }
 
 int msalex_dpapi_protect(const unsigned char *data, size_t size, const unsigned char *entropy,
-                         size_t entropy_size, int scope, msalex_buffer *blob,
-                         msalex_error *error) {
+                         size_t entropy_size, int scope, msalex_buffer *blob, msalex_error *error) {
     (void)data, (void)size, (void)entropy, (void)entropy_size, (void)scope;
     *blob = (msalex_buffer){0};
     return msalex_dpapi_available(error);

@@ -43,8 +43,7 @@ int msalex_dpapi_available(msalex_error *error) {
 }
 
 int msalex_dpapi_protect(const unsigned char *data, size_t size, const unsigned char *entropy,
-                         size_t entropy_size, int scope, msalex_buffer *blob,
-                         msalex_error *error) {
+                         size_t entropy_size, int scope, msalex_buffer *blob, msalex_error *error) {
     const DWORD flags =
         CRYPTPROTECT_UI_FORBIDDEN |
         (DWORD)(scope == MSALEX_DPAPI_LOCAL_MACHINE ? CRYPTPROTECT_LOCAL_MACHINE : 0);

@@ -10,17 +10,17 @@ static const struct {
     int code;
     int status;
 } errno_table[] = {
-    {ENOENT, MSALEX_NOT_FOUND},       /* no such file */
-    {EACCES, MSALEX_DENIED},          /* permission bits */
-    {EPERM, MSALEX_DENIED},           /* immutable file, sandbox */
-    {EROFS, MSALEX_DENIED},           /* mounted read-only */
-    {EINTR, MSALEX_INTERRUPTED},      /* a signal handler wants to run */
-    {ETIMEDOUT, MSALEX_TIMEOUT},      /* network file systems */
-    {EINVAL, MSALEX_INVALID},         /* the call does not take this argument */
-    {ENAMETOOLONG, MSALEX_INVALID},   /* a path component over 255 bytes */
-    {EISDIR, MSALEX_INVALID},         /* a directory where a file belongs */
-    {ENOTDIR, MSALEX_INVALID},        /* a file where a directory belongs */
-    {ELOOP, MSALEX_INVALID},          /* too many symbolic links, or one where a file belongs */
+    {ENOENT, MSALEX_NOT_FOUND},     /* no such file */
+    {EACCES, MSALEX_DENIED},        /* permission bits */
+    {EPERM, MSALEX_DENIED},         /* immutable file, sandbox */
+    {EROFS, MSALEX_DENIED},         /* mounted read-only */
+    {EINTR, MSALEX_INTERRUPTED},    /* a signal handler wants to run */
+    {ETIMEDOUT, MSALEX_TIMEOUT},    /* network file systems */
+    {EINVAL, MSALEX_INVALID},       /* the call does not take this argument */
+    {ENAMETOOLONG, MSALEX_INVALID}, /* a path component over 255 bytes */
+    {EISDIR, MSALEX_INVALID},       /* a directory where a file belongs */
+    {ENOTDIR, MSALEX_INVALID},      /* a file where a directory belongs */
+    {ELOOP, MSALEX_INVALID},        /* too many symbolic links, or one where a file belongs */
 };
 
 int msalex__ok(msalex_error *error) {

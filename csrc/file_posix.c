@@ -66,8 +66,7 @@ static int fail_too_large(msalex_error *error, const char *call) {
 }
 
 static int fail_lost(msalex_error *error) {
-    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat",
-                        "somebody removed the lock file");
+    return msalex__fail(error, MSALEX_LOCK_LOST, ENOENT, "lstat", "somebody removed the lock file");
 }
 
 /* Sets the times of the file to now, as the clock shows it.  By itself the kernel (Linux before
@@ -169,10 +168,10 @@ struct save {
     size_t size;
     msalex_lock *guard; /* or NULL */
     struct msalex__place place;
-    int old;    /* the file to replace, or -1 */
-    int temp;   /* the temporary file, or -1 */
+    int old;                                /* the file to replace, or -1 */
+    int temp;                               /* the temporary file, or -1 */
     char temp_name[MSALEX__TEMP_NAME_SIZE]; /* "" when it has its final name */
-    int status; /* what to return after FAILED */
+    int status;                             /* what to return after FAILED */
 };
 
 /* How far a save has come. */
@@ -183,8 +182,7 @@ enum outcome {
     FAILED    /* the error says why */
 };
 
-static enum outcome fail_save(struct save *save, int code, const char *call,
-                              msalex_error *error) {
+static enum outcome fail_save(struct save *save, int code, const char *call, msalex_error *error) {
     save->status = msalex__fail_errno(error, code, call);
     return FAILED;
 }
@@ -271,8 +269,7 @@ static int fail_others_file(const struct stat *file, msalex_error *error) {
 }
 
 /* The last resort, where a rename is not possible. */
-static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
-                                   msalex_error *error) {
+static enum outcome write_in_place(struct save *save, msalex_stamp *stamp, msalex_error *error) {
     if (!may_write_in_place(&save->place))
         save->status = fail_others_file(&save->place.file, error);
     else
@@ -406,8 +403,8 @@ int msalex_file_create(const char *path, const unsigned char *data, size_t size,
         code = msalex__rename_new(*directory, save.temp_name, save.place.name);
         if (code == 0)
             save.temp_name[0] = '\0';
-        else if (code == EINVAL && linkat(*directory, save.temp_name, *directory,
-                                          save.place.name, 0) != 0)
+        else if (code == EINVAL &&
+                 linkat(*directory, save.temp_name, *directory, save.place.name, 0) != 0)
             code = errno;
         outcome = code == 0 || code == EINVAL ? DONE : fail_save(&save, code, "rename", error);
     }
@@ -496,9 +493,7 @@ int msalex_file_delete(const char *path, msalex_error *error) {
     if ((status = msalex__place_judge(&place, error)) == MSALEX_OK) {
         const bool is_there = place.exists || place.is_link;
         if ((place.exists && unlinkat(place.directory, place.name, 0) != 0) ||
-            (place.is_link &&
-             unlinkat(place.link_directory, place.link_name, 0) != 0) ||
-            !is_there)
+            (place.is_link && unlinkat(place.link_directory, place.link_name, 0) != 0) || !is_there)
             status = msalex__fail_errno(error, is_there ? errno : ENOENT, "unlink");
         (void)msalex__temp_sweep(place.directory, MSALEX__TEMP_DEAD_SOON_S);
     }
@@ -519,8 +514,8 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
 
 /* Removes the access list that a new directory inherited: 0 or errno. */
 static int make_private(const struct msalex__place *place) {
-    int code, fd = openat(place->directory, place->name,
-                          O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(place->directory, place->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int code;
 
     if (fd < 0)
         return errno;

@@ -166,8 +166,8 @@ static PSECURITY_DESCRIPTOR private_descriptor(void) {
 static PSECURITY_DESCRIPTOR descriptor_for(const wchar_t *path, bool exists) {
     PSECURITY_DESCRIPTOR descriptor = NULL;
 
-    if (exists && GetNamedSecurityInfoW(path, SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, NULL,
-                                        NULL, NULL, NULL, &descriptor) == ERROR_SUCCESS)
+    if (exists && GetNamedSecurityInfoW(path, SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, NULL, NULL,
+                                        NULL, NULL, &descriptor) == ERROR_SUCCESS)
         return descriptor;
     return private_descriptor(); /* also where we may not read the list: rather too few rights */
 }
@@ -328,10 +328,8 @@ static void finish(HANDLE file, msalex_stamp *stamp) {
 /* The last resort, where we may write to a file but not make one in its directory.  A reader
  * meanwhile can find a mixture.  The bytes come first, then the new end: the old end is not cut off
  * before the new content is complete. */
-static enum outcome write_in_place(struct save *save, msalex_stamp *stamp,
-                                   msalex_error *error) {
-    HANDLE file =
-        open_patiently(save->target, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING);
+static enum outcome write_in_place(struct save *save, msalex_stamp *stamp, msalex_error *error) {
+    HANDLE file = open_patiently(save->target, GENERIC_WRITE, FILE_SHARE_READ, NULL, OPEN_EXISTING);
     const char *call = "WriteFile";
     DWORD code;
 

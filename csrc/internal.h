@@ -27,8 +27,7 @@ int msalex__status_of_errno(int code);
 void msalex__wipe(void *memory, size_t size);
 
 /* Copies `size` bytes into a new buffer.  MSALEX_OS_ERROR when memory runs out. */
-int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size,
-                        msalex_error *error);
+int msalex__buffer_copy(msalex_buffer *buffer, const void *data, size_t size, msalex_error *error);
 
 /* ---- nonce.c ---- */
 

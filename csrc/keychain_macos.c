@@ -83,8 +83,7 @@ static int fail_osstatus(msalex_error *error, OSStatus code, const char *call) {
     CFStringRef words = SecCopyErrorMessageString(code, NULL);
     char message[sizeof error->message];
 
-    if (words == NULL ||
-        !CFStringGetCString(words, message, sizeof message, kCFStringEncodingUTF8))
+    if (words == NULL || !CFStringGetCString(words, message, sizeof message, kCFStringEncodingUTF8))
         (void)snprintf(message, sizeof message, "OSStatus %d", (int)code);
     release(words);
     return msalex__fail(error, status_of(code), code, call, message);
@@ -226,8 +225,8 @@ static int take(CFTypeRef found, msalex_buffer *secret, msalex_error *error) {
     if (found == NULL || CFGetTypeID(found) != CFDataGetTypeID())
         return msalex__fail(error, MSALEX_CORRUPT, errSecDecode, "SecItemCopyMatching",
                             "the item holds no data");
-    if (msalex__buffer_copy(secret, CFDataGetBytePtr(data), (size_t)CFDataGetLength(data),
-                            error) != MSALEX_OK)
+    if (msalex__buffer_copy(secret, CFDataGetBytePtr(data), (size_t)CFDataGetLength(data), error) !=
+        MSALEX_OK)
         return fail_memory(error, "malloc");
     return MSALEX_OK;
 }
@@ -276,8 +275,8 @@ int msalex_keychain_delete(const char *service, const char *account, msalex_erro
         goto done;
     }
     code = SecItemDelete(query);
-    status = code == errSecSuccess ? msalex__ok(error)
-                                   : fail_osstatus(error, code, "SecItemDelete");
+    status =
+        code == errSecSuccess ? msalex__ok(error) : fail_osstatus(error, code, "SecItemDelete");
     CFRelease(query);
 done:
     forget(&identity);

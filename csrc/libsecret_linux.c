@@ -179,8 +179,8 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
     made->schema = glib->secret_schema_newv(item->schema, SCHEMA_NONE, types);
     glib->g_hash_table_unref(types);
     if (operation == MSALEX_LIBSECRET_SAVE)
-        made->value = glib->secret_value_new(size == 0 ? "" : (const char *)secret,
-                                             (ptrdiff_t)size, "text/plain");
+        made->value = glib->secret_value_new(size == 0 ? "" : (const char *)secret, (ptrdiff_t)size,
+                                             "text/plain");
     if ((code = run_apart(made)) != 0) {
         status = msalex__fail_errno(error, code, "pthread_create");
         goto err;

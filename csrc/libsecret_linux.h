@@ -21,8 +21,8 @@ struct msalex_libsecret_call {
     int event;             /* an eventfd; readable when done */
     pid_t process;         /* the thread lives in this process only */
     int operation;
-    bool alone; /* there is no desktop, so nobody could answer a prompt */
-    bool again; /* a new connection may cure the failure */
+    bool alone;       /* there is no desktop, so nobody could answer a prompt */
+    bool again;       /* a new connection may cure the failure */
     int64_t deadline; /* milliseconds of msalex__now_ms(); negative: none */
     char *label;
     char *collection;

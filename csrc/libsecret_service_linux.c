@@ -62,28 +62,28 @@ static const struct {
     int status;
     bool again; /* a new connection may help */
 } gerror_table[] = {
-    {SECRET, SECRET_LOCKED, MSALEX_DENIED, false},           /* and nobody unlocked it */
+    {SECRET, SECRET_LOCKED, MSALEX_DENIED, false},            /* and nobody unlocked it */
     {SECRET, SECRET_NO_SUCH_OBJECT, MSALEX_NOT_FOUND, false}, /* another has just deleted it */
-    {IO, IO_CANCELLED, MSALEX_TIMEOUT, false},            /* by our deadline: nobody else can */
-    {IO, IO_TIMED_OUT, MSALEX_TIMEOUT, false},            /* D-Bus waits 25 s for a reply */
-    {IO, IO_NOT_FOUND, MSALEX_UNAVAILABLE, false},        /* no socket at the address */
-    {IO, IO_CONNECTION_REFUSED, MSALEX_UNAVAILABLE, false}, /* a dead socket */
-    {IO, IO_PERMISSION_DENIED, MSALEX_DENIED, false},     /* another user's bus */
-    {IO, IO_CLOSED, MSALEX_UNAVAILABLE, true},            /* the bus went away */
-    {IO, IO_BROKEN_PIPE, MSALEX_UNAVAILABLE, true},       /* the same, while we sent */
+    {IO, IO_CANCELLED, MSALEX_TIMEOUT, false},                /* by our deadline: nobody else can */
+    {IO, IO_TIMED_OUT, MSALEX_TIMEOUT, false},                /* D-Bus waits 25 s for a reply */
+    {IO, IO_NOT_FOUND, MSALEX_UNAVAILABLE, false},            /* no socket at the address */
+    {IO, IO_CONNECTION_REFUSED, MSALEX_UNAVAILABLE, false},   /* a dead socket */
+    {IO, IO_PERMISSION_DENIED, MSALEX_DENIED, false},         /* another user's bus */
+    {IO, IO_CLOSED, MSALEX_UNAVAILABLE, true},                /* the bus went away */
+    {IO, IO_BROKEN_PIPE, MSALEX_UNAVAILABLE, true},           /* the same, while we sent */
     /* An error that GIO does not know: NoSession, when the service was restarted. */
     {IO, IO_DBUS_ERROR, MSALEX_OS_ERROR, true},
-    {DBUS, DBUS_SERVICE_UNKNOWN, MSALEX_UNAVAILABLE, false}, /* none on this bus */
+    {DBUS, DBUS_SERVICE_UNKNOWN, MSALEX_UNAVAILABLE, false},   /* none on this bus */
     {DBUS, DBUS_NAME_HAS_NO_OWNER, MSALEX_UNAVAILABLE, false}, /* the same */
-    {DBUS, DBUS_NO_REPLY, MSALEX_UNAVAILABLE, true},      /* the service died meanwhile */
-    {DBUS, DBUS_DISCONNECTED, MSALEX_UNAVAILABLE, true},  /* the bus died */
-    {DBUS, DBUS_UNKNOWN_OBJECT, MSALEX_UNAVAILABLE, true}, /* the path of a former session */
+    {DBUS, DBUS_NO_REPLY, MSALEX_UNAVAILABLE, true},           /* the service died meanwhile */
+    {DBUS, DBUS_DISCONNECTED, MSALEX_UNAVAILABLE, true},       /* the bus died */
+    {DBUS, DBUS_UNKNOWN_OBJECT, MSALEX_UNAVAILABLE, true},     /* the path of a former session */
     /* The same; or a collection that does not exist. */
     {DBUS, DBUS_UNKNOWN_METHOD, MSALEX_UNAVAILABLE, true},
-    {DBUS, DBUS_ACCESS_DENIED, MSALEX_DENIED, false},     /* the bus's policy */
-    {DBUS, DBUS_AUTH_FAILED, MSALEX_DENIED, false},       /* another user's bus */
+    {DBUS, DBUS_ACCESS_DENIED, MSALEX_DENIED, false}, /* the bus's policy */
+    {DBUS, DBUS_AUTH_FAILED, MSALEX_DENIED, false},   /* another user's bus */
     {DBUS, DBUS_NO_SERVER, MSALEX_UNAVAILABLE, false},
-    {DBUS, DBUS_TIMEOUT, MSALEX_TIMEOUT, false},          /* the bus waited long enough */
+    {DBUS, DBUS_TIMEOUT, MSALEX_TIMEOUT, false}, /* the bus waited long enough */
     {DBUS, DBUS_TIMED_OUT, MSALEX_TIMEOUT, false},
 };
 
@@ -161,8 +161,8 @@ static int reach(msalex_libsecret_call *call) {
         if (call->service != NULL &&
             glib->secret_service_get_session_dbus_path(call->service) == NULL) {
             glib->g_object_unref(call->service);
-            call->service = glib->secret_service_get_sync(SERVICE_OPEN_SESSION, call->cancellable,
-                                                          &failure);
+            call->service =
+                glib->secret_service_get_sync(SERVICE_OPEN_SESSION, call->cancellable, &failure);
         }
         if (call->service == NULL)
             status = fail_call(call, failure, "secret_service_get_sync", MSALEX_UNAVAILABLE);
@@ -187,10 +187,9 @@ static GVariant *ask(msalex_libsecret_call *call, const char *path, const char *
 static bool is_collection_locked(msalex_libsecret_call *call, const char *path, GError **failure) {
     GVariant *value = NULL;
     int answer = 0; /* a gboolean */
-    GVariant *reply = ask(call, path, "org.freedesktop.DBus.Properties", "Get",
-                          glib->g_variant_new("(ss)", "org.freedesktop.Secret.Collection",
-                                              "Locked"),
-                          "(v)", failure);
+    GVariant *reply = ask(
+        call, path, "org.freedesktop.DBus.Properties", "Get",
+        glib->g_variant_new("(ss)", "org.freedesktop.Secret.Collection", "Locked"), "(v)", failure);
     if (reply == NULL)
         return false;
     glib->g_variant_get(reply, "(v)", &value);

@@ -152,8 +152,7 @@ int msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MSAL
 }
 
 /* Inside the registry, as everything that opens a descriptor. */
-static int read_in(int directory, const char *name, char bytes[MSALEX__RECORD_SIZE],
-                   size_t *size) {
+static int read_in(int directory, const char *name, char bytes[MSALEX__RECORD_SIZE], size_t *size) {
     int calls = 0, code, fd;
 
     do

@@ -77,8 +77,8 @@ DWORD msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MS
 
 DWORD msalex__lock_file_read_named(const struct msalex__lock_file *file,
                                    char bytes[MSALEX__RECORD_SIZE], size_t *size) {
-    HANDLE handle = CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0,
-                                NULL);
+    HANDLE handle =
+        CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
     DWORD code;
 
     *size = 0;
@@ -127,8 +127,7 @@ static uint64_t nonce_of(HANDLE handle) {
     struct msalex__record record;
     size_t size;
 
-    if (read_start(handle, bytes, &size) == 0 &&
-        msalex__record_parse(bytes, size, &record))
+    if (read_start(handle, bytes, &size) == 0 && msalex__record_parse(bytes, size, &record))
         return record.nonce;
     return 0;
 }

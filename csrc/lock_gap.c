@@ -7,19 +7,19 @@
 #include "internal.h"
 
 enum {
-    FIRST_MS = 4100,         /* a peer that waits for 5 s meets one gap... */
-    EAGER_MS = 250,          /* ...and one more, if a peer was seen in it */
-    AGAIN_MS = 2000,         /* a peer that waits for 5 s meets two */
-    GAP_MS = 270,            /* 1.3.1 looks every 250 ms */
-    PEER_SEEN_MS = 20000,    /* a peer that was seen counts for this time */
-    PAUSE_OF_HOLD = 4,       /* a pause that is shorter than a fourth of the hold is none */
-    RETURN_OF_HOLD = 4,      /* busy: a process comes back within four times its hold */
-    LOCKS_MAX = 16           /* which a process remembers */
+    FIRST_MS = 4100,      /* a peer that waits for 5 s meets one gap... */
+    EAGER_MS = 250,       /* ...and one more, if a peer was seen in it */
+    AGAIN_MS = 2000,      /* a peer that waits for 5 s meets two */
+    GAP_MS = 270,         /* 1.3.1 looks every 250 ms */
+    PEER_SEEN_MS = 20000, /* a peer that was seen counts for this time */
+    PAUSE_OF_HOLD = 4,    /* a pause that is shorter than a fourth of the hold is none */
+    RETURN_OF_HOLD = 4,   /* busy: a process comes back within four times its hold */
+    LOCKS_MAX = 16        /* which a process remembers */
 };
 
 struct memory {
-    uint64_t key; /* 0: free */
-    int64_t used; /* when it was used last */
+    uint64_t key;            /* 0: free */
+    int64_t used;            /* when it was used last */
     struct msalex__gap said; /* by the record, when the lock was given back */
     int64_t since, released;
     int64_t until;
@@ -91,8 +91,7 @@ struct msalex__gap msalex__gap_of_new_file(uint64_t key, struct msalex__gap said
 
     if (memory.said.seen > said.seen)
         said.seen = memory.said.seen;
-    if (said.when == 0 &&
-        now - memory.released <= (memory.released - memory.since) / PAUSE_OF_HOLD)
+    if (said.when == 0 && now - memory.released <= (memory.released - memory.since) / PAUSE_OF_HOLD)
         said.when = memory.said.when;
     return plan(&memory, said, now);
 }

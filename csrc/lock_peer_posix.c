@@ -50,8 +50,7 @@ static bool is_flocked(const struct msalex__lock_file *file) {
 bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *bytes,
                                size_t size) {
     /* The flock comes last, because our try can make the peer's own try fail. */
-    return seems_gone(file, bytes, size) && !msalex__is_fcntl_locked(file->fd) &&
-           !is_flocked(file);
+    return seems_gone(file, bytes, size) && !msalex__is_fcntl_locked(file->fd) && !is_flocked(file);
 }
 
 /* Asks once more, while the flock, or the guard, keeps others from doing the same. */

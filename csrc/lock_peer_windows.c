@@ -10,8 +10,8 @@
 #include "lock.h"
 
 enum {
-    POLL_BLIND_MS = 20,      /* without a watch */
-    POLL_WATCHING_MS = 250   /* with one: a holder may unlock the file and leave it there */
+    POLL_BLIND_MS = 20,    /* without a watch */
+    POLL_WATCHING_MS = 250 /* with one: a holder may unlock the file and leave it there */
 };
 
 static int64_t seconds_of(FILETIME time) {
@@ -33,8 +33,8 @@ static bool is_reused(FILETIME start, int64_t written) {
 
 /* A process that we may not look at is alive. */
 static bool is_alive(int64_t pid, int64_t written) {
-    HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | SYNCHRONIZE, FALSE,
-                                 (DWORD)pid);
+    HANDLE process =
+        OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | SYNCHRONIZE, FALSE, (DWORD)pid);
     FILETIME start, ignored;
     bool alive;
 

@@ -325,8 +325,8 @@ static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patienc
     if (lock->file == NULL) {
         if (knows_of_gap(lock, false, left))
             return wait_for_gap(lock, msalex__time_left(deadline), error);
-        lock->status = msalex__lock_file_arrive(lock->path, lock->program, lock->key, &lock->file,
-                                                error);
+        lock->status =
+            msalex__lock_file_arrive(lock->path, lock->program, lock->key, &lock->file, error);
         if (lock->status != MSALEX_OK)
             return FAILED;
         outcome = look(lock, left, error);

@@ -25,7 +25,7 @@ enum {
 };
 
 enum msalex__record_state {
-    MSALEX__HELD,  /* if the kernel says so: by the process named, or the next in the queue */
+    MSALEX__HELD,   /* if the kernel says so: by the process named, or the next in the queue */
     MSALEX__EXISTS, /* made where flock does not work: the file's existence is the lock */
     MSALEX__GAP     /* given back; its name, which is gone, shall stay free until `when` */
 };

@@ -60,8 +60,8 @@ struct msalex__lock_file {
 
     int directory; /* every step uses this and the name, and no path; -1: not open */
     struct stat directory_status;
-    int fd;        /* -1: not open */
-    int events;    /* a kqueue that tells of changes of the file (macOS), or -1 */
+    int fd;     /* -1: not open */
+    int events; /* a kqueue that tells of changes of the file (macOS), or -1 */
     dev_t device;
     ino_t inode;
     uint64_t nonce;

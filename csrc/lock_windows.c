@@ -51,10 +51,10 @@
 #include "lock.h"
 
 enum {
-    PAUSE_MS = 5,      /* while something is in the way, and nothing wakes us when it goes */
-    DENIALS_MAX = 20,  /* in a row, until we believe that a denial stays */
-    CHANGES_MAX = 20,  /* in a row without a pause */
-    PASSINGS_MAX = 10  /* in a row, for a call that tries once */
+    PAUSE_MS = 5,     /* while something is in the way, and nothing wakes us when it goes */
+    DENIALS_MAX = 20, /* in a row, until we believe that a denial stays */
+    CHANGES_MAX = 20, /* in a row without a pause */
+    PASSINGS_MAX = 10 /* in a row, for a call that tries once */
 };
 
 struct msalex_lock {
@@ -126,8 +126,7 @@ static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, ms
         (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call,
                            "the lock file is not a regular file");
     if (code == MSALEX__IS_LINK)
-        (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call,
-                           "the lock file is a symbolic link");
+        (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call, "the lock file is a symbolic link");
     return FAILED;
 }
 
@@ -252,8 +251,7 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t p
 
     if (code == ERROR_LOCK_VIOLATION)
         return NOT_YET;
-    return code == 0 ? take_over(lock, patience, error)
-                     : classify(lock, code, "LockFileEx", error);
+    return code == 0 ? take_over(lock, patience, error) : classify(lock, code, "LockFileEx", error);
 }
 
 /* Waits before the next look, because looking without a pause would keep a processor busy. */

@@ -18,10 +18,10 @@ struct msalex__lock_file {
     HANDLE waiting; /* INVALID_HANDLE_VALUE: not open */
     HANDLE holding; /* INVALID_HANDLE_VALUE: not claimed */
     OVERLAPPED request;
-    bool asked;  /* a request for the byte is out */
-    bool queues; /* a request was seen to wait: this system has a queue */
-    bool locked; /* the byte is ours */
-    bool remote; /* on a file server */
+    bool asked;                       /* a request for the byte is out */
+    bool queues;                      /* a request was seen to wait: this system has a queue */
+    bool locked;                      /* the byte is ours */
+    bool remote;                      /* on a file server */
     struct msalex__identity identity; /* of the file that both handles have */
     uint64_t nonce;                   /* of its record, as we read or wrote it; 0: a peer's file */
     uint64_t key;                     /* of lock_gap.c */

@@ -97,8 +97,7 @@ typedef struct msalex_lock msalex_lock;
 
 /* Makes the object; touches no file.  `program` names the holder to people that read the lock file;
  * it must not be a secret. */
-int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
-                    msalex_error *error);
+int msalex_lock_new(const char *path, const char *program, msalex_lock **lock, msalex_error *error);
 
 /* Waits at most `slice_ms` for the lock.  A caller makes several such calls, and says by
  * `patience_ms` how long it will go on, this call included.  MSALEX_OK: held.  MSALEX_TIMEOUT and
@@ -300,8 +299,7 @@ int msalex_dpapi_available(msalex_error *error);
 enum msalex_dpapi_scope { MSALEX_DPAPI_CURRENT_USER, MSALEX_DPAPI_LOCAL_MACHINE };
 
 int msalex_dpapi_protect(const unsigned char *data, size_t size, const unsigned char *entropy,
-                         size_t entropy_size, int scope, msalex_buffer *blob,
-                         msalex_error *error);
+                         size_t entropy_size, int scope, msalex_buffer *blob, msalex_error *error);
 int msalex_dpapi_unprotect(const unsigned char *blob, size_t size, const unsigned char *entropy,
                            size_t entropy_size, msalex_buffer *data, msalex_error *error);
 

@@ -74,8 +74,8 @@ int msalex__read_link(int directory, const char *name, struct stat *link, char t
 
 /* All links of procfs do, except those in its root, such as /proc/self (proc(5)). */
 bool msalex__has_magic_links(int directory) {
-    const long proc = 0x9fa0;    /* PROC_SUPER_MAGIC of linux/magic.h */
-    const ino_t proc_root = 1;   /* PROC_ROOT_INO of linux/proc_ns.h */
+    const long proc = 0x9fa0;  /* PROC_SUPER_MAGIC of linux/magic.h */
+    const ino_t proc_root = 1; /* PROC_ROOT_INO of linux/proc_ns.h */
     struct statfs system;
     struct stat opened;
 
@@ -230,15 +230,14 @@ static const off_t TURN_AT = ((off_t)1 << 62) + 1;
 
 /* Sets (F_RDLCK, F_WRLCK) or withdraws (F_UNLCK) a lock: 0 or errno. */
 static int set_lock(int fd, short type, off_t start, off_t length) {
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
-                          .l_len = length};
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     return fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno == EACCES ? EAGAIN : errno;
 }
 
 /* Does another open file have an OFD or fcntl lock that excludes a write lock? */
 static bool is_locked(int fd, off_t start, off_t length) {
-    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start,
-                          .l_len = length};
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
 

@@ -75,11 +75,11 @@ static int end_text(ssize_t size, char text[PATH_MAX]) {
 /* From macOS 13 a link can be opened (O_SYMLINK is older) and read as it was opened. */
 typedef ssize_t read_open_link(int fd, char *text, size_t size);
 
-static int read_pinned(int directory, const char *name, read_open_link *function,
-                       struct stat *link, char text[PATH_MAX]) {
+static int read_pinned(int directory, const char *name, read_open_link *function, struct stat *link,
+                       char text[PATH_MAX]) {
     /* O_NONBLOCK and O_NOCTTY: something else may have taken the link's place. */
-    int code, fd = openat(directory, name,
-                          O_RDONLY | O_SYMLINK | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = openat(directory, name, O_RDONLY | O_SYMLINK | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int code;
 
     if (fd < 0)
         return errno;
@@ -120,8 +120,7 @@ static bool is_unchanged(const struct look *before, const struct look *after) {
  * own in the place of one that we trust, and then put that one back.  So the same is asked again:
  * it must be the same link, and no name in its directory may have come or gone, which sets the
  * times of the directory.  Where times are whole seconds, as on HFS+, that proves less. */
-static int read_unpinned(int directory, const char *name, struct stat *link,
-                         char text[PATH_MAX]) {
+static int read_unpinned(int directory, const char *name, struct stat *link, char text[PATH_MAX]) {
     struct look before, after;
     int code;
 

@@ -12,13 +12,13 @@ static const struct {
     int meaning;
 } windows_table[] = {
     {ERROR_FILE_NOT_FOUND, ENOENT},
-    {ERROR_PATH_NOT_FOUND, ENOENT},       /* its directory */
-    {ERROR_BAD_NETPATH, ENOENT},          /* no such server */
-    {ERROR_BAD_NET_NAME, ENOENT},         /* no such share */
-    {ERROR_ACCESS_DENIED, EACCES},        /* access lists, read-only, pending deletion */
-    {ERROR_SHARING_VIOLATION, EACCES},    /* open elsewhere, and not shared */
-    {ERROR_LOCK_VIOLATION, EACCES},       /* a byte range is locked */
-    {ERROR_USER_MAPPED_FILE, EACCES},     /* mapped into memory by a program */
+    {ERROR_PATH_NOT_FOUND, ENOENT},    /* its directory */
+    {ERROR_BAD_NETPATH, ENOENT},       /* no such server */
+    {ERROR_BAD_NET_NAME, ENOENT},      /* no such share */
+    {ERROR_ACCESS_DENIED, EACCES},     /* access lists, read-only, pending deletion */
+    {ERROR_SHARING_VIOLATION, EACCES}, /* open elsewhere, and not shared */
+    {ERROR_LOCK_VIOLATION, EACCES},    /* a byte range is locked */
+    {ERROR_USER_MAPPED_FILE, EACCES},  /* mapped into memory by a program */
     {ERROR_PRIVILEGE_NOT_HELD, EPERM},
     {ERROR_WRITE_PROTECT, EROFS},
     {ERROR_ALREADY_EXISTS, EEXIST},
@@ -29,8 +29,8 @@ static const struct {
     {ERROR_NOT_ENOUGH_MEMORY, ENOMEM},
     {ERROR_OUTOFMEMORY, ENOMEM},
     {ERROR_TOO_MANY_OPEN_FILES, EMFILE},
-    {ERROR_DIRECTORY, ENOTDIR},           /* a file where a directory belongs */
-    {ERROR_INVALID_NAME, EINVAL},         /* characters that no file name may have */
+    {ERROR_DIRECTORY, ENOTDIR},   /* a file where a directory belongs */
+    {ERROR_INVALID_NAME, EINVAL}, /* characters that no file name may have */
     {ERROR_BAD_PATHNAME, EINVAL},
     {ERROR_INVALID_PARAMETER, EINVAL},
     {ERROR_CANT_RESOLVE_FILENAME, EINVAL}, /* links in a circle */

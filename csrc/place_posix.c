@@ -57,8 +57,8 @@ static int fail_not_trusted(const char *link, uid_t owner, const char *reason,
     char message[256];
 
     (void)snprintf(message, sizeof message,
-                   "The symbolic link \"%s\" belongs to user %lu and %s: it was not followed",
-                   link, (unsigned long)owner, reason);
+                   "The symbolic link \"%s\" belongs to user %lu and %s: it was not followed", link,
+                   (unsigned long)owner, reason);
     return msalex__fail(error, MSALEX_NOT_TRUSTED, EACCES, "readlink", message);
 }
 
@@ -182,8 +182,7 @@ static int follow(struct walk *walk, const char *name, const char *tail, msalex_
     if (snprintf(rest, sizeof rest, "%s%s", text, tail) >= (int)sizeof rest)
         return msalex__fail_errno(error, ENAMETOOLONG, "readlink");
     strcpy(walk->rest, rest);
-    return text[0] == '/' ? enter(walk, msalex__open_directory(AT_FDCWD, "/"), error)
-                          : MSALEX_OK;
+    return text[0] == '/' ? enter(walk, msalex__open_directory(AT_FDCWD, "/"), error) : MSALEX_OK;
 }
 
 /* Takes the next part of the path, which is not the last one. */
@@ -286,18 +285,15 @@ int msalex__place_find(const char *path, struct msalex__place *place, msalex_err
     return find(path, ALWAYS, false, place, error);
 }
 
-int msalex__place_find_both(const char *path, struct msalex__place *place,
-                            msalex_error *error) {
+int msalex__place_find_both(const char *path, struct msalex__place *place, msalex_error *error) {
     return find(path, ALWAYS, true, place, error);
 }
 
-int msalex__place_find_to_open(const char *path, struct msalex__place *place,
-                               msalex_error *error) {
+int msalex__place_find_to_open(const char *path, struct msalex__place *place, msalex_error *error) {
     return find(path, AFTER_LINKS, false, place, error);
 }
 
-int msalex__place_find_name(const char *path, struct msalex__place *place,
-                            msalex_error *error) {
+int msalex__place_find_name(const char *path, struct msalex__place *place, msalex_error *error) {
     return find(path, NEVER, false, place, error);
 }
 

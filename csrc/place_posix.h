@@ -68,8 +68,7 @@ int msalex__place_find_both(const char *path, struct msalex__place *place, msale
 /* The same for a file that the caller opens next, with O_NOFOLLOW.  It saves a system call: when no
  * link was on the path, it does not look at the last part, and `exists` is false.  If the open then
  * fails with ELOOP, that part is a link: call msalex__place_find. */
-int msalex__place_find_to_open(const char *path, struct msalex__place *place,
-                               msalex_error *error);
+int msalex__place_find_to_open(const char *path, struct msalex__place *place, msalex_error *error);
 
 /* The same for a lock file.  It does not look at the last part: `exists` is false, and a link there
  * is not followed.  (Lock files come and go; they are opened with O_NOFOLLOW.) */

@@ -44,8 +44,7 @@ enum {
 static const uint32_t OF_DIRECTORY = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED;
 static const uint32_t LEAVING = IN_DELETE | IN_MOVED_FROM;
 /* Not IN_MODIFY: a writer in place has not finished until it closes the file. */
-static const uint32_t CHANGING =
-    LEAVING | IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ATTRIB;
+static const uint32_t CHANGING = LEAVING | IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ATTRIB;
 
 /* What stat says of the file.  If there is none, all is zero except the code. */
 struct look {
@@ -90,9 +89,8 @@ static bool is_same_time(struct timespec one, struct timespec other) {
 }
 
 static bool is_same(const struct look *one, const struct look *other) {
-    return one->code == other->code && one->device == other->device &&
-           one->inode == other->inode && one->size == other->size &&
-           is_same_time(one->changed, other->changed) &&
+    return one->code == other->code && one->device == other->device && one->inode == other->inode &&
+           one->size == other->size && is_same_time(one->changed, other->changed) &&
            is_same_time(one->modified, other->modified);
 }
 
@@ -127,8 +125,8 @@ static bool rearm(msalex_watch *watch) {
         watch->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     watch->directory = -1;
     if (watch->inotify >= 0 && locate(watch, directory))
-        watch->directory = inotify_add_watch(watch->inotify, directory,
-                                             watch->events | OF_DIRECTORY | IN_ONLYDIR);
+        watch->directory =
+            inotify_add_watch(watch->inotify, directory, watch->events | OF_DIRECTORY | IN_ONLYDIR);
     if (before >= 0 && before != watch->directory)
         (void)inotify_rm_watch(watch->inotify, before);
     return watch->directory != before;
@@ -192,8 +190,7 @@ static bool may_have_changed(msalex_watch *watch) {
 
 /* ---- the interface ---- */
 
-static int new_watch(const char *path, uint32_t events, msalex_watch **watch,
-                     msalex_error *error) {
+static int new_watch(const char *path, uint32_t events, msalex_watch **watch, msalex_error *error) {
     const size_t size = strlen(path) + 1;
 
     if ((*watch = calloc(1, sizeof **watch + size)) == NULL)

@@ -26,7 +26,7 @@ enum {
 };
 
 struct msalex_watch {
-    HANDLE changes; /* or INVALID_HANDLE_VALUE: nothing could be watched */
+    HANDLE changes;                    /* or INVALID_HANDLE_VALUE: nothing could be watched */
     struct msalex__identity directory; /* the one that is watched */
     int64_t next_look;
     msalex_stamp seen; /* all zero: there is no such file */

@@ -27,8 +27,8 @@ static bool reads_as(const char *path, const char *text) {
 
     if (!CHECK_STATUS(msalex_file_read(path, &content, &read_stamp, &error), MSALEX_OK))
         return false;
-    same = content.size == strlen(text) && (content.size == 0 ||
-                                            memcmp(content.data, text, content.size) == 0);
+    same = content.size == strlen(text) &&
+           (content.size == 0 || memcmp(content.data, text, content.size) == 0);
     msalex_buffer_free(&content);
     CHECK_STATUS(msalex_file_stat(path, &stat_stamp, &error), MSALEX_OK);
     CHECK(memcmp(&read_stamp, &stat_stamp, sizeof stat_stamp) == 0);
@@ -179,7 +179,8 @@ static void touch_and_delete(void) {
 }
 
 static void sweep_removes_what_the_dead_left_and_nothing_else(void) {
-    static const char OLD[] = ".msalex-0123456789abcdef.tmp", YOUNG[] = ".msalex-1111111111111111.tmp",
+    static const char OLD[] = ".msalex-0123456789abcdef.tmp",
+                      YOUNG[] = ".msalex-1111111111111111.tmp",
                       LOCKED[] = ".msalex-2222222222222222.tmp", OTHER[] = ".msalex-0123.tmp";
     int fd;
 
@@ -264,8 +265,7 @@ const struct property file_properties[] = {
      links_in_the_middle_of_a_path_are_followed},
     {"A link that leads nowhere is refused by all, and removed by a deletion",
      a_link_that_leads_nowhere_is_refused_and_removed},
-    {"A file that is created replaces nothing, not even a link",
-     what_is_created_replaces_nothing},
+    {"A file that is created replaces nothing, not even a link", what_is_created_replaces_nothing},
     {"What is no file is refused, and nothing is left behind", what_is_no_file_is_refused},
     {"Touching makes a file or sets its time; deleting removes it", touch_and_delete},
     {"Sweeping removes what dead writers left, and nothing else",

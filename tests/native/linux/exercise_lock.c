@@ -354,8 +354,8 @@ static void wait_for_leaver(struct leaver leaver, int64_t slice_ms, int64_t pati
 }
 
 static void timeouts_of_any_size_are_right(void) {
-    static const int64_t sizes[] = {INT64_MAX, INT64_MAX - 1, INT64_MAX / 1000, (int64_t)1 << 62,
-                                    INT64_MIN, INT64_MIN + 1, -1};
+    static const int64_t sizes[] = {
+        INT64_MAX, INT64_MAX - 1, INT64_MAX / 1000, (int64_t)1 << 62, INT64_MIN, INT64_MIN + 1, -1};
     char text[32];
 
     (void)snprintf(text, sizeof text, "%d a peer", (int)getpid());

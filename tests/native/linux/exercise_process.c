@@ -145,8 +145,8 @@ static void child_inherits_no_lock(void) {
     CHECK_STATUS(msalex_lock_new(PATH, "exercise", &lock, &error), MSALEX_OK);
     CHECK_STATUS(msalex_lock_acquire(lock, 2000, 2000, &error), MSALEX_OK);
     if ((child = fork()) == 0) {
-        bool right = msalex_lock_check(lock, &error) == MSALEX_NOT_FOUND &&
-                     try_lock(50) == MSALEX_TIMEOUT;
+        bool right =
+            msalex_lock_check(lock, &error) == MSALEX_NOT_FOUND && try_lock(50) == MSALEX_TIMEOUT;
         (void)msalex_lock_release(lock, &error);
         msalex_lock_free(lock);
         _exit(right && file_exists(PATH) && try_lock(0) == MSALEX_TIMEOUT ? 0 : 1);

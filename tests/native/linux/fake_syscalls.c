@@ -48,9 +48,9 @@ static const struct {
     const char *name;
     int code;
 } ERRORS[] = {
-    {"EAGAIN", EAGAIN}, {"EINVAL", EINVAL},         {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
-    {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC},         {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP},
-    {"EPERM", EPERM},   {"EACCES", EACCES},         {"EROFS", EROFS},   {"ENOENT", ENOENT},
+    {"EAGAIN", EAGAIN}, {"EINVAL", EINVAL}, {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
+    {"ENOMEM", ENOMEM}, {"ENOSPC", ENOSPC}, {"ENOSYS", ENOSYS}, {"EOPNOTSUPP", EOPNOTSUPP},
+    {"EPERM", EPERM},   {"EACCES", EACCES}, {"EROFS", EROFS},   {"ENOENT", ENOENT},
     {"EIO", EIO},       {"ESTALE", ESTALE},
 };
 
@@ -179,7 +179,7 @@ int fcntl(int fd, int command, ...) {
 }
 
 static int open_for(void *caller, int directory, const char *path, int flags, mode_t mode) {
-    const char *what = strncmp(path, "/proc/", 6) == 0         ? "proc"
+    const char *what = strncmp(path, "/proc/", 6) == 0    ? "proc"
                        : (flags & O_TMPFILE) == O_TMPFILE ? "open_tmpfile"
                                                           : NULL;
     int told = what != NULL ? failure(what, caller) : 0, made;
@@ -312,8 +312,8 @@ ssize_t pread(int fd, void *bytes, size_t size, off_t at) {
     if (is_turn(rule("pread", CALLER), &reads))
         FAIL_AS_TOLD("pread");
     FAIL_IF(interrupted(CALLER), EINTR);
-    FAIL_IF(is(rule("flock", CALLER), "mandatory") &&
-                REAL(fcntl)(fd, F_OFD_GETLK, &part) == 0 && part.l_type != F_UNLCK,
+    FAIL_IF(is(rule("flock", CALLER), "mandatory") && REAL(fcntl)(fd, F_OFD_GETLK, &part) == 0 &&
+                part.l_type != F_UNLCK,
             EACCES);
     return REAL(pread)(fd, bytes, size, at);
 }

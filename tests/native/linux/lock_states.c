@@ -23,8 +23,8 @@
 enum { STATES = MSALEX__INHERITED + 1, TRIES = 4000 };
 
 static const char PATH[] = "cache.lockfile";
-static const char *const NAMES[STATES] = {"OPEN",     "WAITING",   "POLLING",   "TAKING",
-                                          "SETTLED",  "HOLDING",   "ABANDONED", "RETURNING",
+static const char *const NAMES[STATES] = {"OPEN",      "WAITING",  "POLLING",   "TAKING",
+                                          "SETTLED",   "HOLDING",  "ABANDONED", "RETURNING",
                                           "LINGERING", "INHERITED"};
 static atomic_int (*walked)[STATES]; /* from, to; shared with children */
 
@@ -295,8 +295,8 @@ static const struct property properties[] = {
 };
 
 int main(void) {
-    walked = mmap(NULL, sizeof *walked * STATES, PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    walked = mmap(NULL, sizeof *walked * STATES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                  -1, 0);
     if (walked == MAP_FAILED)
         return 2;
     run_properties(properties, COUNT(properties));

@@ -174,7 +174,6 @@ int main(int count, char **arguments) {
     (void)usleep(100000);
     if (!gone())
         failures++;
-    printf("%d entries, %d waits left, %d children, %d failures\n", held, left, children,
-           failures);
+    printf("%d entries, %d waits left, %d children, %d failures\n", held, left, children, failures);
     return failures == 0 ? 0 : 1;
 }

@@ -50,8 +50,8 @@ int main(int count, char **arguments) {
         return 2;
     while (poll(&input, 1, 0) == 0) {
         for (int round = 0; round < ROUNDS; round++)
-            exchanges += renameat2(AT_FDCWD, arguments[1], AT_FDCWD, arguments[2],
-                                   RENAME_EXCHANGE) == 0;
+            exchanges +=
+                renameat2(AT_FDCWD, arguments[1], AT_FDCWD, arguments[2], RENAME_EXCHANGE) == 0;
         make_link(arguments[1], arguments[2], arguments[3]);
         make_file(arguments[4]);
     }

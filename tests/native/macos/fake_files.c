@@ -219,9 +219,8 @@ static int open_without_links(int directory, const char *path, int flags) {
  * names, and to open it takes the right to do so (vn_authorize_open_existing, vfs_subr.c).
  * Older kernels ignore the bit. */
 static int open_for_search(int directory, const char *path, int flags) {
-    int fd = (flags & O_NOFOLLOW_ANY) != 0
-                 ? open_without_links(directory, path, flags | O_PATH)
-                 : openat(directory, path, flags | O_PATH);
+    int fd = (flags & O_NOFOLLOW_ANY) != 0 ? open_without_links(directory, path, flags | O_PATH)
+                                           : openat(directory, path, flags | O_PATH);
 
     if (fd >= 0 && faccessat(fd, ".", X_OK, AT_EACCESS) != 0) {
         (void)close(fd);

@@ -30,19 +30,19 @@ struct fake_kernel {
     int code;
     bool always;
     int after;
-    int rename_code; /* not 0: the errno of every exclusive rename */
-    int link_code; /* not 0: the errno of every link */
-    int64_t booted; /* not 0: the time of the start of the system; else the real one */
-    bool remote; /* every file system belongs to another host */
-    bool unstable; /* each look at a path sees another inode number */
-    int macos; /* not 0: the version of macOS; we build for 11 and later */
+    int rename_code;         /* not 0: the errno of every exclusive rename */
+    int link_code;           /* not 0: the errno of every link */
+    int64_t booted;          /* not 0: the time of the start of the system; else the real one */
+    bool remote;             /* every file system belongs to another host */
+    bool unstable;           /* each look at a path sees another inode number */
+    int macos;               /* not 0: the version of macOS; we build for 11 and later */
     const char *file_system; /* not NULL: its name */
-    bool with_barriers; /* it can keep the order of writes */
-    bool without_lists; /* it has no access lists */
-    bool quiet_renames; /* a rename does not change the times of the file (HFS+) */
-    bool long_links; /* the text of a link fills every buffer */
-    const char *inherited; /* not NULL: new files inherit this list from every directory */
-    uint32_t added; /* the events that the library asked for when it added the last file */
+    bool with_barriers;      /* it can keep the order of writes */
+    bool without_lists;      /* it has no access lists */
+    bool quiet_renames;      /* a rename does not change the times of the file (HFS+) */
+    bool long_links;         /* the text of a link fills every buffer */
+    const char *inherited;   /* not NULL: new files inherit this list from every directory */
+    uint32_t added;          /* the events that the library asked for when it added the last file */
     /* The calls during a script: O open a kqueue, A add a file, W wait, L try a lock. */
     char log[256];
 };

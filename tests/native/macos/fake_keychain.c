@@ -141,8 +141,12 @@ CFTypeID CFGetTypeID(CFTypeRef reference) {
 
 static bool is_utf8(const unsigned char *bytes, CFIndex size) {
     for (CFIndex i = 0; i < size;) {
-        CFIndex more = bytes[i] < 0x80 ? 0 : bytes[i] < 0xc2 ? -1 : bytes[i] < 0xe0 ? 1
-                       : bytes[i] < 0xf0 ? 2 : bytes[i] < 0xf5 ? 3 : -1;
+        CFIndex more = bytes[i] < 0x80   ? 0
+                       : bytes[i] < 0xc2 ? -1
+                       : bytes[i] < 0xe0 ? 1
+                       : bytes[i] < 0xf0 ? 2
+                       : bytes[i] < 0xf5 ? 3
+                                         : -1;
         if (more < 0 || i + more >= size)
             return false;
         for (CFIndex end = i++ + more; i <= end; i++) {
@@ -210,9 +214,8 @@ CFIndex CFDataGetLength(CFDataRef data) {
     return of_kind(data, DATA)->size;
 }
 
-CFDictionaryRef CFDictionaryCreate(CFAllocatorRef allocator, const void **keys,
-                                   const void **values, CFIndex count,
-                                   const CFDictionaryKeyCallBacks *key_callbacks,
+CFDictionaryRef CFDictionaryCreate(CFAllocatorRef allocator, const void **keys, const void **values,
+                                   CFIndex count, const CFDictionaryKeyCallBacks *key_callbacks,
                                    const CFDictionaryValueCallBacks *value_callbacks) {
     struct object *dictionary;
 
@@ -260,8 +263,8 @@ static void check_query(CFDictionaryRef query, CFIndex pairs) {
 
 static struct item **find(const char *service, const char *account) {
     struct item **link = &items;
-    while (*link != NULL && (strcmp((*link)->service, service) != 0 ||
-                             strcmp((*link)->account, account) != 0))
+    while (*link != NULL &&
+           (strcmp((*link)->service, service) != 0 || strcmp((*link)->account, account) != 0))
         link = &(*link)->next;
     return link;
 }

@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 struct fake_keychain {
-    int objects;  /* the number that lives now */
-    int creates;  /* how many were made so far */
-    int calls;    /* of SecItem functions, so far */
+    int objects;     /* the number that lives now */
+    int creates;     /* how many were made so far */
+    int calls;       /* of SecItem functions, so far */
     int fail_create; /* which one returns NULL; 0: none */
     int fail_call;   /* which one returns `status`; 0: none */
     int32_t status;
@@ -27,7 +27,7 @@ struct fake_keychain {
     void (*before)(const char *call);
     enum { RETURN_DATA, RETURN_NULL, RETURN_STRING } returning; /* by SecItemCopyMatching */
     enum { WORDS, NO_WORDS, LONG_WORDS } words;                 /* about an OSStatus */
-    const char *last; /* the name of the last call */
+    const char *last;                                           /* the name of the last call */
 };
 extern struct fake_keychain fake_keychain;
 

@@ -133,7 +133,7 @@ static void processes(void) {
     CHECK(msalex__life_of(child, now) == MSALEX__DEAD);
     CHECK(msalex__life_of(getpid(), now) == MSALEX__ALIVE);
     CHECK(msalex__life_of(getppid(), now) == MSALEX__ALIVE);
-    CHECK(msalex__life_of(1, now) == MSALEX__ALIVE); /* another user's */
+    CHECK(msalex__life_of(1, now) == MSALEX__ALIVE);              /* another user's */
     CHECK(msalex__life_of(getpid(), now - 7200) == MSALEX__DEAD); /* it has begun since */
     CHECK(msalex__lock_view(here, 1) == 0);
     CHECK(sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) == 0 && size == 37);
@@ -148,8 +148,7 @@ static void hold(enum ending ending, int ready, int ended) {
     msalex_lock *lock;
     int64_t at;
     bool held = msalex_lock_new("lockfile", "holder", &lock, &error) == MSALEX_OK &&
-                msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK &&
-                write(ready, "", 1) == 1;
+                msalex_lock_acquire(lock, 0, 0, &error) == MSALEX_OK && write(ready, "", 1) == 1;
 
     sleep_ms(300);
     at = now_ms();

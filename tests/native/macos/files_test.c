@@ -71,7 +71,8 @@ static void no_links_unless_proven(void) {
         CHECK(opened(msalex__open_directory_without_links(-1, "real")));
         CHECK(!opened(msalex__open_directory_without_links(-1, "link")) && errno == ELOOP);
         CHECK(!opened(msalex__open_directory_without_links(-1, "link/")) && errno == ELOOP);
-        CHECK(!opened(msalex__open_directory_without_links(-1, "real/../link/.")) && errno == ELOOP);
+        CHECK(!opened(msalex__open_directory_without_links(-1, "real/../link/.")) &&
+              errno == ELOOP);
         CHECK(!opened(msalex__open_directory_without_links(-1, "none")) && errno == ENOENT);
         int here = open_here();
         CHECK(opened(msalex__open_directory_without_links(here, "real/./")));
@@ -189,9 +190,9 @@ static void failing_reads_of_links(void) {
         int macos;
         const char *name;
         int after;
-    } failing[] = {{15, "fstatat", 0},  {15, "openat", 0}, {15, "fstat", 0}, {15, "freadlink", 0},
-                   {11, "fstat", 0},    {11, "fstat", 1},  {11, "fstatat", 1},
-                   {11, "fstatat", 2},  {11, "readlinkat", 0}};
+    } failing[] = {{15, "fstatat", 0},   {15, "openat", 0},  {15, "fstat", 0},
+                   {15, "freadlink", 0}, {11, "fstat", 0},   {11, "fstat", 1},
+                   {11, "fstatat", 1},   {11, "fstatat", 2}, {11, "readlinkat", 0}};
     char text[PATH_MAX];
     struct stat link;
     int here = open_here();
@@ -334,7 +335,8 @@ static void links_and_files_of_others(void) {
     CHECK(seteuid(12002) == 0);
     CHECK_STATUS(save_to("open/to_theirs"), MSALEX_OK); /* its owner could write to it anyway */
     CHECK(seteuid(0) == 0);
-    CHECK(stat("open/theirs", &file) == 0 && file.st_uid == 12002 && mode_of("open/theirs") == 0600);
+    CHECK(stat("open/theirs", &file) == 0 && file.st_uid == 12002 &&
+          mode_of("open/theirs") == 0600);
     end();
 }
 
@@ -516,8 +518,7 @@ static void write_in_place(void) {
     write_text(PATH, "old");
     for (int code = 0; code < 2; code++) {
         in_place_code = code == 0 ? ENOSPC : ENOTSUP;
-        start((struct fake_kernel){
-            .before = fail_reserving, .failing = "renameat", .code = EBUSY});
+        start((struct fake_kernel){.before = fail_reserving, .failing = "renameat", .code = EBUSY});
         CHECK_STATUS(save("two, longer still"), code == 0 ? MSALEX_OS_ERROR : MSALEX_OK);
         CHECK(code != 0 || error.code == ENOSPC);
         CHECK(has_text(PATH, code == 0 ? "old" : "two, longer still") && count_entries(".") == 1);
@@ -612,10 +613,10 @@ static int call_delete(void) {
 }
 
 static const char *const CALLS[] = {
-    "malloc",     "opendir",    "openat",        "fstat",         "fstatat", "readlinkat",
-    "freadlink",  "unlinkat",   "renameat",      "renameatx_np",  "linkat",  "fchmod",
-    "fchown",     "ftruncate",  "fsync",         "futimens",      "read",    "pread",
-    "pwrite",     "flock",      "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs", "acl_init",
+    "malloc",        "opendir",       "openat",         "fstat",         "fstatat", "readlinkat",
+    "freadlink",     "unlinkat",      "renameat",       "renameatx_np",  "linkat",  "fchmod",
+    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",    "pread",
+    "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs", "acl_init",
     "acl_get_fd_np", "acl_set_fd_np",
 };
 
@@ -653,8 +654,8 @@ static int fail_each_call(int macos, bool linked, int code, int (*operation)(voi
             end();
             if (!(holds_old_or_new(operation == call_delete) &&
                   (status == MSALEX_OK || (was_met && error.code != 0))))
-                printf("    macOS %d, call %d of %s, error %d: status %d\n", macos, after,
-                       CALLS[i], code, status);
+                printf("    macOS %d, call %d of %s, error %d: status %d\n", macos, after, CALLS[i],
+                       code, status);
             CHECK(chdir("..") == 0);
             remove_directory("work");
             if (!was_met)
@@ -666,16 +667,16 @@ static int fail_each_call(int macos, bool linked, int code, int (*operation)(voi
 }
 
 static void every_call_may_fail(void) {
-    static int (*const operations[])(void) = {call_save,   call_guarded_save, call_touch,
-                                              call_read,   call_create,       call_delete};
+    static int (*const operations[])(void) = {call_save, call_guarded_save, call_touch,
+                                              call_read, call_create,       call_delete};
     static const int codes[] = {EIO, EINTR, EACCES, ENOTSUP};
     int met = 0;
 
     for (size_t operation = 0; operation < 6; operation++) {
         for (size_t i = 0; i < VERSION_COUNT; i++) {
             for (size_t code = 0; code < 4; code++)
-                met += fail_each_call(VERSIONS[i], code % 2 == 0, codes[code],
-                                      operations[operation]);
+                met +=
+                    fail_each_call(VERSIONS[i], code % 2 == 0, codes[code], operations[operation]);
         }
     }
     printf("    %d failures met\n", met);

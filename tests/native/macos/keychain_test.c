@@ -98,14 +98,14 @@ static void keeps_secrets(void) {
     CHECK_STATUS(msalex_keychain_available(&error), MSALEX_OK);
     CHECK_STATUS(load(), MSALEX_NOT_FOUND);
     CHECK(error.code == -25300 && strcmp(error.call, "SecItemCopyMatching") == 0);
-    CHECK_STATUS(delete (), MSALEX_NOT_FOUND);
+    CHECK_STATUS(delete(), MSALEX_NOT_FOUND);
     CHECK_STATUS(save(), MSALEX_OK);
     CHECK(has(SECRET)); /* under the service's name, for people */
     CHECK_STATUS(load(), MSALEX_OK);
     fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER));
     CHECK_STATUS(save(), MSALEX_OK);
     CHECK(has(SECRET));
-    CHECK_STATUS(delete (), MSALEX_OK);
+    CHECK_STATUS(delete(), MSALEX_OK);
     CHECK_STATUS(load(), MSALEX_NOT_FOUND);
 
     memset(large, 0xe9, sizeof large);

@@ -26,9 +26,9 @@ enum { GAP_DUE_MS = 4100, GAP_MS = 270 }; /* of lock_gap.c */
 static const char PATH[] = "cache.lockfile";
 /* Another name of the same file: our process remembers nothing of it, as another process would. */
 static const char ALIAS[] = "./cache.lockfile";
-static int64_t now, begin;   /* the clock */
-static int waits;            /* how many there were so far */
-static int64_t longest;      /* the longest of them */
+static int64_t now, begin; /* the clock */
+static int waits;          /* how many there were so far */
+static int64_t longest;    /* the longest of them */
 static msalex_lock *holder, *waiter, *third;
 static int holder_fd;
 static void (*event)(void); /* what happens during a wait */
@@ -513,8 +513,8 @@ static void failures_leave_nothing(void) {
 }
 
 static const char *const CALLS[] = {
-    "fstat",    "fstatat", "openat", "pread", "pwrite", "unlinkat",     "flock",
-    "linkat",   "kqueue",  "kevent", "calloc", "fchmod", "renameatx_np", "fstatfs",
+    "fstat",  "fstatat", "openat", "pread",  "pwrite", "unlinkat",     "flock",
+    "linkat", "kqueue",  "kevent", "calloc", "fchmod", "renameatx_np", "fstatfs",
 };
 static const int CODES[] = {EIO, ENOMEM, EACCES, ESTALE, ETIMEDOUT};
 enum { CALL_COUNT = sizeof CALLS / sizeof CALLS[0], CODE_COUNT = sizeof CODES / sizeof CODES[0] };
@@ -882,7 +882,8 @@ static void record_that_cannot_be_read(void) {
 static void try_that_fails(void) {
     static const struct {
         int code, status;
-    } failing[] = {{EINTR, MSALEX_INTERRUPTED}, {ETIMEDOUT, MSALEX_OS_ERROR}, {EIO, MSALEX_OS_ERROR}};
+    } failing[] = {
+        {EINTR, MSALEX_INTERRUPTED}, {ETIMEDOUT, MSALEX_OS_ERROR}, {EIO, MSALEX_OS_ERROR}};
     for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
         start_held(wait_script);
         CHECK_STATUS(msalex_lock_acquire(waiter, 10, 100, &error), MSALEX_TIMEOUT);
@@ -1144,10 +1145,10 @@ static uint64_t view_without_a_boot(void) {
         fake_kernel.file_system = "macfuse";
         fake_kernel.failing = "sysctlbyname";
         fake_kernel.code = EPERM;
-        if (msalex_lock_acquire(waiter, 0, 0, &error) == MSALEX_OK &&
-            read_record_at(PATH, &one) && msalex_lock_release(waiter, &error) == MSALEX_OK &&
-            msalex_lock_acquire(third, 0, 0, &error) == MSALEX_OK &&
-            read_record_at(PATH, &other) && msalex_lock_release(third, &error) == MSALEX_OK &&
+        if (msalex_lock_acquire(waiter, 0, 0, &error) == MSALEX_OK && read_record_at(PATH, &one) &&
+            msalex_lock_release(waiter, &error) == MSALEX_OK &&
+            msalex_lock_acquire(third, 0, 0, &error) == MSALEX_OK && read_record_at(PATH, &other) &&
+            msalex_lock_release(third, &error) == MSALEX_OK &&
             one.view == other.view) /* it is one process */
             view = one.view;
         exit(write(gate[1], &view, sizeof view) == (ssize_t)sizeof view ? 0 : 1);
@@ -1307,7 +1308,8 @@ static const struct property properties[] = {
     {"Without an exclusive rename the file is linked, or made in place", no_exclusive_rename},
     {"A file made in place that a peer catches is the peer's", created_file_is_caught},
     {"A call that fails is an error that leaves nothing behind", failures_leave_nothing},
-    {"Whatever call fails, a free lock is not said to be held, and stays free", every_call_may_fail},
+    {"Whatever call fails, a free lock is not said to be held, and stays free",
+     every_call_may_fail},
     {"A file that we may not open is waited for", another_user_s_file},
     {"Where inode numbers change, the nonce tells whose file it is", unstable_inodes},
     {"A path that can be no lock file fails at once", paths_that_cannot_be},

@@ -71,8 +71,7 @@ int __wrap_linkat(int from_directory, const char *from, int to_directory, const 
         errno = fake_kernel.link_code;
         return -1;
     }
-    return fake_fails("linkat") ? -1
-                                : __real_linkat(from_directory, from, to_directory, to, flags);
+    return fake_fails("linkat") ? -1 : __real_linkat(from_directory, from, to_directory, to, flags);
 }
 
 int __real_fchmod(int fd, mode_t mode);

@@ -112,8 +112,7 @@ BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD writte
     return planned(FAKE_WRITE_FILE) == 0 && WriteFile(file, data, size, written, where);
 }
 
-BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count,
-                          LPOVERLAPPED where) {
+BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count, LPOVERLAPPED where) {
     return planned(FAKE_READ_FILE) == 0 && ReadFile(file, data, size, count, where);
 }
 
@@ -136,8 +135,7 @@ BOOL WINAPI fake_SetFileInformationByHandle(HANDLE file, FILE_INFO_BY_HANDLE_CLA
 }
 
 BOOL WINAPI fake_CryptProtectData(DATA_BLOB *clear, LPCWSTR text, DATA_BLOB *entropy, PVOID zero,
-                                  CRYPTPROTECT_PROMPTSTRUCT *prompt, DWORD flags,
-                                  DATA_BLOB *made) {
+                                  CRYPTPROTECT_PROMPTSTRUCT *prompt, DWORD flags, DATA_BLOB *made) {
     return planned(FAKE_PROTECT) == 0 &&
            CryptProtectData(clear, text, entropy, zero, prompt, flags, made);
 }

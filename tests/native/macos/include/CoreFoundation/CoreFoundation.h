@@ -50,9 +50,8 @@ const UInt8 *CFDataGetBytePtr(CFDataRef data);
 UInt8 *CFDataGetMutableBytePtr(CFMutableDataRef data);
 CFIndex CFDataGetLength(CFDataRef data);
 
-CFDictionaryRef CFDictionaryCreate(CFAllocatorRef allocator, const void **keys,
-                                   const void **values, CFIndex count,
-                                   const CFDictionaryKeyCallBacks *key_callbacks,
+CFDictionaryRef CFDictionaryCreate(CFAllocatorRef allocator, const void **keys, const void **values,
+                                   CFIndex count, const CFDictionaryKeyCallBacks *key_callbacks,
                                    const CFDictionaryValueCallBacks *value_callbacks);
 
 #endif
