@@ -79,8 +79,10 @@ def say(text: str) -> None:
     print(f"dev.py: {text}", file=sys.stderr, flush=True)
 
 
-def run(command: Sequence[str], what: str, seconds: float, env: Mapping[str, str]) -> None:
-    """Run quietly; when it fails show the end of what it said."""
+def run(
+    command: Sequence[str], what: str, seconds: float, env: Mapping[str, str], remedy: str = ""
+) -> None:
+    """Run quietly; when it fails show the end of what it said, and the remedy or the command."""
     try:
         done = subprocess.run(
             command,
@@ -97,7 +99,8 @@ def run(command: Sequence[str], what: str, seconds: float, env: Mapping[str, str
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace").splitlines()
         print("\n".join(said[-200:]), file=sys.stderr)
-        raise Failure(f"{what} failed with status {done.returncode}: {shlex.join(command)}")
+        end = remedy or shlex.join(command)
+        raise Failure(f"{what} failed with status {done.returncode}: {end}")
 
 
 # ---- system packages --------------------------------------------------------------------
@@ -299,14 +302,17 @@ def c_files() -> list[Path]:
     return sorted(path for folder in C_FOLDERS for path in (ROOT / folder).rglob("*.[ch]"))
 
 
+def clang_format(python: Path) -> list[str]:
+    return [str(python.parent / "clang-format"), *map(str, c_files())]
+
+
 def fix(python: Path) -> None:
     """Correct and format; what only a person can correct is a failure, after all else is done."""
     env = environment()
     ruff = [str(python), "-m", "ruff"]
-    clang_format = [str(python.parent / "clang-format"), "-i", *map(str, c_files())]
     run([*ruff, "check", "--fix", "--exit-zero", str(ROOT)], "ruff check --fix", 300, env)
     run([*ruff, "format", str(ROOT)], "ruff format", 300, env)
-    run(clang_format, "clang-format", 300, env)
+    run([*clang_format(python), "-i"], "clang-format", 300, env)
     run([*ruff, "check", str(ROOT)], "ruff check", 300, env)
     say("what ruff and clang-format can correct is corrected")
 
@@ -318,11 +324,13 @@ def lint(python: Path) -> None:
     mypy = ["-m", "mypy", "--cache-dir", str(cache_directory() / "mypy"), "--no-error-summary"]
     run([str(python), "-m", "ruff", "check", str(ROOT)], "ruff check", 300, env)
     run([str(python), "-m", "ruff", "format", "--check", str(ROOT)], "ruff format", 300, env)
+    check = [*clang_format(python), "--dry-run", "-Werror"]
+    run(check, "clang-format", 300, env, remedy="run python3 dev.py fix")
     os.chdir(ROOT)
     run([str(python), *mypy], "mypy", 600, env)
     for path in c_sources():
         run([*c_command, str(path)], f"compiling {path.relative_to(ROOT)}", 120, env)
-    say("ruff, mypy and the C compiler find nothing")
+    say("ruff, clang-format, mypy and the C compiler find nothing")
 
 
 def become(command: Sequence[str]) -> None:

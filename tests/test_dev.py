@@ -268,6 +268,15 @@ def test_fix_formats_python_and_c_and_leaves_the_rest_to_people(tree: Path) -> N
     assert (tree / "csrc" / "one.c").read_text() == "int f;\n"
 
 
+def test_lint_points_to_fix_for_c_that_is_not_formatted(tree: Path) -> None:
+    for name in (".clang-format", "pyproject.toml"):
+        shutil.copy(Path(__file__).parents[1] / name, tree)
+    (tree / "csrc" / "one.c").write_text("int  f;\n")
+    with pytest.raises(dev.Failure, match=r"clang-format failed .*: run python3 dev.py fix"):
+        dev.lint(Path(sys.executable))
+    assert (tree / "csrc" / "one.c").read_text() == "int  f;\n"
+
+
 def test_no_c_file_of_the_tree_is_left_out() -> None:
     folders = {path for path in dev.ROOT.glob("[!.]*") if path.is_dir()}
     own = {path for path in folders if not (path / "pyvenv.cfg").exists()}
