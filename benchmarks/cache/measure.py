@@ -42,14 +42,14 @@ class SignIns(NamedTuple):
 class Sizes(NamedTuple):
     """How much is measured."""
 
-    passes: int = 3  # of pytest, in which the libraries take turns
+    passes: int = 5  # of pytest, in which the libraries take turns
     sign_ins: tuple[SignIns, ...] = (  # of a pass
-        SignIns(104, 104),
-        SignIns(70, 70),
-        SignIns(15, 10),
-        SignIns(3, 1),
+        SignIns(62, 62),
+        SignIns(42, 42),
+        SignIns(9, 6),
+        SignIns(2, 1),
     )
-    search_rounds: int = 11
+    search_rounds: int = 7
     searches: int = 300
     scans: int = 30
     processes: int = 32

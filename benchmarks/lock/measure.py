@@ -32,8 +32,8 @@ ASLEEP_S = 0.15
 class Sizes(NamedTuple):
     """How much is measured."""
 
-    passes: int = 3  # of pytest, in which the libraries take turns
-    rounds: int = 11  # of a pass
+    passes: int = 5  # of pytest, in which the libraries take turns
+    rounds: int = 7  # of a pass
     cycles: int = 400  # of a round
     contended_rounds: int = 5
     contended_peer_rounds: int = 2
@@ -60,8 +60,8 @@ class Sizes(NamedTuple):
 
 FULL = Sizes()
 QUICK = Sizes(
-    passes=1,
-    rounds=7,
+    passes=2,
+    rounds=4,
     cycles=200,
     contended_rounds=1,
     contended_peer_rounds=1,
@@ -75,7 +75,9 @@ QUICK = Sizes(
     peer_kills=1,
 )
 #: For a test: does it run at all?
-SMOKE = QUICK._replace(rounds=2, cycles=20, contended_entries=5, crowd=4, crowd_entries=5, kills=1)
+SMOKE = QUICK._replace(
+    passes=1, rounds=2, cycles=20, contended_entries=5, crowd=4, crowd_entries=5, kills=1
+)
 SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}
 
 
