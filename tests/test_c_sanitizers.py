@@ -12,6 +12,7 @@ from dev import C_WARNINGS, c_sources
 from tests.support import keyring, native
 from tests.support.capability import needs
 from tests.support.native import ADDRESS, LINUX, PLAIN, THREAD
+from tests.support.processes import finished
 
 EXERCISE = [*native.HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 STRESS = [LINUX / "lock_stress.c"]
@@ -24,7 +25,7 @@ def build(directory: Path, programs: list[Path], flags: tuple[str, ...]) -> Path
 
 def run(command: list[object], directory: Path, **variables: str) -> str:
     environment = native.environment(**variables, TMPDIR=str(directory))
-    return native.run(command, environment=environment)
+    return finished(command, environment=environment)
 
 
 @pytest.fixture(params=["no bus", "a keyring"])
@@ -42,7 +43,7 @@ def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str
 def test_compilers_find_nothing_to_warn_of(compiler: str, tmp_path: Path) -> None:
     for source in (*c_sources(), *EXERCISE, *STRESS):
         command = [compiler, *C_WARNINGS, *native.INCLUDES, "-c", source]
-        native.run([*command, "-o", tmp_path / "object"])
+        finished([*command, "-o", tmp_path / "object"])
 
 
 def test_library_keeps_its_promises_under_address_and_undefined_behaviour_sanitizers(

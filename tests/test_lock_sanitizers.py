@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import native
+from tests.support.processes import finished
 
 SANITIZERS = {"address": native.ADDRESS, "thread": native.THREAD}
 OPTIONS = {
@@ -35,7 +36,7 @@ def test_waits_that_end_are_adopted_or_forked_give_no_sanitizer_cause_to_object(
     command = native.with_sanitizer(flags, program, directory, ROUNDS)
     if not helpers:
         command.append("threadless")
-    said = native.run(command, environment=native.environment(**OPTIONS), seconds=300)
+    said = finished(command, environment=native.environment(**OPTIONS), seconds=300)
     print(f"{sanitizer}: {said.strip()}")
     numbers = re.fullmatch(r"(\d+) entries, (\d+) waits left, (\d+) children, 0 failures\n", said)
     assert numbers is not None, said

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import native
+from tests.support.processes import finished
 
 CHART = re.compile(r"^ \*     (\w+) +--([^>]+)--> +(\w+)(.*)$", re.MULTILINE)
 SANITIZERS = {"none": native.PLAIN, "address": native.ADDRESS}
@@ -31,7 +32,7 @@ def build(directory: Path, sanitizer: str) -> Path:
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_each_edge_of_the_chart_is_walked_and_no_other(sanitizer: str, tmp_path: Path) -> None:
     """Among others finding 9 of a review of the lock: a child that inherits a wait starts over."""
-    said = native.run([build(tmp_path, sanitizer)], tmp_path, seconds=120)
+    said = finished([build(tmp_path, sanitizer)], tmp_path, seconds=120)
     walked = {(start, end) for start, end in re.findall(r"^edge: (\w+) (\w+)$", said, re.M)}
     print("\n" + "\n".join(sorted(f"{start} -> {end}" for start, end in walked)))
     forked = {start for start, end in walked if end == "INHERITED"}

@@ -24,6 +24,7 @@ from dev import C_WARNINGS, cache_directory
 from tests.support import native
 from tests.support.capability import needs
 from tests.support.native import HARNESS, INCLUDES, MACOS, ROOT
+from tests.support.processes import finished
 
 DARWIN = PLATFORMS["darwin"]
 FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
@@ -43,7 +44,7 @@ LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 
 def run(command: Sequence[object], directory: Path, **environment: str) -> str:
     """Run to a successful end: all that it printed."""
-    return native.run(command, directory, native.environment(**environment))
+    return finished(command, directory, native.environment(**environment))
 
 
 def write_module(directory: Path) -> Path:

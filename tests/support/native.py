@@ -12,12 +12,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from csrc.ffi_build import sources
 from tests.support.capability import needs
+from tests.support.processes import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
@@ -31,29 +31,6 @@ INCLUDES = ("-I", str(CSRC), "-I", str(CHECK))
 PLAIN = ("-g", "-O1")
 ADDRESS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREAD = ("-g", "-O1", "-fsanitize=thread")
-SECONDS = 600
-
-
-def run(
-    command: Sequence[object],
-    directory: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    seconds: float = SECONDS,
-) -> str:
-    """Run to a successful end: all that it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,  # Python under Wine does not start with a file there
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-        timeout=seconds,
-    )
-    assert done.returncode == 0, f"status {done.returncode}: {command}\n{done.stdout[-20000:]}"
-    return done.stdout
 
 
 def library() -> list[Path]:
@@ -68,7 +45,7 @@ def build(output: Path, files: Sequence[Path], *options: str) -> Path:
 
     found = compiler()
     needs(None if found else "there is no C compiler (cc)")
-    run([found, *C_WARNINGS, *INCLUDES, "-o", output, *files, *options, "-lpthread", "-ldl"])
+    finished([found, *C_WARNINGS, *INCLUDES, "-o", output, *files, *options, "-lpthread", "-ldl"])
     return output
 
 

@@ -44,23 +44,26 @@ def finished(
     directory: Path | None = None,
     environment: Mapping[str, str] | None = None,
     seconds: float = 600,
+    piped: bool = False,
 ) -> str:
-    """Runs a program to a successful end; returns all that it printed.
+    """Runs a program to a successful end; returns everything that it printed.
 
     The output goes into a file, because a child that stays behind would keep a pipe open.
+
+    :param piped: Use a pipe all the same: Python under Wine does not start with a file there.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=directory,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.PIPE if piped else output,
             stderr=subprocess.STDOUT,
             env=environment,
             timeout=seconds,
         )
         output.seek(0)
-        said = output.read()
+        said = (done.stdout if piped else output.read()).decode(errors="replace")
     assert done.returncode == 0, f"status {done.returncode}: {command}\n{said[-20000:]}"
     return said
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from csrc import ffi_build
 from dev import C_WARNINGS
-from tests.support.native import CHECK, CSRC, INCLUDES, ROOT, WINDOWS, run
+from tests.support.native import CHECK, CSRC, INCLUDES, ROOT, WINDOWS
+from tests.support.processes import finished
 from tests.support.windows import toolchain
 
 #: For Windows 10, the oldest version that we support.  Other compilers do so by default.
@@ -33,7 +34,7 @@ def check_warnings(compiler: Sequence[str], directory: Path) -> None:
     """Compiles every C file for Windows; a warning is a failure."""
     for source in sources():
         flags = [*C_WARNINGS, *DEFINES, "-I", CSRC, "-c", source]
-        run([*compiler, *flags, "-o", directory / "warnings.o"])
+        finished([*compiler, *flags, "-o", directory / "warnings.o"])
 
 
 def extension(
@@ -45,7 +46,7 @@ def extension(
     includes = ["-I", CSRC, "-I", toolchain.headers()]
     inputs = [generated, *sources(), *library, *LIBRARIES]
     command = [*compiler, "-shared", "-O2", *DEFINES, *includes, *flags, "-o", made, *inputs]
-    run(command, directory)
+    finished(command, directory)
     return made
 
 
@@ -59,16 +60,16 @@ def seam(directory: Path, *flags: str) -> Path:
     for source, more in jobs:
         objects.append(directory / f"{source.stem}.o")
         command = [*MINGW, *C_WARNINGS, "-O1", *INCLUDES, *more, "-c", source, "-o", objects[-1]]
-        run(command, directory)
+        finished(command, directory)
     made = directory / "seam.exe"
-    run([*MINGW, "-static-libgcc", *flags, "-o", made, *objects, *LIBRARIES], directory)
+    finished([*MINGW, "-static-libgcc", *flags, "-o", made, *objects, *LIBRARIES], directory)
     return made
 
 
 def program(made: Path, name: str) -> Path:
     """Builds a program from a C file of tests/native/windows."""
     command = [*MINGW, *C_WARNINGS, "-municode", "-static-libgcc", "-o", made, WINDOWS / name]
-    run([*command, *LIBRARIES], made.parent)
+    finished([*command, *LIBRARIES], made.parent)
     return made
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support import native
+from tests.support.processes import finished
 
 #: For a build that counts, and in which the optimizer joins no lines.
 FLAGS = ("--coverage", "-O0", "-g")
@@ -22,7 +22,7 @@ def lines(directories: Sequence[Path]) -> dict[str, dict[int, int]]:
     for directory in directories:
         for data in directory.rglob("*.gcda"):
             command = ["x86_64-w64-mingw32-gcov", "--json-format", "--stdout", str(data)]
-            report = json.loads(native.run(command, directory))
+            report = json.loads(finished(command, directory))
             for file in report["files"]:
                 for line in file["lines"]:
                     ran[Path(file["file"]).name][line["line_number"]] += line["count"]

@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 from tests.support.cached import cached
-from tests.support.native import ROOT, run
+from tests.support.native import ROOT
+from tests.support.processes import finished
 
 HERE = Path(__file__).resolve().parent
 WINE_S = 300
@@ -71,7 +72,7 @@ def _pip(into: Path, requirements: str, *options: str) -> None:
         file.write(requirements)
         file.flush()
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-        run([*pip, *options, "--target", into, "-r", file.name])
+        finished([*pip, *options, "--target", into, "-r", file.name])
 
 
 @functools.cache
@@ -124,9 +125,9 @@ def import_library(machine: str) -> Path:
     """The import library of python3.dll, for x86-64 ("i386:x86-64") or "arm64"."""
 
     def make(directory: Path) -> None:
-        run(["gendef", python("3.11").with_name("python3.dll")], directory)
+        finished(["gendef", python("3.11").with_name("python3.dll")], directory)
         tool = zig("dlltool", "-m", machine, "-D", "python3.dll")
-        run([*tool, "-d", "python3.def", "-l", "libpython3.a"], directory)
+        finished([*tool, "-d", "python3.def", "-l", "libpython3.a"], directory)
 
     return cached("windows", "python3-dll", PYTHONS["3.11"] + ZIG + machine, make) / "libpython3.a"
 
@@ -155,10 +156,10 @@ def prefix() -> Path:
     def make(directory: Path) -> None:
         env = _wine_environment(directory)
         for command in (["wine", "wineboot", "-i"], ["wine", "winecfg", "-v", "win10"]):
-            run(command, None, env, WINE_S)
-            run(["wineserver", "-w"], None, env, WINE_S)
+            finished(command, None, env, WINE_S, piped=True)
+            finished(["wineserver", "-w"], None, env, WINE_S, piped=True)
 
-    version = run(["wine", "--version"])
+    version = finished(["wine", "--version"], piped=True)
     return cached("windows", "prefix", version + str(WINE_ENVIRONMENT), make)
 
 
@@ -173,9 +174,9 @@ class Wine:
     def run(self, *arguments: str, seconds: float = WINE_S, **variables: str) -> str:
         """Runs Python with these arguments to a successful end: all that it printed."""
         env = {**self.environment, **variables}
-        return run([*self.command, *arguments], ROOT, env, seconds)
+        return finished([*self.command, *arguments], ROOT, env, seconds, piped=True)
 
 
 def run_program(program: Path, directory: Path) -> str:
     """Runs a Windows program in that directory to a successful end: all that it printed."""
-    return run(["wine", program], directory, _wine_environment(prefix()), WINE_S)
+    return finished(["wine", program], directory, _wine_environment(prefix()), WINE_S, piped=True)
