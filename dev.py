@@ -9,8 +9,8 @@
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
     python3 dev.py compare            the README's figures: this package beside 1.3.1
     python3 dev.py versus COMMIT      files and locks beside an earlier commit, in one run
-    python3 dev.py prove [...]        the long forms of tests with a seed, which may take hours;
-                                      --seed N runs the same again, --examples N another number
+    python3 dev.py prove [NAME ...]   all long forms of tests, or some, which may take hours: --list
+                                      says which there are, --seed N runs the same again
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else. As root on
 Debian or Ubuntu, quickstart, test and setup install the system packages that are missing, and say
@@ -23,13 +23,11 @@ Downloads and the type checker's memory are kept in MSALEX_CACHE (default
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import os
-import secrets
 import shlex
 import shutil
 import subprocess
@@ -55,6 +53,7 @@ TEST_PACKAGES = (
     *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
+    *("debootstrap", "debian-archive-keyring"),  # `prove`, for another Debian
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
 # The commands that install system packages; the other ones name them.
@@ -65,9 +64,6 @@ BENCHMARKS = {
     "compare": "benchmarks.compare",
     "versus": "benchmarks.versus",
 }
-# Tests with a seed, which says what they try; CI always has the same one.
-LONG_FORMS = ("tests/test_cache_model.py",)
-EXAMPLES = 10_000
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 
 
@@ -341,20 +337,6 @@ def become(command: Sequence[str]) -> None:
     os.execve(command[0], list(command), environment())
 
 
-def prove(python: Path, arguments: Sequence[str]) -> None:
-    """Run what CI runs in short, long, and print how to run the same again."""
-    parser = argparse.ArgumentParser(prog="dev.py prove")
-    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
-    parser.add_argument("--examples", type=int, default=EXAMPLES)
-    options, rest = parser.parse_known_args(arguments)
-    chosen = ["--seed", str(options.seed), "--examples", str(options.examples)]
-    say(f"to run the same again: {shlex.join(['python3', 'dev.py', 'prove', *chosen, *rest])}")
-    os.environ["MSALEX_SEED"] = str(options.seed)
-    os.environ["MSALEX_EXAMPLES"] = str(options.examples)
-    quiet = ("-q", "-s", "--show-capture=no", "-o", "faulthandler_timeout=0")
-    become([str(python), "-m", "pytest", *quiet, *LONG_FORMS, *rest])
-
-
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
     if command not in (*INSTALLING, "lint", "fix", "prove", *BENCHMARKS):
@@ -373,7 +355,7 @@ def main(arguments: Sequence[str]) -> int:
     if command in BENCHMARKS:
         become([str(python), "-m", BENCHMARKS[command], *rest])
     if command == "prove":
-        prove(python, rest)
+        become([str(python), "-m", "tests.prove", *rest])
     lint(python)
     if command == "test":
         become([str(python), "-m", "pytest", *rest])

@@ -15,6 +15,8 @@ from tests.support.capability import (
 from tests.support.capability import (
     pytest_runtest_makereport as pytest_runtest_makereport,
 )
+from tests.support.tally import pytest_runtest_setup as pytest_runtest_setup
+from tests.support.tally import pytest_runtest_teardown as pytest_runtest_teardown
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSION_VARIABLES = (

@@ -17,7 +17,7 @@ from msal_extensions._store import ABSENT, Content, Store
 from msal_extensions._store_of import StoreMemo, store_of
 from msal_extensions._stores.signalled import SignalledStore
 from msal_extensions.errors import LockLost, PersistenceFileExists, StoreChanged
-from tests.support import own_persistences
+from tests.support import own_persistences, tally
 from tests.support.capability import (
     LOCK_QUEUE,
     REMOVABLE_OPEN_FILES,
@@ -249,6 +249,8 @@ def test_threads_over_a_store_with_versions_lose_nothing_when_locks_are_stolen(
         list(threads.map(work, "abcdefgh"))
     cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf))
     names = {f"{name}{number}" for name in "abcdefgh" for number in range(3 * SIGN_INS)}
+    tally.tried(len(names))
+    tally.lost(len(missing(cache, names)))
     assert missing(cache, names) == set()
     print(f"{len(names)} stored, {shelf.refused} swaps lost")
     assert (shelf.refused > 0) == (steals > 0)
@@ -278,6 +280,8 @@ def test_processes_over_a_persistence_of_ones_own_lose_nothing(kind: str, tmp_pa
     persistence = vars(own_persistences)[kind](location)
     cache = PersistedTokenCache(persistence, str(location) + ".lock")
     names = {f"{name}-{number}" for name in range(4) for number in range(SIGN_INS)}
+    tally.tried(len(names))
+    tally.lost(len(missing(cache, names)))
     assert missing(cache, names) == set()
 
 
@@ -315,6 +319,7 @@ def test_a_sealed_file_is_saved_under_the_lease_like_a_plain_one(tmp_path: Path)
     for number in range(SIGN_INS):
         location = tmp_path / str(number)
         stored = robbed(location)
+        tally.tried()
         assert stored == {"before", "of the other", "of the first"}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
+from tests.support import tally
 from tests.support.capability import requires
 from tests.support.tokens import REFRESH_TOKEN, token
 
@@ -95,6 +96,8 @@ def test_saves_beside_open_changes_leave_nothing_behind_and_are_not_told(tmp_pat
     begin, end = found["begin"], found["end"]
     grown = end["resident"] - begin["resident"]
     print(f"{SAVES} saves, {begin['resident']} bytes resident, {grown} more at the end")
+    tally.tried(SAVES)
+    tally.lost(found["own"])
     assert found["own"] == 0
     assert found["others"] == SAVES // ROUND
     assert grown < GROWTH

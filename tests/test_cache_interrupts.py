@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from tests.support import tally
 from tests.support.capability import requires
 from tests.support.processes import python
 
@@ -278,6 +279,8 @@ def test_interrupts_at_random_moments_lose_nothing_and_leave_nobody_stuck(tmp_pa
         done = python(CODE, str(directory), str(wanted), str(seed), check=False)
         assert done.returncode == 0, done.stderr
         counts, wait, problems = json.loads(done.stdout)
+        tally.tried(counts["interrupts"])
+        tally.lost(len(problems))
         assert problems == []
         assert os.listdir(directory) == ["cache.bin"]
         found.update(counts)

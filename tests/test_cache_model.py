@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.support import tally
 from tests.support.cache_actor import Acting, ActingProcess, ActingThread, acting
 from tests.support.cache_model import CacheModel, Entries, Order, Stored, encoded, flattened, key_of
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
@@ -619,6 +620,8 @@ def explore(world: World, directory: Path) -> None:
         took = f"{time.monotonic() - began:.0f} s"
         print(f"\n{world.name}, {took}, seed: {SEED or 'always the same one'}: {counts}")
         print(f"differences: {differences}")
+        tally.tried(world.counts["examples"])
+        tally.lost(differences)
 
 
 TIMEOUT_S = 600 + EXAMPLES

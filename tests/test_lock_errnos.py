@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import strace
+from tests.support import strace, tally
 from tests.support.capability import needs, requires
 
 pytest.importorskip("fcntl")
@@ -160,5 +160,7 @@ def test_a_call_that_fails_makes_it_neither_lie_nor_hang(
                     said = said or f"ended by signal {result.signal}"
                     outcomes[said if result.met else "not met"] += 1
     print(f"{scenario}, {patience} s: {dict(outcomes)}, {len(faults)} wrong")
+    tally.tried(sum(outcomes.values()) - outcomes["not met"])
+    tally.lost(len(faults))
     assert not faults, "\n".join(faults)
     assert sum(outcomes.values()) > outcomes["not met"]

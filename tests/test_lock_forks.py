@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("fcntl")
 
 from msal_extensions import CrossPlatLock
-from tests.support import native
+from tests.support import native, tally
 from tests.support.fakes import faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.fakes import logs_fixture as logs_fixture
@@ -51,6 +51,9 @@ def test_no_child_forked_beside_threads_that_lock_keeps_a_descriptor(
     directory.mkdir()
     said = run(program, directory, "children", str(FORKS))
     print(said)
+    kept, children = map(int, re.findall(r"\d+", said)[:2])
+    tally.tried(children)
+    tally.lost(kept)
     numbers = re.fullmatch(
         r"0 of (\d+) children kept 0 descriptors; (\d+) entries, (\d+) waits left\n", said
     )

@@ -29,6 +29,7 @@ import pytest
 import msal_extensions
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistedTokenCache
 from msal_extensions._native import lock as native_lock
+from tests.support import tally
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.processes import GENEROUS, eventually, python
 from tests.support.tokens import REFRESH_TOKEN, secrets_of, sign_in, token
@@ -114,6 +115,7 @@ class Interrupt:
             self.count += 1
             if now:
                 self.at = None
+                tally.tried()
                 self.interrupt()
         return self._step
 
@@ -474,8 +476,10 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
         wanted = min(1000, INTERRUPTS - begin)
         sums.update(json.loads(python(code, str(tmp_path), str(wanted)).stdout))
     print(dict(sums))
+    tally.tried(sums["interrupts"])
     assert sums.pop("interrupts") == INTERRUPTS
     del sums["kept_held"]  # an object holds the lock, and says so
+    tally.lost(sum(sums.values()))
     assert not any(sums.values()), sums
     assert os.listdir(tmp_path) == ["cache.bin"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import file_systems, strace
+from tests.support import file_systems, strace, tally
 from tests.support.capability import needs, requires
 
 pytest.importorskip("fcntl")
@@ -86,6 +86,7 @@ def test_wherever_one_is_killed_a_newcomer_enters_and_nothing_is_left(
                 result = theatre.play(scenario, patience, thread, inject)
                 where = f"{thread}, {call}: {result}"
                 killed += result.signal == signal.SIGKILL and not result.hung
+                tally.tried(result.signal == signal.SIGKILL)
                 assert not result.hung, where
                 assert result.newcomer.how == "in", where
                 assert result.newcomer.seconds < DEADLINE_S, where

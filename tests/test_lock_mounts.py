@@ -22,6 +22,7 @@ import pytest
 pytest.importorskip("fcntl")
 
 from msal_extensions import CrossPlatLock, LockError
+from tests.support import tally
 from tests.support.mounts import mounted
 from tests.support.peer_programs import (
     OURS,
@@ -64,6 +65,8 @@ def assert_nobody_beside_another(directories: Sequence[Path], marks: Path) -> No
     logs = sorted(run_together(turns, marks, GENEROUS + ENTRIES), key=lambda log: log.kind)
     found = overlaps(logs)
     report(logs, found)
+    tally.tried(sum(len(log.entries) for log in logs))
+    tally.lost(len(found))
     assert found == []
     assert not any(how for log in logs if log.kind == OURS for *_, how in log.entries)
     assert all(len(log.entries) == mine for log in logs if log.kind == OURS)

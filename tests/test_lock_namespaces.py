@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("fcntl")
 
 from msal_extensions import CrossPlatLock, LockError
+from tests.support import tally
 from tests.support.capability import needs
 from tests.support.processes import GENEROUS, saying
 from tests.support.reference import reference_python
@@ -79,6 +80,7 @@ def test_a_living_1_3_1_in_a_container_is_respected_and_a_dead_one_is_not(tmp_pa
     path, pids = tmp_path / "lockfile", free_pids()
     with container(path) as process:
         for _ in range(TIMES):
+            tally.tried()
             pid = str(next(pids))
             assert tell(process, pid) == pid
             assert path.read_text().split()[0] == pid  # no process outside has this pid

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import tally
 from tests.support.capability import requires
 from tests.support.contenders import BARE, OURS, Account, described, run
 from tests.support.processes import GENEROUS
@@ -40,6 +41,8 @@ def test_1_3_1_is_not_refused_twice_in_a_row_while_six_of_ours_are_busy(tmp_path
         f"ours hold {account.held('ours'):.1%}; 1.3.1: {len(account.of('bare'))} waits,"
         f" {account.refused('bare')} refused, the longest {account.longest('bare'):.1f} s"
     )
+    tally.tried(len(account.of("bare")))
+    tally.lost(account.refused_twice("bare"))
     assert_clean(account)
     assert account.refused_twice("bare") == 0
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
-from tests.support import native
+from tests.support import native, tally
 from tests.support.own_persistences import Sealed
 from tests.support.processes import PATIENCE
 
@@ -160,6 +160,8 @@ def test_a_directory_that_is_moved_away_and_made_anew_costs_no_change(
         assert ("first" in accounts(moved / "cache.bin")) == (call == "rename")
         assert os.listdir(home) == ["cache.bin"]
     print(f"{TIMES} directories moved away: {len(lost)} changes lost")
+    tally.tried(TIMES)
+    tally.lost(len(lost))
     assert lost == []
 
 
@@ -182,6 +184,8 @@ def test_a_lock_file_that_is_deleted_during_a_save_costs_no_change(
         writer.assert_saved()
         lost += accounts(location, kind) != expected
     print(f"{TIMES} lock files deleted, {name} file: {lost} changes lost")
+    tally.tried(TIMES)
+    tally.lost(lost)
     assert lost == 0
 
 
@@ -212,6 +216,8 @@ def test_a_lock_file_that_is_deleted_during_a_slow_rename_costs_no_change(
             robbed += 1
             lost += accounts(location) != expected
     print(f"{robbed} lock files deleted, {kind} location: {lost} changes lost")
+    tally.tried(robbed)
+    tally.lost(lost)
     assert robbed > 0
     assert lost == 0
 

@@ -18,6 +18,7 @@ import msal
 import pytest
 
 from msal_extensions import PersistedTokenCache
+from tests.support import tally
 from tests.support.dictionary_store import DictionaryPersistence, Shelf
 from tests.support.meanwhile import KINDS, before_saves, elsewhere, overtaken
 from tests.support.meanwhile import robbable_place_fixture as robbable_place_fixture
@@ -131,6 +132,8 @@ def test_a_sign_out_beside_a_refresh_leaves_no_live_refresh_token(
             assert accounts(app_with(each)) == []
             assert len(accounts(app_with(each), 1)) == 1
     print(f"{sum(not each for each in left)} of {len(left)} sign-outs left nothing alive")
+    tally.tried(len(left))
+    tally.lost(sum(map(bool, left)))
     assert not any(left)
 
 
@@ -182,6 +185,8 @@ def test_a_purge_beside_a_renewal_leaves_what_was_renewed(place: Place) -> None:
         found = [secrets_of(each) for each in (place.cache(), other, cache)]
         lost += found != [{f"renewed{number}"}] * 3
     print(f"{SIGN_OUTS} purges beside a renewal: {lost} lost")
+    tally.tried(SIGN_OUTS)
+    tally.lost(lost)
     assert lost == 0
 
 

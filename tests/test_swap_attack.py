@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from msal_extensions import CrossPlatLock, FilePersistence, LockError, PersistenceError
-from tests.support import native
+from tests.support import native, tally
 from tests.support.processes import PATIENCE
 from tests.support.users import (
     ROOT,
@@ -211,5 +211,6 @@ def test_a_name_that_is_exchanged_under_us_gives_nothing_of_ours_away(
         score = play(us, trap.location, home, operation)
     seconds = time.monotonic() - began
     print(f"{operation} {layout.__name__}, uid {us}: {score}, {exchanges}, {seconds:.1f} s")
+    tally.tried(score.done + score.refused)
     assert tree(home) == before
     assert (score.changed_after, score.given_after) == (None, None)

@@ -141,7 +141,7 @@ def windows_path(path: Path) -> str:
 
 
 def _wine_environment(prefix: Path) -> dict[str, str]:
-    keep = ("PATH", "HOME", "LANG", "TMPDIR", "MSALEX_CACHE")
+    keep = ("PATH", "HOME", "LANG", "TMPDIR", "MSALEX_CACHE", "MSALEX_BUSY_S")
     return {
         **{name: os.environ[name] for name in keep if name in os.environ},
         **WINE_ENVIRONMENT,
