@@ -220,7 +220,7 @@ def test_ctrl_c_ends_a_form_which_tells_what_tests_that_had_ended_have_tried(
 ) -> None:
     form = fake("tally.tried(5)")
     with open(form.file, "a") as file:
-        file.write("def test_long():\n print('\\ntrying')\n import time\n time.sleep(600)\n")
+        file.write("\ndef test_long():\n print('\\ntrying')\n import time\n time.sleep(600)\n")
     code = f"""
         import sys
         from tests import prove
