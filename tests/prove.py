@@ -262,7 +262,7 @@ FORMS = (
         "The suite passes under Wine, where a crowd keeps the lock busy for a minute.",
         "tests",
         15,
-        "tests/test_windows.py",
+        "tests/windows/test_under_wine.py",
         ("test_the_suite_passes_under_wine",),
         {"MSALEX_BUSY_S": "60"},
         reader="tests/windows/test_lock_on_windows.py",
