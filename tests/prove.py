@@ -39,7 +39,7 @@ TEST_S = 4 * 3600
 #: Seconds in which an interrupted form may end by itself.
 END_S = 60
 EXAMPLES = "MSALEX_EXAMPLES"
-#: The unit of a form that does not count by itself.
+#: The unit of a form whose tests do not count by themselves.
 TESTS = "tests"
 
 
@@ -260,7 +260,7 @@ FORMS = (
     Form(
         "windows",
         "The suite passes under Wine, where a crowd keeps the lock busy for a minute.",
-        "tests",
+        "tests under Wine",
         15,
         "tests/windows/test_under_wine.py",
         ("test_the_suite_passes_under_wine",),

@@ -31,7 +31,7 @@ from msal_extensions import CrossPlatLock, FilePersistence, LockError, Persisted
 from msal_extensions._native import lock as native_lock
 from tests.support import tally
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
-from tests.support.processes import GENEROUS, eventually, python
+from tests.support.processes import GENEROUS, PATIENCE, eventually, python
 from tests.support.tokens import REFRESH_TOKEN, secrets_of, sign_in, token
 
 #: The number of interrupts at random moments; the full number is 20000.
@@ -474,7 +474,8 @@ def test_interrupts_at_random_moments_leave_nothing_behind(tmp_path: Path) -> No
     sums: Counter[str] = Counter()
     for begin in range(0, INTERRUPTS, 1000):
         wanted = min(1000, INTERRUPTS - begin)
-        sums.update(json.loads(python(code, str(tmp_path), str(wanted)).stdout))
+        done = python(code, str(tmp_path), str(wanted), patience=PATIENCE + wanted)
+        sums.update(json.loads(done.stdout))
     print(dict(sums))
     tally.tried(sums["interrupts"])
     assert sums.pop("interrupts") == INTERRUPTS

@@ -36,7 +36,7 @@ from tests.support.peer_programs import (
     run_together,
     started,
 )
-from tests.support.processes import GENEROUS, crowd, eventually, python, saying
+from tests.support.processes import GENEROUS, PATIENCE, crowd, eventually, python, saying
 from tests.support.reference import reference_python
 
 
@@ -353,7 +353,8 @@ print(robbed)
 @pytest.mark.parametrize("kind", ["go", "java"])
 def test_a_wait_that_was_given_up_leaves_a_peers_file_alone(kind: str, tmp_path: Path) -> None:
     """Finding 1 of a review of the lock: it removed the file of a living peer."""
-    output = python(ABANDONED_BESIDE, str(tmp_path / "lockfile"), str(ABANDONED), kind).stdout
+    arguments = (str(tmp_path / "lockfile"), str(ABANDONED), kind)
+    output = python(ABANDONED_BESIDE, *arguments, patience=PATIENCE + ABANDONED).stdout
     print(f"robbed {output.strip()} of {ABANDONED} times")
     tally.tried(ABANDONED)
     tally.lost(int(output))
@@ -419,7 +420,8 @@ def test_a_wait_that_was_given_up_robs_no_waiter_of_what_a_go_like_peer_left(
     tmp_path: Path,
 ) -> None:
     """Finding 1 of a review of the lock: it did."""
-    output = python(ABANDONED_BEFORE, str(tmp_path / "lockfile"), str(ABANDONED), "go").stdout
+    arguments = (str(tmp_path / "lockfile"), str(ABANDONED), "go")
+    output = python(ABANDONED_BEFORE, *arguments, patience=PATIENCE + ABANDONED).stdout
     print(f"robbed {output.strip()} of {ABANDONED} times")
     tally.tried(ABANDONED)
     tally.lost(int(output))

@@ -26,6 +26,7 @@ def python(
     command: Sequence[str] = (sys.executable,),
     environment: Mapping[str, str] | None = None,
     check: bool = True,
+    patience: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a snippet to its end."""
     return subprocess.run(
@@ -34,7 +35,7 @@ def python(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=check,
     )
 
