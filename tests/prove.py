@@ -163,6 +163,15 @@ FORMS = (
         {"MSALEX_INTERRUPTS": "20000"},
     ),
     Form(
+        "byte-codes",
+        "A change made at any byte code of an add() is on disk when that has returned.",
+        "changes",
+        30,
+        "tests/test_nested_changes.py",
+        ("test_a_change_at_each_line_of_an_add_is_on_disk_when_that_has_returned",),
+        {"MSALEX_INTERRUPTS": "all"},
+    ),
+    Form(
         "robbed",
         "A lock file deleted, or a directory moved away, during a save costs no change.",
         "saves",

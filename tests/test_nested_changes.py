@@ -395,6 +395,8 @@ def test_a_change_at_each_line_of_an_add_is_on_disk_when_that_has_returned(
         f"{kind}, {scene.name}, {nested.__name__}: {len(spots)} {unit} of an add() changed at each:"
         f" {len(lost)} lost, {refused} refused"
     )
+    tally.tried(reached)
+    tally.lost(len(lost))
     assert lost == {}
     assert reached > len(spots) * 0.9
     assert refused < len(spots) / 2

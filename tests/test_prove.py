@@ -41,13 +41,20 @@ HEAD = "import os\nimport pytest\nfrom tests.support import tally\n"
 
 def read_settings(file: Path) -> set[str]:
     """The names that a file of Python looks up in the environment."""
-    looks = [
-        node
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call | ast.Compare | ast.Subscript)
-        and "os.environ" in ast.unparse(node)
-    ]
-    words = [it.value for look in looks for it in ast.walk(look) if isinstance(it, ast.Constant)]
+    looks: list[ast.AST] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Call(func=place, args=[name, *_]):
+                pass
+            case ast.Subscript(value=place, slice=name):
+                pass
+            case ast.Compare(left=name, comparators=[place]):
+                pass
+            case _:
+                continue
+        if ast.unparse(place) in ("os.environ", "os.environ.get"):
+            looks += ast.walk(name)
+    words = [look.value for look in looks if isinstance(look, ast.Constant)]
     return {word for word in words if isinstance(word, str) and word.startswith("MSALEX_")}
 
 
@@ -86,12 +93,14 @@ def test_the_tests_of_a_form_exist_and_read_its_setting(form: Form) -> None:
         assert form.setting
 
 
-def test_every_setting_that_makes_a_test_longer_has_a_form() -> None:
-    found = set[str]()
-    for file in (ROOT / "tests").rglob("*.py"):
-        found |= read_settings(file)
-    settings = {name for form in FORMS for name in form.setting}
-    assert {name for name in found if not NO_FORM.fullmatch(name)} == settings
+def test_every_file_that_a_setting_makes_longer_has_a_form() -> None:
+    found = {
+        (file.relative_to(ROOT).as_posix(), name)
+        for file in (ROOT / "tests").rglob("*.py")
+        for name in read_settings(file)
+        if not NO_FORM.fullmatch(name)
+    }
+    assert found == {(form.reader or form.file, name) for form in FORMS for name in form.setting}
 
 
 def test_the_names_of_forms_are_different() -> None:
