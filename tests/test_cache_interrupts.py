@@ -25,7 +25,7 @@ AT_A_TIME = 500
 # between, only the first note exists, and the change may be there or not.  Each thread has keys of
 # its own.
 CODE = """
-import base64, collections, gc, json, os, random, signal, sys, threading, time
+import base64, collections, gc, itertools, json, os, random, signal, sys, threading, time
 from msal_extensions import CrossPlatLock, FilePersistence, PersistedTokenCache
 
 directory, wanted, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -208,7 +208,9 @@ before = descriptors(), threading.active_count()
 threads = [threading.Thread(target=other, args=item, daemon=True) for item in names.items()]
 for thread in threads:
     thread.start()
-for number in range(wanted):
+for number in itertools.count():
+    if number >= wanted and found["calls of others"] >= wanted:
+        break
     begin = time.monotonic()
     try:
         interrupt(WORKS[number % len(WORKS)])
@@ -288,5 +290,5 @@ def test_interrupts_at_random_moments_lose_nothing_and_leave_nobody_stuck(tmp_pa
         said.append(done.stderr)
     print(dict(found), f"longest {longest:.2f} s")
     print("".join(said))
-    assert found["interrupts"] == INTERRUPTS
+    assert found["interrupts"] >= INTERRUPTS
     assert found["calls of others"] >= INTERRUPTS
