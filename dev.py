@@ -2,8 +2,11 @@
 """The two commands of the README, and what contributors run.
 
     python3 dev.py quickstart [...]   install the package, run samples/quickstart.py
-    python3 dev.py test [...]         install what the tests need, lint, run pytest
     python3 dev.py setup              install the system packages that are missing, and no more
+    python3 dev.py test               install what the tests need, lint, run all tests in parallel
+    python3 dev.py test [...]         the same for what the arguments name, in order (-n 4: in
+                                      parallel)
+    python3 dev.py test --quick       the same without the tests that are marked as slow
     python3 dev.py lint               the checks that run no test
     python3 dev.py fix                correct what ruff can, format the Python and C files
     python3 dev.py bench [lock|cache] measure both or one, write docs/*-benchmarks.md and .svg
@@ -64,6 +67,8 @@ BENCHMARKS = {
     "compare": "benchmarks.compare",
     "versus": "benchmarks.versus",
 }
+# Workers of pytest for each processor: a test waits for half of its time.
+WORKERS = 2
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
 
 
@@ -337,6 +342,15 @@ def become(command: Sequence[str]) -> None:
     os.execve(command[0], list(command), environment())
 
 
+def pytest_arguments(arguments: Sequence[str]) -> list[str]:
+    """What pytest gets: all tests run in parallel; with arguments they run in order."""
+    chosen = [argument for argument in arguments if argument != "--quick"]
+    chosen = chosen or ["-n", str(WORKERS * (os.cpu_count() or 1))]
+    if any(argument.startswith(("-n", "--numprocesses")) for argument in chosen):
+        chosen += ["--dist", "worksteal"]
+    return [*(["-m", "not slow"] if "--quick" in arguments else []), *chosen]
+
+
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
     if command not in (*INSTALLING, "lint", "fix", "prove", *BENCHMARKS):
@@ -358,7 +372,7 @@ def main(arguments: Sequence[str]) -> int:
         become([str(python), "-m", "tests.prove", *rest])
     lint(python)
     if command == "test":
-        become([str(python), "-m", "pytest", *rest])
+        become([str(python), "-m", "pytest", *pytest_arguments(rest)])
     return 0
 
 

@@ -21,6 +21,8 @@ from benchmarks.lock.peers import FLOCK, compile_floor
 from benchmarks.rows import Row
 from tests.support.capability import needs
 
+pytestmark = pytest.mark.slow
+
 ABOUT = {"Command": "python3 dev.py bench", "Date": "today", "Machine": "this"}
 ABOUT |= {"File system": "some file system"}
 

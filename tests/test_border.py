@@ -271,6 +271,7 @@ CROWD = """
 """
 
 
+@pytest.mark.slow
 @requires(LOCK_QUEUE)
 @pytest.mark.parametrize("kind", ["Own", "Duck", "NoNumber", "Sealed", "mocked"])
 def test_processes_over_a_persistence_of_ones_own_lose_nothing(kind: str, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from tests.support.capability import needs
 from tests.support.native import ADDRESS, LINUX, PLAIN, THREAD
 from tests.support.processes import finished
 
+pytestmark = pytest.mark.slow
+
 EXERCISE = [*native.HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 STRESS = [LINUX / "lock_stress.c"]
 NO_BUS = "disabled:"

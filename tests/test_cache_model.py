@@ -32,6 +32,8 @@ from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, sign_in
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("MSALEX_EXAMPLES", "300"))
 SEED = os.environ.get("MSALEX_SEED")
 STEPS = 20

@@ -29,7 +29,10 @@ from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
 from tests.support.sign_in import sign_in_event
 
-pytestmark = requires(LOCK_QUEUE)  # more processes than polling can serve within 5 seconds
+pytestmark = [
+    pytest.mark.slow,
+    requires(LOCK_QUEUE),  # more processes than polling can serve within 5 seconds
+]
 
 REFRESH_TOKEN = PersistedTokenCache.CredentialType.REFRESH_TOKEN
 ROUNDS = 20
@@ -211,11 +214,12 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
 ) -> None:
     ours, theirs = named("ours", 28), named("reference", 4)
     reference = reference_python(portalocker=engine == "portalocker")
-    for attempt in range(3):
+    for attempt in range(4):
         arena = Arena(tmp_path / f"{attempt}")
         outputs = together(
-            # The pauses leave the lock free now and then when 1.3.1 tries.
-            arena.writers(ours, pause=0.3)
+            # The pauses leave the lock free now and then when 1.3.1 tries; a machine that is busy
+            # with something else needs longer ones.
+            arena.writers(ours, pause=0.3 * 2**attempt)
             + arena.writers(theirs, start=reference)
             + arena.readers(len(ours) + len(theirs), pause=0.005)
         )
@@ -225,7 +229,7 @@ def test_beside_4_writers_of_1_3_1_nothing_of_ours_is_lost_or_missed(
             break
         # This one was inside without the lock, so it may have caused any loss of that time.
     else:
-        pytest.fail("1.3.1 lost its patience three times")
+        pytest.fail("1.3.1 lost its patience four times")
     kept = arena.stored
     print(
         f"1.3.1 lost {len(written_by(theirs) - kept)} of its own {len(written_by(theirs))}, gave up"

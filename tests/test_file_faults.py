@@ -40,7 +40,7 @@ OLD, NEW = "old content " * 400, "newer content " * 400
 #: Seconds: longer ago than the age from which a writer without a sign of life counts as dead.
 LONG_AGO_S = 3600
 
-pytestmark = requires("os.fork", SYMBOLIC_LINKS)
+pytestmark = [pytest.mark.slow, requires("os.fork", SYMBOLIC_LINKS)]
 
 
 def event(client: str) -> dict[str, object]:

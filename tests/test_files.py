@@ -74,6 +74,7 @@ def location(tmp_path: Path) -> Path:
     return tmp_path / "cache.bin"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @requires("os.fork")
 def test_a_reader_beside_a_busy_writer_never_sees_a_torn_file(location: Path) -> None:
@@ -93,6 +94,7 @@ def test_a_reader_beside_a_busy_writer_never_sees_a_torn_file(location: Path) ->
     assert len(seen) >= 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @requires("os.fork")
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_litter(location: Path) -> None:

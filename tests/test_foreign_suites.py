@@ -15,6 +15,8 @@ import msal_extensions
 from tests.support import foreign_suites, reference
 from tests.support.foreign_suites import OLDEST_MSAL
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 NEWEST_MSAL = importlib.metadata.version("msal")
 # These need a laboratory or a registry, measure time, need helpers that the source distribution

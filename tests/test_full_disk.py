@@ -22,7 +22,7 @@ from msal_extensions import FilePersistence, PersistenceDamaged, PersistenceErro
 from tests.support.capability import needs, requires
 from tests.support.seccomp import GO_ON, Run, supervised
 
-pytestmark = requires("os.geteuid", "os.fork")
+pytestmark = [pytest.mark.slow, requires("os.geteuid", "os.fork")]
 
 OLD, SHORTER, LONGER = "old " * 25_000, "new " * 5_000, "newer " * 50_000
 ROUNDS = 20

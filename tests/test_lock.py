@@ -44,6 +44,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_many_processes_increment_a_counter_without_losing_one(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")

@@ -36,6 +36,8 @@ from tests.support.stage import (
     Theatre,
 )
 
+pytestmark = pytest.mark.slow
+
 ERRORS = (
     *("EPERM", "ENOENT", "EINTR", "EIO", "ENXIO", "EAGAIN", "ENOMEM", "EACCES", "EBUSY"),
     *("EMFILE", "ENOSPC", "EROFS", "ENOLCK", "EOPNOTSUPP"),

@@ -29,6 +29,8 @@ from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, crowd, python, saying
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, ROUNDS = 4, 25
 TIMEOUT_S = 20  # seconds for one wait; a longer one counts as a hang
 SLACK_S = 20

@@ -21,6 +21,7 @@ from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.processes import GENEROUS, PATIENCE, python
 
+pytestmark = pytest.mark.slow
 FORKS = int(os.environ.get("MSALEX_FORKS", "300"))
 
 
@@ -141,7 +142,7 @@ def test_a_child_forked_by_a_python_handler_in_a_wait_gets_in_or_is_told(
         ready, held = os.pipe()
         waiter = os.getpid()
         if os.fork() == 0:
-            signal.alarm(30)
+            signal.alarm(100)
             if whose == "ours":
                 lock = CrossPlatLock(path).acquire()
             else:
@@ -156,9 +157,9 @@ def test_a_child_forked_by_a_python_handler_in_a_wait_gets_in_or_is_told(
         forked = []
         def fork(*_):
             forked.append(os.fork())
-            signal.alarm(30)    # a child does not inherit it
+            signal.alarm(100)    # a child does not inherit it
         signal.signal(signal.SIGUSR1, fork)
-        signal.alarm(30)
+        signal.alarm(100)
         try:
             with CrossPlatLock(path, timeout=timeout) as lock:
                 told = f"in {lock.still_held()}"

@@ -34,6 +34,8 @@ from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.processes import GENEROUS, PATIENCE, eventually, python
 from tests.support.tokens import REFRESH_TOKEN, secrets_of, sign_in, token
 
+pytestmark = pytest.mark.slow
+
 #: The number of interrupts at random moments; the full number is 20000.
 INTERRUPTS = int(os.environ.get("MSALEX_INTERRUPTS", "400"))
 

@@ -33,6 +33,8 @@ from tests.support.stage import (
     Theatre,
 )
 
+pytestmark = pytest.mark.slow
+
 ALL = os.environ.get("MSALEX_KILLS") == "all"
 STEP = 1 if ALL else 3
 MOST = 10  # of the same call: before a peer counts as dead, all processes are checked

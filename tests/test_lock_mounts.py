@@ -36,6 +36,8 @@ from tests.support.peer_programs import (
 from tests.support.processes import GENEROUS, descriptors, eventually, saying
 from tests.support.seccomp import GO_ON, KILL, supervised
 
+pytestmark = pytest.mark.slow
+
 #: Entries of ours in each crowd.
 ENTRIES = int(os.environ.get("MSALEX_MOUNT_ENTRIES", "60"))
 OURS_THROUGH_EACH, PAUSE_MS = 2, 5

@@ -39,6 +39,8 @@ from tests.support.peer_programs import (
 from tests.support.processes import GENEROUS, PATIENCE, crowd, eventually, python, saying
 from tests.support.reference import reference_python
 
+pytestmark = pytest.mark.slow
+
 
 class Peer(NamedTuple):
     """How to start a peer, with so few entries and such pauses that its own patience is enough."""

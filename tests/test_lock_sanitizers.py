@@ -11,6 +11,8 @@ import pytest
 from tests.support import native
 from tests.support.processes import finished
 
+pytestmark = pytest.mark.slow
+
 SANITIZERS = {"address": native.ADDRESS, "thread": native.THREAD}
 OPTIONS = {
     # Otherwise ThreadSanitizer refuses to go on in the children of a program with threads.

@@ -16,6 +16,8 @@ from tests.support.contenders import BARE
 
 pytest.importorskip("fcntl")
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("MSALEX_SOAK_SECONDS", "15"))
 SEED = int(os.environ.get("MSALEX_SEED", "1"))
 

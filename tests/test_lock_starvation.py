@@ -22,6 +22,8 @@ pytest.importorskip("fcntl")
 
 from tests.support.stage import GAP_DUE_S, Player, is_queued, until
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("MSALEX_STARVATION_SECONDS", "12"))
 SHORT_S = 3  # seconds; the first gap comes later
 BUSY = 6

@@ -10,6 +10,7 @@ import pytest
 from tests.support import native
 from tests.support.processes import finished
 
+pytestmark = pytest.mark.slow
 CHART = re.compile(r"^ \*     (\w+) +--([^>]+)--> +(\w+)(.*)$", re.MULTILINE)
 SANITIZERS = {"none": native.PLAIN, "address": native.ADDRESS}
 

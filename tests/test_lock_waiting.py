@@ -22,7 +22,7 @@ from msal_extensions import CrossPlatLock, LockError
 from tests.support.capability import requires
 from tests.support.processes import GENEROUS, descriptors, eventually, python, threads
 
-pytestmark = requires("os.fork", "signal.setitimer")
+pytestmark = [pytest.mark.slow, requires("os.fork", "signal.setitimer")]
 
 
 @pytest.fixture

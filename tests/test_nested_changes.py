@@ -335,6 +335,7 @@ if not hasattr(os, "fork"):  # the same Python code; but on this system each sav
     NESTED = NESTED[1:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "scene", "nested"),
     NESTED,

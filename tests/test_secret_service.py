@@ -23,6 +23,8 @@ from tests.support.capability import needs
 from tests.support.processes import PATIENCE, python
 from tests.support.reference import python_with_gi, reference_site_packages
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "s3cr3t-ä€𝄞"
 #: Seconds.  The promise is 100 ms, and the test prints the time; this limit only shows that nothing

@@ -54,6 +54,7 @@ def renew(cache, log):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 4])
 def test_of_many_threads_and_processes_one_goes_over_the_network(
     location: Path, tmp_path: Path, threads: int

@@ -26,6 +26,8 @@ from tests.support.provider import provider_fixture as provider_fixture
 from tests.support.reference import reference_python
 from tests.support.sign_in import sign_in
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, PROCESSES_ALONE = (
     int(os.environ.get("MSALEX_FLIGHT_PROCESSES", default)) for default in ("64", "8")
 )

@@ -37,6 +37,8 @@ from tests.support.users import fast as fast
 
 pytest.importorskip("fcntl")
 
+pytestmark = pytest.mark.slow
+
 SAVES = int(os.environ.get("MSALEX_SWAP_SAVES", "3000"))
 
 

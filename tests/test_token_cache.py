@@ -69,6 +69,7 @@ def count_locks() -> Iterator[list[str]]:
         yield taken
 
 
+@pytest.mark.slow
 def test_sixteen_processes_modify_and_nothing_is_lost(tmp_path: Path) -> None:
     crowd(
         """
@@ -252,6 +253,7 @@ def test_changing_the_cache_while_iterating_over_it_is_fine(cache: PersistedToke
     assert secrets_of(cache) == set()
 
 
+@pytest.mark.slow
 @requires(REMOVABLE_OPEN_FILES)  # otherwise readers that never pause keep others from saving
 @pytest.mark.parametrize("objects", [1, 4])
 def test_threads_that_add_update_search_and_expire_finish_and_lose_nothing(
@@ -607,7 +609,7 @@ def test_a_child_of_a_fork_is_not_held_up_by_what_another_thread_was_doing(
             begun.wait()
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(100)
             stored = {"RefreshToken": {"key": dict(entry, secret="stored")}}
             FilePersistence(sys.argv[1]).save(json.dumps(stored))
             secrets = {found["secret"] for found in cache.search("RefreshToken")}

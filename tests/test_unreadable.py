@@ -214,6 +214,7 @@ def test_a_file_that_a_writer_has_just_emptied_is_not_an_empty_cache(location: P
     assert evidence(location) == []
 
 
+@pytest.mark.slow
 def test_one_of_eight_processes_quarantines(location: Path) -> None:
     location.write_bytes(WHOLE[:-5])
     outputs = crowd(

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.capability import needs, requires
 
-pytestmark = requires("venv")  # build makes a virtual environment
+pytestmark = [pytest.mark.slow, requires("venv")]  # build makes a virtual environment
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tests" / "support" / "smoke.py"
 WHEEL = r"msal_extensions-1\.3\.1\+native1-cp310-abi3-linux_\w+\.whl"

@@ -11,6 +11,8 @@ from csrc.ffi_build import sources
 from tests.support import macos
 from tests.support.native import HARNESS, MACOS, ROOT
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = {"x86_64": 0x01000007, "aarch64": 0x0100000C}
 LIBRARIES = {
     "/usr/lib/libSystem.B.dylib",

@@ -20,6 +20,8 @@ from tests.support import macos, native
 from tests.support.capability import needs
 from tests.support.native import ADDRESS, HARNESS, LINUX, MACOS, PLAIN, ROOT, THREAD
 
+pytestmark = pytest.mark.slow
+
 EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 #: Its argument for all properties but those about inotify.
 PORTABLE = "portable"
