@@ -11,11 +11,14 @@ Wine is not Windows: CONTRIBUTING.md says what it shows and what it gets wrong.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.cached import cached
@@ -150,8 +153,8 @@ def _wine_environment(prefix: Path) -> dict[str, str]:
 
 
 @functools.cache
-def prefix() -> Path:
-    """Wine's directory of a Windows 10, made for these tests."""
+def prefix(number: int = 0) -> Path:
+    """Wine's directory of a Windows 10, made for these tests; each number is another Windows."""
 
     def make(directory: Path) -> None:
         env = _wine_environment(directory)
@@ -160,21 +163,45 @@ def prefix() -> Path:
             finished(["wineserver", "-w"], None, env, WINE_S, piped=True)
 
     version = finished(["wine", "--version"], piped=True)
-    return cached("windows", "prefix", version + str(WINE_ENVIRONMENT), make)
+    name = f"prefix-{number}" if number else "prefix"
+    return cached("windows", name, version + str(WINE_ENVIRONMENT), make)
 
 
 class Wine:
     """A Windows with one Python, which has these directories on its PYTHONPATH."""
 
-    def __init__(self, version: str, *path: Path) -> None:
+    def __init__(self, version: str, *path: Path, number: int = 0) -> None:
         self.command = ["wine", str(python(version))]
-        self.environment = _wine_environment(prefix())
+        self.environment = _wine_environment(prefix(number))
         self.environment["PYTHONPATH"] = ";".join(map(windows_path, path))
 
     def run(self, *arguments: str, seconds: float = WINE_S, **variables: str) -> str:
         """Runs Python with these arguments to a successful end: all that it printed."""
         env = {**self.environment, **variables}
         return finished([*self.command, *arguments], ROOT, env, seconds, piped=True)
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """Python with these arguments, until the end of the block.
+
+        In a session of its own: Linux divides the processors among sessions first, so that other
+        tests which start many processes do not slow it down.
+        """
+        with subprocess.Popen(
+            [*self.command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # Python under Wine does not start with a file there
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**self.environment, **variables},
+            cwd=ROOT,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def run_program(program: Path, directory: Path) -> str:
