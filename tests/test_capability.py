@@ -20,15 +20,16 @@ WAYS_TO_SKIP = {
 CANNOT = "from tests.support.capability import cannot_exist_here\n"
 
 
-def run_pytest(directory: Path, ci: str, **sources: str) -> tuple[int, str]:
+def run_pytest(directory: Path, ci: str, *options: str, **sources: str) -> tuple[int, str]:
     """Run pytest in a directory of its own; return its exit status and its output."""
     for name, source in sources.items():
         (directory / f"test_{name}.py").write_text(source)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "CI": ci, "PYTHONPATH": path}
     plugin = ["-p", "tests.support.capability", "-p", "no:cacheprovider"]
+    options = ("--continue-on-collection-errors", *options)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugin, "-rA", "--continue-on-collection-errors", "."],
+        [sys.executable, "-m", "pytest", *plugin, "-rA", *options, "."],
         cwd=directory,
         env=environment,
         capture_output=True,
