@@ -2,15 +2,13 @@
 #define FAKE_API_ITSELF
 #include "fake_api.h"
 
-#include <stdbool.h>
-
 static struct {
     int skip, times, count;
     DWORD code;
 } plans[FAKE_CALLS];
 
 static enum fake_locks locks;
-static OVERLAPPED *pending;
+static OVERLAPPED *volatile pending;
 
 enum { CANCELLED = (LONG)0xC0000120, PENDING = 0x103 };
 
@@ -44,13 +42,12 @@ void fake_set_locks(enum fake_locks how) {
     pending = NULL;
 }
 
-void fake_grant(LONG status) {
-    OVERLAPPED *request = pending;
-    pending = NULL;
-    if (request != NULL) {
-        request->Internal = (ULONG_PTR)status;
-        (void)SetEvent(request->hEvent);
-    }
+bool fake_grant(LONG status) {
+    OVERLAPPED *request = InterlockedExchangePointer((void *volatile *)&pending, NULL);
+    if (request == NULL)
+        return false;
+    request->Internal = (ULONG_PTR)status;
+    return SetEvent(request->hEvent);
 }
 
 BOOL WINAPI fake_LockFileEx(HANDLE file, DWORD flags, DWORD zero, DWORD low, DWORD high,
@@ -64,8 +61,8 @@ BOOL WINAPI fake_LockFileEx(HANDLE file, DWORD flags, DWORD zero, DWORD low, DWO
         return FALSE;
     }
     if (locks != FAKE_NO_QUEUE) {
-        pending = request;
         request->Internal = PENDING;
+        pending = request;
     }
     SetLastError(ERROR_IO_PENDING);
     return FALSE;
@@ -75,16 +72,14 @@ BOOL WINAPI fake_CancelIoEx(HANDLE file, LPOVERLAPPED request) {
     if (locks == FAKE_PASS_ON)
         return CancelIoEx(file, request);
     if (locks == FAKE_GRANTS_IN_RACE) {
-        fake_grant(0);
+        (void)fake_grant(0);
         SetLastError(ERROR_NOT_FOUND);
         return FALSE;
     }
-    if (pending != request) {
-        SetLastError(ERROR_NOT_FOUND);
-        return FALSE;
-    }
-    fake_grant(CANCELLED);
-    return TRUE;
+    if (pending == request && fake_grant(CANCELLED))
+        return TRUE;
+    SetLastError(ERROR_NOT_FOUND);
+    return FALSE;
 }
 
 BOOL WINAPI fake_GetOverlappedResult(HANDLE file, LPOVERLAPPED request, LPDWORD size, BOOL wait) {

@@ -11,6 +11,7 @@
 
 #include <aclapi.h>
 #include <dpapi.h>
+#include <stdbool.h>
 
 /* How LockFileEx answers. */
 enum fake_locks {
@@ -50,8 +51,8 @@ enum fake_call {
 /* The next `skip` calls are real ones, and then `times` calls fail with `code`. */
 void fake_fail(enum fake_call call, int skip, int times, DWORD code);
 void fake_set_locks(enum fake_locks locks);
-/* Answers the pending request: 0 grants it. */
-void fake_grant(LONG status);
+/* Answers the pending request, if there is one; a status of 0 grants it. */
+bool fake_grant(LONG status);
 /* How often that call was made since the last fake_fail for it. */
 int fake_count(enum fake_call call);
 

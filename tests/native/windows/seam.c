@@ -62,10 +62,13 @@ static msalex_lock *lock_for(const char *path) {
     return lock;
 }
 
-/* Answers the pending request after a while. */
+/* Answers the pending request after a while, however late it is made on a busy machine. */
 static DWORD WINAPI answer_soon(void *status) {
-    Sleep(60);
-    fake_grant((LONG)(LONG_PTR)status);
+    for (int tries = 0; tries < 300; tries++) {
+        Sleep(60);
+        if (fake_grant((LONG)(LONG_PTR)status))
+            break;
+    }
     return 0;
 }
 
@@ -141,13 +144,13 @@ static void a_grant_at_the_moment_of_leaving_is_not_lost(void) {
     file = open_file();
     fake_set_locks(FAKE_QUEUE);
     msalex__lock_wait_join(file);
-    fake_grant(0);
+    (void)fake_grant(0);
     CHECK(msalex__lock_file_withdraw(file) == 0 && file->locked);
     msalex__lock_wait_leave(file);
     CHECK(exists(path_of("byte"))); /* its content is no record of ours */
     file = open_file();
     msalex__lock_wait_join(file);
-    fake_grant((LONG)0xC0000001); /* neither granted nor cancelled */
+    (void)fake_grant((LONG)0xC0000001); /* neither granted nor cancelled */
     CHECK(msalex__lock_wait_for(file, 1000) == ERROR_IO_INCOMPLETE);
     close_file(file);
     msalex__lock_file_close(NULL);
