@@ -241,6 +241,13 @@ class Subject:
             line.say(f"{type(error).__name__}: {error}")
         line.hear(HANG_S)
 
+    def __enter__(self) -> None:
+        """Kills it if the block raises: alone it would wait for ever, with our standard output."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
     def thread(self) -> int | None:
         """The number of the thread to trace."""
         others = [thread for thread in threads(self.pid) if thread != self.pid]
@@ -274,7 +281,11 @@ def traced(subject: Subject, inject: str, log: Path) -> Iterator[bool]:
 
     def sees_all() -> bool:
         """Has strace stopped the thread once, let it go on, and does it wait for its next call?"""
-        told, waits_in = status.read_text(), Path(f"/proc/{process.pid}/wchan").read_text()
+        waits_in = Path(f"/proc/{process.pid}/wchan").read_text()
+        try:
+            told = status.read_text()
+        except FileNotFoundError:
+            return True  # an idle helper ended meanwhile; strace will have seen nothing
         return (
             "TracerPid:\t0\n" not in told
             and "State:\tS" in told
@@ -331,7 +342,7 @@ class Stage:
             time.sleep(GAP_DUE_S)
         said = beside = first = released = None
         hung = False
-        with traced(subject, case.inject, log) as is_there:
+        with subject, traced(subject, case.inject, log) as is_there:
             if case.scenario in RELEASES:
                 self.first.begin(path, NEWCOMER_S)
                 until(lambda: is_queued(self.first.pid), QUEUED_S)
