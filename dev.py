@@ -59,6 +59,8 @@ TEST_PACKAGES = (
     *("debootstrap", "debian-archive-keyring"),  # `prove`, for another Debian
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
+# Programs that often come from elsewhere than Debian, and their packages there.
+TEST_PROGRAMS = {"node": "nodejs", "npm": "npm"}  # another library that uses our lock files
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
@@ -143,7 +145,9 @@ def missing_for_tests() -> list[str]:
     if shutil.which("dpkg-query") is None:
         return []
     known = subprocess.run([*query, *TEST_PACKAGES], capture_output=True, text=True, timeout=60)
-    return [name for name in TEST_PACKAGES if f"{name} installed" not in known.stdout.split("\n")]
+    installed = known.stdout.split("\n")
+    programs = [name for program, name in TEST_PROGRAMS.items() if shutil.which(program) is None]
+    return [*programs, *(name for name in TEST_PACKAGES if f"{name} installed" not in installed)]
 
 
 def may_install() -> bool:

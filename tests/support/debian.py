@@ -31,8 +31,8 @@ FROM_HERE = {
     "/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/outside.crt",
 }
 #: Variables that say how to reach package registries.
-NETWORK = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+NETWORK = ("PIP_", "NPM_CONFIG_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 #: Of those, what is about directories of this machine.
 NOT_THERE = ("PIP_CACHE_DIR", "PIP_FIND_LINKS", "PIP_CONFIG_FILE", "PIP_TARGET")
 
