@@ -317,7 +317,7 @@ def read(form: Form, report: Path, status: int, seconds: float) -> Result:
             continue
         if wrong:
             first = (wrong[0].get("message") or "").partition("\n")[0]
-            notes.append(f"lost: {name}: {first}")
+            notes.append(f"lost: {name}: {first[:200]}")
         elif form.unit != TESTS and "tried" not in told:
             notes.append(f"{name} does not say what it tried")
         tried += 1 if form.unit == TESTS else int(told.get("tried", "0"))
