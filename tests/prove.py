@@ -53,8 +53,13 @@ class Form(NamedTuple):
     file: str  #: of the tests
     tests: Sequence[str] = ()  #: functions in it; none means all
     setting: Mapping[str, str] = MappingProxyType({})  #: for the environment
-    reader: str = ""  #: the file that reads the setting, if it is another one
+    reader: str = ""  #: another file that reads the setting, if there is one
     debian: str = ""  #: the release of Debian in which it runs; none means here
+
+    @property
+    def readers(self) -> list[str]:
+        """The files that may read the setting."""
+        return [self.file, *filter(None, [self.reader])]
 
     @property
     def node_ids(self) -> list[str]:
@@ -268,12 +273,12 @@ FORMS = (
     ),
     Form(
         "windows",
-        "The suite passes under Wine, where a crowd keeps the lock busy for a minute.",
+        "The whole suite passes under Wine, where a crowd keeps the lock busy for a minute.",
         "tests under Wine",
         15,
         "tests/windows/test_under_wine.py",
         ("test_the_suite_passes_under_wine",),
-        {"MSALEX_BUSY_S": "60"},
+        {"MSALEX_BUSY_S": "60", "MSALEX_WINE": "all"},
         reader="tests/windows/test_lock_on_windows.py",
     ),
     Form(

@@ -29,7 +29,7 @@ from tests.support.processes import GENEROUS, eventually
 
 #: What tests read besides: where things are, and what they tell each other.
 NO_FORM = re.compile(
-    r"MSALEX_(CACHE|CHROOT|DEBIAN_MIRROR|SEED|PEER_LOCK|FOREIGN_\w+|REFERENCE_\w*|BENCH_\w+)"
+    r"MSALEX_(CACHE|SHARE|CHROOT|DEBIAN_MIRROR|SEED|PEER_LOCK|FOREIGN_\w+|REFERENCE_\w*|BENCH_\w+)"
 )
 #: A fake test, and what makes its file one of this project's.
 CONFTEST = """
@@ -89,7 +89,9 @@ def test_the_tests_of_a_form_exist_and_read_its_setting(form: Form) -> None:
         tree = ast.parse((ROOT / form.file).read_text())
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         assert set(form.tests) <= functions
-        assert form.setting.keys() <= read_settings(ROOT / (form.reader or form.file))
+        read = [read_settings(ROOT / file) for file in form.readers]
+        assert form.setting.keys() <= set().union(*read)
+        assert all(settings & form.setting.keys() for settings in read)
         assert form.setting
 
 
@@ -100,7 +102,13 @@ def test_every_file_that_a_setting_makes_longer_has_a_form() -> None:
         for name in read_settings(file)
         if not NO_FORM.fullmatch(name)
     }
-    assert found == {(form.reader or form.file, name) for form in FORMS for name in form.setting}
+    assert found == {
+        (file, name)
+        for form in FORMS
+        if not form.debian
+        for file in form.readers
+        for name in form.setting.keys() & read_settings(ROOT / file)
+    }
 
 
 def test_the_names_of_forms_are_different() -> None:
