@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.capability import requires
 from tests.support.processes import python
 
@@ -95,3 +97,25 @@ def test_the_package_is_marked_as_typed() -> None:
 
     directory = os.path.dirname(msal_extensions.__file__)
     assert os.path.exists(os.path.join(directory, "py.typed"))
+
+
+USES = """
+import sys
+from msal_extensions import FilePersistence, PersistedTokenCache
+from tests.support.own_persistences import Own, Sealed
+kind = {"file": FilePersistence, "own": Own, "sealed": Sealed}[sys.argv[1]]
+cache = PersistedTokenCache(kind(sys.argv[2]))
+before = set(sys.modules)
+cache.modify("RefreshToken", {"home_account_id": "a", "environment": "b", "client_id": "c",
+                              "target": "d", "secret": "e"}, {"secret": "f"})
+list(cache.search("RefreshToken"))
+print(sorted(name for name in set(sys.modules) - before if name.startswith("msal_extensions")))
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "own", "sealed"])
+def test_a_cache_that_is_made_imports_nothing_of_ours_later(kind: str, tmp_path: Path) -> None:
+    """A signal handler that uses the cache would meet a module that is only half imported."""
+    root = str(Path(__file__).resolve().parents[1])
+    output = python(USES, kind, str(tmp_path / "cache"), environment={"PYTHONPATH": root})
+    assert output.stdout == "[]\n"

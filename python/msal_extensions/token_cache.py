@@ -115,6 +115,9 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         self.is_encrypted = persistence.is_encrypted
         self.__keeps_damaged = on_unreadable == "raise"
         self.__begin()
+        # Imports the modules of the store now.  A signal handler that uses the cache could come in
+        # the middle of a later import.
+        self.__store()
 
     def __begin(self) -> None:
         """The parts that belong to one object, at their beginning: nothing is known of the store,
