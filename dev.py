@@ -19,8 +19,7 @@ Further arguments go to the program that is run. Needs Python 3.10 and nothing e
 Debian or Ubuntu, quickstart, test and setup install the system packages that are missing, and say
 so before; MSALEX_NO_APT=1 prevents it. The other commands, and other users, only get the names.
 Virtual environments live under .venv and are made anew only when something they are made of has
-changed.
-Downloads and the type checker's memory are kept in MSALEX_CACHE (default
+changed. Downloads and the type checker's memory are kept in MSALEX_CACHE (default
 ~/.cache/msal-extensions-native), which may be removed at any time.
 """
 

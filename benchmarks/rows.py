@@ -44,7 +44,11 @@ def add_pass(
         figures = Path(directory, "figures.json")
         command = [sys.executable, "-m", "pytest", "-q", str(tests), f"--sizes={scale}"]
         command += [f"--benchmark-json={figures}", "-k", " or ".join(it.key for it in libraries)]
-        finished(command, ROOT, package.environment)
+        # This pytest is no worker of the one that runs us, if one does: pytest-benchmark would not
+        # measure in a worker.
+        environment = {**package.environment}
+        environment.pop("PYTEST_XDIST_WORKER", None)
+        finished(command, ROOT, environment)
         benchmarks = json.loads(figures.read_text())["benchmarks"]
     known = {library.key: library for library in libraries}
     for benchmark in benchmarks:

@@ -31,6 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from dev import WORKERS
 from tests.support import debian
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -353,14 +354,15 @@ def here(form: Form, settings: Mapping[str, str], report: Path) -> Running:
 
 
 def in_debian(form: Form, settings: Mapping[str, str], report: Path) -> Running:
-    """The command of CI in another Debian; with no file it chooses by itself how to run them."""
+    """The command of CI in another Debian: all tests in parallel, or some in order."""
     directory = Path(os.environ.get("MSALEX_CHROOT") or ROOT / ".venv" / form.name)
     debian.make(form.debian, directory)
     copy_checkout(directory / "srv" / "checkout")
     there = directory / "srv" / "report.xml"
     there.unlink(missing_ok=True)
     script = 'uname -sr; ldd --version | head -n 1; python3 -VV; exec python3 dev.py test "$@"'
-    some = [] if form.file == "tests" else form.node_ids
+    workers = str(WORKERS * (os.cpu_count() or 1))
+    some = ["-n", workers] if form.file == "tests" else form.node_ids
     command = ["sh", "-c", script, "sh", "-v", "--junitxml=/srv/report.xml", *some]
     told = {**settings, "CI": "true"}
     with debian.running(directory, command, "/srv/checkout", told) as process:

@@ -117,5 +117,6 @@ print(sorted(name for name in set(sys.modules) - before if name.startswith("msal
 def test_a_cache_that_is_made_imports_nothing_of_ours_later(kind: str, tmp_path: Path) -> None:
     """A signal handler that uses the cache would meet a module that is only half imported."""
     root = str(Path(__file__).resolve().parents[1])
-    output = python(USES, kind, str(tmp_path / "cache"), environment={"PYTHONPATH": root})
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    output = python(USES, kind, str(tmp_path / "cache"), environment={"PYTHONPATH": path})
     assert output.stdout == "[]\n"

@@ -65,6 +65,7 @@ def finished(
         )
         output.seek(0)
         said = (done.stdout if piped else output.read()).decode(errors="replace")
+        said = said.replace("\r\n", "\n")  # of Windows
     assert done.returncode == 0, f"status {done.returncode}: {command}\n{said[-20000:]}"
     return said
 
