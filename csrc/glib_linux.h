@@ -2,8 +2,8 @@
  * What libsecret_linux.c and libsecret_service_linux.c use of libsecret and GLib, declared by
  * ourselves, so that building needs no -dev package.  It is a file of its own because
  * libsecret_declarations.c in tests/native/linux compiles it together with the real headers, with
- * which it must agree: hence their names and tags.  (SecretSchema has no tag there, so each file that includes
- * this header declares it before.)
+ * which it must agree: hence their names and tags.  (SecretSchema has no tag there, so each file
+ * that includes this header declares it before.)
  */
 #ifndef MSALEX_GLIB_LINUX_H
 #define MSALEX_GLIB_LINUX_H

@@ -9,31 +9,32 @@
  * holder.
  *
  * The file appears already locked and filled: it is made without a name or with another one, and
- * then gets its own.  Between a create and a later lock a peer could lock the file first.
+ * then gets its own.  Otherwise a peer could lock the file between its creation and our lock.
  *
- * The record, the one line in the file, tells only whether the file is *ours* or a *peer's*
- * (another library's).  For a file of ours the kernel knows whether it is held, whatever pid it
- * names, and waiting means waiting for the flock.  The flock of a peer's file proves nothing,
- * because several peers unlock before they remove the file.  So we wait until its *name* goes away,
- * or its holder is found dead (lock_peer_posix.h).
+ * The record, the one line in the file, says whether the file is *ours* or a *peer's* (another
+ * library's).  It never proves that the lock is held.  For a file of ours the kernel knows that,
+ * whatever pid the record names, and waiting means waiting for the flock.  The flock of a peer's
+ * file proves nothing, because several peers unlock before they remove the file.  So we wait until
+ * its *name* goes away, or its holder is found dead (lock_peer_posix.h).
  *
  * Linux has a queue: waiters block in flock, and the kernel wakes one of them, in order.  A waiter
  * announces itself by a lock on a byte far behind the content.  A holder that sees an announcement
  * leaves the file in place, so that the queue survives; to unlink it would send every waiter back
- * to the start, out of order.  TURNS_MAX of lock_hold_posix.c limits that, so that peers that wait
- * for the file to vanish get their turn.  Peers that only look now and then must find it gone, so
- * the name stays free for a moment after some seconds (lock_gap.h).  macOS has no queue, and
- * nothing promises an order there: one unlock wakes all waiters, the first one to look is next, and
- * a holder always removes the file.
+ * to the start, out of order.  TURNS_MAX (lock_hold_posix.c) limits how often the file stays in
+ * place, so that peers which wait for it to vanish get their turn.  Peers that only look now and
+ * then must find it gone, so the name stays free for a moment after some seconds (lock_gap.h).
+ * macOS has no queue, and nothing promises an order there: one unlock wakes all waiters, the first
+ * one to look is next, and a holder always removes the file.
  *
  * The flock alone never gives us the right to remove a file.  Every process that gets it, also one
  * whose wait was given up, first asks whether the file still has its name and its record, and takes
  * the lock that excludes fcntl locks.  If a peer is inside, we only close the file.
  *
  * Where a file system has no flock (NFS without lockd, some sshfs and 9p) the file's existence is
- * the lock: its record says so (EXISTS), and all of ours treat it like a peer's.  Where a flock
- * reaches only processes that come by the same mount (FUSE, 9p, NFS with local locks), the record
- * names the mount, and processes that come by another mount treat the file like a peer's, too.
+ * the lock: its record says so (EXISTS), and all programs with this library treat it like a peer's
+ * file.  Where a flock reaches only processes that come by the same mount (FUSE, 9p, NFS with local
+ * locks), the record names the mount, and processes that come by another mount treat the file like
+ * a peer's, too.
  *
  * Each look resolves the path once, to a directory that it keeps open and a name in it
  * (place_posix.h).  A held lock keeps its directory, so a release removes the name where the lock

@@ -80,10 +80,12 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * first waiter that looks after a release is next.
  *
  * When a holder dies, the lock is free at once; where kernel locks do not reach all processes, as
- * on some network and FUSE file systems, after 60 seconds.  The lock file is gone when nobody holds
- * or wants the lock.  While the lock is busy without a pause, the name of its file stays free for a
- * moment every few seconds, for libraries that only check now and then whether the file exists.
- * After that moment the waiters come back, on Linux nearly in their order.
+ * on some network and FUSE file systems, after 60 seconds.  A release removes the lock file unless
+ * somebody waits for the lock.  A killed holder leaves it, and the next holder takes it over.
+ *
+ * While the lock is busy without a pause, the name of its file stays free for a moment every few
+ * seconds, for libraries that only check now and then whether the file exists.  After that moment
+ * the waiters come back, on Linux nearly in their order.
  *
  * The lock also excludes programs that respect a lock file in one of the ways of msal-extensions
  * 1.3.1, MSAL.NET, Java, Node and Go: existence of the file, flock, fcntl; on Windows share modes
@@ -169,9 +171,9 @@ void msalex_watch_free(msalex_watch *watch);
  * Other users of the machine cannot redirect them to other files (POSIX).  Each call that opens,
  * makes, changes or removes a file resolves its path once, to a directory that it keeps open and a
  * name in that directory.  A symbolic link is followed only where its owner gains nothing by that
- * (place_posix.h has the rules); otherwise the status is MSALEX_NOT_TRUSTED.  It is the same for a
- * save, touch or delete in a sticky directory that others may write to, when the file belongs to a
- * third person: neither us nor the owner of the directory.
+ * (place_posix.h has the rules); otherwise the status is MSALEX_NOT_TRUSTED.  A save, touch or
+ * delete gets the same status in a sticky directory that others may write to, when the file belongs
+ * to a third person: neither us nor the owner of the directory.
  *
  * Each can return MSALEX_INTERRUPTED, for example on network file systems: then call it again.  The
  * old content is still there.

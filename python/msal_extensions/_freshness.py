@@ -24,7 +24,8 @@ from ._store import ABSENT, Stamp
 
 
 class Seen(NamedTuple):
-    """What is known of the store.  CacheChanges tells others' writes from one's own by it."""
+    """What is known of the store.  With it CacheChanges tells the writes of others from those of
+    its own cache."""
 
     #: The stamp of the last load or save.
     stamp: Stamp | None
@@ -112,7 +113,7 @@ class Freshness:
         self.generation += 1
 
     def forget_content(self) -> None:
-        """In the child of a fork: the parent may have been in the middle of changing memory."""
+        """Forgets the content, in the child of a fork: memory may be half changed."""
         self._read_again_at = 0
         self.saving = False
         self.content = None

@@ -3,7 +3,8 @@
 A *change* sets or removes one entry.  An *event* is everything that one call changed: all changes
 of one ``add()``, or of one ``modify()``.  An event is recorded here before memory is touched, and
 forgotten when a save that contains it has succeeded.  If other programs store something meanwhile,
-memory is read anew and the events are applied to it.  The rule depends on the call of the event.
+memory is read anew and the events are applied to it.  How an event is applied depends on whether
+the call that made it still runs.
 
 *Live: the call has not returned.*  Its changes are applied to whatever is stored now, as if they
 had come a moment later.  1.3.1 has the same effect, under its lock.  Two kinds of changes look at
@@ -185,7 +186,7 @@ class Pending:
             self._events.pop(event, None)
 
     def clear(self) -> None:
-        """In the child of a fork: drops all events, which belong to the parent."""
+        """Drops all events, in the child of a fork: they belong to the parent."""
         self._events.clear()
 
     def note_replaced(self, content: Any) -> None:
@@ -261,7 +262,8 @@ class Pending:
     def tidy(self) -> None:
         """Keeps the waiting events few: an event replaces an earlier one of the same entries.
 
-        Removals of expired tokens by the cache itself do not wait: a later search makes them.
+        Removals that the program did not ask for one by one do not wait: a later search removes
+        expired tokens again, and a later prune() chooses anew.
         """
         last: dict[tuple[str, str], Event] = {}  # the last event that changed the entry
         for event in self.all():

@@ -3,10 +3,10 @@
 If a save finds that the lock was lost, or that another process has changed the store, it reloads.
 The reload applies the changes again by the rules of ``_pending.py``.  Then the save is repeated.
 
-At any line a signal handler, a finalizer, or a persistence that uses the cache itself, can run in
-the same thread.  Its changes join the transaction under way, and its call returns before they are
-stored.  So the transaction must not return before they are stored: it saves as long as something
-is pending, and looks once more after it has released the lock.
+A signal handler or a finalizer can run at any line, in the same thread.  So can a program's own
+persistence that uses the cache, when we call it.  Their changes join the transaction under way, and
+their calls return before the changes are stored.  So the transaction must not return before that:
+it saves as long as something is pending, and looks once more after it has released the lock.
 """
 
 from __future__ import annotations

@@ -190,7 +190,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         is part of it.
 
         :param timeout: Seconds to wait for the lock; None means the default of 5.
-        :raises LockError: when the time is up.  Nothing was changed then.
+        :raises LockError: when the time is up, before the body runs.  Also at the end, when others
+            kept deleting the lock file; then the changes stay in memory.
         :raises LockLost: at the end, when another program removed the lock file meanwhile and
             changed an entry that was changed in here.  That entry keeps the other program's
             values, because yours may depend on what you read before.  Everything else is saved.
@@ -255,7 +256,8 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         """Changes one entry and saves.  Without new values it removes the entry.
 
         :raises TypeError: (or ValueError) when JSON cannot hold the entry.  Nothing was changed.
-        :raises LockError: when the lock was not free within 5 seconds.  Nothing was changed.
+        :raises LockError: when the lock was not free within 5 seconds.  Nothing was changed.  Also
+            when others kept deleting the lock file; then it is as after a PersistenceError.
         :raises PersistenceError: when the change could not be saved.  Then it stays in memory, and
             is saved with the next change, unless others have changed the same entry by then.
         """
@@ -297,7 +299,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     def add(self, event: dict[str, Any], **kwargs: Any) -> None:
         """Stores everything that a sign-in returned, in one transaction.
 
-        :raises LockError: when the lock was not free within 5 seconds.
+        :raises LockError: when the lock was not free within 5 seconds; see ``modify``.
         :raises PersistenceError: when it could not be saved; see ``modify``.
         """
         secret = event
@@ -312,11 +314,11 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
     ) -> dict[str, list[_Entry]]:
         """Removes entries that nobody has used for long.
 
-        These are refresh tokens that were received before that time, and then the accounts, ID
-        tokens and app metadata that no remaining token needs.  A refresh token tells when it was
-        received, and MSAL exchanges it at each use.  Tokens of azure-identity's on-behalf-of flow
-        serve one request; they go after two days.  Searches remove expired access tokens.  Nothing
-        prunes by itself.
+        These are refresh tokens that were received longer ago than ``older_than``, and then the
+        accounts, ID tokens and app metadata that no remaining token needs.  A refresh token tells
+        when it was received, and MSAL exchanges it at each use.  Tokens of azure-identity's
+        on-behalf-of flow serve one request; they go after two days.  Searches remove expired
+        access tokens.  Nothing prunes by itself.
 
         :param older_than: A timedelta, or seconds; default: 90 days.
         :returns: The removed entries, without their secrets, by kind of credential.
