@@ -59,7 +59,7 @@ TEST_PACKAGES = (
     *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
 )
 # Programs that often come from elsewhere than Debian, and their packages there.
-TEST_PROGRAMS = {"node": "nodejs", "npm": "npm"}  # another library that uses our lock files
+TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm"}  # node: another user of lock files
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.

@@ -20,6 +20,7 @@ from msal_extensions import (
     PersistenceDenied,
     PersistenceIsADirectory,
 )
+from tests.support.capability import needs
 
 SIZE = 300_000
 on_windows: Any = ctypes  # mypy checks this module elsewhere, where ctypes has no WinDLL
@@ -27,7 +28,8 @@ kernel32 = on_windows.WinDLL("kernel32", use_last_error=True)
 advapi32 = on_windows.WinDLL("advapi32", use_last_error=True)
 DACL = 4  # DACL_SECURITY_INFORMATION
 READONLY, HIDDEN = 1, 2
-GENERIC_READ, SHARE_READ, OPEN_EXISTING = 0x80000000, 1, 3
+GENERIC_READ, WRITE_ATTRIBUTES = 0x80000000, 0x100
+SHARE_READ, SHARE_ALL, OPEN_EXISTING = 1, 7, 3
 
 
 @pytest.fixture
@@ -50,17 +52,32 @@ def access_list(path: Path) -> str:
 
 
 @contextmanager
-def opened(path: Path, sharing: int) -> Iterator[None]:
-    """Another program has the file open for reading."""
+def opened(path: Path, sharing: int, access: int = GENERIC_READ) -> Iterator[ctypes.c_void_p]:
+    """Another program has the file open, for reading or for something else."""
     kernel32.CreateFileW.restype = ctypes.c_void_p
     handle = ctypes.c_void_p(
-        kernel32.CreateFileW(str(path), GENERIC_READ, sharing, None, OPEN_EXISTING, 0, None)
+        kernel32.CreateFileW(str(path), access, sharing, None, OPEN_EXISTING, 0, None)
     )
     assert handle.value not in (None, ctypes.c_void_p(-1).value)
     try:
-        yield
+        yield handle
     finally:
         kernel32.CloseHandle(handle)
+
+
+def renamed_files_keep_attributes(directory: Path) -> bool:
+    """Whether attributes survive that the times are set by a handle from before a rename.
+
+    A save does that.  Windows and Wine 8 keep them; Wine 10 writes to the handle's former name.
+    """
+    old, new = directory / "old", directory / "new"
+    old.touch()
+    assert kernel32.SetFileAttributesW(str(old), HIDDEN)
+    with opened(old, SHARE_ALL, WRITE_ATTRIBUTES) as handle:
+        old.rename(new)
+        now = (ctypes.c_ulong * 2)(0, 0x1DC0000)
+        assert kernel32.SetFileTime(handle, None, None, ctypes.byref(now))
+    return bool(kernel32.GetFileAttributesW(str(new)) & HIDDEN)
 
 
 def test_a_new_file_is_for_its_owner_the_system_and_administrators(location: Path) -> None:
@@ -79,6 +96,7 @@ def test_a_save_keeps_the_access_list_and_attributes(location: Path) -> None:
     FilePersistence(location).save("new")
     assert location.read_text() == "new"
     assert access_list(location) == before
+    needs(None if renamed_files_keep_attributes(location.parent) else "Wine 10 forgets attributes")
     assert kernel32.GetFileAttributesW(str(location)) & HIDDEN
 
 
