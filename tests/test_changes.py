@@ -673,7 +673,7 @@ def test_closing_ends_a_wait_in_another_thread_within_250_ms(cache: PersistedTok
         changes.close()
         waiter.join(GENEROUS)
         took.append(ended[0] - closed)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
         assert changes.closed
         assert not changes.wait()
         assert list(changes) == []

@@ -14,7 +14,15 @@ import pytest
 
 from msal_extensions import CrossPlatLock, LockError
 from tests.support.capability import REMOVABLE_OPEN_FILES, SYMBOLIC_LINKS, requires
-from tests.support.processes import GENEROUS, crowd, descriptors, eventually, python, threads
+from tests.support.processes import (
+    GENEROUS,
+    at_rest,
+    crowd,
+    eventually,
+    no_more_than,
+    python,
+    threads,
+)
 
 
 @pytest.fixture
@@ -234,15 +242,14 @@ def test_ctrl_c_ends_a_wait(path: Path) -> None:
 def test_waits_that_timed_out_pile_up_nothing(path: Path) -> None:
     process = holder(path)
     try:
-        threads_before, files_before = threads(), descriptors()
+        before = at_rest()
         for _ in range(1000):
             with pytest.raises(LockError):
                 CrossPlatLock(path, timeout=0.001).acquire()
-        assert threads() <= threads_before + 1
+        assert threads() <= before[0] + 1
     finally:
         end(process)
-    assert eventually(lambda: threads() == threads_before)
-    assert descriptors() <= files_before
+    assert eventually(lambda: no_more_than(before))
     assert eventually(lambda: not path.exists())  # the last process that leaves removes the file
 
 

@@ -20,7 +20,15 @@ import pytest
 
 from msal_extensions import CrossPlatLock, LockError
 from tests.support.capability import requires
-from tests.support.processes import GENEROUS, descriptors, eventually, python, threads
+from tests.support.processes import (
+    GENEROUS,
+    at_rest,
+    descriptors,
+    eventually,
+    no_more_than,
+    python,
+    threads,
+)
 
 pytestmark = [pytest.mark.slow, requires("os.fork", "signal.setitimer")]
 
@@ -81,20 +89,20 @@ def time_out(path: Path, times: int) -> None:
 
 def test_ten_thousand_waits_that_timed_out_leave_one_thread_and_then_none(path: Path) -> None:
     with held_elsewhere(path) as holder:
-        before = threads(), descriptors()
+        before = at_rest()
         start = time.monotonic()
         time_out(path, 10_000)
         print(f"10,000 waits of 1 ms took {time.monotonic() - start:.1f} s")
         assert threads() <= before[0] + 1
         assert descriptors() <= before[1] + 2  # the file of the thread and its event
         holder.kill()
-        assert eventually(lambda: (threads(), descriptors()) == before)
+        assert eventually(lambda: no_more_than(before))
     assert eventually(lambda: not path.exists())
 
 
 def test_threads_that_time_out_together_leave_at_most_one_wait_each(path: Path) -> None:
     with held_elsewhere(path) as holder:
-        before = threads(), descriptors()
+        before = at_rest()
         workers = [threading.Thread(target=time_out, args=(path, 200)) for _ in range(8)]
         for worker in workers:
             worker.start()
@@ -103,7 +111,7 @@ def test_threads_that_time_out_together_leave_at_most_one_wait_each(path: Path) 
         assert eventually(lambda: threads() <= before[0] + len(workers))
         print(f"{threads() - before[0]} of 1,600 waits by 8 threads were left behind")
         holder.kill()
-        assert eventually(lambda: (threads(), descriptors()) == before)
+        assert eventually(lambda: no_more_than(before))
     assert eventually(lambda: not path.exists())
 
 
@@ -119,7 +127,7 @@ def test_many_threads_wait_for_another_process_and_get_in_one_by_one(path: Path)
             entries += 1
             inside -= 1
 
-    before = threads(), descriptors()
+    before = at_rest()
     with held_elsewhere(path) as holder:
         workers = [threading.Thread(target=enter) for _ in range(64)]
         for worker in workers:
@@ -130,7 +138,7 @@ def test_many_threads_wait_for_another_process_and_get_in_one_by_one(path: Path)
         for worker in workers:
             worker.join()
     assert (most, entries) == (1, 64)
-    assert eventually(lambda: (threads(), descriptors()) <= before)
+    assert eventually(lambda: no_more_than(before))
     assert not path.exists()
 
 

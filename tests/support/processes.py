@@ -169,6 +169,20 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def at_rest() -> tuple[int, int]:
+    """The threads and descriptors of this process, without those that earlier tests left.
+
+    The lock keeps an idle thread for a second: IDLE_MS in csrc/lock_wait_linux.c.
+    """
+    time.sleep(1.2)
+    return threads(), descriptors()
+
+
+def no_more_than(before: tuple[int, int]) -> bool:
+    """Whether this process has no more threads and no more descriptors than at_rest() found."""
+    return threads() <= before[0] and descriptors() <= before[1]
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     """Does it become true within a generous time?"""
     deadline = time.monotonic() + GENEROUS
