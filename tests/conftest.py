@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import keyring
+from tests.support.capability import needs
 from tests.support.capability import (
     pytest_make_collect_report as pytest_make_collect_report,
 )
@@ -65,6 +70,31 @@ def pytest_sessionstart() -> None:
         pytest.exit("this is the source, not the installed package: run python3 dev.py test", 3)
     if importlib.metadata.version("msal-extensions") != msal_extensions.__version__:
         pytest.exit("another msal-extensions is installed: run python3 dev.py test", 3)
+
+
+@pytest.fixture(scope="session")
+def keyring_of(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], keyring.Keyring]]:
+    """The keyring of this name, which all tests share.  It begins when a test first asks for it.
+
+    It is for other processes: GLib keeps the first bus for as long as a process lives.
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def running(provider: str) -> keyring.Keyring:
+            needs(keyring.missing(provider))
+            directory = tmp_path_factory.mktemp(provider)
+            return stack.enter_context(keyring.running(directory, provider))
+
+        yield running
+
+
+@pytest.fixture
+def keyring_session(keyring_of: Callable[[str], keyring.Keyring]) -> keyring.Keyring:
+    """The one keyring of this process; tests/test_keyrings.py says which."""
+    return keyring_of(os.environ.get("MSALEX_KEYRING", "gnome-keyring"))
 
 
 @pytest.fixture

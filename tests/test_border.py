@@ -27,7 +27,6 @@ from tests.support.capability import (
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf, in_a_shelf
 from tests.support.own_persistences import Duck, Own, Sealed
 from tests.support.places import KINDS, place_of
-from tests.support.places import keyring_session_fixture as keyring_session_fixture
 from tests.support.processes import GENEROUS, crowd, eventually
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token
 

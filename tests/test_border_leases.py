@@ -21,7 +21,6 @@ from tests.support.capability import REMOVABLE_OPEN_FILES, cannot_exist_here, re
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
 from tests.support.meanwhile import overtaken
 from tests.support.places import Place, place_of
-from tests.support.places import keyring_session_fixture as keyring_session_fixture
 from tests.support.places import place_fixture as place_fixture
 from tests.support.processes import GENEROUS
 from tests.support.tokens import ACCESS_TOKEN, secrets_of, sign_in, token

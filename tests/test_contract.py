@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from msal_extensions import (
 )
 from msal_extensions.persistence import BasePersistence
 from tests.support import keyring
-from tests.support.capability import cannot_exist_here, needs
+from tests.support.capability import cannot_exist_here
 from tests.support.dictionary_store import DictionaryPersistence
 from tests.support.own_persistences import Own
 
@@ -34,13 +34,6 @@ def need_store(make: Callable[[], BasePersistence], where: str) -> None:
         make()
     except PersistenceError:
         cannot_exist_here(f"the store exists on {where} only")
-
-
-@pytest.fixture(scope="session")
-def keyring_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keyring.Keyring]:
-    needs(keyring.missing())
-    with keyring.running(tmp_path_factory.mktemp("keyring")) as service:
-        yield service
 
 
 def in_a_file(persistence: BasePersistence) -> BasePersistence:

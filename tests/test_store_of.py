@@ -17,7 +17,6 @@ from msal_extensions._stores.signalled import SignalledStore
 from tests.support.capability import cannot_exist_here
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
 from tests.support.places import OWN, Place, place_of
-from tests.support.places import keyring_session_fixture as keyring_session_fixture
 from tests.support.places import place_fixture as place_fixture
 from tests.support.tokens import secrets_of, sign_in
 

@@ -30,7 +30,6 @@ from msal_extensions import (
 from msal_extensions.changes import CacheChanges
 from msal_extensions.libsecret import LibSecretAgent
 from tests.support.places import Place, place_of
-from tests.support.places import keyring_session_fixture as keyring_session_fixture
 from tests.support.processes import GENEROUS
 from tests.support.tokens import REFRESH_TOKEN, token
 

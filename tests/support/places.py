@@ -1,7 +1,6 @@
 """All the stores that this machine can offer, for the tests of the cache over each of them.
 
-Import keyring_session_fixture into a test module, and place_fixture to run a test on each store; or
-call place_of() for one.
+Import place_fixture into a test module to run a test on each store; or call place_of() for one.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import pytest
 from msal_extensions import FilePersistence, LibsecretPersistence, PersistedTokenCache
 from msal_extensions._store import Store
 from msal_extensions._store_of import store_of
-from tests.support import keyring
-from tests.support.capability import needs
 from tests.support.dictionary_store import DictionaryPersistence, Shelf
 from tests.support.own_persistences import Duck, Forgetful, NoNumber, Own, Sealed, mocked
 
@@ -34,15 +31,6 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "libsecret": LibsecretPersistence,
     **OWN,
 }
-
-
-@pytest.fixture(scope="session", name="keyring_session")
-def keyring_session_fixture(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[keyring.Keyring]:
-    needs(keyring.missing())
-    with keyring.running(tmp_path_factory.mktemp("keyring")) as service:
-        yield service
 
 
 class Place(NamedTuple):
