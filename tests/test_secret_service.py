@@ -1,7 +1,7 @@
-"""Tokens in the Secret Service: a real gnome-keyring on a D-Bus of its own.
+"""Tokens in the Secret Service: real keyrings, each on a D-Bus of its own.
 
-GLib keeps some things for a whole process (the bus, the session), so each scenario is a process of
-its own.
+A test with the argument ``each`` runs on every keyring, the others on gnome-keyring.  GLib keeps
+some things for a whole process (the bus, the session), so each scenario is a process of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,17 @@ def outcome(function, *arguments):
 """
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keyring.Keyring]:
-    needs(keyring.missing())
-    with keyring.running(tmp_path_factory.mktemp("keyring")) as running:
-        yield running
+KeyringOf = Callable[[str], keyring.Keyring]
+
+
+@pytest.fixture
+def service(keyring_of: KeyringOf) -> keyring.Keyring:
+    return keyring_of("gnome-keyring")
+
+
+@pytest.fixture(params=keyring.PROVIDERS)
+def each(request: pytest.FixtureRequest, keyring_of: KeyringOf) -> keyring.Keyring:
+    return keyring_of(request.param)
 
 
 @pytest.fixture
@@ -102,9 +108,7 @@ def living(code: str, environment: dict[str, str], *arguments: str) -> Iterator[
         told.close()
 
 
-def test_200_kilobytes_of_text_come_back_as_they_were(
-    service: keyring.Keyring, location: str
-) -> None:
+def test_200_kilobytes_of_text_come_back_as_they_were(each: keyring.Keyring, location: str) -> None:
     lines = run(
         """
 text = "ä€𝄞\\n\\r\\n" * 20000
@@ -115,14 +119,14 @@ make().save("")
 assert make().load() == ""
 print("same", "gi" in sys.modules)
 """,
-        service.environment,
+        each.environment,
         location,
     )
     assert lines == ["same False"]
 
 
 def test_nothing_stored_is_not_found_and_deleting_is_idempotent(
-    service: keyring.Keyring, location: str
+    each: keyring.Keyring, location: str
 ) -> None:
     lines = run(
         """
@@ -133,7 +137,7 @@ here.delete()
 here.delete()
 outcome(here.load)
 """,
-        service.environment,
+        each.environment,
         location,
     )
     assert all(" PersistenceNotFound: " in line for line in lines), lines
@@ -141,15 +145,15 @@ outcome(here.load)
 
 
 def test_constructing_and_loading_write_nothing_into_the_keyring(
-    service: keyring.Keyring, location: str
+    each: keyring.Keyring, location: str
 ) -> None:
-    before = service.items()
-    run("here = make()\noutcome(here.load)", service.environment, location)
-    assert service.items() == before
+    before = each.items()
+    run("here = make()\noutcome(here.load)", each.environment, location)
+    assert each.items() == before
 
 
 def test_text_with_an_embedded_nul_is_refused_and_what_was_stored_stays(
-    service: keyring.Keyring, location: str
+    each: keyring.Keyring, location: str
 ) -> None:
     lines = run(
         f"""
@@ -158,7 +162,7 @@ here.save({SECRET!r})
 outcome(here.save, "cut" + chr(0) + "short")
 print(here.load() == {SECRET!r})
 """,
-        service.environment,
+        each.environment,
         location,
     )
     assert " RuntimeError: " in lines[0]
@@ -335,7 +339,7 @@ def test_a_bus_that_dies_is_an_error_and_does_not_kill_the_program(
             assert " RuntimeError: " in proceed()
 
 
-def test_a_forked_child_gets_an_error_at_once(service: keyring.Keyring, location: str) -> None:
+def test_a_forked_child_gets_an_error_at_once(each: keyring.Keyring, location: str) -> None:
     lines = run(
         """
 here = make()
@@ -347,7 +351,7 @@ if os.fork() == 0:
 os.wait()
 outcome(here.load)
 """,
-        service.environment,
+        each.environment,
         location,
     )
     for line in lines[:2]:
@@ -429,7 +433,7 @@ except KeyboardInterrupt:
         assert seen - sent < AT_ONCE
 
 
-def test_threads_use_the_service_at_once(service: keyring.Keyring, location: str) -> None:
+def test_threads_use_the_service_at_once(each: keyring.Keyring, location: str) -> None:
     lines = run(
         """
 import threading
@@ -446,7 +450,7 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(len(done))
 """,
-        service.environment,
+        each.environment,
         location,
     )
     assert lines == ["8"]
@@ -471,7 +475,7 @@ def _flags_of_libsecret() -> list[str]:
 
 
 def test_loading_over_and_over_does_not_pile_up_memory(
-    service: keyring.Keyring, location: str
+    each: keyring.Keyring, location: str
 ) -> None:
     """libsecret's own look-up leaks each reply: 300 times 20 kB would be 6 MB."""
     lines = run(
@@ -486,14 +490,14 @@ for turn in range(300): here.load()
 print(size() - before)
 here.delete()
 """,
-        service.environment,
+        each.environment,
         location,
     )
     assert int(lines[0]) < 3_000_000
 
 
 def test_loading_and_saving_over_and_over_leaves_no_descriptor_open(
-    service: keyring.Keyring, location: str
+    each: keyring.Keyring, location: str
 ) -> None:
     """GLib ends the program when it can open no more descriptors."""
     lines = run(
@@ -510,19 +514,17 @@ for turn in range(500): both()
 print(descriptors() - before)
 here.delete()
 """,
-        service.environment,
+        each.environment,
         location,
     )
     # GLib's worker thread may still be closing one call.
     assert int(lines[0]) <= 2
 
 
-def test_no_secret_is_in_the_label_or_the_attributes(
-    service: keyring.Keyring, location: str
-) -> None:
-    run(f"make(**{AZURE!r}).save({SECRET!r})", service.environment, location)
-    found = [item for item in service.items() if item[0] == AZURE["label"]]
+def test_no_secret_is_in_the_label_or_the_attributes(each: keyring.Keyring, location: str) -> None:
+    run(f"make(**{AZURE!r}).save({SECRET!r})", each.environment, location)
+    found = [item for item in each.items() if item[0] == AZURE["label"]]
     assert found == [
         ("MSALCache", {**AZURE["attributes"], "xdg:schema": AZURE["schema_name"]})  # type: ignore[dict-item]
     ]
-    run(f"make(**{AZURE!r}).delete()", service.environment, location)
+    run(f"make(**{AZURE!r}).delete()", each.environment, location)
