@@ -51,7 +51,9 @@ C_WARNINGS = (
 )
 # What the tests use besides a compiler; without one of these some of them skip.
 TEST_PACKAGES = (
-    *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev"),
+    *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev", "libsecret-tools"),
+    *("libkf5wallet-bin", "libqca-qt5-2-plugins"),  # KWallet, which encrypts by the plugins
+    *("keepassxc", "xvfb", "xdotool"),  # xdotool answers the dialogs of KeePassXC and KWallet
     *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts

@@ -236,6 +236,15 @@ FORMS = (
         {"MSALEX_MOUNT_ENTRIES": "5000"},
     ),
     Form(
+        "keyrings",
+        "A load beside a writer is a whole content in gnome-keyring, KWallet and KeePassXC.",
+        "loads",
+        4,
+        "tests/test_keyrings.py",
+        ("test_every_load_beside_a_writer_is_a_whole_content",),
+        {"MSALEX_KEYRING_S": "60"},
+    ),
+    Form(
         "containers",
         "A living 1.3.1 in a container is respected, and a dead one blocks nobody.",
         "programs",

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,13 @@ import pytest
 
 from tests.support import keyring
 from tests.support.capability import needs
+from tests.support.keyring_programs import AT_ONCE, AZURE, PRELUDE, SECRET, living, run
 from tests.support.processes import PATIENCE, python
 from tests.support.reference import python_with_gi, reference_site_packages
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-SECRET = "s3cr3t-ä€𝄞"
-#: Seconds.  The promise is 100 ms, and the test prints the time; this limit only shows that nothing
-#: waited.
-AT_ONCE = 2.0
-#: What azure-identity 1.x passes.
-AZURE = {
-    "schema_name": "msal.cache.nocae",
-    "attributes": {"MsalClientID": "Microsoft.Developer.IdentityService"},
-    "label": "MSALCache",
-}
-#: For each snippet: `make(**kw)` makes a persistence on sys.argv[1]; `outcome(f)` is "ok ..." or
-#: the class of the error.
-PRELUDE = """
-import os, sys, time
-from msal_extensions import LibsecretPersistence
-from msal_extensions.persistence import PersistenceError, PersistenceNotFound
-
-def make(**kw):
-    return LibsecretPersistence(sys.argv[1], **kw)
-
-def outcome(function, *arguments):
-    begin = time.monotonic()
-    try:
-        result = function(*arguments)
-    except PersistenceError as error:
-        kinds = [k for k in (PersistenceNotFound, RuntimeError) if isinstance(error, k)]
-        names = "+".join(k.__name__ for k in kinds) or "PersistenceError"
-        result = f"{names}: {error}".replace("\\n", " ")
-    else:
-        result = f"ok {result}"
-    print(f"{time.monotonic() - begin:.3f} {result}", flush=True)
-"""
-
-
 KeyringOf = Callable[[str], keyring.Keyring]
 
 
@@ -76,36 +43,6 @@ def each(request: pytest.FixtureRequest, keyring_of: KeyringOf) -> keyring.Keyri
 @pytest.fixture
 def location(tmp_path: Path) -> str:
     return str(tmp_path / "signal")
-
-
-def run(code: str, environment: dict[str, str], *arguments: str) -> list[str]:
-    """The lines that a snippet prints."""
-    return python(PRELUDE + code, *arguments, environment=environment).stdout.splitlines()
-
-
-@contextlib.contextmanager
-def living(code: str, environment: dict[str, str], *arguments: str) -> Iterator[Any]:
-    """A snippet that goes on when it is told to; a function that lets it go on, and returns its
-    next line."""
-    steps = "def step():\n    if not sys.stdin.readline(): sys.exit()\n"
-    with subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + steps + code, *arguments],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        told, says = process.stdin, process.stdout
-        assert told is not None
-        assert says is not None
-
-        def proceed() -> str:
-            told.write("\n")
-            told.flush()
-            return says.readline().strip()
-
-        yield proceed
-        told.close()
 
 
 def test_200_kilobytes_of_text_come_back_as_they_were(each: keyring.Keyring, location: str) -> None:

@@ -215,7 +215,14 @@ class Keyring:
         """Ends the service, but not the bus."""
         if self._service is not None:
             end(self._service, self.end_s)
+            if self._bus is not None and self._bus.poll() is None:
+                wait(lambda: not self.has_name(), "the service did not leave the bus")
         self._service = None
+
+    def signal_service(self, number: int) -> None:
+        """Sends it a signal, such as SIGSTOP."""
+        assert self._service is not None
+        self._service.send_signal(number)
 
     def kill_service(self) -> None:
         """The service dies in the middle of what it does."""
