@@ -10,13 +10,14 @@ file in tests/support/keyrings.  Everything of one lives in one directory (HOME,
 files).  Only processes that were started here are ended.  :func:`missing` says what the machine
 lacks.  :func:`bus_only`, :func:`dead_socket` and :func:`silent` make what goes wrong on real
 machines: a bus without the service, the socket of a dead bus, and a service that never answers or
-whose user says no.
+whose user says no.  :class:`Fake` is a service that goes wrong in any other way.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -402,11 +403,43 @@ def no_bus(directory: str | os.PathLike[str]) -> dict[str, str]:
     return {**environment, "DISPLAY": ":99"}
 
 
-@contextmanager
-def silent(directory: str | os.PathLike[str], mode: str = "silent") -> Iterator[Keyring]:
-    """A bus with a service that does not help; tests/support/silent_service.py has the modes."""
-    with Keyring(directory) as bus:
-        script = Path(__file__).with_name("silent_service.py")
-        bus._service = bus.spawn([sys.executable, str(script), bus.address, mode])
-        wait(bus.has_name, "the silent service did not appear")
-        yield bus
+class Fake(Keyring):
+    """A bus with a service that behaves, or goes wrong as it is told.
+
+    :param settings: See ``Settings`` in tests/support/fake_service.py.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], **settings: Any) -> None:
+        super().__init__(directory)
+        self._settings = settings
+        self._calls = self._sockets / "calls"
+        self._calls.touch()
+
+    def start_service(self) -> None:
+        """Starts the service on the running bus; it has forgotten all items."""
+        script = Path(__file__).with_name("fake_service.py")
+        settings = json.dumps(self._settings)
+        command = [sys.executable, str(script), self.address, str(self._calls), settings]
+        self._service = self.spawn(command)
+        wait(self.has_name, "the fake service did not appear; its log says why")
+
+    def calls(self) -> list[str]:
+        """The names of the methods that were called so far, in order."""
+        return [line.split()[0] for line in self._calls.read_text().splitlines()]
+
+
+#: What :func:`silent` can be.
+_MODES: dict[str, dict[str, Any]] = {
+    "silent": {"silent": True},
+    "prompt": {"locked": True, "stocked": True, "prompt": "never"},
+    "dismiss": {"locked": True, "stocked": True, "prompt": "dismissed"},
+}
+
+
+def silent(directory: str | os.PathLike[str], mode: str = "silent") -> Fake:
+    """A bus with a service that does not help.
+
+    "silent": it answers nothing.  "prompt": it is locked, with one item, and nobody completes its
+    prompt, as on a desktop whose user is away.  "dismiss": the same, but the user says no at once.
+    """
+    return Fake(directory, **_MODES[mode])
