@@ -415,6 +415,10 @@ class Fake(Keyring):
         self._calls = self._sockets / "calls"
         self._calls.touch()
 
+    def __enter__(self) -> Fake:
+        super().__enter__()
+        return self
+
     def start_service(self) -> None:
         """Starts the service on the running bus; it has forgotten all items."""
         script = Path(__file__).with_name("fake_service.py")

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from tests.support.processes import at_rest, descriptors, no_more_than, threads
@@ -137,7 +138,7 @@ def main(plan: Plan) -> None:
         os.setresgid(plan.user, plan.user, plan.user)
         os.setresuid(plan.user, plan.user, plan.user)
     for operation in plan.turns:
-        say(measured(operation, lambda: call(operation, plan.timeouts[operation])))
+        say(measured(operation, partial(call, operation, plan.timeouts[operation])))
     if plan.repeat:
         before = at_rest()
         for _ in range(plan.repeat):
@@ -149,7 +150,7 @@ def main(plan: Plan) -> None:
             time.sleep(0.02)
         print(json.dumps({"operation": "rest", "before": before, "after": now()}), flush=True)
     for operation in plan.interrupt:
-        say(interrupted(f"Ctrl-C in {operation}", lambda: call(operation, 60)))
+        say(interrupted(f"Ctrl-C in {operation}", partial(call, operation, 60.0)))
 
 
 def now() -> tuple[int, int]:

@@ -293,8 +293,8 @@ def flatpak(directory: Path) -> Iterator[Situation]:
 def snap(directory: Path) -> Iterator[Situation]:
     """In a Snap whose plug is not connected: the bus forbids it to talk to the service."""
     service = keyring.Fake(directory)
+    inside = {"SNAP": "/snap/example/1", "SNAP_NAME": "example"}
     deny = f'<deny send_destination="{keyring.NAME}"/>'
     _configured(service, f'  <policy context="mandatory">{deny}</policy>')
     with service:
-        inside = {"SNAP": "/snap/example/1", "SNAP_NAME": "example"}
         yield Situation({**service.environment, **inside}, service=service)
