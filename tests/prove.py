@@ -282,6 +282,14 @@ FORMS = (
         setting={"MSALEX_SOAK_SECONDS": "1200"},
     ),
     Form(
+        "keyring-counts",
+        "Keyring calls, however they end, leave no descriptor, thread or memory behind.",
+        "turns",
+        10,
+        "tests/test_keyring_counts.py",
+        setting={"MSALEX_KEYRING_TURNS": "3000"},
+    ),
+    Form(
         "windows",
         "The whole suite passes under Wine, where a crowd keeps the lock busy for a minute.",
         "tests under Wine",
