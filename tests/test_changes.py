@@ -27,6 +27,7 @@ import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache, PersistenceNotFound
 from msal_extensions._native import files
+from msal_extensions._native import watch as native_watch
 from msal_extensions.changes import CacheChanges
 from msal_extensions.persistence import BasePersistence
 from tests.support import keyring, tally
@@ -35,6 +36,7 @@ from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
 from tests.support.fakes import logs_fixture as logs_fixture
 from tests.support.inside import freshness_of
+from tests.support.leftovers import left_behind
 from tests.support.processes import python
 from tests.support.reference import reference_python
 
@@ -581,6 +583,21 @@ def test_watches_beyond_what_the_kernel_allows_look_and_watch_as_soon_as_they_ca
 
 
 # ---- waiting ----
+
+
+@requires("os.fork")  # not Windows; descriptors are counted in /proc
+def test_a_watch_ends_when_ctrl_c_comes_before_it_is_known(location: Path) -> None:
+    """Python delivers a signal after a C call that returned, before the result has a name."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def turn() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            native_watch.Watch(str(location))
+
+    with mock.patch.object(native_watch, "check_file", interrupt):
+        assert left_behind(turn, turns=50)["descriptors"] == 0
 
 
 @requires("resource")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -29,7 +30,9 @@ from msal_extensions._damage import parse_strictly
 from msal_extensions._native import dpapi as native_dpapi
 from msal_extensions._native import files
 from msal_extensions._serializer import Serializer
+from tests.support.capability import requires
 from tests.support.inside import freshness_of
+from tests.support.leftovers import left_behind
 from tests.support.library import lib, library_that_answers
 from tests.support.tokens import (
     ACCESS_TOKEN,
@@ -53,6 +56,27 @@ def refresh_token(number: int, secret: str) -> dict[str, str]:
         "client_id": "client",
         "secret": secret,
     }
+
+
+# ---- Ctrl-C ----
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@requires("resource")  # not Windows; the numbers are from /proc
+def test_a_content_is_given_back_when_ctrl_c_comes_before_it_is_python_s(tmp_path: Path) -> None:
+    """Python delivers a signal after a C call that returned, before the result has a name."""
+    location, size = str(tmp_path / "cache"), 2_000_000
+    files.create(location, b"x" * size)
+
+    def turn() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            files.read(location)
+
+    with mock.patch.object(files, "take", interrupt):
+        assert left_behind(turn, turns=50)["resident"] < 10 * size
 
 
 # ---- what was removed ----

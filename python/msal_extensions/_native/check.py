@@ -121,6 +121,22 @@ def again(call: Callable[..., int], *arguments: Any) -> int:
     return status
 
 
+def new_buffer() -> Any:
+    """A buffer that is wiped and freed when nothing refers to it any more.
+
+    Ctrl-C may come after the C call that fills it and before ``take()``.
+    """
+    return ffi.gc(ffi.new("msalex_buffer *"), lib.msalex_buffer_free)
+
+
+def new_handle(kind: str, free: Callable[[Any], None]) -> Any:
+    """A place for a handle, which is freed when nothing refers to the place any more.
+
+    Ctrl-C may come after the C call that makes the handle and before that is known in Python.
+    """
+    return ffi.gc(ffi.new(kind), lambda place: free(place[0]))
+
+
 def take(buffer: Any) -> bytes:
     """The content of a buffer as bytes.  The buffer is wiped and freed."""
     try:

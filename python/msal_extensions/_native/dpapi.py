@@ -6,7 +6,7 @@ import enum
 
 from .._msalex import ffi, lib
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
-from .check import check_store, describe, take
+from .check import check_store, describe, new_buffer, take
 
 #: Why DPAPI could not decrypt, by signed HRESULT.  The most frequent reason comes first.
 _REMEDIES = {
@@ -45,7 +45,7 @@ def require() -> None:
 
 def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:
     """Encrypts for this user or this machine."""
-    error, blob = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    error, blob = ffi.new("msalex_error *"), new_buffer()
     status = lib.msalex_dpapi_protect(
         secret, len(secret), entropy, len(entropy), scope.value, blob, error
     )
@@ -58,7 +58,7 @@ def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:
 def unprotect(secret: bytes, entropy: bytes) -> bytes:
     """Decrypts the result of protect() with the same entropy."""
     # A secret even before decryption: a program without encryption writes plain text.
-    error, data = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    error, data = ffi.new("msalex_error *"), new_buffer()
     status = lib.msalex_dpapi_unprotect(secret, len(secret), entropy, len(entropy), data, error)
     if status != lib.MSALEX_OK:
         code = int(error.code)

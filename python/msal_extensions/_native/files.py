@@ -10,7 +10,7 @@ from typing import Any
 
 from .._msalex import ffi, lib
 from ..errors import LockLost
-from .check import FILE_REMEDIES, again, check_file, describe, path, take
+from .check import FILE_REMEDIES, again, check_file, describe, new_buffer, path, take
 from .lock import Lock
 
 #: For errors that can stop a save half-way.  It is not promised on Windows, where a file that was
@@ -95,7 +95,7 @@ def is_remote(location: str) -> bool:
 def read(location: str) -> tuple[bytes, Stamp]:
     """The content, and the stamp of exactly this content."""
     error, stamp = ffi.new("msalex_error *"), ffi.new("msalex_stamp *")
-    content = ffi.new("msalex_buffer *")
+    content = new_buffer()
     status = again(lib.msalex_file_read, path(location), content, stamp, error)
     check_file(status, error, location)
     return take(content), bytes(ffi.buffer(stamp))

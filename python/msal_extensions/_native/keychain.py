@@ -7,7 +7,7 @@ from typing import Any
 
 from .._msalex import ffi, lib
 from ..errors import KeychainDenied, KeychainError, KeychainUnavailable
-from .check import check_store, describe, take
+from .check import check_store, describe, new_buffer, take
 
 #: The exceptions of the keychain.  Programs written for 1.3.1 catch its KeychainError.
 _KINDS: dict[int, type[KeychainError]] = {
@@ -56,7 +56,7 @@ def save(service: str, account: str, secret: bytes) -> None:
 
 def load(service: str, account: str) -> bytes:
     """:raises PersistenceNotFound: when there is no such item."""
-    error, secret = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    error, secret = ffi.new("msalex_error *"), new_buffer()
     status = lib.msalex_keychain_load(*_names(service, account), secret, error)
     _check(status, error, service, account)
     return take(secret)

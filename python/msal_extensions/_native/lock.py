@@ -7,7 +7,7 @@ import threading
 
 from .._msalex import ffi, lib
 from ..errors import BY_ERRNO, LockFileDenied, LockFileError
-from .check import describe, path, remedy_for, take
+from .check import describe, new_buffer, path, remedy_for, take
 
 # These names save lookups: the lock is taken so often that the time for lookups can be measured.
 _new, _gc = ffi.new, ffi.gc
@@ -77,6 +77,6 @@ class Lock:
 
 def holder(location: str) -> str:
     """The holder by its own record, "<pid> <program>"; "" when no record can be read."""
-    error, text = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
+    error, text = ffi.new("msalex_error *"), new_buffer()
     lib.msalex_lock_holder(path(location), text, error)
     return take(text).decode("utf-8", "replace")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from .._msalex import ffi, lib
-from .check import check_file, path
+from .check import check_file, new_handle, path
 
 
 class Watch:
     """Tells when a file is changed, made or removed.  Neither it nor its directory need exist."""
 
     def __init__(self, location: str) -> None:
-        self._error, handle = ffi.new("msalex_error *"), ffi.new("msalex_watch **")
+        self._error = ffi.new("msalex_error *")
+        self._watch = new_handle("msalex_watch **", lib.msalex_watch_free)
         self._location = location
-        check_file(lib.msalex_watch_new(path(location), handle, self._error), self._error, location)
-        self._watch = ffi.gc(handle[0], lib.msalex_watch_free)
+        status = lib.msalex_watch_new(path(location), self._watch, self._error)
+        check_file(status, self._error, location)
 
     def wait(self, timeout_ms: int) -> bool:
         """True: the file may have changed since the last call.  False: nothing was seen."""
-        status = lib.msalex_watch_wait(self._watch, timeout_ms, self._error)
+        status = lib.msalex_watch_wait(self._watch[0], timeout_ms, self._error)
         if status in (lib.MSALEX_TIMEOUT, lib.MSALEX_INTERRUPTED):
             return False
         check_file(status, self._error, self._location)
