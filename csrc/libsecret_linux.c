@@ -2,9 +2,9 @@
  * One item of the Secret Service, through libsecret.  Twin: libsecret_none.c.
  *
  * How a call runs.  libsecret blocks on another process, and on a person when a keyring has to be
- * unlocked, so each call gets a thread.  The caller waits on an eventfd, in slices.  At the
- * deadline it cancels the call's GCancellable.  If libsecret does not obey within GRACE_MS, the
- * caller leaves, and the thread frees what both shared once it has ended the call.
+ * unlocked, so each call gets a thread.  The caller waits on an eventfd, in slices.  The thread ends
+ * the call at its deadline.  If GLib does not obey it within GRACE_MS, the caller leaves, and the
+ * thread frees what both shared once it has ended the call.
  */
 #define _GNU_SOURCE /* ppoll */
 #include <errno.h>
@@ -40,7 +40,7 @@ static int check_usable(msalex_error *error) {
     char path[256];
     struct stat file;
     int process;
-    int status = msalex__libsecret_load(error);
+    int status = msalex__libsecret_library(error);
 
     if (status != MSALEX_OK)
         return status;
@@ -62,14 +62,12 @@ static int check_usable(msalex_error *error) {
 static void drop(msalex_libsecret_call *call) {
     if (atomic_fetch_sub(&call->references, 1) > 1)
         return;
-    if (call->schema != NULL)
-        glib->secret_schema_unref(call->schema);
     if (call->attributes != NULL)
-        glib->g_hash_table_unref(call->attributes);
+        glib->g_variant_unref(call->attributes);
     if (call->value != NULL)
         glib->secret_value_unref(call->value);
-    if (call->cancellable != NULL)
-        glib->g_object_unref(call->cancellable);
+    if (call->context != NULL)
+        glib->g_main_context_unref(call->context);
     glib->g_free(call->label);
     glib->g_free(call->collection);
     msalex_buffer_free(&call->secret);
@@ -110,31 +108,68 @@ static int run_apart(msalex_libsecret_call *call) {
     return code;
 }
 
+static bool is_utf8(const char *text) {
+    return glib->g_utf8_validate(text, -1, NULL) != 0;
+}
+
+/* Does an attribute have the form of its SecretSchemaAttributeType?  libsecret asks the same. */
+static bool fits(const char *value, int type) {
+    char *end = NULL;
+
+    if (type == SCHEMA_BOOLEAN)
+        return strcmp(value, "true") == 0 || strcmp(value, "false") == 0;
+    if (type == SCHEMA_INTEGER) {
+        (void)strtoll(value, &end, 10);
+        return *end == '\0';
+    }
+    return type == SCHEMA_STRING;
+}
+
+/* A name that D-Bus allows as the last part of a path. */
+static bool is_alias(const char *name) {
+    return name[0] != '\0' && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                           "0123456789_") == strlen(name);
+}
+
 /* GLib ends the program, or cuts the text, when it meets strings that it does not expect. */
-static const char *complaint_about(const msalex_libsecret_item *item, const unsigned char *secret,
-                                   size_t size) {
-    if (!glib->g_utf8_validate(item->schema, -1, NULL) ||
-        (item->label != NULL && !glib->g_utf8_validate(item->label, -1, NULL)))
+static const char *complaint_about(int operation, const msalex_libsecret_item *item,
+                                   const unsigned char *secret, size_t size) {
+    const char *collection = item->collection;
+
+    if (!is_utf8(item->schema) || (item->label != NULL && !is_utf8(item->label)))
         return "the schema or the label is not UTF-8";
-    if (item->collection != NULL && strchr(item->collection, '/') != NULL
-            ? !glib->g_variant_is_object_path(item->collection)
-            : item->collection != NULL &&
-                  (item->collection[0] == '\0' ||
-                   strspn(item->collection, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                            "0123456789_") != strlen(item->collection)))
+    if (collection != NULL && !is_alias(collection) &&
+        (strchr(collection, '/') == NULL || !glib->g_variant_is_object_path(collection)))
         return "the collection is neither an alias nor a D-Bus object path";
     if (item->count > SCHEMA_ATTRIBUTES_MAX)
         return "an item has 32 attributes at most";
     for (size_t i = 0; i < item->count; i++) {
-        if (!glib->g_utf8_validate(item->names[i], -1, NULL) ||
-            !glib->g_utf8_validate(item->values[i], -1, NULL))
+        if (!is_utf8(item->names[i]) || !is_utf8(item->values[i]))
             return "an attribute is not UTF-8";
         if (item->types[i] < SCHEMA_STRING || item->types[i] > SCHEMA_BOOLEAN)
             return "the type of an attribute is none of string, integer, boolean";
+        if (operation != MSALEX_LIBSECRET_CONNECT && !fits(item->values[i], item->types[i]))
+            return "the attributes do not fit their types";
     }
     if (size > 0 && !glib->g_utf8_validate((const char *)secret, (ptrdiff_t)size, NULL))
         return "the text is not UTF-8, or contains a NUL character";
     return NULL;
+}
+
+/* What identifies the item: its attributes and its schema, as libsecret tells them to the service. */
+static GVariant *attributes_of(const msalex_libsecret_item *item) {
+    static const char schema[] = "xdg:schema";
+    GVariantBuilder *builder =
+        glib->g_variant_builder_new((const GVariantType *)(const void *)"a{ss}");
+    GVariant *attributes;
+
+    for (size_t i = 0; i < item->count; i++)
+        if (strcmp(item->names[i], schema) != 0)
+            glib->g_variant_builder_add(builder, "{ss}", item->names[i], item->values[i]);
+    glib->g_variant_builder_add(builder, "{ss}", schema, item->schema);
+    attributes = glib->g_variant_ref_sink(glib->g_variant_builder_end(builder));
+    glib->g_variant_builder_unref(builder);
+    return attributes;
 }
 
 int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
@@ -143,18 +178,18 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
     const char *displays[] = {getenv("DISPLAY"), getenv("WAYLAND_DISPLAY")};
     msalex_libsecret_call *made;
     const char *complaint;
-    GHashTable *types;
     int status, code;
 
     *call = NULL;
     if ((status = check_usable(error)) != MSALEX_OK)
         return status;
-    if ((complaint = complaint_about(item, secret, size)) != NULL)
+    if ((complaint = complaint_about(operation, item, secret, size)) != NULL)
         return msalex__fail(error, MSALEX_INVALID, EINVAL, "libsecret", complaint);
     if ((made = calloc(1, sizeof *made)) == NULL)
         return msalex__fail_errno(error, ENOMEM, "calloc");
     atomic_init(&made->references, 1);
     atomic_init(&made->done, false);
+    atomic_init(&made->left, false);
     if ((made->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
         status = msalex__fail_errno(error, errno, "eventfd");
         goto err;
@@ -163,21 +198,13 @@ int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
     made->operation = operation;
     made->alone = (displays[0] == NULL || displays[0][0] == '\0') &&
                   (displays[1] == NULL || displays[1][0] == '\0');
+    if (operation == MSALEX_LIBSECRET_CONNECT && (timeout_ms < 0 || timeout_ms > CONNECT_MS))
+        timeout_ms = CONNECT_MS;
     made->deadline = timeout_ms < 0 ? -1 : msalex__now_ms() + timeout_ms;
     made->label = glib->g_strdup(item->label == NULL ? "" : item->label);
     made->collection = glib->g_strdup(item->collection); /* NULL stays NULL */
-    made->cancellable = glib->g_cancellable_new();
-    made->attributes = glib->g_hash_table_new_full(glib->g_str_hash, glib->g_str_equal,
-                                                   glib->g_free, glib->g_free);
-    types = glib->g_hash_table_new_full(glib->g_str_hash, glib->g_str_equal, glib->g_free, NULL);
-    for (size_t i = 0; i < item->count; i++) {
-        (void)glib->g_hash_table_insert(made->attributes, glib->g_strdup(item->names[i]),
-                                        glib->g_strdup(item->values[i]));
-        (void)glib->g_hash_table_insert(types, glib->g_strdup(item->names[i]),
-                                        (void *)(intptr_t)item->types[i]);
-    }
-    made->schema = glib->secret_schema_newv(item->schema, SCHEMA_NONE, types);
-    glib->g_hash_table_unref(types);
+    made->attributes = attributes_of(item);
+    made->context = glib->g_main_context_new();
     if (operation == MSALEX_LIBSECRET_SAVE)
         made->value = glib->secret_value_new(size == 0 ? "" : (const char *)secret, (ptrdiff_t)size,
                                              "text/plain");
@@ -203,9 +230,7 @@ int msalex_libsecret_wait(msalex_libsecret_call *call, int64_t slice_ms, msalex_
     if (getpid() != call->process)
         return fail_forked(error);
     if (call->deadline >= 0) {
-        if (begin >= call->deadline && !atomic_load(&call->done))
-            glib->g_cancellable_cancel(call->cancellable);
-        int64_t end = call->deadline + (begin >= call->deadline ? GRACE_MS : 0);
+        const int64_t end = call->deadline + GRACE_MS;
         if (left < 0 || left > end - begin)
             left = end > begin ? end - begin : 0;
     }
@@ -235,10 +260,7 @@ void msalex_libsecret_free(msalex_libsecret_call *call) {
         free(call);
         return;
     }
-    /* Not a call that is done: GDBus' worker may still have its handler connected to the
-     * cancellable.  That handler would attach a source to a main context that nobody runs any more,
-     * and the context's eventfd would stay open for ever. */
-    if (!atomic_load(&call->done))
-        glib->g_cancellable_cancel(call->cancellable);
+    atomic_store(&call->left, true);
+    msalex__libsecret_wake(call);
     drop(call);
 }

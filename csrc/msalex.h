@@ -250,8 +250,8 @@ int msalex_directory_make(const char *path, msalex_error *error);
 /* ---- libsecret_<platform>.c ----------------------------------------------
  *
  * One item of the Secret Service (https://specifications.freedesktop.org/secret-service/).
- * libsecret is loaded at the first use.  Its calls wait for another process and, to unlock a
- * keyring, for a person, so each runs in a thread of its own:
+ * libsecret is loaded at the first use.  The calls wait for another process and, when a keyring has
+ * to be unlocked, for a person, so each runs in a thread of its own:
  *
  *     msalex_libsecret_start(MSALEX_LIBSECRET_LOAD, &item, NULL, 0, 25000, &call, &error);
  *     while ((status = msalex_libsecret_wait(call, 50, &secret, &error)) is
@@ -260,7 +260,12 @@ int msalex_directory_make(const char *path, msalex_error *error);
  *     msalex_libsecret_free(call);
  */
 enum msalex_libsecret_operation {
-    MSALEX_LIBSECRET_CONNECT, /* only reaches the service; stores and reads nothing */
+    /* Reaches the service, within 5 s; stores and reads nothing, and shows no prompt.  MSALEX_DENIED:
+     * the keyring is locked, and there is no desktop on which its password could be asked for. */
+    MSALEX_LIBSECRET_CONNECT,
+    /* Changes the secret of the item that LOAD would find, if that has no other attributes and lies
+     * in the collection; otherwise makes an item, in place of any that has these attributes and
+     * more.  An item with a label keeps it. */
     MSALEX_LIBSECRET_SAVE,
     MSALEX_LIBSECRET_LOAD,
     MSALEX_LIBSECRET_DELETE
@@ -278,8 +283,11 @@ typedef struct {
 
 typedef struct msalex_libsecret_call msalex_libsecret_call;
 
-/* Starts an operation, which ends after `timeout_ms` at the latest.  All arguments are copied.
- * `secret` (UTF-8 without NUL) is for SAVE only. */
+/* Starts an operation, which ends after `timeout_ms` at the latest (negative: never).  At most 5 s
+ * of that are for reaching the service.  All arguments are copied.  `secret` (UTF-8 without NUL) is
+ * for SAVE only.  error.call says how far the operation came: "dlopen", "D-Bus", "g_bus_get",
+ * "secret_service_open" (all while connecting), "default" and "collection" (there is none), and the
+ * methods of the Secret Service. */
 int msalex_libsecret_start(int operation, const msalex_libsecret_item *item,
                            const unsigned char *secret, size_t size, int64_t timeout_ms,
                            msalex_libsecret_call **call, msalex_error *error);

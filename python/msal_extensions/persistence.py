@@ -327,7 +327,7 @@ class KeychainPersistence(_SignalFilePersistence):
 
 
 class LibsecretPersistence(_SignalFilePersistence):
-    """Text in the Secret Service of a Linux desktop (gnome-keyring, KWallet), by libsecret.
+    """Text in the Secret Service of a Linux desktop (gnome-keyring, KWallet, KeePassXC).
 
     The constructor connects to the service, and raises if that fails.  It stores nothing.
 
@@ -337,9 +337,11 @@ class LibsecretPersistence(_SignalFilePersistence):
     :param attributes: Strings that identify the item, together with the schema's name.
     :param kwargs: ``label``, ``attribute_types``, ``collection``, ``timeout``: see
         :class:`msal_extensions.libsecret.LibSecretAgent`.
-    :raises PersistenceUnavailable: (also a RuntimeError) when there is no such service.
+    :raises PersistenceUnavailable: (also a RuntimeError) when there is no such service, or KWallet
+        has no wallet.
     :raises KeyringLocked: (also a RuntimeError) when it is locked, and there is no desktop to ask
         for its password.
+    :raises KeyringTimeout: (also a RuntimeError) when it does not answer within 5 seconds.
     """
 
     def __init__(
@@ -353,6 +355,7 @@ class LibsecretPersistence(_SignalFilePersistence):
 
         location = location_of(signal_location)
         self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
+        self._agent.item = self._agent.item._replace(where=location)
         self._agent.connect()
         self._file_persistence = FilePersistence(location)
 

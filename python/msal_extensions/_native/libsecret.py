@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from .._msalex import ffi, lib
 from ..errors import KeyringError, KeyringLocked, KeyringTimeout, PersistenceError
-from .check import EXCEPTIONS, LONGEST, SLICE_MS, describe, take
+from .check import EXCEPTIONS, LONGEST, SLICE_MS, describe, new_buffer, new_handle, take
 
 #: The exceptions of the Secret Service.
 _KINDS: dict[int, type[PersistenceError]] = {
@@ -18,12 +20,37 @@ _KINDS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_INVALID: KeyringError,
     lib.MSALEX_OS_ERROR: KeyringError,
 }
+_START = (
+    "Install and start a Secret Service (gnome-keyring, KWallet or KeePassXC) in a desktop"
+    " session, or choose another persistence."
+)
+_HANGS = (
+    "While connecting nobody is asked for a password, so the Secret Service hangs: restart it (log"
+    " out and in again), or choose another persistence."
+)
+#: What the C library calls while it connects.
+_BUS, _SESSION = "g_bus_get", "secret_service_open"
+#: What a person can do, by status and by the C library's ``error.call``; "" is for all other calls.
 _REMEDIES = {
-    lib.MSALEX_UNAVAILABLE: "Install and start a Secret Service (gnome-keyring or KWallet) in"
-    " a desktop session, or choose another persistence.",
-    lib.MSALEX_DENIED: "Unlock the keyring, then try again.",
-    lib.MSALEX_TIMEOUT: "See whether the keyring waits for your password; then try again, with"
-    " a longer timeout= if need be.",
+    (lib.MSALEX_UNAVAILABLE, "dlopen"): "Install libsecret (Debian and Ubuntu: libsecret-1-0;"
+    " Fedora, Arch and Alpine: libsecret), or choose another persistence.",
+    (lib.MSALEX_UNAVAILABLE, "default"): "Make a keyring with the keyring program of your desktop"
+    " (Passwords and Keys, KWalletManager, KeePassXC), or choose another persistence.",
+    (lib.MSALEX_UNAVAILABLE, "collection"): "Pass another collection=, or none.",
+    (lib.MSALEX_UNAVAILABLE, "fork"): "",
+    (lib.MSALEX_UNAVAILABLE, ""): _START,
+    (lib.MSALEX_DENIED, ""): "Unlock the keyring, or allow this program to use it; then try again.",
+    (lib.MSALEX_TIMEOUT, _BUS): _HANGS,
+    (lib.MSALEX_TIMEOUT, _SESSION): _HANGS,
+    (lib.MSALEX_TIMEOUT, ""): "See whether the keyring waits for your password or your permission;"
+    " then try again, with a longer timeout= if need be.",
+    (lib.MSALEX_OS_ERROR, _SESSION): "The Secret Service is there, but refuses a"
+    " session: its words say why (KWallet needs Debian's libqca-qt5-2-plugins). Mend that, or"
+    " choose another persistence.",
+    (lib.MSALEX_OS_ERROR, ""): "Restart the Secret Service (log out and in again); if that does"
+    " not help, choose another persistence.",
+    (lib.MSALEX_CORRUPT, ""): "Another program has written it: delete the item, and sign in again.",
+    (lib.MSALEX_INVALID, ""): "The program has to pass something else.",
 }
 
 
@@ -35,10 +62,16 @@ class Item(NamedTuple):
     label: str = ""
     types: Mapping[str, int] = {}
     collection: str | None = None
+    where: str = ""  #: for messages; "": the label
+
+    @property
+    def location(self) -> str:
+        """What the exceptions call this item."""
+        return self.where or f"Secret Service: {self.label}"
 
 
 def connect(item: Item, timeout: float) -> None:
-    """Connects to the service.  Stores and reads nothing."""
+    """Connects to the service, within 5 seconds.  Stores and reads nothing."""
     _call(lib.MSALEX_LIBSECRET_CONNECT, item, b"", timeout)
 
 
@@ -67,8 +100,8 @@ def _milliseconds(timeout: float) -> int:
 
 
 def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
-    error, result = ffi.new("msalex_error *"), ffi.new("msalex_buffer *")
-    handle = ffi.new("msalex_libsecret_call **")
+    error, result = ffi.new("msalex_error *"), new_buffer()
+    handle = new_handle("msalex_libsecret_call **", lib.msalex_libsecret_free)
     strings = [_c_string(text) for pair in item.attributes.items() for text in pair]
     names, values = ffi.new("char *[]", strings[::2]), ffi.new("char *[]", strings[1::2])
     types = ffi.new("int[]", [item.types.get(name, 0) for name in item.attributes])
@@ -82,18 +115,59 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
         operation, native, secret, len(secret), _milliseconds(timeout), handle, error
     )
     if status == lib.MSALEX_OK:
-        call = ffi.gc(handle[0], lib.msalex_libsecret_free)
         while True:
-            status = lib.msalex_libsecret_wait(call, SLICE_MS, result, error)
+            status = lib.msalex_libsecret_wait(handle[0], SLICE_MS, result, error)
             running = status == lib.MSALEX_TIMEOUT and error.code == 0
             if not running and status != lib.MSALEX_INTERRUPTED:
                 break
-        ffi.release(call)
+        ffi.release(handle)
     if status != lib.MSALEX_OK:
         # The code is GLib's and no errno, except when the time was up.
         code = errno.ETIMEDOUT if status == lib.MSALEX_TIMEOUT else None
-        remedy = _REMEDIES.get(status, "")
-        where = f"Secret Service: {item.schema}"
+        phase = ffi.string(error.call).decode("ascii", "replace")
+        if operation == lib.MSALEX_LIBSECRET_CONNECT and status == lib.MSALEX_TIMEOUT:
+            phase = _SESSION  # it asks nobody from the beginning to the end
         kind = _KINDS.get(status, KeyringError)
-        raise kind(code, describe(error, remedy), where)
+        raise kind(code, describe(error, _remedy(status, phase)), item.location)
     return take(result)
+
+
+def _remedy(status: int, phase: str) -> str:
+    if status == lib.MSALEX_UNAVAILABLE and phase in ("D-Bus", _BUS, _SESSION):
+        if os.path.exists("/.flatpak-info"):
+            program = os.environ.get("FLATPAK_ID", "PROGRAM")
+            return (
+                "Flatpak keeps it from this program: flatpak override --user"
+                f" --talk-name=org.freedesktop.secrets {program}; or choose another persistence."
+            )
+        if snap := os.environ.get("SNAP_NAME"):
+            # The children of a snap inherit the variable, but not always its confinement.
+            return (
+                "If this program is a snap, allow it: sudo snap connect"
+                f" {snap}:password-manager-service. Otherwise: {_START}"
+            )
+        if phase == _BUS and _is_bus_of_another_user():
+            return (
+                "DBUS_SESSION_BUS_ADDRESS is that of another user: unset it, log in as this user"
+                " (su - instead of su), or choose another persistence."
+            )
+    return _REMEDIES.get((status, phase), _REMEDIES.get((status, ""), ""))
+
+
+def _is_bus_of_another_user() -> bool:
+    """Does a socket of the bus belong to another user, or lie where this one may not look?
+
+    Format of an address: https://dbus.freedesktop.org/doc/dbus-specification.html#addresses
+    """
+    for address in os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").split(";"):
+        transport, _, options = address.partition(":")
+        path = dict(option.partition("=")[::2] for option in options.split(",")).get("path")
+        if transport == "unix" and path:
+            try:
+                if os.stat(unquote(path)).st_uid != os.geteuid():
+                    return True
+            except PermissionError:
+                return True
+            except OSError:
+                pass
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import sys
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -13,16 +14,29 @@ from .._text import decode, encode
 from ..errors import PersistenceNotFound
 from ..lock import seconds_of
 
-#: Seconds.  A person may have to type a password; without a display there is nobody to ask.
+#: Seconds.  A person may have to type a password.  Over SSH the dialog, if there is one, may be on
+#: a screen where nobody sits; without a display there is nobody to ask.
 TIMEOUT_ON_A_DESKTOP = 300.0
+TIMEOUT_OVER_SSH = 60.0
 TIMEOUT_WITHOUT_DISPLAY = 15.0
-#: Seconds to reach the service.  Nobody is asked for anything meanwhile.
-TIMEOUT_TO_CONNECT = 15.0
 
 
 def _default_timeout() -> float:
-    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return TIMEOUT_ON_A_DESKTOP if desktop else TIMEOUT_WITHOUT_DISPLAY
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return TIMEOUT_WITHOUT_DISPLAY
+    return TIMEOUT_OVER_SSH if os.environ.get("SSH_CONNECTION") else TIMEOUT_ON_A_DESKTOP
+
+
+def _default_label() -> str:
+    """What people see in their keyring program, when a program gives no label of its own.
+
+    KWallet refuses an empty label, and the other services show a nameless item.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # of python -m NAME
+    name = spec.name.removesuffix(".__main__") if spec else os.path.basename((sys.argv or [""])[0])
+    name = name.removesuffix(".py").encode("ascii", "replace").decode()[:64]
+    named = name.strip() and name != "-c" and name.isprintable()
+    return f"MSAL token cache ({name})" if named else "MSAL token cache"
 
 
 class LibSecretAgent:
@@ -34,11 +48,13 @@ class LibSecretAgent:
     :param attributes: Strings that identify the item.  A save replaces any item of the same
         schema that has these attributes and possibly more.
     :param label: The name that people see in their keyring program.  It identifies nothing.
+        Default: "MSAL token cache" and the program's name.  An item that has a label keeps it.
     :param attribute_types: {attribute: libsecret's SecretSchemaAttributeType}: 0 string (the
         default), 1 integer, 2 boolean.
     :param collection: A D-Bus path or alias; None means the default collection.
     :param timeout: Seconds that one operation may take.  Waiting for a person's password counts.
-        None: minutes on a desktop, seconds without a display.  A negative number: for ever.
+        None: 300 on a desktop, 60 over SSH, 15 without a display.  A negative number: for ever.
+        Reaching the service takes 5 seconds at most.
     """
 
     def __init__(
@@ -53,7 +69,7 @@ class LibSecretAgent:
         self.item = libsecret.Item(
             schema_name,
             dict(attributes or {}),
-            label,
+            label or _default_label(),
             {name: int(kind) for name, kind in (attribute_types or {}).items()},
             collection,
         )
@@ -62,11 +78,11 @@ class LibSecretAgent:
     def connect(self) -> None:
         """Reaches the service; stores and reads nothing.
 
-        :raises PersistenceUnavailable: when it cannot be reached.
+        :raises PersistenceUnavailable: when it cannot be reached, or has no such collection.
         :raises KeyringLocked: when it is locked and there is no desktop to ask for the password.
+        :raises KeyringTimeout: when it does not answer.
         """
-        patience = TIMEOUT_TO_CONNECT if self.timeout < 0 else self.timeout
-        libsecret.connect(self.item, min(patience, TIMEOUT_TO_CONNECT))
+        libsecret.connect(self.item, self.timeout)
 
     def save(self, data: str) -> bool:
         """Stores the text and returns True.  Every failure is an exception."""
@@ -83,7 +99,7 @@ class LibSecretAgent:
             secret = libsecret.load(self.item, self.timeout)
         except PersistenceNotFound:
             return None
-        return decode(secret, f"Secret Service: {self.item.schema}")
+        return decode(secret, self.item.location)
 
     def copy_aside(self, suffix: str) -> str:
         """Keeps a copy of the stored content in an item of its own, and returns the item's name.
@@ -99,7 +115,7 @@ class LibSecretAgent:
 
     def _store_aside(self, suffix: str, secret: bytes, encoding: str) -> str:
         schema = self.item.schema + suffix
-        label = (self.item.label or self.item.schema) + suffix + encoding
+        label = self.item.label + suffix + encoding
         copy = libsecret.Item(schema, {"copy": suffix}, label, {}, self.item.collection)
         libsecret.save(copy, secret, self.timeout)
         return f"Secret Service: {label}"

@@ -8,8 +8,9 @@
 
 #include "glib_linux.h"
 
-#undef g_str_equal /* newer GLib also has macros of these names */
+/* Newer GLib also has macros of these names. */
 #undef g_strdup
+#undef g_object_ref
 
 /* Each function of ours, redeclared with the type that we believe it has. */
 #define REDECLARE(result, name, parameters) extern result name parameters;
@@ -27,9 +28,7 @@ SAME_MEMBER(message)
 SAME(sizeof(size_t), sizeof(gsize))
 SAME(sizeof(ptrdiff_t), sizeof(gssize))
 SAME(BUS_SESSION, G_BUS_TYPE_SESSION)
-SAME(SERVICE_NONE, SECRET_SERVICE_NONE)
 SAME(SERVICE_OPEN_SESSION, SECRET_SERVICE_OPEN_SESSION)
-SAME(SCHEMA_NONE, SECRET_SCHEMA_NONE)
 SAME(SCHEMA_STRING, SECRET_SCHEMA_ATTRIBUTE_STRING)
 SAME(SCHEMA_INTEGER, SECRET_SCHEMA_ATTRIBUTE_INTEGER)
 SAME(SCHEMA_BOOLEAN, SECRET_SCHEMA_ATTRIBUTE_BOOLEAN)
