@@ -28,16 +28,17 @@ def python(
     check: bool = True,
     patience: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a snippet to its end."""
-    return subprocess.run(
+    """Runs a snippet to its end, which is a successful one if ``check``."""
+    done = subprocess.run(
         [*command, "-c", textwrap.dedent(code), *arguments],
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=patience,
-        check=check,
     )
+    assert not check or done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
+    return done
 
 
 def finished(

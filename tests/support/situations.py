@@ -160,7 +160,10 @@ def fake(desktop: bool = False, **settings: Any) -> Enter:
 
     @contextmanager
     def enter(directory: Path) -> Iterator[Situation]:
-        with keyring.Fake(directory, **settings) as service:
+        bus = keyring.Fake(directory, **settings)
+        # As many as on a desktop; the bus would allow 128.  A service that is silent owes replies.
+        _configured(bus, '  <limit name="max_replies_per_connection">50000</limit>')
+        with bus as service:
             display = {"DISPLAY": ":99" if desktop else ""}
             yield Situation({**service.environment, **display}, service=service)
 
@@ -190,11 +193,17 @@ def refusing_bus(directory: Path) -> Iterator[Situation]:
 class _BusOfSomebody(keyring.Keyring):
     def start(self) -> None:
         os.chown(self._sockets, SOMEBODY, SOMEBODY)
-        become = [f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+        # It ends with this process, even when that is killed.
+        become = [
+            f"--reuid={SOMEBODY}",
+            f"--regid={SOMEBODY}",
+            "--clear-groups",
+            "--pdeathsig=TERM",
+        ]
         bus = ["dbus-daemon", f"--config-file={self._configuration}", "--nofork"]
-        self._spawn(["setpriv", *become, *bus])
+        self.spawn(["setpriv", *become, *bus])
         # Root cannot ask whether it answers: it refuses root.
-        keyring._wait((self._sockets / "bus").exists, "the bus did not appear")
+        keyring.wait((self._sockets / "bus").exists, "the bus did not appear")
 
 
 @contextmanager
@@ -202,7 +211,7 @@ def bus_of_somebody(directory: Path) -> Iterator[Situation]:
     """`sudo` that kept the environment: root uses the bus of the user."""
     need_root()
     needs(None if shutil.which("setpriv") else "setpriv is not installed")
-    with _BusOfSomebody(directory, service=False) as bus:
+    with _BusOfSomebody(directory) as bus:
         yield Situation(bus.environment)
 
 

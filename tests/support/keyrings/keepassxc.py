@@ -31,8 +31,11 @@ _DATABASE = f"""<?xml version="1.0" encoding="UTF-8"?>
   </Root>
 </KeePassFile>
 """
+# After every change it would save in a thread, and crash if it is changed meanwhile (2.7.4: a
+# segmentation fault in a pooled thread, with 8 programs at once).  It saves when it ends.
 _CONFIGURATION = """[General]
 SingleInstance=false
+AutoSaveAfterEveryChange=false
 UpdateCheckMessageShown=true
 [GUI]
 CheckForUpdates=false
@@ -53,7 +56,7 @@ class KeePassXC(Keyring):
     """
 
     programs: ClassVar = {"keepassxc": "keepassxc", "keepassxc-cli": "keepassxc"}
-    end_s = 0.5  # it does not end while a dialog is open; it saves each change at once
+    end_s = 2.0  # told to end while a dialog is open, it only locks itself
 
     def __init__(
         self, directory: str | os.PathLike[str], confirm: bool = False, display: str = ""
