@@ -219,6 +219,8 @@ GVariant *msalex__libsecret_ask(msalex_libsecret_call *call, const char *name, c
     GVariant *answer;
 
     call->again = call->gone = false;
+    if (must_end(call)) /* then GDBus sends nothing */
+        glib->g_cancellable_cancel(call->cancellable);
     glib->g_dbus_connection_call(
         call->bus, name == NULL ? name_of_service(call) : name, path, interface, method, parameters,
         (const GVariantType *)(const void *)reply, 0, -1, call->cancellable, keep_result, &result);
@@ -342,8 +344,8 @@ int msalex__libsecret_reach(msalex_libsecret_call *call) {
         const int64_t left = call->deadline < 0 ? CONNECT_MS : call->deadline - msalex__now_ms();
         timer = start_timer(home, left < CONNECT_MS ? left : CONNECT_MS, &call->over);
         status = connect_to_bus(call);
-        /* KWallet (5.103) refuses one session in 256: those whose public key begins with a zero byte,
-         * which libsecret leaves out.  The next one has another key. */
+        /* KWallet (5.103) refuses one session in 256: libsecret leaves out a zero byte at the
+         * beginning of its public key, and the key is too short then.  The next one is another. */
         for (int turn = 0; bus != NULL && service == NULL && turn < SESSIONS_MAX; turn++)
             if ((status = connect_to_service(call)) != MSALEX_OS_ERROR)
                 break;
