@@ -85,6 +85,24 @@ def test_importing_loads_neither_cryptography_nor_pycparser_nor_gi() -> None:
     assert output.stdout == "[]\n"
 
 
+def test_a_program_that_only_loads_does_not_wait_for_the_token_cache() -> None:
+    output = python(
+        """
+        import sys
+        import msal_extensions
+        from msal_extensions import FilePersistence, LibsecretPersistence
+        later = {f"msal_extensions.{name}" for name in ("token_cache", "changes", "lock")}
+        print(sorted(later & set(sys.modules)))
+        missing = set(msal_extensions.__all__) - set(dir(msal_extensions))
+        print(sorted(missing), [n for n in msal_extensions.__all__ if not hasattr(msal_extensions, n)])
+        print(msal_extensions.PersistedTokenCache is msal_extensions.token_cache.PersistedTokenCache)
+        print(msal_extensions.cache_lock.CrossPlatLock is msal_extensions.CrossPlatLock)
+        print(hasattr(msal_extensions, "no_such_name"))
+        """
+    )
+    assert output.stdout == "[]\n[] []\nTrue\nTrue\nFalse\n"
+
+
 def test_the_version_is_one_that_msal_and_azure_cli_accept() -> None:
     import msal_extensions
 

@@ -24,7 +24,8 @@ from msal_extensions import (
     PersistedTokenCache,
 )
 from msal_extensions._native import lock as native_lock
-from msal_extensions.lock import LockFileError, seconds_of
+from msal_extensions._timeouts import seconds_of
+from msal_extensions.lock import LockFileError
 from tests.support.capability import REMOVABLE_OPEN_FILES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import GENEROUS, python
 from tests.support.users import THEM, US, as_user

@@ -174,7 +174,7 @@ def test_a_probe_in_a_keyring_has_a_random_name_too(location: Path) -> None:
         timeout = 1.0
 
         def __init__(self, schema: str, attributes: Any, **_: Any) -> None:
-            self.item = native_libsecret.Item(schema, attributes)
+            self.item = native_libsecret.Item(schema, attributes, "", {}, None)
             self.content: str | None = None
             schemas.append(schema)
 

@@ -7,7 +7,9 @@ A drop-in for the pure-Python msal-extensions 1.3.1, around a small C library.
 # MSAL splits this at the dots into three parts.  azure-cli pins "==1.3.1", which this matches.
 __version__ = "1.3.1+native1"
 
-from .changes import CacheChanges
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     CacheDamaged,
     KeyringError,
@@ -41,7 +43,6 @@ from .errors import (
     PersistenceTorn,
     PersistenceUnavailable,
 )
-from .lock import CrossPlatLock
 from .persistence import (
     FilePersistence,
     FilePersistenceWithDataProtection,
@@ -49,7 +50,35 @@ from .persistence import (
     LibsecretPersistence,
     build_encrypted_persistence,
 )
-from .token_cache import PersistedTokenCache
+
+if TYPE_CHECKING:
+    from .changes import CacheChanges
+    from .lock import CrossPlatLock
+    from .token_cache import PersistedTokenCache
+
+#: What is imported when it is first used: {name: its module}.  A program that only loads and saves
+#: starts sooner without it.
+_LATER = {
+    "CacheChanges": "changes",
+    "CrossPlatLock": "lock",
+    "PersistedTokenCache": "token_cache",
+}
+#: Modules that were attributes of the package as soon as that was imported.
+_MODULES = ("cache_lock", "changes", "lock", "token_cache")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_MODULES})
+
 
 __all__ = [
     "CacheChanges",

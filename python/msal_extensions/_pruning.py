@@ -13,7 +13,7 @@ from typing import Any
 
 import msal
 
-from .lock import seconds_of
+from ._timeouts import seconds_of
 
 _Entry = dict[str, Any]
 

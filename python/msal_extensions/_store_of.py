@@ -9,21 +9,26 @@ calls them: the store is then an ``OwnStore``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ._store import Store
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._store import Store
+
+    _Make = Callable[[Any, str], Store]
 
 #: The methods that decide: a program may override them.
 _METHODS = ("save", "load", "time_last_modified")
 
-_Make = Callable[[Any, str], Store]
 
+class _Kind:
+    __slots__ = ("make", "methods", "parts")
 
-class _Kind(NamedTuple):
-    make: _Make
-    methods: tuple[Any, ...]  # as they are before anybody patches them
-    parts: tuple[str, ...]
+    def __init__(self, make: _Make, methods: tuple[Any, ...], parts: tuple[str, ...]) -> None:
+        self.make = make
+        self.methods = methods  # as they are before anybody patches them
+        self.parts = parts
 
 
 _kinds: dict[type, _Kind] = {}

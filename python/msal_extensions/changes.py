@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from ._freshness import Freshness
 from ._native.check import SLICE_MS
 from ._store import Stamp, Store
-from .lock import seconds_of
+from ._timeouts import seconds_of
 
 #: Milliseconds after which a thread that receives no signals looks whether it was closed.
 _IDLE_SLICE_MS = 150

@@ -18,6 +18,7 @@ from ._holding import this_thread as this_thread
 from ._native import lock as native
 from ._native.check import LONGEST, SLICE_MS
 from ._store import Lease
+from ._timeouts import seconds_of
 from .errors import LockError, LockFileDenied, LockFileError, LockLost
 
 if sys.platform != "win32":
@@ -28,21 +29,6 @@ __all__ = ["CrossPlatLock", "LockError", "LockFileDenied", "LockFileError"]
 
 #: Seconds.  1.3.1 and Go give up after the same time.
 DEFAULT_TIMEOUT = 5.0
-
-
-def seconds_of(timeout: float) -> float:
-    """A timeout as a float: numbers of every kind, and of every size."""
-    if type(timeout) is float and timeout == timeout:
-        return timeout
-    if isinstance(timeout, (str, bytes, bytearray)):
-        raise TypeError(f"a timeout is a number of seconds, not {timeout!r}")
-    try:
-        seconds = float(timeout)
-    except OverflowError:
-        return math.inf if timeout > 0 else -math.inf
-    if math.isnan(seconds):
-        raise ValueError("a timeout is a number of seconds: nan is none")
-    return seconds
 
 
 def _owner(path: str) -> str | None:

@@ -26,7 +26,6 @@ from ._as_token_cache import AsTokenCache
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
 from ._paths import expand, location_of, make_directories, probe_file, sha256_of
-from ._store import ABSENT
 from ._store_of import register
 from ._text import decode, encode
 from .errors import PersistenceDamaged, PersistenceFileExists
@@ -248,6 +247,8 @@ class FilePersistenceWithDataProtection(FilePersistence):
         _write(self, DpapiCipher(self._dp_agent).seal(encode(secret), self._location))
 
     def load(self) -> str:
+        from ._store import ABSENT
+
         secret, stamp = _sealed_store(self, "").read()
         if stamp is ABSENT:
             raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
@@ -355,7 +356,7 @@ class LibsecretPersistence(_SignalFilePersistence):
 
         location = location_of(signal_location)
         self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
-        self._agent.item = self._agent.item._replace(where=location)
+        self._agent.item.location = location
         self._agent.connect()
         self._file_persistence = FilePersistence(location)
 

@@ -33,6 +33,7 @@ from ._serializer import is_same, refuse_unless_json
 from ._store import Lease, Store
 from ._store_of import StoreMemo
 from ._text import Verbatim, encode
+from ._timeouts import seconds_of
 from ._transactions import Encoded, Steps, Transaction, Transactions, refuse_second_task
 from .changes import CacheChanges
 from .errors import (
@@ -43,7 +44,7 @@ from .errors import (
     PersistenceNotFound,
     StoreChanged,
 )
-from .lock import DEFAULT_TIMEOUT, CrossPlatLock, seconds_of
+from .lock import DEFAULT_TIMEOUT, CrossPlatLock
 from .persistence import BasePersistence
 
 __all__ = ["CrossPlatLock", "LockError", "PersistedTokenCache", "PersistenceNotFound"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 from .._msalex import ffi, lib
@@ -54,20 +54,24 @@ _REMEDIES = {
 }
 
 
-class Item(NamedTuple):
+class Item:
     """Identifies an item; see ``msalex_libsecret_item``."""
 
-    schema: str
-    attributes: Mapping[str, str]
-    label: str = ""
-    types: Mapping[str, int] = {}
-    collection: str | None = None
-    where: str = ""  #: for messages; "": the label
-
-    @property
-    def location(self) -> str:
-        """What the exceptions call this item."""
-        return self.where or f"Secret Service: {self.label}"
+    def __init__(
+        self,
+        schema: str,
+        attributes: Mapping[str, str],
+        label: str,
+        types: Mapping[str, int],
+        collection: str | None,
+    ) -> None:
+        self.schema = schema
+        self.attributes = attributes
+        self.label = label
+        self.types = types
+        self.collection = collection
+        #: What exceptions call it.
+        self.location = f"Secret Service: {label}"
 
 
 def connect(item: Item, timeout: float) -> None:

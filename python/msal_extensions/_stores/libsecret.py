@@ -11,8 +11,8 @@ from typing import Protocol
 
 from .._native import libsecret
 from .._text import decode, encode
+from .._timeouts import seconds_of
 from ..errors import PersistenceNotFound
-from ..lock import seconds_of
 
 #: Seconds.  A person may have to type a password.  Over SSH the dialog, if there is one, may be on
 #: a screen where nobody sits; without a display there is nobody to ask.
