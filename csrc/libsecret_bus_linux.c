@@ -212,22 +212,35 @@ static const char *name_of_service(msalex_libsecret_call *call) {
     return glib->g_dbus_proxy_get_name((GDBusProxy *)(void *)call->service);
 }
 
-GVariant *msalex__libsecret_ask(msalex_libsecret_call *call, const char *name, const char *path,
-                                const char *interface, const char *method, GVariant *parameters,
-                                const char *reply, GError **failure) {
-    GAsyncResult *result = NULL;
-    GVariant *answer;
-
+void msalex__libsecret_send(msalex_libsecret_call *call, const char *name, const char *path,
+                            const char *interface, const char *method, GVariant *parameters,
+                            const char *reply, GAsyncResult **answer) {
     call->again = call->gone = false;
     if (must_end(call)) /* then GDBus sends nothing */
         glib->g_cancellable_cancel(call->cancellable);
     glib->g_dbus_connection_call(
         call->bus, name == NULL ? name_of_service(call) : name, path, interface, method, parameters,
-        (const GVariantType *)(const void *)reply, 0, -1, call->cancellable, keep_result, &result);
-    await(call, call->context, &result);
-    answer = glib->g_dbus_connection_call_finish(call->bus, result, failure);
-    glib->g_object_unref(result);
-    return answer;
+        (const GVariantType *)(const void *)reply, 0, -1, call->cancellable, keep_result, answer);
+}
+
+GVariant *msalex__libsecret_receive(msalex_libsecret_call *call, GAsyncResult **answer,
+                                    GError **failure) {
+    GVariant *reply;
+
+    await(call, call->context, answer);
+    reply = glib->g_dbus_connection_call_finish(call->bus, *answer, failure);
+    glib->g_object_unref(*answer);
+    *answer = NULL;
+    return reply;
+}
+
+GVariant *msalex__libsecret_ask(msalex_libsecret_call *call, const char *name, const char *path,
+                                const char *interface, const char *method, GVariant *parameters,
+                                const char *reply, GError **failure) {
+    GAsyncResult *answer = NULL;
+
+    msalex__libsecret_send(call, name, path, interface, method, parameters, reply, &answer);
+    return msalex__libsecret_receive(call, &answer, failure);
 }
 
 char *msalex__libsecret_owner(msalex_libsecret_call *call, const char *name) {

@@ -81,6 +81,14 @@ GVariant *msalex__libsecret_ask(msalex_libsecret_call *call, const char *name, c
                                 const char *interface, const char *method, GVariant *parameters,
                                 const char *reply, GError **failure);
 
+/* The same in two steps, so that two calls can be on their way at once.  `*answer` is NULL before;
+ * what was sent has to be received, whatever happens in between. */
+void msalex__libsecret_send(msalex_libsecret_call *call, const char *name, const char *path,
+                            const char *interface, const char *method, GVariant *parameters,
+                            const char *reply, GAsyncResult **answer);
+GVariant *msalex__libsecret_receive(msalex_libsecret_call *call, GAsyncResult **answer,
+                                    GError **failure);
+
 /* The unique name of the program that owns a name (NULL: the service's), to be freed; NULL: none,
  * or no answer. */
 char *msalex__libsecret_owner(msalex_libsecret_call *call, const char *name);
@@ -102,12 +110,14 @@ int msalex__libsecret_prompt(msalex_libsecret_call *call, const char *path, int6
 
 /* ---- libsecret_requests_linux.c ---- */
 
-/* Finds the path of the call's collection, to be freed; MSALEX_UNAVAILABLE when there is none.  NULL
- * with MSALEX_OK: there is no default one. */
-int msalex__libsecret_find_collection(msalex_libsecret_call *call, char **path);
+/* Asks for the path of the call's collection; find_collection() has to follow, and finds it, to be
+ * freed.  MSALEX_UNAVAILABLE when there is none.  NULL with MSALEX_OK: there is no default one. */
+void msalex__libsecret_ask_for_collection(msalex_libsecret_call *call, GAsyncResult **answer);
+int msalex__libsecret_find_collection(msalex_libsecret_call *call, GAsyncResult **answer,
+                                      char **path);
 
-/* Makes the default collection, as find_collection() would then find it; its prompt asks a person
- * for the new password. */
+/* Makes the default collection; its prompt asks a person for the new password.  `*path`: as
+ * find_collection() finds it then. */
 int msalex__libsecret_create_default(msalex_libsecret_call *call, char **path);
 
 /* Finds out whether a collection is locked. */

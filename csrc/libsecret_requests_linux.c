@@ -23,19 +23,26 @@ static int fail_no_collection(msalex_libsecret_call *call) {
 
 /* ---- collections ---- */
 
-int msalex__libsecret_find_collection(msalex_libsecret_call *call, char **path) {
+void msalex__libsecret_ask_for_collection(msalex_libsecret_call *call, GAsyncResult **answer) {
     const char *alias = call->collection == NULL ? "default" : call->collection;
+
+    *answer = NULL;
+    if (strchr(alias, '/') == NULL)
+        msalex__libsecret_send(call, NULL, SERVICE_PATH, SERVICE_INTERFACE, "ReadAlias",
+                               glib->g_variant_new("(s)", alias), "(o)", answer);
+}
+
+int msalex__libsecret_find_collection(msalex_libsecret_call *call, GAsyncResult **answer,
+                                      char **path) {
     GError *failure = NULL;
     GVariant *reply;
 
     *path = NULL;
-    if (strchr(alias, '/') != NULL) {
-        *path = glib->g_strdup(alias);
+    if (call->collection != NULL && strchr(call->collection, '/') != NULL) {
+        *path = glib->g_strdup(call->collection);
         return MSALEX_OK;
     }
-    reply = msalex__libsecret_ask(call, NULL, SERVICE_PATH, SERVICE_INTERFACE, "ReadAlias",
-                                  glib->g_variant_new("(s)", alias), "(o)", &failure);
-    if (reply == NULL)
+    if ((reply = msalex__libsecret_receive(call, answer, &failure)) == NULL)
         return msalex__libsecret_fail(call, failure, "ReadAlias", MSALEX_OS_ERROR);
     glib->g_variant_get(reply, "(o)", path);
     glib->g_variant_unref(reply);
@@ -112,6 +119,7 @@ int msalex__libsecret_unlock(msalex_libsecret_call *call, const char *path, int6
 int msalex__libsecret_create_default(msalex_libsecret_call *call, char **path) {
     const char *prompt = NULL;
     GError *failure = NULL;
+    GAsyncResult *answer;
     int status;
     GVariant *reply = msalex__libsecret_ask(
         call, NULL, SERVICE_PATH, SERVICE_INTERFACE, "CreateCollection",
@@ -123,7 +131,10 @@ int msalex__libsecret_create_default(msalex_libsecret_call *call, char **path) {
     glib->g_variant_get(reply, "(o&o)", NULL, &prompt);
     status = msalex__libsecret_prompt(call, prompt, -1);
     glib->g_variant_unref(reply);
-    return status == MSALEX_OK ? msalex__libsecret_find_collection(call, path) : status;
+    if (status != MSALEX_OK)
+        return status;
+    msalex__libsecret_ask_for_collection(call, &answer);
+    return msalex__libsecret_find_collection(call, &answer, path);
 }
 
 /* ---- items ---- */

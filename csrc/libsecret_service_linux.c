@@ -73,10 +73,13 @@ static int unlock_open_wallet(msalex_libsecret_call *call, const char *path) {
  * have to mend.  Without a desktop the collection has to be there and open, because nobody could be
  * asked for its password.  With one, only KWallet has to have a wallet: 1.3.1 fails there, too. */
 static int connect(msalex_libsecret_call *call) {
+    GAsyncResult *answer;
     bool locked = false;
     char *path;
-    int status = msalex__libsecret_find_collection(call, &path);
+    int status;
 
+    msalex__libsecret_ask_for_collection(call, &answer);
+    status = msalex__libsecret_find_collection(call, &answer, &path);
     if (status == MSALEX_OK && path == NULL && (call->alone || is_kwallet(call)))
         status = fail_no_default(call);
     if (status == MSALEX_OK && path != NULL && call->alone) {
@@ -100,7 +103,7 @@ static bool lies_in(const char *item, const char *collection) {
 
 /* A step of an operation begins with a search.  When something is locked it fails with MSALEX_DENIED
  * and its path in `*locked`; perform_step() frees that. */
-typedef int step_function(msalex_libsecret_call *call, const char *collection, char **locked);
+typedef int step_function(msalex_libsecret_call *call, char **locked);
 
 /* Chooses one of the open items: the one that has exactly our attributes, else the first one, as
  * libsecret's look-up does.  An item with more attributes is another program's. */
@@ -120,36 +123,54 @@ static int choose(msalex_libsecret_call *call, char **paths, char **chosen, bool
 
 /* Changes the item that a load would return, if it lies in our collection and has no attributes but
  * ours; otherwise makes one. */
-static int save(msalex_libsecret_call *call, const char *collection, char **locked) {
-    char **open_paths, **locked_paths, *chosen;
+static int save_beside(msalex_libsecret_call *call, const char *collection, char **open_paths,
+                       char **locked_paths, char **locked) {
+    char *chosen;
     bool ours, nameless;
-    int status = msalex__libsecret_search(call, &open_paths, &locked_paths);
+    int status = choose(call, open_paths, &chosen, &ours, &nameless);
 
     if (status != MSALEX_OK)
         return status;
-    status = choose(call, open_paths, &chosen, &ours, &nameless);
-    if (status == MSALEX_OK && ours && lies_in(chosen, collection)) {
+    if (ours && lies_in(chosen, collection)) {
         status = msalex__libsecret_set_secret(call, chosen, nameless);
         if (status == MSALEX_DENIED)
             *locked = glib->g_strdup(chosen);
-    } else if (status == MSALEX_OK && chosen == NULL && locked_paths[0] != NULL &&
-               lies_in(locked_paths[0], collection)) {
-        status = fail_locked(call, "SearchItems");
-        *locked = glib->g_strdup(locked_paths[0]);
-    } else if (status == MSALEX_OK) {
-        status = msalex__libsecret_create_item(call, collection, locked);
+        return status;
     }
+    if (chosen == NULL && locked_paths[0] != NULL && lies_in(locked_paths[0], collection)) {
+        *locked = glib->g_strdup(locked_paths[0]);
+        return fail_locked(call, "SearchItems");
+    }
+    return msalex__libsecret_create_item(call, collection, locked);
+}
+
+static int save(msalex_libsecret_call *call, char **locked) {
+    char **open_paths, **locked_paths, *collection;
+    GAsyncResult *answer;
+    int status, searched;
+
+    msalex__libsecret_ask_for_collection(call, &answer); /* it is found while we search */
+    searched = msalex__libsecret_search(call, &open_paths, &locked_paths);
+    status = msalex__libsecret_find_collection(call, &answer, &collection);
+    if (status == MSALEX_OK)
+        status = searched;
+    if (status == MSALEX_OK && collection == NULL && !call->alone)
+        status = msalex__libsecret_create_default(call, &collection);
+    if (status == MSALEX_OK && collection == NULL)
+        status = fail_no_default(call);
+    if (status == MSALEX_OK)
+        status = save_beside(call, collection, open_paths, locked_paths, locked);
     glib->g_strfreev(open_paths);
     glib->g_strfreev(locked_paths);
+    glib->g_free(collection);
     return status;
 }
 
-static int load(msalex_libsecret_call *call, const char *collection, char **locked) {
+static int load(msalex_libsecret_call *call, char **locked) {
     char **open_paths, **locked_paths, *chosen;
     bool ours, nameless;
     int status = msalex__libsecret_search(call, &open_paths, &locked_paths);
 
-    (void)collection;
     if (status != MSALEX_OK)
         return status;
     chosen = open_paths[0];
@@ -169,11 +190,10 @@ static int load(msalex_libsecret_call *call, const char *collection, char **lock
 }
 
 /* Deletes all items that are open, before it says that others are locked. */
-static int delete(msalex_libsecret_call *call, const char *collection, char **locked) {
+static int delete(msalex_libsecret_call *call, char **locked) {
     char **open_paths, **locked_paths;
     int status = msalex__libsecret_search(call, &open_paths, &locked_paths);
 
-    (void)collection;
     if (status != MSALEX_OK)
         return status;
     for (char **path = open_paths; *path != NULL && status == MSALEX_OK; path++) {
@@ -193,12 +213,12 @@ static int delete(msalex_libsecret_call *call, const char *collection, char **lo
 
 /* Goes round when the item is gone that the search has found, because another process replaced it
  * meanwhile; and, once, after what is locked was unlocked. */
-static int perform_step(msalex_libsecret_call *call, step_function *step, const char *collection) {
+static int perform_step(msalex_libsecret_call *call, step_function *step) {
     bool asked = false;
 
     for (int turn = 1;; turn++) {
         char *locked = NULL;
-        int status = step(call, collection, &locked);
+        int status = step(call, &locked);
         bool searched_anew = status != MSALEX_OK && call->gone && turn < TURNS_MAX;
 
         if (locked != NULL && !asked) {
@@ -212,30 +232,16 @@ static int perform_step(msalex_libsecret_call *call, step_function *step, const 
     }
 }
 
-static int save_item(msalex_libsecret_call *call) {
-    char *collection;
-    int status = msalex__libsecret_find_collection(call, &collection);
-
-    if (status == MSALEX_OK && collection == NULL && !call->alone)
-        status = msalex__libsecret_create_default(call, &collection);
-    if (status == MSALEX_OK && collection == NULL)
-        status = fail_no_default(call);
-    if (status == MSALEX_OK)
-        status = perform_step(call, save, collection);
-    glib->g_free(collection);
-    return status;
-}
-
 static int attempt(msalex_libsecret_call *call) {
     int status = msalex__libsecret_reach(call);
 
     if (status == MSALEX_OK) {
         if (call->operation == MSALEX_LIBSECRET_SAVE)
-            status = save_item(call);
+            status = perform_step(call, save);
         else if (call->operation == MSALEX_LIBSECRET_LOAD)
-            status = perform_step(call, load, NULL);
+            status = perform_step(call, load);
         else if (call->operation == MSALEX_LIBSECRET_DELETE)
-            status = perform_step(call, delete, NULL);
+            status = perform_step(call, delete);
         else
             status = connect(call);
     }

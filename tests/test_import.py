@@ -93,14 +93,16 @@ def test_a_program_that_only_loads_does_not_wait_for_the_token_cache() -> None:
         from msal_extensions import FilePersistence, LibsecretPersistence
         later = {f"msal_extensions.{name}" for name in ("token_cache", "changes", "lock")}
         print(sorted(later & set(sys.modules)))
-        missing = set(msal_extensions.__all__) - set(dir(msal_extensions))
-        print(sorted(missing), [n for n in msal_extensions.__all__ if not hasattr(msal_extensions, n)])
-        print(msal_extensions.PersistedTokenCache is msal_extensions.token_cache.PersistedTokenCache)
-        print(msal_extensions.cache_lock.CrossPlatLock is msal_extensions.CrossPlatLock)
+        names = set(msal_extensions.__all__)
+        missing = [name for name in names if not hasattr(msal_extensions, name)]
+        print(names - set(dir(msal_extensions)), missing)
+        cache, lock = msal_extensions.PersistedTokenCache, msal_extensions.CrossPlatLock
+        print(cache is msal_extensions.token_cache.PersistedTokenCache)
+        print(lock is msal_extensions.cache_lock.CrossPlatLock)
         print(hasattr(msal_extensions, "no_such_name"))
         """
     )
-    assert output.stdout == "[]\n[] []\nTrue\nTrue\nFalse\n"
+    assert output.stdout == "[]\nset() []\nTrue\nTrue\nFalse\n"
 
 
 def test_the_version_is_one_that_msal_and_azure_cli_accept() -> None:
