@@ -10,6 +10,7 @@ __version__ = "1.3.1+native1"
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._as_token_cache import make_caches_by
 from .errors import (
     CacheDamaged,
     KeyringError,
@@ -78,6 +79,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER, *_MODULES})
+
+
+def _cache_of(persistence: Any) -> Any:
+    from .token_cache import PersistedTokenCache
+
+    return PersistedTokenCache(persistence)
+
+
+make_caches_by(_cache_of)
 
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 
 import msal
 
-#: Makes the cache of a persistence.  ``token_cache.py`` sets it, because it imports this module,
-#: and imports go one way only.
+#: Makes the cache of a persistence.  The package sets it, because ``token_cache.py`` imports the
+#: persistences, which import this module, and imports go one way only.
 _make: list[Callable[[Any], Any]] = []
 
 

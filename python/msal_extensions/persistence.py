@@ -356,7 +356,8 @@ class LibsecretPersistence(_SignalFilePersistence):
 
         location = location_of(signal_location)
         self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
-        self._agent.item.location = location
+        if item := getattr(self._agent, "item", None):  # a program's own agent has none
+            item.location = location
         self._agent.connect()
         self._file_persistence = FilePersistence(location)
 

@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import msal
 
-from ._as_token_cache import make_caches_by
 from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
 from ._pending import Change, Event, Rule, entry_in
@@ -482,8 +481,6 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
 
 
 _SERIALIZE, _MODIFY = PersistedTokenCache.serialize, PersistedTokenCache.modify
-
-make_caches_by(PersistedTokenCache)
 
 #: All caches, for the handler after a fork.
 _caches: weakref.WeakValueDictionary[int, PersistedTokenCache] = weakref.WeakValueDictionary()
