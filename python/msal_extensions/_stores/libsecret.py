@@ -45,8 +45,8 @@ class LibSecretAgent:
     Protocol: https://specifications.freedesktop.org/secret-service/
 
     :param schema_name: Stored with the item.  It identifies the item, together with the attributes.
-    :param attributes: Strings that identify the item.  A save replaces any item of the same
-        schema that has these attributes and possibly more.
+    :param attributes: Strings that identify the item.  If the only item of the same schema with
+        these attributes has more of them, it is loaded, and a save replaces it.
     :param label: The name that people see in their keyring program.  It identifies nothing.
         Default: "MSAL token cache" and the program's name.  An item that has a label keeps it.
     :param attribute_types: {attribute: libsecret's SecretSchemaAttributeType}: 0 string (the
