@@ -30,6 +30,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -49,10 +50,23 @@ C_WARNINGS = (
     *("-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic"),
     "-Werror",
 )
+
+
+def is_debian_since(version: int) -> bool:
+    """Is this that version of Debian, or a newer one?"""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        release = platform.freedesktop_os_release()
+        return release["ID"] == "debian" and int(release["VERSION_ID"]) >= version
+    return False
+
+
+# libkf5wallet-bin brings the KWallet of KDE 5 or, since Debian 13, of KDE 6; it does not bring what
+# that encrypts by.
+QCA_PLUGINS = "libqca-qt6-plugins" if is_debian_since(13) else "libqca-qt5-2-plugins"
 # What the tests use besides a compiler; without one of these some of them skip.
 TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev", "libsecret-tools"),
-    *("libkf5wallet-bin", "libqca-qt5-2-plugins"),  # KWallet, which encrypts by the plugins
+    *("libkf5wallet-bin", QCA_PLUGINS),  # KWallet, which encrypts by the plugins
     *("keepassxc", "xvfb", "xdotool"),  # xdotool answers the dialogs of KeePassXC and KWallet
     *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),

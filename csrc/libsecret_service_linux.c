@@ -31,39 +31,55 @@ static int fail_no_default(msalex_libsecret_call *call) {
 
 /* ---- KWallet ---- */
 
-/* Is the service KWallet, of KDE 5 or KDE 6?  Each owns a name of its own beside the common one. */
-static bool is_kwallet(msalex_libsecret_call *call) {
-    static const char *const names[] = {"org.kde.kwalletd5", "org.kde.secretservicecompat"};
+/* How to know KWallet: it owns a name of its own beside the common one.  Some versions can be asked
+ * whether a wallet is open, at a path of theirs. */
+static const struct {
+    const char *name, *path;
+} kwallets[] = {
+    {"org.kde.kwalletd5", "/modules/kwalletd5"},
+    {"org.kde.kwalletd6", "/modules/kwalletd6"},
+    {"org.kde.secretservicecompat", NULL}, /* ksecretd of newer KDE 6 */
+};
+enum { KWALLETS = sizeof kwallets / sizeof kwallets[0] };
+
+/* Which KWallet is the service?  KWALLETS: it is none. */
+static size_t which_kwallet(msalex_libsecret_call *call) {
     char *service = msalex__libsecret_owner(call, NULL);
     bool found = false;
+    size_t i = 0;
 
-    for (size_t i = 0; service != NULL && !found && i < sizeof names / sizeof names[0]; i++) {
-        char *owner = msalex__libsecret_owner(call, names[i]);
+    for (; service != NULL && i < KWALLETS; i++) {
+        char *owner = msalex__libsecret_owner(call, kwallets[i].name);
         found = owner != NULL && strcmp(owner, service) == 0;
         glib->g_free(owner);
+        if (found)
+            break;
     }
     glib->g_free(service);
-    return found;
+    return found ? i : KWALLETS;
 }
 
 /* KWallet says "locked" of a wallet that was opened at login, until a program asks to unlock it.
- * Then no person is asked.  KDE 5 can be asked whether a wallet is open; KDE 6 cannot, so there it
- * gets a moment to answer. */
+ * Then no person is asked.  A version that cannot be asked whether the wallet is open gets a moment
+ * to unlock it. */
 static int unlock_open_wallet(msalex_libsecret_call *call, const char *path) {
+    const size_t kwallet = which_kwallet(call);
     int is_open = 1; /* a gboolean */
     char *label;
     GVariant *reply = NULL;
 
-    if (!is_kwallet(call))
+    if (kwallet == KWALLETS)
         return MSALEX_OK;
-    if ((label = msalex__libsecret_label_of(call, path)) != NULL)
-        reply = msalex__libsecret_ask(call, NULL, "/modules/kwalletd5", "org.kde.KWallet", "isOpen",
-                                      glib->g_variant_new("(s)", label), "(b)", NULL);
+    if (kwallets[kwallet].path != NULL &&
+        (label = msalex__libsecret_label_of(call, path)) != NULL) {
+        reply = msalex__libsecret_ask(call, NULL, kwallets[kwallet].path, "org.kde.KWallet",
+                                      "isOpen", glib->g_variant_new("(s)", label), "(b)", NULL);
+        glib->g_free(label);
+    }
     if (reply != NULL) {
         glib->g_variant_get(reply, "(b)", &is_open);
         glib->g_variant_unref(reply);
     }
-    glib->g_free(label);
     return is_open ? msalex__libsecret_unlock(call, path, UNLOCK_MS) : MSALEX_OK;
 }
 
@@ -80,7 +96,7 @@ static int connect(msalex_libsecret_call *call) {
 
     msalex__libsecret_ask_for_collection(call, &answer);
     status = msalex__libsecret_find_collection(call, &answer, &path);
-    if (status == MSALEX_OK && path == NULL && (call->alone || is_kwallet(call)))
+    if (status == MSALEX_OK && path == NULL && (call->alone || which_kwallet(call) < KWALLETS))
         status = fail_no_default(call);
     if (status == MSALEX_OK && path != NULL && call->alone) {
         if ((status = msalex__libsecret_look_at_lock(call, path, &locked)) == MSALEX_OK && locked &&

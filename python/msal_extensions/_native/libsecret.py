@@ -45,8 +45,8 @@ _REMEDIES = {
     (lib.MSALEX_TIMEOUT, ""): "See whether the keyring waits for your password or your permission;"
     " then try again, with a longer timeout= if need be.",
     (lib.MSALEX_OS_ERROR, _SESSION): "The Secret Service is there, but refuses a"
-    " session: its words say why (KWallet needs Debian's libqca-qt5-2-plugins). Mend that, or"
-    " choose another persistence.",
+    " session: its words say why (KWallet needs Debian's libqca-qt5-2-plugins or"
+    " libqca-qt6-plugins). Mend that, or choose another persistence.",
     (lib.MSALEX_OS_ERROR, ""): "Restart the Secret Service (log out and in again); if that does"
     " not help, choose another persistence.",
     (lib.MSALEX_CORRUPT, ""): "Another program has written it: delete the item, and sign in again.",

@@ -63,7 +63,7 @@ class KeePassXC(Keyring):
     ) -> None:
         super().__init__(directory)
         self._confirm = confirm
-        self.service_variables["QT_QPA_PLATFORM"] = "xcb" if display else "offscreen"
+        self.service_variables["QT_QPA_PLATFORM"] = "xcb" if display else "minimal"
         self.service_variables["DISPLAY"] = display
         self.service_variables["TMPDIR"] = str(self._sockets)
         self._database = self.home / "passwords.kdbx"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from typing import ClassVar
 
 from tests.support.keyring import (
@@ -28,6 +29,9 @@ CLOSED = "closed"  #: a person must type the password
 NO_WALLET = "no wallet"  #: as after the installation
 
 WALLET = "kdewallet"
+#: The daemon of KDE 5, and that of the first versions of KDE 6.
+_DAEMON = "kwalletd5" if shutil.which("kwalletd5") else "kwalletd6"
+_PACKAGE = {"kwalletd5": "libkf5wallet-bin", "kwalletd6": "kwallet6"}[_DAEMON]
 _SALT = bytes(range(56))
 _CONFIGURATION = f"""[Wallet]
 Enabled=true
@@ -41,7 +45,7 @@ apiEnabled=true
 class KWallet(Keyring):
     """It shows its dialogs on ``display``, if there is one; else they are where nobody sees."""
 
-    programs: ClassVar = {"kwalletd5": "libkf5wallet-bin"}
+    programs: ClassVar = {_DAEMON: _PACKAGE}
 
     def __init__(
         self, directory: str | os.PathLike[str], state: str = OPEN, display: str = ""
@@ -70,7 +74,7 @@ class KWallet(Keyring):
             self._unlock()
 
     def _start(self) -> None:
-        self._service = self.spawn(["kwalletd5"])
+        self._service = self.spawn([_DAEMON])
         wait(self.has_name, "KWallet did not appear")
 
     def open_as_at_login(self) -> None:
@@ -96,6 +100,6 @@ class KWallet(Keyring):
 
     def _kwallet(self, method: str, signature: str, *body: object) -> tuple[object, ...]:
         with self.client() as client:
-            where = ("/modules/kwalletd5", "org.kde.KWallet", method, signature)
-            answer: tuple[object, ...] = client.call(*where, *body, to="org.kde.kwalletd5")
+            where = (f"/modules/{_DAEMON}", "org.kde.KWallet", method, signature)
+            answer: tuple[object, ...] = client.call(*where, *body, to=f"org.kde.{_DAEMON}")
             return answer
