@@ -179,6 +179,12 @@ static bool must_end(msalex_libsecret_call *call) {
     return call->over || atomic_load(&call->left);
 }
 
+/* What is cancelled is not sent any more, and gets a result. */
+static void cancel_if_ended(msalex_libsecret_call *call) {
+    if (must_end(call))
+        glib->g_cancellable_cancel(call->cancellable);
+}
+
 bool msalex__libsecret_pause(msalex_libsecret_call *call, int64_t ms) {
     bool is_time_up;
     GSource *timer;
@@ -200,8 +206,7 @@ static void keep_result(GObject *source, GAsyncResult *result, void *kept) {
 /* Runs the context until the result is there, which a cancelled operation has as well. */
 static void await(msalex_libsecret_call *call, GMainContext *context, GAsyncResult **result) {
     while (*result == NULL) {
-        if (must_end(call))
-            glib->g_cancellable_cancel(call->cancellable);
+        cancel_if_ended(call);
         (void)glib->g_main_context_iteration(context, 1);
     }
 }
@@ -216,8 +221,7 @@ void msalex__libsecret_send(msalex_libsecret_call *call, const char *name, const
                             const char *interface, const char *method, GVariant *parameters,
                             const char *reply, GAsyncResult **answer) {
     call->again = call->gone = false;
-    if (must_end(call)) /* then GDBus sends nothing */
-        glib->g_cancellable_cancel(call->cancellable);
+    cancel_if_ended(call);
     glib->g_dbus_connection_call(
         call->bus, name == NULL ? name_of_service(call) : name, path, interface, method, parameters,
         (const GVariantType *)(const void *)reply, 0, -1, call->cancellable, keep_result, answer);

@@ -15,13 +15,15 @@ enum {
     UNLOCK_MS = 2000 /* for KWallet, to say that it need not ask */
 };
 
-static int fail_locked(msalex_libsecret_call *call, const char *name) {
-    return msalex__fail(&call->error, MSALEX_DENIED, SECRET_LOCKED, name,
+/* Of what a search has found; `*locked`: see step_function. */
+static int fail_locked(msalex_libsecret_call *call, const char *path, char **locked) {
+    *locked = glib->g_strdup(path);
+    return msalex__fail(&call->error, MSALEX_DENIED, SECRET_LOCKED, "SearchItems",
                         "the keyring is locked, and was not unlocked");
 }
 
-static int fail_not_found(msalex_libsecret_call *call, const char *name) {
-    return msalex__fail(&call->error, MSALEX_NOT_FOUND, 0, name, "no such item");
+static int fail_not_found(msalex_libsecret_call *call) {
+    return msalex__fail(&call->error, MSALEX_NOT_FOUND, 0, "SearchItems", "no such item");
 }
 
 static int fail_no_default(msalex_libsecret_call *call) {
@@ -153,10 +155,8 @@ static int save_beside(msalex_libsecret_call *call, const char *collection, char
             *locked = glib->g_strdup(chosen);
         return status;
     }
-    if (chosen == NULL && locked_paths[0] != NULL && lies_in(locked_paths[0], collection)) {
-        *locked = glib->g_strdup(locked_paths[0]);
-        return fail_locked(call, "SearchItems");
-    }
+    if (chosen == NULL && locked_paths[0] != NULL && lies_in(locked_paths[0], collection))
+        return fail_locked(call, locked_paths[0], locked);
     return msalex__libsecret_create_item(call, collection, locked);
 }
 
@@ -192,14 +192,12 @@ static int load(msalex_libsecret_call *call, char **locked) {
     chosen = open_paths[0];
     if (chosen != NULL && open_paths[1] != NULL)
         status = choose(call, open_paths, &chosen, &ours, &nameless);
-    if (status == MSALEX_OK && chosen != NULL) {
+    if (status == MSALEX_OK && chosen != NULL)
         status = msalex__libsecret_fetch(call, chosen);
-    } else if (status == MSALEX_OK && locked_paths[0] != NULL) {
-        status = fail_locked(call, "SearchItems");
-        *locked = glib->g_strdup(locked_paths[0]);
-    } else if (status == MSALEX_OK) {
-        status = fail_not_found(call, "SearchItems");
-    }
+    else if (status == MSALEX_OK && locked_paths[0] != NULL)
+        status = fail_locked(call, locked_paths[0], locked);
+    else if (status == MSALEX_OK)
+        status = fail_not_found(call);
     glib->g_strfreev(open_paths);
     glib->g_strfreev(locked_paths);
     return status;
@@ -216,12 +214,10 @@ static int delete(msalex_libsecret_call *call, char **locked) {
         status = msalex__libsecret_delete_item(call, *path);
         call->deleted = call->deleted || status == MSALEX_OK;
     }
-    if (status == MSALEX_OK && locked_paths[0] != NULL) {
-        status = fail_locked(call, "SearchItems");
-        *locked = glib->g_strdup(locked_paths[0]);
-    } else if (status == MSALEX_OK && !call->deleted) {
-        status = fail_not_found(call, "SearchItems");
-    }
+    if (status == MSALEX_OK && locked_paths[0] != NULL)
+        status = fail_locked(call, locked_paths[0], locked);
+    else if (status == MSALEX_OK && !call->deleted)
+        status = fail_not_found(call);
     glib->g_strfreev(open_paths);
     glib->g_strfreev(locked_paths);
     return status;

@@ -22,10 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from tests.support.processes import at_rest, descriptors, no_more_than, threads
-
-#: Seconds that what a call has left behind may take to go away by itself.
-PATIENCE = 30
+from tests.support.processes import at_rest, descriptors, eventually, no_more_than, threads
 
 
 @dataclasses.dataclass
@@ -145,17 +142,11 @@ def main(plan: Plan) -> None:
             for operation in plan.turns:
                 with contextlib.suppress(OSError):
                     call(operation, plan.repeated_timeout)
-        end = time.monotonic() + PATIENCE
-        while not no_more_than(before) and time.monotonic() < end:
-            time.sleep(0.02)
-        print(json.dumps({"operation": "rest", "before": before, "after": now()}), flush=True)
+        eventually(lambda: no_more_than(before))  # what a call leaves may go away by itself
+        after = threads(), descriptors()
+        print(json.dumps({"operation": "rest", "before": before, "after": after}), flush=True)
     for operation in plan.interrupt:
         say(interrupted(f"Ctrl-C in {operation}", partial(call, operation, 60.0)))
-
-
-def now() -> tuple[int, int]:
-    """The threads and descriptors of this process."""
-    return threads(), descriptors()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from collections.abc import Callable
 
-from tests.support.processes import at_rest, descriptors, no_more_than, threads
+from tests.support.processes import at_rest, descriptors, eventually, no_more_than, threads
 
-#: Seconds in which the threads of GLib and of calls that were given up may end.
-PATIENCE = 45
 WARM_UP = 20
 
 
@@ -54,9 +51,7 @@ def left_behind(turn: Callable[[], object], turns: int) -> dict[str, int]:
     bytes_before, resident_before = allocated(), resident()
     for _ in range(turns):
         turn()
-    end = time.monotonic() + PATIENCE
-    while not no_more_than(before) and time.monotonic() < end:
-        time.sleep(0.02)
+    eventually(lambda: no_more_than(before))  # the threads of GLib and of calls that were given up
     return {
         "threads": threads() - before[0],
         "descriptors": descriptors() - before[1],
