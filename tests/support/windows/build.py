@@ -51,11 +51,12 @@ def extension(
 
 
 def seam(directory: Path, *flags: str) -> Path:
-    """Builds seam.c with the C files that it tests, over the fake of some calls of Windows."""
+    """Builds seam*.c with the C files that they test, over the fake of some calls of Windows."""
     objects: list[Path] = []
     faked = ["-include", str(WINDOWS / "fake_api.h")]
     jobs = [(path, [*faked, *flags]) for path in sources()]
-    jobs += [(WINDOWS / "seam.c", faked), (WINDOWS / "fake_api.c", [])]
+    jobs += [(path, faked) for path in sorted(WINDOWS.glob("seam*.c"))]
+    jobs += [(path, []) for path in sorted(WINDOWS.glob("fake_*.c"))]
     jobs += [(CHECK / name, []) for name in ("check.c", "check_windows.c")]
     for source, more in jobs:
         objects.append(directory / f"{source.stem}.o")
