@@ -20,7 +20,7 @@ from msal_extensions import (
     PersistenceError,
     errors,
 )
-from msal_extensions._native import files
+from msal_extensions._native import dpapi, files
 from msal_extensions._native import lock as native_lock
 from tests.support.capability import requires
 from tests.support.library import WORDS, Answers, lib, library_that_answers
@@ -224,3 +224,33 @@ def test_the_second_base_is_what_open_raises_for_that_errno() -> None:
         natural = type(OSError(code, "words"))
         for kind in kinds:
             assert issubclass(kind, natural), (errno.errorcode[code], kind)
+
+
+# ---- data protection of Windows ----
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "remedy"),
+    [
+        ("protect", 0x80090345 - 2**32, "Log on with the password"),
+        ("unprotect", 0x80090345 - 2**32, "Log on with the password"),
+        ("protect", 5, "Log on with the password"),
+        ("unprotect", 5, "Log on with the password"),
+        ("protect", 2, "profile of this user is not loaded"),
+        ("unprotect", 2, "profile of this user is not loaded"),
+        ("unprotect", 0x8009000B - 2**32, "another account elevated"),
+    ],
+)
+def test_a_session_without_the_keys_of_its_user_is_told_what_helps(
+    call: str, code: int, remedy: str
+) -> None:
+    """Users of Azure CLI meet these codes by WinRM, by SSH with a key, and in scheduled tasks."""
+    scope = dpapi.DataProtectionScope.CURRENT_USER
+    arguments = (b"{}", b"", scope) if call == "protect" else (b"sealed", b"")
+    with (
+        library_that_answers(lib.MSALEX_OS_ERROR, code, f"msalex_dpapi_{call}"),
+        pytest.raises(PersistenceError) as caught,
+    ):
+        getattr(dpapi, call)(*arguments)
+    assert WORDS in str(caught.value)
+    assert remedy in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ntpath
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -19,6 +20,7 @@ from msal_extensions import (
     PersistedTokenCache,
     PersistenceDenied,
     PersistenceError,
+    _paths,
     errors,
     libsecret,
     persistence,
@@ -130,6 +132,24 @@ def test_a_drive_that_is_not_there_is_an_error_and_no_endless_recursion(director
     assert isinstance(caught.value, errors.PersistenceDirectoryNotFound)
     assert "no such drive or share" in str(caught.value)
     assert "Choose a location" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "long"),
+    [
+        ("C:\\Users\\me", "\\\\?\\C:\\Users\\me"),
+        ("\\\\server\\share\\me", "\\\\?\\UNC\\server\\share\\me"),
+        ("\\\\?\\C:\\Users\\me", "\\\\?\\C:\\Users\\me"),
+        ("\\\\.\\C:\\Users\\me", "\\\\.\\C:\\Users\\me"),
+    ],
+)
+def test_a_long_path_of_windows_gets_the_prefix_that_lifts_the_limit(given: str, long: str) -> None:
+    """With Windows' rules for paths, on every system."""
+    with mock.patch.object(os, "path", ntpath), mock.patch.object(sys, "platform", "win32"):
+        for length in (247, 248, 300):
+            path, longer = (text + "\\" + "x" * (length - len(given) - 1) for text in (given, long))
+            assert len(path) == length
+            assert _paths.for_python(path) == (path if length <= 247 else longer)
 
 
 def test_directories_are_made_however_many(here: Path) -> None:

@@ -21,6 +21,7 @@ import weakref
 from typing import Any
 
 from ._native import lock as native
+from ._paths import for_python
 from .errors import LockFileDirectoryNotFound, LockFileError
 
 #: States of a holding.  The third state is ``_process``: held, in this process.
@@ -86,10 +87,10 @@ class Holding:
         if my_name.casefold() != name.casefold():
             return False
         try:
-            if not os.path.samefile(mine, other):
+            if not _same_file(mine, other):
                 return False
             # Only the file system knows whether upper and lower case are the same.
-            return _same_name(my_name, name) or os.path.samefile(self.path, path)
+            return _same_name(my_name, name) or _same_file(self.path, path)
         except OSError:
             return False
 
@@ -117,6 +118,10 @@ class Within:
 
 def _same_name(one: str, other: str) -> bool:
     return os.path.normcase(one) == os.path.normcase(other)
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.samefile(for_python(one), for_python(other))
 
 
 class _Notes(threading.local):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 
 from ._native import files
 from .errors import PersistenceDirectoryNotFound, PersistenceFileExists
+
+#: Windows takes directories up to this many characters without a prefix, and files a little longer.
+_LONGEST_DIRECTORY = 247
 
 
 def make_directories(path: str) -> None:
@@ -16,22 +20,44 @@ def make_directories(path: str) -> None:
     :raises PersistenceError: when one cannot be made.  It is also the exception that 1.3.1
         raised: FileExistsError, PermissionError and the like.
     """
-    if not path or os.path.isdir(path):
+    if not path or os.path.isdir(for_python(path)):
         return
     missing = [path]
-    while (parent := os.path.dirname(missing[-1])) and not os.path.exists(parent):
+    while (parent := os.path.dirname(missing[-1])) and not os.path.exists(for_python(parent)):
         if parent == missing[-1]:  # Windows: a drive, or the share of a server
             words = "There is no such drive or share. Choose a location on one that is there."
             raise PersistenceDirectoryNotFound(errno.ENOENT, words, parent)
         missing.append(parent)
     for directory in reversed(missing):
-        if os.path.isdir(directory):  # "new/..", once "new" is there
+        if os.path.isdir(for_python(directory)):  # "new/..", once "new" is there
             continue
         try:
             files.directory_make(directory)
         except PersistenceFileExists:  # another process was faster; or a link that leads nowhere
-            if directory == path and not os.path.isdir(path):
+            if directory == path and not os.path.isdir(for_python(path)):
                 raise
+
+
+def for_python(path: str) -> str:
+    """The same path for Python's own calls, however long it is.
+
+    Windows refuses a long path unless it begins with a prefix.  The C library puts that before
+    every path by itself.
+    """
+    if sys.platform != "win32":
+        return path
+    full = os.path.abspath(path)
+    return path if len(full) <= _LONGEST_DIRECTORY else with_prefix(full)
+
+
+def with_prefix(path: str) -> str:
+    """An absolute path of Windows in the form without a limit of its length.
+
+    https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation
+    """
+    if path.startswith(("\\\\?\\", "\\\\.\\")):
+        return path
+    return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
 def sha256_of(text: str) -> str:

@@ -17,6 +17,7 @@ from ._holding import held_by_this_thread as held_by_this_thread
 from ._holding import this_thread as this_thread
 from ._native import lock as native
 from ._native.check import LONGEST, SLICE_MS
+from ._paths import for_python
 from ._store import Lease
 from ._timeouts import seconds_of
 from .errors import LockError, LockFileDenied, LockFileError, LockLost
@@ -241,7 +242,7 @@ class FileLock:
         return is_of_another_task(self._path)
 
     def others_inside(self) -> bool:
-        return not held_by_this_thread(self._path) and os.path.lexists(self._path)
+        return not held_by_this_thread(self._path) and os.path.lexists(for_python(self._path))
 
 
 class FileLease:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,7 +72,15 @@ _STATUS_REMEDIES = {
 
 @functools.lru_cache(maxsize=64)
 def path(location: str | os.PathLike[str]) -> bytes:
-    encoded = os.fsencode(location)
+    """The path as the C library takes it: see csrc/msalex.h.
+
+    Windows names files in UTF-16, in which half of a pair may stand alone.  So "surrogatepass",
+    and not os.fsencode(), whose encoding a program can change (PYTHONLEGACYWINDOWSFSENCODING).
+    """
+    if sys.platform == "win32":
+        encoded = os.fsdecode(location).encode("utf-8", "surrogatepass")
+    else:
+        encoded = os.fsencode(location)
     if b"\0" in encoded:
         raise ValueError("embedded null byte in the path")
     return encoded

@@ -8,11 +8,29 @@ from .._msalex import ffi, lib
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
 from .check import check_store, describe, new_buffer, take
 
+#: What DPAPI says in a session that cannot reach the keys of its user, as error codes.  Users of
+#: Azure CLI met both by WinRM, by SSH with a key, and in tasks that run without a password:
+#: Azure/azure-cli#21010, #29843 (SEC_E_DELEGATION_REQUIRED), #20695 (ERROR_ACCESS_DENIED).
+_NO_KEYS = dict.fromkeys(
+    (0x80090345 - 2**32, 5),
+    "This session cannot reach the keys of its user. A remote session that began without a"
+    " password (WinRM, SSH with a key) and a scheduled task that stores none have no access to"
+    " them. Log on with the password, or choose a persistence that is not encrypted.",
+)
+#: Why DPAPI could not encrypt, by signed HRESULT.
+_PROTECT_REMEDIES = {
+    **_NO_KEYS,
+    2: "The profile of this user is not loaded. Run the program where it is, or choose a"
+    " persistence that is not encrypted.",
+}
+_PROTECT_REMEDY = "Is the profile of this user loaded, and its disk not full?"
 #: Why DPAPI could not decrypt, by signed HRESULT.  The most frequent reason comes first.
 _REMEDIES = {
     0x8009000B - 2**32: "The key that this user had when it was saved does not open now: the"
-    " password was reset since, or the program runs as another user or in an elevated shell. Run"
-    " it as it was run then; if the password was reset, delete the file and sign in again.",
+    " password was reset since, or the program runs as another user, for example in a shell that"
+    " another account elevated. Run it as it was run then; if the password was reset, delete the"
+    " file and sign in again.",
+    **_NO_KEYS,
     13: "It was saved by another user, on another machine or with another entropy, or it is"
     " damaged. Use those, or delete the file and sign in again.",
     2: "The key is not on this machine, or the profile of this user is not loaded. Decrypt it"
@@ -50,8 +68,9 @@ def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:
         secret, len(secret), entropy, len(entropy), scope.value, blob, error
     )
     if status != lib.MSALEX_OK:
-        remedy = "Is the profile of this user loaded, and its disk not full?"
-        raise PersistenceEncryptionError(int(error.code), describe(error, remedy), "DPAPI")
+        code = int(error.code)
+        remedy = _PROTECT_REMEDIES.get(code, _PROTECT_REMEDY)
+        raise PersistenceEncryptionError(code, describe(error, remedy), "DPAPI")
     return take(blob)
 
 
