@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.windows import pinned
+
 ROOT = Path(__file__).resolve().parents[3]
 THROW_AWAY = "MSALEX_THROW_AWAY_MACHINE"
 on_windows: Any = ctypes  # mypy checks this module elsewhere, where ctypes has no WinDLL
@@ -153,6 +155,24 @@ class Desk:
             status, said = run("cl", *flags, source, *where, "/link", "advapi32.lib", "ntdll.lib")
             if status != 0:
                 raise AssertionError(f"cl: status {status}\n{said}")
+        return made
+
+    def reference(self, portalocker: bool) -> Path:
+        """A directory for PYTHONPATH with 1.3.1.  MSALEX_REFERENCE_* name prepared ones."""
+        engine = "portalocker" if portalocker else "bare"
+        if prepared := os.environ.get(f"MSALEX_REFERENCE_{engine.upper()}"):
+            return Path(prepared)
+        made = self._directory / engine
+        if not made.exists():
+            lists = ["run", "reference", *(["portalocker"] if portalocker else [])]
+            names = self._directory / "requirements.txt"
+            names.write_text(pinned.requirements(*lists))
+            pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes"]
+            status, said = run(*pip, "--target", made, "-r", names, seconds=600)
+            if status != 0:
+                shutil.rmtree(made, ignore_errors=True)
+                raise CannotAsk(f"1.3.1 could not be installed: {said[-500:]}")
+            pinned.spread_pywin32(made)
         return made
 
     @contextlib.contextmanager

@@ -24,8 +24,8 @@ from pathlib import Path
 from tests.support.cached import cached
 from tests.support.native import ROOT
 from tests.support.processes import finished
+from tests.support.windows import pinned
 
-HERE = Path(__file__).resolve().parent
 WINE_S = 300
 
 PROGRAMS = {
@@ -95,17 +95,14 @@ def python(version: str) -> Path:
 @functools.cache
 def packages(version: str, *lists: str) -> Path:
     """A directory for PYTHONPATH with the packages of requirements-<list>.txt."""
-    pinned = "".join((HERE / f"requirements-{name}.txt").read_text() for name in lists)
+    requirements = pinned.requirements(*lists)
     options = ["--platform", "win_amd64", "--python-version", version, "--only-binary", ":all:"]
 
     def make(directory: Path) -> None:
-        _pip(directory, pinned, *options)
-        # pywin32 needs a .pth file, which Python does not read in directories of PYTHONPATH.
-        for part in ("win32/*.pyd", "win32/lib/*.py", "pywin32_system32/*.dll"):
-            for file in directory.glob(part):
-                shutil.copy(file, directory)
+        _pip(directory, requirements, *options)
+        pinned.spread_pywin32(directory)
 
-    return cached("windows", f"packages-{version}-{'-'.join(lists)}", pinned, make)
+    return cached("windows", f"packages-{version}-{'-'.join(lists)}", requirements, make)
 
 
 @functools.cache
