@@ -75,18 +75,19 @@ class KeePassXC(Keyring):
         confirm = str(self._confirm).lower()
         files["config"].write_text(_CONFIGURATION.format(confirm=confirm))
         options = [f"--{name}={file}" for name, file in files.items()]
-        command = ["keepassxc", *options, "--pw-stdin", str(self._database)]
-        self._service = self.spawn(command, stdin=subprocess.PIPE)
-        assert self._service.stdin is not None
-        self._service.stdin.write(PASSWORD + b"\n")
-        self._service.stdin.close()
-        wait(self._is_unlocked, "the database was not opened")
+        self._service = self.spawn(["keepassxc", *options])
+        wait(self._is_running, "KeePassXC is not on the bus")
+        self.unlock_collection()  # its option --pw-stdin crashes version 2.7.10
 
     def unlock_collection(self) -> None:
         with self.client() as client:
             where = ("/keepassxc", _WINDOW, "openDatabase", "ss")
             client.call(*where, str(self._database), PASSWORD.decode(), to=_WINDOW)
         wait(self._is_unlocked, "the database was not unlocked")
+
+    def _is_running(self) -> bool:
+        with self.client() as client:
+            return client.has(_WINDOW)
 
     def _make_database(self) -> None:
         xml = self.home / "database.xml"
