@@ -120,7 +120,8 @@ print(json.dumps(left_behind(lambda: fails(KeyringTimeout, here.{operation}), tu
         calls = service.calls
         print(f"{calls().count('Prompt')} prompts, {calls().count('Dismiss')} dismissed")
         assert "Prompt" in calls()
-        assert eventually(lambda: calls().count("Dismiss") == calls().count("Prompt"))
+        # On a busy machine a deadline can come before the Prompt is sent: then only Dismiss is.
+        assert eventually(lambda: calls().count("Dismiss") >= calls().count("Prompt"))
 
 
 @pytest.mark.parametrize("kind", ["new item", "new collection"])
@@ -140,7 +141,8 @@ print(json.dumps(left_behind(lambda: fails(KeyringTimeout, here.save, "x"), turn
         assert_nothing(leftovers(code, situation.environment, FEW), FEW)
         calls = service.calls
         assert "Prompt" in calls()
-        assert eventually(lambda: calls().count("Dismiss") == calls().count("Prompt"))
+        # On a busy machine a deadline can come before the Prompt is sent: then only Dismiss is.
+        assert eventually(lambda: calls().count("Dismiss") >= calls().count("Prompt"))
 
 
 def test_refused_connections_leave_nothing_behind(tmp_path: Path) -> None:
