@@ -3,10 +3,10 @@
  * file_posix.c.
  *
  * Sharing.  A file that another program has open without sharing it gives error 32, and a file that
- * is being deleted gives error 5.  Virus scanners and indexers cause both at any time.  Both pass,
- * so each call tries again for RETRY_MS.  A directory or a read-only file gives error 5 as well,
- * but that does not pass, so it fails at once.  (A denial by an access list is error 5, too, and
- * cannot be told apart: it takes RETRY_MS.)
+ * is being deleted gives error 303 (msalex__open).  Virus scanners and indexers cause both at any
+ * time.  Both pass, so each call tries again for RETRY_MS.  A denial by an access list (error 5)
+ * stays, and is told after MSALEX__DENIED_MS.  A directory and a read-only file give error 5 as
+ * well, and are told at once.
  *
  * Access lists.  Only its owner, the system and administrators may read a new file.  A save keeps
  * the access list of the file that it replaces, and the attributes KEPT_ATTRIBUTES.  The new file
@@ -44,32 +44,33 @@ static int64_t ticks_of(FILETIME time) {
     return (int64_t)time.dwHighDateTime << 32 | time.dwLowDateTime; /* 100 ns since 1601 */
 }
 
-/* Can this error of a call on `path` pass by itself?  If so, sleeps a little. */
-static bool may_pass(DWORD code, const wchar_t *path, int64_t deadline) {
-    const DWORD attributes = GetFileAttributesW(path);
+/* Can this error of a call on `path` pass by itself?  If so, sleeps a little.  `since`: when the
+ * first one came. */
+static bool may_pass(DWORD code, const wchar_t *path, int64_t since) {
+    const int64_t tried_ms = msalex__now_ms() - since;
+    DWORD attributes;
 
-    if (code != ERROR_ACCESS_DENIED && code != ERROR_SHARING_VIOLATION &&
-        code != ERROR_LOCK_VIOLATION)
+    if (!msalex__may_pass(code, tried_ms) || tried_ms >= RETRY_MS)
         return false;
-    if (attributes != INVALID_FILE_ATTRIBUTES &&
-        (attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY)) != 0 &&
-        code == ERROR_ACCESS_DENIED)
-        return false;
-    if (msalex__now_ms() >= deadline)
-        return false;
-    Sleep(RETRY_PAUSE_MS);
+    if (code == ERROR_ACCESS_DENIED) {
+        attributes = GetFileAttributesW(path);
+        if (attributes != INVALID_FILE_ATTRIBUTES &&
+            (attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY)) != 0)
+            return false;
+    }
+    msalex__pause(RETRY_PAUSE_MS);
     return true;
 }
 
 /* CreateFileW, repeated while its error may pass. */
 static HANDLE open_patiently(const wchar_t *path, DWORD access, DWORD sharing,
                              SECURITY_ATTRIBUTES *security, DWORD how) {
-    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+    const int64_t since = msalex__now_ms();
     HANDLE file;
 
     do
-        file = CreateFileW(path, access, sharing, security, how, FILE_ATTRIBUTE_NORMAL, NULL);
-    while (file == INVALID_HANDLE_VALUE && may_pass(GetLastError(), path, deadline));
+        file = msalex__open(path, access, sharing, security, how, FILE_ATTRIBUTE_NORMAL);
+    while (file == INVALID_HANDLE_VALUE && may_pass(GetLastError(), path, since));
     return file;
 }
 
@@ -190,8 +191,8 @@ static HANDLE open_temp(const wchar_t *path, DWORD attributes, SECURITY_ATTRIBUT
     for (int tries = 0; file == INVALID_HANDLE_VALUE && tries < TEMP_TRIES; tries++) {
         (void)swprintf(*temp + length, TEMP_NAME_SIZE, L"%ls%016llx%ls", TEMP_PREFIX,
                        (unsigned long long)msalex__nonce(), TEMP_SUFFIX);
-        file = CreateFileW(*temp, GENERIC_WRITE, FILE_SHARE_READ, security, CREATE_NEW, attributes,
-                           NULL);
+        file =
+            msalex__open(*temp, GENERIC_WRITE, FILE_SHARE_READ, security, CREATE_NEW, attributes);
         if (GetLastError() != ERROR_FILE_EXISTS)
             break;
     }
@@ -355,12 +356,12 @@ static bool is_held(msalex_lock *guard) {
 
 /* MoveFileExW, repeated while its error may pass: 0 or GetLastError. */
 static DWORD rename_patiently(const wchar_t *from, const wchar_t *to, DWORD flags) {
-    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+    const int64_t since = msalex__now_ms();
     DWORD code = 0;
 
     while (!MoveFileExW(from, to, flags | MOVEFILE_WRITE_THROUGH)) {
         code = GetLastError();
-        if (!may_pass(code, to, deadline))
+        if (!may_pass(code, to, since))
             return code;
     }
     return 0;
@@ -560,11 +561,11 @@ int msalex_file_touch(const char *path, msalex_error *error) {
 }
 
 static int delete_patiently(const wchar_t *path, msalex_error *error) {
-    const int64_t deadline = msalex__now_ms() + RETRY_MS;
+    const int64_t since = msalex__now_ms();
 
     while (!DeleteFileW(path)) {
         DWORD code = GetLastError();
-        if (!may_pass(code, path, deadline))
+        if (!may_pass(code, path, since))
             return fail_file(error, path, code, "DeleteFileW");
     }
     return msalex__ok(error);
@@ -583,8 +584,8 @@ static void sweep_into(const wchar_t *target, int dead_after_s, wchar_t *path) {
         if (!is_temp_name(found.cFileName) || !is_old(&found, dead_after_s))
             continue;
         (void)swprintf(path + length, MAX_PATH, L"%ls", found.cFileName);
-        file = CreateFileW(path, DELETE, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                           FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+        file = msalex__open(path, DELETE, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
+                            FILE_FLAG_OPEN_REPARSE_POINT);
         if (file != INVALID_HANDLE_VALUE)
             (void)msalex__delete_open_file(file);
         msalex__close(file);

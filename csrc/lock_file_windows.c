@@ -78,7 +78,7 @@ DWORD msalex__lock_file_read(const struct msalex__lock_file *file, char bytes[MS
 DWORD msalex__lock_file_read_named(const struct msalex__lock_file *file,
                                    char bytes[MSALEX__RECORD_SIZE], size_t *size) {
     HANDLE handle =
-        CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
+        msalex__open(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0);
     DWORD code;
 
     *size = 0;
@@ -136,8 +136,7 @@ static uint64_t nonce_of(HANDLE handle) {
  * the next file with its name; there the nonce that we remember must agree as well. */
 static bool is_same(const struct msalex__lock_file *file, HANDLE handle) {
     struct msalex__identity found;
-    return msalex__identify(handle, &found) && found.device == file->identity.device &&
-           found.index == file->identity.index &&
+    return msalex__identify(handle, &found) && msalex__is_same_file(&found, &file->identity) &&
            (!file->remote || nonce_of(handle) == file->nonce);
 }
 
@@ -164,15 +163,15 @@ static void delete_ours(const struct msalex__lock_file *file) {
     HANDLE handle;
 
     for (;;) {
-        handle = CreateFileW(file->path, access, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                             FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+        handle = msalex__open(file->path, access, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
+                              FILE_FLAG_OPEN_REPARSE_POINT);
         if (handle != INVALID_HANDLE_VALUE && is_same(file, handle))
             (void)msalex__delete_open_file(handle);
         msalex__close(handle);
         if (handle != INVALID_HANDLE_VALUE || GetLastError() != ERROR_SHARING_VIOLATION ||
             msalex__time_left(deadline) == 0)
             return;
-        Sleep(1);
+        msalex__pause(1);
     }
 }
 
@@ -234,8 +233,8 @@ static DWORD lock_first_byte(const struct msalex__lock_file *file) {
 DWORD msalex__lock_file_open(struct msalex__lock_file *file) {
     BY_HANDLE_FILE_INFORMATION found;
 
-    file->waiting = CreateFileW(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                                FILE_FLAG_OVERLAPPED | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+    file->waiting = msalex__open(file->path, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
+                                 FILE_FLAG_OVERLAPPED | FILE_FLAG_OPEN_REPARSE_POINT);
     if (file->waiting == INVALID_HANDLE_VALUE ||
         !msalex__identify(file->waiting, &file->identity) ||
         !GetFileInformationByHandle(file->waiting, &found))
@@ -247,8 +246,9 @@ DWORD msalex__lock_file_open(struct msalex__lock_file *file) {
 }
 
 static HANDLE open_holding(const struct msalex__lock_file *file, DWORD how) {
-    return CreateFileW(file->path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
-                       NULL, how, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+    return msalex__open(file->path, GENERIC_READ | GENERIC_WRITE,
+                        FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, how,
+                        FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT);
 }
 
 static void close_holding(struct msalex__lock_file *file) {

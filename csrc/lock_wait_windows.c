@@ -34,7 +34,7 @@ DWORD msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) 
     while (!file->locked) {
         code = file->asked ? ERROR_IO_PENDING : msalex__lock_file_request(file, 0);
         if (code == ERROR_LOCK_VIOLATION) { /* here requests do not even seem to wait */
-            Sleep(slice_of(file, deadline));
+            msalex__pause(slice_of(file, deadline));
         } else if (code != ERROR_IO_PENDING) {
             return code;
         } else if (WaitForSingleObject(file->request.hEvent, slice_of(file, deadline)) ==

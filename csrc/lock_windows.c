@@ -115,7 +115,8 @@ static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, ms
     (void)drop(lock, FAILED);
     lock->denials = absent && denied ? lock->denials + 1 : 0;
     lock->refusals += !absent && denied;
-    if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
+    if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION ||
+        code == ERROR_DELETE_PENDING)
         return PASSING;
     if (denied && absent && lock->denials < DENIALS_MAX)
         return PASSING;
@@ -260,7 +261,7 @@ static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64
     const int64_t left = msalex__time_left(deadline), gap = gap_left(lock, patience);
 
     if (outcome == PASSING)
-        Sleep(PAUSE_MS);
+        msalex__pause(PAUSE_MS);
     if (outcome == PEER)
         msalex__gap_peer_seen(lock->key, msalex__now_ms());
     if (outcome == PEER && !once)

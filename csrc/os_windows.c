@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Codes that old headers lack. */
+enum {
+    VIRUS_INFECTED = 225,      /* ERROR_VIRUS_INFECTED */
+    CLOUD_ACCESS_DENIED = 395, /* ERROR_CLOUD_FILE_ACCESS_DENIED */
+    DISK_QUOTA_EXCEEDED = 1295 /* ERROR_DISK_QUOTA_EXCEEDED */
+};
+
 /* The one place where GetLastError codes of file calls get their meaning. */
 static const struct {
     DWORD code;
@@ -19,6 +26,9 @@ static const struct {
     {ERROR_SHARING_VIOLATION, EACCES}, /* open elsewhere, and not shared */
     {ERROR_LOCK_VIOLATION, EACCES},    /* a byte range is locked */
     {ERROR_USER_MAPPED_FILE, EACCES},  /* mapped into memory by a program */
+    {ERROR_DELETE_PENDING, EACCES},    /* gone when the last program closes it */
+    {VIRUS_INFECTED, EACCES},          /* a scanner keeps everybody from it */
+    {CLOUD_ACCESS_DENIED, EACCES},     /* OneDrive and others */
     {ERROR_PRIVILEGE_NOT_HELD, EPERM},
     {ERROR_WRITE_PROTECT, EROFS},
     {ERROR_ALREADY_EXISTS, EEXIST},
@@ -26,6 +36,7 @@ static const struct {
     {ERROR_DISK_FULL, ENOSPC},
     {ERROR_HANDLE_DISK_FULL, ENOSPC},
     {ERROR_NOT_ENOUGH_QUOTA, ENOSPC},
+    {DISK_QUOTA_EXCEEDED, ENOSPC},
     {ERROR_NOT_ENOUGH_MEMORY, ENOMEM},
     {ERROR_OUTOFMEMORY, ENOMEM},
     {ERROR_TOO_MANY_OPEN_FILES, EMFILE},
@@ -135,6 +146,48 @@ wchar_t *msalex__wide_path(const char *path, msalex_error *error) {
     return NULL;
 }
 
+/* ---- opening ---- */
+
+msalex__function msalex__find_function(const wchar_t *module, const char *name) {
+    const HMODULE loaded = GetModuleHandleW(module);
+    union {
+        FARPROC found;
+        msalex__function function;
+    } pointer = {.found = loaded == NULL ? NULL : GetProcAddress(loaded, name)};
+    return pointer.function;
+}
+
+/* Asks NT for its own code of the failure that this thread just met.  LLVM and git ask the same
+ * way.  filelock does not, since CreateFileW may have called NT again after the failure
+ * (tox-dev/filelock#617).  If that happens here, a deletion counts as a denial, which costs
+ * patience and nothing else. */
+static bool is_deletion(void) {
+    typedef LONG(WINAPI * last_status)(void);
+    union {
+        msalex__function any;
+        last_status get;
+    } function = {.any = msalex__find_function(L"ntdll.dll", "RtlGetLastNtStatus")};
+    return function.any != NULL && function.get() == (LONG)0xC0000056; /* STATUS_DELETE_PENDING */
+}
+
+HANDLE msalex__open(const wchar_t *path, DWORD access, DWORD sharing, SECURITY_ATTRIBUTES *security,
+                    DWORD how, DWORD flags) {
+    const DWORD all = flags | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+    HANDLE file = CreateFileW(path, access, sharing, security, how, all, NULL);
+
+    if (file == INVALID_HANDLE_VALUE && GetLastError() == ERROR_ACCESS_DENIED) {
+        const bool deleting = is_deletion();
+        SetLastError(deleting ? ERROR_DELETE_PENDING : ERROR_ACCESS_DENIED);
+    }
+    return file;
+}
+
+bool msalex__may_pass(DWORD code, int64_t tried_ms) {
+    return code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION ||
+           code == ERROR_DELETE_PENDING ||
+           (code == ERROR_ACCESS_DENIED && tried_ms < MSALEX__DENIED_MS);
+}
+
 /* ---- handles ---- */
 
 void msalex__close(HANDLE handle) {
@@ -144,13 +197,46 @@ void msalex__close(HANDLE handle) {
     SetLastError(code);
 }
 
+/* FILE_ID_INFO, which old headers lack. */
+enum { ID_INFO = 18 };
+struct id_info {
+    uint64_t volume;
+    uint64_t index[2];
+};
+
+/* A driver without such numbers says 0, and one whose numbers are not unique says ~0 (MS-FSCC 2.1.9
+ * and 2.1.10). */
+static void fill_identity(uint64_t volume, const uint64_t index[2],
+                          struct msalex__identity *identity) {
+    identity->device = volume;
+    identity->index[0] = index[0];
+    identity->index[1] = index[1];
+    identity->known = (index[0] | index[1]) != 0 && index[0] != UINT64_MAX;
+}
+
+/* 64 bits are not enough on ReFS: two files can have the same ones.  A file system without the
+ * longer numbers has several codes for that, so after any failure this asks the old way. */
 bool msalex__identify(HANDLE file, struct msalex__identity *identity) {
     BY_HANDLE_FILE_INFORMATION found;
+    struct id_info id;
+
+    *identity = (struct msalex__identity){0};
+    if (GetFileInformationByHandleEx(file, (FILE_INFO_BY_HANDLE_CLASS)ID_INFO, &id, sizeof id)) {
+        fill_identity(id.volume, id.index, identity);
+        return true;
+    }
     if (!GetFileInformationByHandle(file, &found))
         return false;
-    identity->device = found.dwVolumeSerialNumber;
-    identity->index = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
+    id.index[0] = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
+    id.index[1] = 0;
+    fill_identity(found.dwVolumeSerialNumber, id.index, identity);
     return true;
+}
+
+bool msalex__is_same_file(const struct msalex__identity *one,
+                          const struct msalex__identity *other) {
+    return one->known && other->known && one->device == other->device &&
+           one->index[0] == other->index[0] && one->index[1] == other->index[1];
 }
 
 enum { REMOTE_PROTOCOL_INFO = 13 }; /* FileRemoteProtocolInfo, which old headers lack */
@@ -164,15 +250,22 @@ bool msalex__is_remote(HANDLE file) {
                                         &unused, sizeof unused) != 0;
 }
 
+/* On NTFS the upper half is 0, and the number stays what it is.  On ReFS the halves are the number
+ * of the directory and that of the file in it; an odd factor keeps apart what a sum would mix. */
+static uint64_t fold(const uint64_t index[2]) {
+    return index[0] ^ index[1] * 0x9e3779b97f4a7c15;
+}
+
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp) {
     const int64_t ticks_until_1970 = 116444736000000000;
     BY_HANDLE_FILE_INFORMATION found;
+    struct msalex__identity identity;
     int64_t ticks;
 
-    if (!GetFileInformationByHandle(file, &found))
+    if (!msalex__identify(file, &identity) || !GetFileInformationByHandle(file, &found))
         return false;
-    stamp->device = found.dwVolumeSerialNumber;
-    stamp->inode = (uint64_t)found.nFileIndexHigh << 32 | found.nFileIndexLow;
+    stamp->device = identity.device;
+    stamp->inode = fold(identity.index);
     stamp->size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
     ticks = (int64_t)found.ftLastWriteTime.dwHighDateTime << 32 |
             found.ftLastWriteTime.dwLowDateTime; /* 100 ns since 1601 */
@@ -181,8 +274,8 @@ bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp) {
 }
 
 HANDLE msalex__open_attributes(const wchar_t *path, DWORD access) {
-    return CreateFileW(path, FILE_READ_ATTRIBUTES | access, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
-                       FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    return msalex__open(path, FILE_READ_ATTRIBUTES | access, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING,
+                        FILE_FLAG_BACKUP_SEMANTICS);
 }
 
 /* FILE_DISPOSITION_INFO_EX, which the headers have only for Windows 10 and later. */

@@ -32,18 +32,43 @@ int msalex__fail_windows(msalex_error *error, DWORD code, const char *call);
 /* The words alone, in UTF-8, without the line break that Windows puts at their end. */
 void msalex__words_of_windows(DWORD code, char *words, size_t size);
 
-/* Which file an open handle is: for two handles of one file these are equal. */
+/* Opens a file; no other function of this library calls CreateFileW.  It does two things more:
+ *  - A path may lead to a named pipe.  The server of that pipe may see the name of our user, but
+ *    may not act as our user (SECURITY_IDENTIFICATION).
+ *  - CreateFileW says "access denied" of a file that is being deleted, too.  This says
+ *    ERROR_DELETE_PENDING then.
+ * INVALID_HANDLE_VALUE with GetLastError. */
+HANDLE msalex__open(const wchar_t *path, DWORD access, DWORD sharing, SECURITY_ATTRIBUTES *security,
+                    DWORD how, DWORD flags);
+
+/* Can this failure to open, rename or delete a file pass by itself?  An open file of another
+ * program will be closed, and a file that is being deleted will be gone: the caller bounds the time
+ * for which it tries again.  A denial is believed after DENIED_MS, because a race with a deletion
+ * can say "denied" for a moment.  `tried_ms`: since the first failure. */
+enum { MSALEX__DENIED_MS = 500 };
+bool msalex__may_pass(DWORD code, int64_t tried_ms);
+
+/* Which file an open handle is.  Where the file system has no numbers for its files, or only for
+ * some, nothing is known. */
 struct msalex__identity {
-    uint64_t device;
-    uint64_t index;
+    bool known;
+    uint64_t device; /* the serial number of the volume */
+    uint64_t index[2];
 };
+
+/* False with GetLastError, and then nothing is known. */
 bool msalex__identify(HANDLE file, struct msalex__identity *identity);
+
+/* True when both are known and equal.  If one is not known, this is false: the caller then has to
+ * look at something else. */
+bool msalex__is_same_file(const struct msalex__identity *one, const struct msalex__identity *other);
 
 /* Is an open file on a file server?  Other clients of the server change its files, and have pids of
  * their own. */
 bool msalex__is_remote(HANDLE file);
 
-/* The stamp of an open file.  False with GetLastError. */
+/* The stamp of an open file.  Its `inode` holds 64 bits, so the 128 of the identity are folded.
+ * False with GetLastError. */
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp);
 
 /* Opens the file at the path for its attributes only: no share mode of others keeps us from that,
@@ -53,6 +78,13 @@ HANDLE msalex__open_attributes(const wchar_t *path, DWORD access);
 /* Removes the name at once if the file system can do that, else when the last handle is closed.
  * Needs a handle with DELETE access.  False with GetLastError. */
 bool msalex__delete_open_file(HANDLE file);
+
+/* A function that only newer systems have, or NULL.  `module` is loaded in every process. */
+typedef void (*msalex__function)(void);
+msalex__function msalex__find_function(const wchar_t *module, const char *name);
+
+/* Sleeps for that time.  Sleep would take 16 ms for one (clock_windows.c). */
+void msalex__pause(DWORD ms);
 
 /* Closes a handle that may be INVALID_HANDLE_VALUE, and leaves GetLastError as it was. */
 void msalex__close(HANDLE handle);

@@ -55,8 +55,8 @@ static void rearm(msalex_watch *watch) {
     struct msalex__identity now;
     const bool found = identify_parent(watch, &now);
 
-    if (watch->changes != INVALID_HANDLE_VALUE && found && now.device == watch->directory.device &&
-        now.index == watch->directory.index)
+    if (watch->changes != INVALID_HANDLE_VALUE && found &&
+        msalex__is_same_file(&now, &watch->directory))
         return;
     stop(watch);
     if (!found)
@@ -125,7 +125,7 @@ int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *err
 
         left = left > 0 ? left : 0;
         if (watch->changes == INVALID_HANDLE_VALUE)
-            Sleep((DWORD)left);
+            msalex__pause((DWORD)left);
         else if (WaitForSingleObject(watch->changes, (DWORD)left) == WAIT_OBJECT_0)
             told(watch);
         if (msalex__now_ms() >= watch->next_look && look(watch))

@@ -2,6 +2,8 @@
 #define FAKE_API_ITSELF
 #include "fake_api.h"
 
+#include <string.h>
+
 static struct {
     int skip, times, count;
     DWORD code;
@@ -10,7 +12,15 @@ static struct {
 static enum fake_locks locks;
 static OVERLAPPED *volatile pending;
 
-enum { CANCELLED = (LONG)0xC0000120, PENDING = 0x103 };
+static int unguarded;
+static volatile LONG nt_status;
+
+enum {
+    CANCELLED = (LONG)0xC0000120,
+    DELETE_PENDING = (LONG)0xC0000056,
+    ACCESS_DENIED = (LONG)0xC0000022,
+    PENDING = 0x103
+};
 
 void fake_fail(enum fake_call call, int skip, int times, DWORD code) {
     plans[call].skip = skip;
@@ -21,6 +31,10 @@ void fake_fail(enum fake_call call, int skip, int times, DWORD code) {
 
 int fake_count(enum fake_call call) {
     return plans[call].count;
+}
+
+int fake_unguarded(void) {
+    return unguarded;
 }
 
 /* The error with which this call fails, or 0. */
@@ -96,10 +110,36 @@ HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
                                LPSECURITY_ATTRIBUTES security, DWORD how, DWORD flags,
                                HANDLE model) {
     const bool to_write = how == OPEN_EXISTING && (access & GENERIC_WRITE) != 0;
+    const DWORD named = SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION | SECURITY_IMPERSONATION;
 
+    if ((flags & named) != (SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION))
+        unguarded++;
+    if (planned(FAKE_PENDING_DELETE) != 0) { /* as Windows says it: see last_status */
+        SetLastError(ERROR_ACCESS_DENIED);
+        nt_status = DELETE_PENDING;
+        return INVALID_HANDLE_VALUE;
+    }
+    nt_status = ACCESS_DENIED;
     if (planned(FAKE_CREATE_FILE) != 0 || (to_write && planned(FAKE_OPEN_TO_WRITE) != 0))
         return INVALID_HANDLE_VALUE;
     return CreateFileW(path, access, sharing, security, how, flags, model);
+}
+
+/* RtlNtStatusToDosError notes the code that it translates, and this returns the noted one (ReactOS,
+ * sdk/lib/rtl/error.c): after a failed open "delete pending" and "access denied" differ only here. */
+static LONG WINAPI last_status(void) {
+    return nt_status;
+}
+
+FARPROC WINAPI fake_GetProcAddress(HMODULE module, LPCSTR name) {
+    union {
+        LONG(WINAPI *status)(void);
+        FARPROC any;
+    } fake = {.status = last_status};
+
+    if (strcmp(name, "RtlGetLastNtStatus") == 0)
+        return planned(FAKE_NO_STATUS) != 0 ? NULL : fake.any;
+    return GetProcAddress(module, name);
 }
 
 BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD written,
@@ -159,17 +199,44 @@ HANDLE WINAPI fake_OpenProcess(DWORD access, BOOL inherit, DWORD pid) {
     return planned(FAKE_OPEN_PROCESS) != 0 ? NULL : OpenProcess(access, inherit, pid);
 }
 
-/* The real call fails on a local file, so the planned case is that it succeeds. */
+enum { REMOTE_PROTOCOL_INFO = 13, ID_INFO = 18 };
+
+static volatile DWORD unidentified; /* the code with which the other way to identify fails next */
+
+/* A file on a server: the real call fails for a local one, so the plan makes it succeed. */
 BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE file, FILE_INFO_BY_HANDLE_CLASS kind,
                                               LPVOID information, DWORD size) {
-    return planned(FAKE_REMOTE) != 0 || GetFileInformationByHandleEx(file, kind, information, size);
+    uint64_t *const number = (uint64_t *)information + 1;
+
+    if ((int)kind == REMOTE_PROTOCOL_INFO && planned(FAKE_REMOTE) != 0)
+        return TRUE;
+    if ((int)kind != ID_INFO)
+        return GetFileInformationByHandleEx(file, kind, information, size);
+    if (planned(FAKE_ID_INFO) != 0)
+        return FALSE;
+    if ((unidentified = planned(FAKE_IDENTIFY)) != 0 ||
+        !GetFileInformationByHandleEx(file, kind, information, size))
+        return FALSE;
+    if (planned(FAKE_NUMBERS) != 0)
+        *number += (uint64_t)plans[FAKE_NUMBERS].count;
+    if (planned(FAKE_NO_NUMBER) != 0)
+        number[0] = number[1] = plans[FAKE_NO_NUMBER].code == 0xffffffff ? UINT64_MAX : 0;
+    return TRUE;
 }
 
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE file, LPBY_HANDLE_FILE_INFORMATION found) {
+    if (unidentified != 0) {
+        SetLastError(unidentified);
+        unidentified = 0;
+        return FALSE;
+    }
     if (planned(FAKE_IDENTIFY) != 0 || !GetFileInformationByHandle(file, found))
         return FALSE;
     if (planned(FAKE_NUMBERS) != 0)
         found->nFileIndexLow += (DWORD)plans[FAKE_NUMBERS].count;
+    if (planned(FAKE_NO_NUMBER) != 0)
+        found->nFileIndexHigh = found->nFileIndexLow =
+            plans[FAKE_NO_NUMBER].code == 0xffffffff ? 0xffffffff : 0;
     return TRUE;
 }
 
@@ -180,6 +247,11 @@ HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR path, BOOL below, DWORD 
 
 BOOL WINAPI fake_FindNextChangeNotification(HANDLE watch) {
     return planned(FAKE_NEXT) == 0 && FindNextChangeNotification(watch);
+}
+
+HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES security, LPCWSTR name, DWORD flags,
+                                          DWORD access) {
+    return planned(FAKE_TIMER) != 0 ? NULL : CreateWaitableTimerExW(security, name, flags, access);
 }
 
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES security, BOOL manual, BOOL set,

@@ -12,6 +12,7 @@
 #include <aclapi.h>
 #include <dpapi.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* How LockFileEx answers. */
 enum fake_locks {
@@ -43,8 +44,13 @@ enum fake_call {
     FAKE_LOCK,
     FAKE_LINK, /* the file is a link: not a failure */
     FAKE_FINAL_PATH,
-    FAKE_OPEN_TO_WRITE, /* CreateFileW of an existing file, to write to it */
-    FAKE_NUMBERS,       /* a file has another number at each look: not a failure */
+    FAKE_OPEN_TO_WRITE,  /* CreateFileW of an existing file, to write to it */
+    FAKE_NUMBERS,        /* a file has another number at each look: not a failure */
+    FAKE_ID_INFO,        /* the 128 bits of FileIdInfo */
+    FAKE_NO_NUMBER,      /* files have the number 0, or, with code 0xffffffff, ~0: not a failure */
+    FAKE_PENDING_DELETE, /* CreateFileW finds a file that is being deleted */
+    FAKE_NO_STATUS,      /* ntdll does not export RtlGetLastNtStatus */
+    FAKE_TIMER,
     FAKE_CALLS
 };
 
@@ -55,8 +61,11 @@ void fake_set_locks(enum fake_locks locks);
 bool fake_grant(LONG status);
 /* How often that call was made since the last fake_fail for it. */
 int fake_count(enum fake_call call);
+/* How many files were opened so that the server of a named pipe could act as our user. */
+int fake_unguarded(void);
 
 HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);
+FARPROC WINAPI fake_GetProcAddress(HMODULE, LPCSTR);
 BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_ReadFile(HANDLE, LPVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_FlushFileBuffers(HANDLE);
@@ -75,6 +84,7 @@ BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS,
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE, LPBY_HANDLE_FILE_INFORMATION);
 HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR, BOOL, DWORD);
 BOOL WINAPI fake_FindNextChangeNotification(HANDLE);
+HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES, LPCWSTR, DWORD, DWORD);
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
 DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
 DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE, LPWSTR, DWORD, DWORD);
@@ -84,6 +94,7 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 
 #ifndef FAKE_API_ITSELF
 #define CreateFileW fake_CreateFileW
+#define GetProcAddress fake_GetProcAddress
 #define WriteFile fake_WriteFile
 #define ReadFile fake_ReadFile
 #define FlushFileBuffers fake_FlushFileBuffers
@@ -99,6 +110,7 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 #define GetFileInformationByHandle fake_GetFileInformationByHandle
 #define FindFirstChangeNotificationW fake_FindFirstChangeNotificationW
 #define FindNextChangeNotification fake_FindNextChangeNotification
+#define CreateWaitableTimerExW fake_CreateWaitableTimerExW
 #define CreateEventW fake_CreateEventW
 #define GetFileAttributesW fake_GetFileAttributesW
 #define GetFinalPathNameByHandleW fake_GetFinalPathNameByHandleW

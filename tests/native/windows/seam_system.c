@@ -31,6 +31,89 @@ static void server_paths_get_their_own_long_form(void) {
     CHECK(msalex__wide_path(path, &error) == NULL && error.code == ENAMETOOLONG);
 }
 
+/* ---- opening, and what a file is ---- */
+
+static void a_deletion_is_told_from_a_denial(void) {
+    wchar_t *wide = msalex__wide_path(path_of("file"), &error);
+
+    CHECK_STATUS(put(path_of("file"), "content"), MSALEX_OK);
+    fake_fail(FAKE_PENDING_DELETE, 0, 1, 1);
+    CHECK(msalex__open_attributes(wide, 0) == INVALID_HANDLE_VALUE);
+    CHECK(GetLastError() == ERROR_DELETE_PENDING);
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK(msalex__open_attributes(wide, 0) == INVALID_HANDLE_VALUE);
+    CHECK(GetLastError() == ERROR_ACCESS_DENIED);
+    /* Where NT's word is not to be had, a deletion counts as a denial. */
+    fake_fail(FAKE_PENDING_DELETE, 0, 1, 1);
+    fake_fail(FAKE_NO_STATUS, 0, 1, 1);
+    CHECK(msalex__open_attributes(wide, 0) == INVALID_HANDLE_VALUE);
+    CHECK(GetLastError() == ERROR_ACCESS_DENIED);
+    CHECK(msalex__may_pass(ERROR_DELETE_PENDING, 100000));
+    CHECK(msalex__may_pass(ERROR_ACCESS_DENIED, 0));
+    CHECK(!msalex__may_pass(ERROR_ACCESS_DENIED, MSALEX__DENIED_MS));
+    CHECK(!msalex__may_pass(ERROR_FILE_NOT_FOUND, 0));
+    CHECK_STATUS(msalex_file_delete(path_of("file"), &error), MSALEX_OK);
+    free(wide);
+}
+
+static void no_server_of_a_pipe_can_act_as_our_user(void) {
+    const char *path = path_of("file");
+    msalex_lock *lock = lock_for(path_of("lock"));
+    const int before = fake_unguarded();
+
+    CHECK_STATUS(put(path, "content"), MSALEX_OK);
+    CHECK(has(path, "content"));
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+    CHECK(fake_unguarded() == before);
+    msalex_lock_free(lock);
+}
+
+static void two_files_are_never_taken_for_one(void) {
+    struct msalex__identity one = {0}, other = {0};
+    wchar_t *wide = msalex__wide_path(path_of("file"), &error);
+    HANDLE file;
+
+    CHECK_STATUS(put(path_of("file"), "content"), MSALEX_OK);
+    file = msalex__open_attributes(wide, 0);
+    CHECK(!msalex__is_same_file(&one, &other));
+    CHECK(msalex__identify(file, &one) && one.known && msalex__is_same_file(&one, &one));
+    other = one; /* as on ReFS, where two files may have the same 64 bits */
+    other.index[1]++;
+    CHECK(!msalex__is_same_file(&one, &other));
+    for (int old = 0; old < 2; old++) {
+        fake_fail(FAKE_ID_INFO, 0, old * 3, ERROR_INVALID_PARAMETER); /* FAT */
+        CHECK(msalex__identify(file, &one) && one.known);
+        fake_fail(FAKE_NO_NUMBER, 0, 1, 1);
+        CHECK(msalex__identify(file, &other) && !other.known);
+        fake_fail(FAKE_NO_NUMBER, 0, 1, 0xffffffff);
+        CHECK(msalex__identify(file, &other) && !other.known);
+        CHECK(!msalex__is_same_file(&other, &other));
+    }
+    fake_fail(FAKE_IDENTIFY, 0, 1, ERROR_INVALID_FUNCTION);
+    CHECK(!msalex__identify(file, &one) && GetLastError() == ERROR_INVALID_FUNCTION && !one.known);
+    msalex__close(file);
+    CHECK_STATUS(msalex_file_delete(path_of("file"), &error), MSALEX_OK);
+    free(wide);
+}
+
+static void a_pause_ends_and_leaves_nothing(void) {
+    DWORD before = 0, after = 0;
+    int64_t began = msalex__now_us();
+
+    CHECK(GetProcessHandleCount(GetCurrentProcess(), &before));
+    for (int round = 0; round < 20; round++)
+        msalex__pause(1);
+    CHECK(msalex__now_us() - began >= 20 * 500);
+    for (int round = 0; round < 2; round++) { /* before Windows 10 1803 */
+        fake_fail(FAKE_TIMER, 0, 1, ERROR_INVALID_PARAMETER);
+        msalex__pause(1);
+    }
+    msalex__pause(0);
+    CHECK(GetProcessHandleCount(GetCurrentProcess(), &after) && after == before);
+}
+
 /* ---- watching ---- */
 
 static DWORD WINAPI put_soon(void *path) {
@@ -133,6 +216,10 @@ static void what_data_protection_says_arrives_as_it_was_said(void) {
 const struct property system_properties[] = {
     {"A path that is not Unicode makes no lock", a_path_that_is_not_unicode_makes_no_lock},
     {"Server paths get their own long form", server_paths_get_their_own_long_form},
+    {"A deletion is told from a denial", a_deletion_is_told_from_a_denial},
+    {"No server of a pipe can act as our user", no_server_of_a_pipe_can_act_as_our_user},
+    {"Two files are never taken for one", two_files_are_never_taken_for_one},
+    {"A pause ends and leaves nothing", a_pause_ends_and_leaves_nothing},
     {"A change is told with a watch and without", a_change_is_told_with_a_watch_and_without},
     {"A directory may be deleted and made again under a watch",
      a_directory_may_be_deleted_and_made_again_under_a_watch},
