@@ -218,12 +218,13 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
 
 int msalex_directory_make(const char *path, msalex_error *error) {
     wchar_t *wide = msalex__wide_path(path, error);
-    int status = MSALEX_OK;
+    int status;
 
     if (wide == NULL)
         return msalex__status_of_errno((int)error->code);
-    if (!CreateDirectoryW(wide, NULL))
-        status = msalex__fail_windows(error, GetLastError(), "CreateDirectoryW");
+    status = CreateDirectoryW(wide, NULL)
+                 ? msalex__ok(error)
+                 : msalex__fail_windows(error, GetLastError(), "CreateDirectoryW");
     free(wide);
     return status;
 }

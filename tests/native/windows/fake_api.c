@@ -392,7 +392,14 @@ BOOL WINAPI fake_FindNextChangeNotification(HANDLE watch) {
 
 HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES security, LPCWSTR name, DWORD flags,
                                           DWORD access) {
-    return planned(FAKE_TIMER) != 0 ? NULL : CreateWaitableTimerExW(security, name, flags, access);
+    HANDLE timer;
+
+    if (planned(FAKE_TIMER) != 0)
+        return NULL;
+    if ((timer = CreateWaitableTimerExW(security, name, flags, access)) == NULL)
+        timer = CreateWaitableTimerExW(security, name, 0, access); /* Wine 8 */
+    fake_files_note(timer);
+    return timer;
 }
 
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES security, BOOL manual, BOOL set,

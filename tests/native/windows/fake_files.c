@@ -172,6 +172,12 @@ static void note(HANDLE file, const wchar_t *path, DWORD access, DWORD sharing,
     exit(1);
 }
 
+void fake_files_note(HANDLE handle) {
+    AcquireSRWLockExclusive(&mutex);
+    note(handle, L"", 0, 0, NULL);
+    ReleaseSRWLockExclusive(&mutex);
+}
+
 /* MS-FSA 2.1.5.5: the file goes with its last handle. */
 void fake_files_close(HANDLE file) {
     struct entry *entry;

@@ -45,7 +45,7 @@ void fake_impersonate(const wchar_t *sid);
 const wchar_t *fake_last_list(void);
 DWORD fake_last_attributes(void);
 
-/* How many files are open; how many handles were opened so far. */
+/* How many files and timers are open; how many handles were opened so far. */
 int fake_open_files(void);
 int fake_opened(void);
 
@@ -60,6 +60,7 @@ HANDLE fake_files_open(const wchar_t *path, DWORD access, DWORD sharing,
 LONG fake_files_nt_open(HANDLE *file, DWORD access, void *object, void *result, DWORD attributes,
                         DWORD sharing, DWORD how, DWORD options);
 LONG fake_files_nt_set(HANDLE file, void *result, void *information, DWORD size, DWORD kind);
+void fake_files_note(HANDLE handle); /* any handle that has to be closed */
 void fake_files_close(HANDLE file);
 bool fake_files_delete(HANDLE file, bool posix, bool *handled);
 bool fake_files_tag(HANDLE file, DWORD tag[2]);
