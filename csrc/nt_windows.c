@@ -41,7 +41,7 @@ static DWORD code_of(NTSTATUS status) {
         return MSALEX__IS_DIRECTORY;
     if ((DWORD)status == 0xC000050B) /* STATUS_REPARSE_POINT_ENCOUNTERED: not in old tables */
         return MSALEX__MET_LINK;
-    return translate.any == NULL ? ERROR_MR_MID_NOT_FOUND : translate.get(status);
+    return translate.get(status);
 }
 
 HANDLE msalex__nt_open(HANDLE directory, const struct msalex__nt_open *request) {
@@ -61,7 +61,7 @@ HANDLE msalex__nt_open(HANDLE directory, const struct msalex__nt_open *request) 
     HANDLE file = INVALID_HANDLE_VALUE;
     NTSTATUS status;
 
-    if (create.any == NULL || request->length > LONGEST_PATH) {
+    if (request->length > LONGEST_PATH) {
         SetLastError(ERROR_FILENAME_EXCED_RANGE);
         return INVALID_HANDLE_VALUE;
     }
@@ -103,10 +103,8 @@ DWORD msalex__nt_rename(HANDLE file, HANDLE directory, const wchar_t *name, bool
     IO_STATUS_BLOCK result;
     NTSTATUS status;
 
-    if (request == NULL || set.any == NULL) {
-        free(request);
+    if (request == NULL)
         return ERROR_NOT_ENOUGH_MEMORY;
-    }
     if (posix)
         request->how.flags = POSIX_SEMANTICS | (ULONG)(replace ? REPLACE_IF_EXISTS : 0);
     else

@@ -41,6 +41,23 @@ int fake_unguarded(void) {
     return unguarded;
 }
 
+static void (*look)(void);
+
+void fake_set_between(void (*call)(void)) {
+    look = call;
+}
+
+/* Another process may do something after any call. */
+static void between(void) {
+    void (*const call)(void) = look;
+
+    if (call == NULL)
+        return;
+    look = NULL;
+    call();
+    look = call;
+}
+
 /* The error with which this call fails, or 0. */
 static DWORD planned(enum fake_call call) {
     plans[call].count++;
@@ -116,6 +133,7 @@ HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
     const bool to_write = how == OPEN_EXISTING && (access & GENERIC_WRITE) != 0;
     LONG status = 0;
     HANDLE file;
+    DWORD code;
     const DWORD named = SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION | SECURITY_IMPERSONATION;
 
     if ((flags & named) != (SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION))
@@ -132,6 +150,9 @@ HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
     file = fake_files_open(path, access, sharing, security, how, flags, &status);
     if (status != 0)
         nt_status = status;
+    code = GetLastError();
+    between();
+    SetLastError(code);
     return file;
 }
 
@@ -161,6 +182,7 @@ static LONG NTAPI nt_create(HANDLE *file, DWORD access, OBJECT_ATTRIBUTES *objec
                             void *size, DWORD attributes, DWORD sharing, DWORD how, DWORD options,
                             void *extra, DWORD extra_size) {
     const SECURITY_QUALITY_OF_SERVICE *quality = object->SecurityQualityOfService;
+    LONG status;
 
     (void)size, (void)extra, (void)extra_size;
     if (quality == NULL || quality->ImpersonationLevel != SecurityIdentification)
@@ -177,13 +199,19 @@ static LONG NTAPI nt_create(HANDLE *file, DWORD access, OBJECT_ATTRIBUTES *objec
         return status_of(plans[FAKE_DELETE].code);
     if ((object->Attributes & 0x1000) != 0 && planned(FAKE_OLD_NT) != 0)
         return status_of(ERROR_INVALID_PARAMETER);
-    return fake_files_nt_open(file, access, object, result, attributes, sharing, how, options);
+    status = fake_files_nt_open(file, access, object, result, attributes, sharing, how, options);
+    between();
+    return status;
 }
 
 static LONG NTAPI nt_set(HANDLE file, void *result, void *information, DWORD size, DWORD kind) {
+    LONG status;
+
     if (planned(FAKE_MOVE) != 0)
         return status_of(plans[FAKE_MOVE].code);
-    return fake_files_nt_set(file, result, information, size, kind);
+    status = fake_files_nt_set(file, result, information, size, kind);
+    between();
+    return status;
 }
 
 static BOOL WINAPI by_name(const wchar_t *path, int kind, void *found, ULONG size) {
@@ -219,7 +247,12 @@ FARPROC WINAPI fake_GetProcAddress(HMODULE module, LPCSTR name) {
 
 BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD written,
                            LPOVERLAPPED where) {
-    return planned(FAKE_WRITE_FILE) == 0 && WriteFile(file, data, size, written, where);
+    const BOOL done = planned(FAKE_WRITE_FILE) == 0 && WriteFile(file, data, size, written, where);
+    const DWORD code = GetLastError();
+
+    between();
+    SetLastError(code);
+    return done;
 }
 
 BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count, LPOVERLAPPED where) {
@@ -231,8 +264,12 @@ BOOL WINAPI fake_FlushFileBuffers(HANDLE file) {
 }
 
 BOOL WINAPI fake_CloseHandle(HANDLE handle) {
+    BOOL done;
+
     fake_files_close(handle);
-    return CloseHandle(handle);
+    done = CloseHandle(handle);
+    between();
+    return done;
 }
 
 BOOL WINAPI fake_SetFileInformationByHandle(HANDLE file, FILE_INFO_BY_HANDLE_CLASS kind,

@@ -72,6 +72,9 @@ int fake_count(enum fake_call call);
 /* How many files were opened so that the server of a named pipe could act as our user. */
 int fake_unguarded(void);
 
+/* What another process does after each call that opens, writes, renames or closes; NULL: nothing. */
+void fake_set_between(void (*look)(void));
+
 HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);
 FARPROC WINAPI fake_GetProcAddress(HMODULE, LPCSTR);
 BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);

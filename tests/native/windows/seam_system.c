@@ -52,6 +52,19 @@ static void a_directory_may_have_any_length(void) {
     }
 }
 
+static void a_path_that_no_system_takes_is_refused(void) {
+    const size_t size = 33000;
+    char *path = malloc(size + 1);
+
+    for (size_t i = 0; i < size; i++)
+        path[i] = i % 200 == 0 ? '\\' : 'd';
+    path[size] = '\0';
+    memcpy(path, "Z:", 2);
+    CHECK_STATUS(put(path, "x"), MSALEX_INVALID);
+    CHECK(error.code == ENAMETOOLONG);
+    free(path);
+}
+
 static void another_thread_may_change_the_directory_meanwhile(void) {
     wchar_t *wide;
 
@@ -311,6 +324,7 @@ const struct property system_properties[] = {
     {"A path that is not Unicode makes no lock", a_path_that_is_not_unicode_makes_no_lock},
     {"Server paths get their own long form", server_paths_get_their_own_long_form},
     {"A directory may have any length", a_directory_may_have_any_length},
+    {"A path that no system takes is refused", a_path_that_no_system_takes_is_refused},
     {"Another thread may change the directory meanwhile",
      another_thread_may_change_the_directory_meanwhile},
     {"A name may have half a character", a_name_may_have_half_a_character},
