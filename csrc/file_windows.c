@@ -1,10 +1,10 @@
 /*
- * Files, Windows: reading, touching and removing them.  save_windows.c writes them.  The promise is
- * in msalex.h.  Twin: file_posix.c.
+ * Files, Windows.  The promise is in msalex.h.  How a file is saved: save_windows.c.  Twin:
+ * file_posix.c.
  *
  * Sharing.  A file that another program has open without sharing it gives error 32, and a file that
  * is being deleted gives error 303 (nt_windows.h).  Virus scanners and indexers cause both at any
- * time.  Both pass, so each call tries again for RETRY_MS; a caller that has more patience calls
+ * time.  Both pass, so each call tries again for 2 s (place_windows.h); a caller that has more patience calls
  * again, and handles Ctrl-C in between.  A denial by an access list (error 5) stays, and is told
  * after MSALEX__DENIED_MS.  A read-only file gives error 5 as well, and is told at once.
  */
@@ -17,6 +17,55 @@
 #include "access_windows.h"
 #include "save_windows.h"
 #include "temp_windows.h"
+
+/* ---- saving ---- */
+
+int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
+                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
+    const struct msalex__new_content content = {data, size, guard, true};
+    return msalex__save(path, content, stamp, error);
+}
+
+int msalex_file_create(const char *path, const unsigned char *data, size_t size,
+                       msalex_error *error) {
+    const struct msalex__new_content content = {data, size, NULL, false};
+    msalex_stamp ignored;
+    return msalex__save(path, content, &ignored, error);
+}
+
+/* ---- looking ---- */
+
+/* A file that is being deleted is as good as gone. */
+int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error) {
+    wchar_t *wide = msalex__wide_path(path, error);
+    DWORD code;
+
+    *stamp = (msalex_stamp){0};
+    if (wide == NULL)
+        return msalex__status_of_errno((int)error->code);
+    code = msalex__stamp_of_path(wide, stamp);
+    free(wide);
+    if (code == ERROR_DELETE_PENDING)
+        code = ERROR_FILE_NOT_FOUND;
+    return code == 0 ? msalex__ok(error)
+                     : msalex__fail_windows(error, code, "GetFileInformationByHandle");
+}
+
+int msalex_file_is_remote(const char *path) {
+    msalex_error ignored;
+    wchar_t *wide = msalex__wide_path(path, &ignored);
+    HANDLE file;
+    int remote = 1;
+
+    if (wide == NULL)
+        return remote;
+    file = msalex__open_attributes(wide, 0);
+    if (file != INVALID_HANDLE_VALUE)
+        remote = msalex__is_remote(file) ? 1 : 0;
+    msalex__close(file);
+    free(wide);
+    return remote;
+}
 
 /* ---- reading ---- */
 
@@ -95,38 +144,6 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
 }
 
 /* ---- the rest of the interface ---- */
-
-/* A file that is being deleted is as good as gone. */
-int msalex_file_stat(const char *path, msalex_stamp *stamp, msalex_error *error) {
-    wchar_t *wide = msalex__wide_path(path, error);
-    DWORD code;
-
-    *stamp = (msalex_stamp){0};
-    if (wide == NULL)
-        return msalex__status_of_errno((int)error->code);
-    code = msalex__stamp_of_path(wide, stamp);
-    free(wide);
-    if (code == ERROR_DELETE_PENDING)
-        code = ERROR_FILE_NOT_FOUND;
-    return code == 0 ? msalex__ok(error)
-                     : msalex__fail_windows(error, code, "GetFileInformationByHandle");
-}
-
-int msalex_file_is_remote(const char *path) {
-    msalex_error ignored;
-    wchar_t *wide = msalex__wide_path(path, &ignored);
-    HANDLE file;
-    int remote = 1;
-
-    if (wide == NULL)
-        return remote;
-    file = msalex__open_attributes(wide, 0);
-    if (file != INVALID_HANDLE_VALUE)
-        remote = msalex__is_remote(file) ? 1 : 0;
-    msalex__close(file);
-    free(wide);
-    return remote;
-}
 
 int msalex_file_touch(const char *path, msalex_error *error) {
     struct msalex__place place;

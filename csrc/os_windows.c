@@ -59,6 +59,23 @@ int msalex__errno_of_windows(DWORD code) {
     return EIO;
 }
 
+void msalex__narrow(const wchar_t *wide, size_t length, char *text, size_t size) {
+    int bytes;
+
+    for (;; length--) { /* cut between characters until it fits */
+        if (length > 0 && wide[length - 1] >= 0xd800 && wide[length - 1] < 0xdc00)
+            continue; /* a pair has its second half behind this one */
+        bytes = length == 0
+                    ? 0
+                    : WideCharToMultiByte(CP_UTF8, 0, wide, (int)length, NULL, 0, NULL, NULL);
+        if (bytes < (int)size)
+            break;
+    }
+    if (bytes > 0)
+        (void)WideCharToMultiByte(CP_UTF8, 0, wide, (int)length, text, bytes, NULL, NULL);
+    text[bytes] = '\0';
+}
+
 /* Some translations are long.  FormatMessageW gives nothing of a text that does not fit, so it gets
  * more room than any text needs, and the cut is made here. */
 void msalex__words_of_windows(DWORD code, char *words, size_t size) {
@@ -91,6 +108,24 @@ msalex__function msalex__find_function(const wchar_t *module, const char *name) 
         msalex__function function;
     } pointer = {.found = loaded == NULL ? NULL : GetProcAddress(loaded, name)};
     return pointer.function;
+}
+
+/* Sleep ends at a tick of the system, and since Windows 10 2004 these come every 16 ms, whatever
+ * other programs ask for.  This timer (since 1803) is exact to half a millisecond.  It is made for
+ * each call: that takes microseconds, and a thread has nothing to keep and to free. */
+void msalex__pause(DWORD ms) {
+    const DWORD high_resolution = 2; /* CREATE_WAITABLE_TIMER_HIGH_RESOLUTION */
+    const LARGE_INTEGER due = {.QuadPart = -(int64_t)ms * 10000}; /* from now, in 100 ns */
+    const HANDLE timer =
+        CreateWaitableTimerExW(NULL, NULL, high_resolution, TIMER_MODIFY_STATE | SYNCHRONIZE);
+
+    /* A wait that is too long by itself ends the pause if the timer does not. */
+    if (timer != NULL && SetWaitableTimer(timer, &due, 0, NULL, NULL, FALSE))
+        (void)WaitForSingleObject(timer, ms);
+    else
+        Sleep(ms);
+    if (timer != NULL)
+        (void)CloseHandle(timer);
 }
 
 /* Asks NT for its own code of the failure that this thread just met.  LLVM and git ask the same

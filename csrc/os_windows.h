@@ -36,9 +36,6 @@ const wchar_t *msalex__without_prefix(const wchar_t *path);
  * no path of a file system. */
 size_t msalex__root_length(const wchar_t *path);
 
-/* UTF-8 of that many characters, cut between two of them if the room is too small. */
-void msalex__narrow(const wchar_t *wide, size_t length, char *text, size_t size);
-
 /* ---- os_windows.c ---- */
 
 /* The errno that a GetLastError code means; EIO when the table does not know it. */
@@ -46,6 +43,9 @@ int msalex__errno_of_windows(DWORD code);
 
 /* Fills the error from a GetLastError code: the status, the errno, and Windows' own words. */
 int msalex__fail_windows(msalex_error *error, DWORD code, const char *call);
+
+/* UTF-8 of that many characters, cut between two of them if the room is too small. */
+void msalex__narrow(const wchar_t *wide, size_t length, char *text, size_t size);
 
 /* The words alone, in UTF-8, without the line break that Windows puts at their end. */
 void msalex__words_of_windows(DWORD code, char *words, size_t size);
@@ -104,7 +104,7 @@ bool msalex__delete_open_file(HANDLE file);
 typedef void (*msalex__function)(void);
 msalex__function msalex__find_function(const wchar_t *module, const char *name);
 
-/* Sleeps for that time.  Sleep would take 16 ms for one (clock_windows.c). */
+/* Sleeps for that time.  Sleep would take 16 ms for one. */
 void msalex__pause(DWORD ms);
 
 /* Closes a handle that may be INVALID_HANDLE_VALUE, and leaves GetLastError as it was. */

@@ -67,23 +67,6 @@ static wchar_t *utf16_of(const char *text) {
     return wide;
 }
 
-void msalex__narrow(const wchar_t *wide, size_t length, char *text, size_t size) {
-    int bytes;
-
-    for (;; length--) { /* cut between characters until it fits */
-        if (length > 0 && wide[length - 1] >= 0xd800 && wide[length - 1] < 0xdc00)
-            continue; /* a pair has its second half behind this one */
-        bytes = length == 0
-                    ? 0
-                    : WideCharToMultiByte(CP_UTF8, 0, wide, (int)length, NULL, 0, NULL, NULL);
-        if (bytes < (int)size)
-            break;
-    }
-    if (bytes > 0)
-        (void)WideCharToMultiByte(CP_UTF8, 0, wide, (int)length, text, bytes, NULL, NULL);
-    text[bytes] = '\0';
-}
-
 /* ---- paths ---- */
 
 static bool starts(const wchar_t *text, const wchar_t *with) {

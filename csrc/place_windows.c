@@ -201,7 +201,28 @@ static int walk(HANDLE *directory, const wchar_t *path, size_t at, size_t end, w
     return MSALEX_OK;
 }
 
-/* Opens the directory of the path, which ends at `end`. */
+/* The start of the path, up to a backslash, opened by Win32. */
+static HANDLE open_start(wchar_t *path, size_t length) {
+    const wchar_t next = path[length];
+    HANDLE start;
+
+    path[length] = L'\0';
+    start = msalex__open_attributes(path, 0);
+    path[length] = next;
+    return start;
+}
+
+/* Opens the directory without a look at the way to it. */
+static int enter_at_once(struct msalex__place *place, size_t end, msalex_error *error) {
+    place->directory = open_start(place->path, end);
+    return place->directory != INVALID_HANDLE_VALUE
+               ? MSALEX_OK
+               : msalex__fail_windows(error, GetLastError(), "CreateFileW");
+}
+
+/* Opens the directory of the path, which ends at `end`.  Who may not even look at the root of a
+ * share or drive may still use directories below it: home directories on a server, for example, or
+ * a program in a sandbox. */
 static int enter(struct msalex__place *place, size_t end, wchar_t **target, msalex_error *error) {
     const size_t root = msalex__root_length(place->path);
     struct msalex__nt_open all = {.name = place->path + root,
@@ -210,14 +231,14 @@ static int enter(struct msalex__place *place, size_t end, wchar_t **target, msal
                                   .how = MSALEX__NT_OPEN,
                                   .options = MSALEX__NT_DIRECTORY,
                                   .no_links = true};
-    const wchar_t first = place->path[root];
     HANDLE start, directory;
     DWORD code;
-    int status;
 
-    place->path[root] = L'\0';
-    start = msalex__open_attributes(place->path, 0);
-    place->path[root] = first;
+    if (wcsncmp(place->path, L"\\\\?\\UNC\\", 8) == 0)
+        return enter_at_once(place, end, error);
+    start = open_start(place->path, root);
+    if (start == INVALID_HANDLE_VALUE && GetLastError() == ERROR_ACCESS_DENIED)
+        return enter_at_once(place, end, error);
     if (start == INVALID_HANDLE_VALUE)
         return msalex__fail_windows(error, GetLastError(), "CreateFileW");
     place->directory = start;
@@ -235,8 +256,7 @@ static int enter(struct msalex__place *place, size_t end, wchar_t **target, msal
     }
     if (code != MSALEX__MET_LINK && code != ERROR_INVALID_PARAMETER)
         return msalex__fail_windows(error, code, "NtCreateFile");
-    status = walk(&place->directory, place->path, root, end, target, error);
-    return status;
+    return walk(&place->directory, place->path, root, end, target, error);
 }
 
 /* ---- the last part ---- */

@@ -3,9 +3,9 @@
  *
  * The same path can lead to different files in two calls: another user may exchange a directory on
  * it for a junction in between.  So every function of this library that opens, makes, changes or
- * removes a file of its own resolves its path once, here.  (msalex_file_stat and the watch only
- * look.)  The result is an open directory and a name in it.  All further steps use these two
- * (nt_windows.h) and no path.  Use:
+ * removes a file resolves its path once, here.  (msalex_file_stat and the watch only look, and
+ * msalex_directory_make leaves the links to the system.)  The result is an open directory and a
+ * name in it.  All further steps use these two (nt_windows.h) and no path.  Use:
  *
  *     struct msalex__place place;
  *     if ((status = msalex__place_find(path, MSALEX__FOLLOW, &place, error)) != MSALEX_OK)
@@ -16,7 +16,11 @@
  * A link here is a reparse point that stands for another name: a symbolic link, a junction, a mount
  * point.  (What OneDrive, deduplication and compression leave in a directory are no links.)  It is
  * followed if it belongs to us, to SYSTEM, to Administrators, or to the installer of Windows; any
- * other one is refused.  On a file server the server follows links, and we see none of them.
+ * other one is refused.
+ *
+ * Not promised: on a file server the server follows links, and we see none of them.  A process that
+ * may not even look at the root of the drive (an AppContainer, for example) leaves them to the
+ * system.  Lock files have no place: of the way to them nothing is asked.
  */
 #ifndef MSALEX_PLACE_WINDOWS_H
 #define MSALEX_PLACE_WINDOWS_H
@@ -45,7 +49,8 @@ int msalex__place_find(const char *path, enum msalex__look look, struct msalex__
                        msalex_error *error);
 
 /* Opens the file, and follows no link.  (A file that is a reparse point of another kind, such as a
- * placeholder of OneDrive, is opened in the usual way, because its content comes only so.)  INVALID_HANDLE_VALUE with GetLastError. */
+ * placeholder of OneDrive, is opened in the usual way, because its content comes only so.)
+ * INVALID_HANDLE_VALUE with GetLastError. */
 HANDLE msalex__place_open(const struct msalex__place *place, DWORD access, DWORD sharing, DWORD how,
                           PSECURITY_DESCRIPTOR security);
 

@@ -1,6 +1,5 @@
 /*
  * Saving a file, Windows: a reader never finds half of a content.  The promise is in msalex.h.
- * Twin: file_posix.c.
  *
  * A save.  One handle makes the temporary file, writes it, and gives it its final name.  With the
  * POSIX rename of Windows 10 no reader that shares deletion is in the way.  Everything else comes
@@ -42,11 +41,8 @@ static DWORD write_all(HANDLE file, const unsigned char *data, size_t size) {
 
 struct save {
     struct msalex__place place; /* of the file to replace */
-    const unsigned char *data;
-    size_t size;
-    bool replaces;      /* or it fails if the file exists */
-    msalex_lock *guard; /* or NULL */
-    HANDLE file;        /* the temporary file, or INVALID_HANDLE_VALUE */
+    struct msalex__new_content content;
+    HANDLE file; /* the temporary file, or INVALID_HANDLE_VALUE */
     wchar_t temp[MSALEX__TEMP_NAME_SIZE];
     bool renamed; /* it has its final name */
     msalex_stamp stamp;
@@ -87,7 +83,7 @@ static int check_old(const struct save *save, msalex_error *error) {
                             "a symbolic link that leads nowhere");
     if (!place->exists)
         return msalex__ok(error);
-    if (!save->replaces)
+    if (!save->content.replaces)
         return msalex__fail_errno(error, EEXIST, "NtCreateFile");
     if ((place->attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
         return msalex__fail_errno(error, EISDIR, "NtCreateFile");
@@ -139,7 +135,7 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
 
     if (outcome != PREPARED)
         return outcome;
-    if ((code = write_all(save->file, save->data, save->size)) != 0)
+    if ((code = write_all(save->file, save->content.data, save->content.size)) != 0)
         return fail_save(save, code, "WriteFile", error);
     if (!msalex__finish(save->file, &save->stamp))
         return fail_save(save, GetLastError(), "GetFileInformationByHandle", error);
@@ -170,7 +166,7 @@ static enum outcome write_in_place(struct save *save, msalex_error *error) {
 
     if (file == INVALID_HANDLE_VALUE)
         return fail_save(save, GetLastError(), "NtCreateFile", error);
-    code = write_all(file, save->data, save->size);
+    code = write_all(file, save->content.data, save->content.size);
     if (code == 0 && !(SetEndOfFile(file) && FlushFileBuffers(file))) {
         code = GetLastError();
         call = "FlushFileBuffers";
@@ -206,7 +202,7 @@ static bool lacks_posix(DWORD code) {
 }
 
 /* Gives the temporary file the name.  0, or the code; `in_place`: the old file cannot be
- * replaced.  A classic rename says "denied" of any file that somebody has open (MS-FSA 2.1.5.15.12):
+ * replaced.  A classic rename says "denied" of a file that somebody has open (MS-FSA 2.1.5.15.12):
  * once we know that no access list is the reason, that counts as a sharing violation. */
 static DWORD rename_patiently(struct save *save, bool *in_place) {
     const int64_t since = msalex__now_ms();
@@ -216,7 +212,7 @@ static DWORD rename_patiently(struct save *save, bool *in_place) {
     *in_place = false;
     for (;;) {
         code = msalex__nt_rename(save->file, save->place.directory, save->place.name,
-                                 save->replaces, posix);
+                                 save->content.replaces, posix);
         if (code == 0)
             return 0;
         if (posix && lacks_posix(code)) {
@@ -254,7 +250,7 @@ static int replace(struct save *save, msalex_stamp *stamp, msalex_error *error) 
     if ((status = check_old(save, error)) != MSALEX_OK)
         return status;
     outcome = prepare(save, error);
-    if (outcome != FAILED && !is_held(save->guard)) {
+    if (outcome != FAILED && !is_held(save->content.guard)) {
         save->status = fail_lost(error);
         outcome = FAILED;
     }
@@ -269,30 +265,19 @@ static int replace(struct save *save, msalex_stamp *stamp, msalex_error *error) 
     return msalex__ok(error);
 }
 
-static int save_at(const char *path, struct save *save, enum msalex__look look, msalex_stamp *stamp,
-                   msalex_error *error) {
+int msalex__save(const char *path, struct msalex__new_content content, msalex_stamp *stamp,
+                 msalex_error *error) {
+    struct save save = {.content = content, .file = INVALID_HANDLE_VALUE};
+    /* A link where a new file shall be exists, too. */
+    const enum msalex__look look = content.replaces ? MSALEX__FOLLOW : MSALEX__ONLY_LOOK;
     int status;
 
     *stamp = (msalex_stamp){0};
-    save->file = INVALID_HANDLE_VALUE;
-    if (save->size > MSALEX_FILE_SIZE_MAX)
+    if (content.size > MSALEX_FILE_SIZE_MAX)
         return msalex__fail_too_large(error, "WriteFile");
-    if ((status = msalex__place_find(path, look, &save->place, error)) != MSALEX_OK)
+    if ((status = msalex__place_find(path, look, &save.place, error)) != MSALEX_OK)
         return status;
-    status = replace(save, stamp, error);
-    msalex__place_leave(&save->place);
+    status = replace(&save, stamp, error);
+    msalex__place_leave(&save.place);
     return status;
-}
-
-int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
-                        msalex_lock *guard, msalex_stamp *stamp, msalex_error *error) {
-    struct save save = {.data = data, .size = size, .replaces = true, .guard = guard};
-    return save_at(path, &save, MSALEX__FOLLOW, stamp, error);
-}
-
-int msalex_file_create(const char *path, const unsigned char *data, size_t size,
-                       msalex_error *error) {
-    struct save save = {.data = data, .size = size};
-    msalex_stamp ignored;
-    return save_at(path, &save, MSALEX__ONLY_LOOK, &ignored, error); /* a link there exists */
 }

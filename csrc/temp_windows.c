@@ -79,7 +79,7 @@ int msalex__temp_sweep(const struct msalex__place *place, int dead_after_s) {
     memcpy(pattern, place->path, length * sizeof *pattern);
     (void)swprintf(pattern + length, MSALEX__TEMP_NAME_SIZE, L"%ls*%ls", PREFIX, SUFFIX);
     /* The search goes by a path.  If that leads elsewhere by now, it gives names and times of other
-     * files.  All that it can do then is to remove a temporary file early, of a writer that died. */
+     * files.  All that it can do then is to remove a dead writer's file early. */
     entries = FindFirstFileW(pattern, &found);
     free(pattern);
     if (entries == INVALID_HANDLE_VALUE)

@@ -157,7 +157,7 @@ HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
 }
 
 /* RtlNtStatusToDosError notes the code that it translates, and this returns the noted one (ReactOS,
- * sdk/lib/rtl/error.c): after a failed open "delete pending" and "access denied" differ only here. */
+ * sdk/lib/rtl/error.c): "delete pending" and "access denied" differ only here. */
 static LONG WINAPI last_status(void) {
     return nt_status;
 }

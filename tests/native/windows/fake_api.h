@@ -72,7 +72,7 @@ int fake_count(enum fake_call call);
 /* How many files were opened so that the server of a named pipe could act as our user. */
 int fake_unguarded(void);
 
-/* What another process does after each call that opens, writes, renames or closes; NULL: nothing. */
+/* What another process does after each call that opens, writes, renames or closes, or NULL. */
 void fake_set_between(void (*look)(void));
 
 HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);

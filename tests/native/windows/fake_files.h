@@ -14,7 +14,7 @@
 
 /* ---- for tests ---- */
 
-/* The file system has the POSIX rename (0), or refuses it with that code, or does what Wine does. */
+/* The file system has the POSIX rename (0), or refuses it with that code, or is as Wine's. */
 enum { FAKE_RENAME_AS_WINE = -1, FAKE_RENAME_POSIX = 0 };
 void fake_set_rename(int code);
 

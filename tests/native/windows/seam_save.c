@@ -337,7 +337,7 @@ static void a_link_at_the_end_keeps_its_place(void) {
     CHECK(!exists(link));
 }
 
-/* A symbolic link may begin at the root of its drive; and a file system without tags has no links. */
+/* A symbolic link may begin at the root of its drive; a file system without tags has no links. */
 static void the_way_may_begin_at_the_root_or_have_no_tags(void) {
     char deep[1200];
 
@@ -356,6 +356,19 @@ static void the_way_may_begin_at_the_root_or_have_no_tags(void) {
     passes_on();
     CHECK_STATUS(msalex_file_delete(deep, &error), MSALEX_OK);
     remove_directories();
+}
+
+/* Home directories on a server, or a sandbox: the root may not be looked at. */
+static void the_root_may_be_closed_to_us(void) {
+    const char *path = path_of("file");
+
+    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK_STATUS(put(path, "new"), MSALEX_OK);
+    CHECK(has(path, "new"));
+    fake_fail(FAKE_CREATE_FILE, 0, 2, ERROR_ACCESS_DENIED);
+    CHECK_STATUS(put(path, "newer"), MSALEX_DENIED);
+    CHECK_STATUS(put("\\\\no.such.server.invalid\\share\\file", "x"), MSALEX_NOT_FOUND);
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
 
 static void links_in_a_circle_end(void) {
@@ -401,6 +414,7 @@ const struct property save_properties[] = {
     {"A link at the end keeps its place", a_link_at_the_end_keeps_its_place},
     {"The way may begin at the root or have no tags",
      the_way_may_begin_at_the_root_or_have_no_tags},
+    {"The root may be closed to us", the_root_may_be_closed_to_us},
     {"Links in a circle end", links_in_a_circle_end},
     {"A directory that is exchanged meanwhile redirects nothing",
      a_directory_that_is_exchanged_meanwhile_redirects_nothing},
