@@ -94,7 +94,7 @@ static bool is_inherited(PSECURITY_DESCRIPTOR descriptor) {
     BOOL present = FALSE, defaulted = FALSE;
     PACL list = NULL;
     DWORD revision;
-    ACE_HEADER *entry;
+    void *entry;
 
     if (!GetSecurityDescriptorControl(descriptor, &control, &revision) ||
         !GetSecurityDescriptorDacl(descriptor, &present, &list, &defaulted))
@@ -102,7 +102,8 @@ static bool is_inherited(PSECURITY_DESCRIPTOR descriptor) {
     if ((control & SE_DACL_PROTECTED) != 0 || !present || list == NULL || list->AceCount == 0)
         return false;
     for (DWORD i = 0; i < list->AceCount; i++) {
-        if (!GetAce(list, i, (void **)&entry) || (entry->AceFlags & INHERITED_ACE) == 0)
+        if (!GetAce(list, i, &entry) ||
+            (((const ACE_HEADER *)entry)->AceFlags & INHERITED_ACE) == 0)
             return false;
     }
     return true;
