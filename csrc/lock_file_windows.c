@@ -325,11 +325,16 @@ void msalex__lock_file_read_farewell(struct msalex__lock_file *file) {
         file->gap.when = record.when;
 }
 
+/* First it looks, in a way that stands in nobody's way, whether the name is still ours: `holding`
+ * shares no deletion, so a peer that has the name by now could not remove its own file. */
 DWORD msalex__lock_file_claim(struct msalex__lock_file *file) {
-    DWORD code = ERROR_SHARING_VIOLATION;
+    DWORD code = msalex__lock_file_check(file);
 
+    if (code != 0)
+        return code;
     /* A process of ours that looks whether it can remove the name has the file open for a moment in
      * a way that excludes `holding`. */
+    code = ERROR_SHARING_VIOLATION;
     for (int tries = 0; code == ERROR_SHARING_VIOLATION && tries < CLAIMS; tries++) {
         if (tries > 0)
             msalex__pause(1);

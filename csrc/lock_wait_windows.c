@@ -9,7 +9,8 @@
  * Some systems have no such queue (Wine, and possibly file servers): the request is reported as
  * pending, but there is none, and its event never comes.  So after POLL_MS a waiter probes whether
  * a second request can be taken back.  If there is nothing to take back, it asks every POLL_MS, and
- * its announcement goes: a holder must not leave the file to a queue that does not exist.
+ * its announcement goes: a holder must not leave the file to a queue that does not exist.  After
+ * that the waiters of this process announce themselves only when a probe has found a queue.
  *
  * A process that is suspended keeps its place in the queue, and may be granted the byte.  If that
  * file has lost its name meanwhile, the others would wait behind it for nothing.  So each waiter
@@ -22,8 +23,11 @@ enum {
     LOOK_MS = 250 /* between two looks whether the file has its name */
 };
 
+/* Did the last probe find no queue?  For local files, and for those on file servers. */
+static volatile LONG has_none[2];
+
 bool msalex__lock_wait_join(struct msalex__lock_file *file) {
-    if (msalex__lock_file_announce(file) == ERROR_LOCK_VIOLATION)
+    if (!has_none[file->remote] && msalex__lock_file_announce(file) == ERROR_LOCK_VIOLATION)
         return false;
     file->looked = msalex__now_ms();
     (void)msalex__lock_file_request(file); /* if it fails, the next one tells why */
@@ -38,7 +42,19 @@ static DWORD slice_of(const struct msalex__lock_file *file, int64_t deadline) {
 
 static void stop_queueing(struct msalex__lock_file *file) {
     file->queue = MSALEX__NO_QUEUE;
+    (void)InterlockedExchange(&has_none[file->remote], 1);
     msalex__lock_file_unannounce(file);
+}
+
+static void probe(struct msalex__lock_file *file) {
+    msalex__lock_file_probe(file);
+    if (file->queue == MSALEX__NO_QUEUE)
+        stop_queueing(file);
+    if (file->queue != MSALEX__HAS_QUEUE)
+        return;
+    (void)InterlockedExchange(&has_none[file->remote], 0);
+    if (!file->announced)
+        (void)msalex__lock_file_announce(file);
 }
 
 /* Waits for the request, a slice long. */
@@ -55,9 +71,7 @@ static DWORD wait_in_queue(struct msalex__lock_file *file, int64_t deadline) {
     if (code != WAIT_TIMEOUT)
         return code;
     if (file->queue == MSALEX__QUEUE_UNKNOWN)
-        msalex__lock_file_probe(file);
-    if (file->queue == MSALEX__NO_QUEUE)
-        stop_queueing(file);
+        probe(file);
     return file->locked ? 0 : ERROR_LOCK_VIOLATION;
 }
 

@@ -74,6 +74,7 @@ struct msalex_lock {
     bool held;
     struct msalex__gap carried; /* what the last file said for which we waited */
     int64_t gap_until;          /* the name shall stay free until then, or 0 */
+    int64_t due;                /* when a gap was due, by a file that went during this wait, or 0 */
     uint64_t key;               /* of lock_gap.c */
     int64_t refused;            /* when something began to be in the way, or 0 */
     int refusals;               /* since then */
@@ -206,6 +207,14 @@ static void learn(msalex_lock *lock) {
     lock->gap_until = lock->file->until;
 }
 
+/* The maker of this file may not have known the file before it, nor when a gap was due. */
+static void keep_what_is_due(msalex_lock *lock) {
+    struct msalex__gap *const gap = &lock->file->gap;
+
+    if (lock->due != 0 && (gap->when == 0 || lock->due < gap->when))
+        gap->when = lock->due;
+}
+
 /* The byte is ours.  Is the file the lock, or was it deleted, or is a peer inside? */
 static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error *error) {
     enum outcome outcome;
@@ -223,6 +232,7 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error 
         return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
+    keep_what_is_due(lock);
     if ((code = msalex__lock_file_take_over(lock->file)) == 0)
         return HELD;
     (void)msalex__fail_windows(error, code, "write lock file");
@@ -310,6 +320,10 @@ static void count(msalex_lock *lock, enum outcome outcome) {
     lock->changes = outcome == CHANGED ? lock->changes + 1 : 0;
     if (outcome == HELD)
         lock->carried = (struct msalex__gap){0};
+    if (outcome == CHANGED && lock->carried.when != 0)
+        lock->due = lock->carried.when;
+    if (outcome == HELD || outcome == GAP || outcome == FAILED)
+        lock->due = 0;
     if (outcome != PASSING && outcome != CHANGED)
         lock->carried.when = 0;
     if (outcome != PASSING && outcome != PEER) {
@@ -395,7 +409,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     }
     lock->file = NULL;
     lock->held = false;
-    lock->gap_until = 0;
+    lock->gap_until = lock->due = 0;
     stop_watching(lock);
     if (code == 0)
         return msalex__ok(error);

@@ -148,7 +148,7 @@ bool msalex__lock_file_is_awaited(struct msalex__lock_file *file);
 /* ---- lock_wait_windows.c ---- */
 
 /* Announces that we wait for an open file, and asks for its byte, with a request that waits.
- * False: the file could not be announced to, so the caller must look again. */
+ * False: a holder looks right now whether somebody waits, so the caller must look again. */
 bool msalex__lock_wait_join(struct msalex__lock_file *file);
 
 /* Waits for the byte.  0: it is ours; ERROR_LOCK_VIOLATION: the time is over, and the request stays

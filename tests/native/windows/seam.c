@@ -100,6 +100,7 @@ static void end(void) {
 
 int main(void) {
     around_each_property(begin, end);
+    run_properties(byte_properties, byte_property_count);
     run_properties(queue_properties, queue_property_count);
     run_properties(lock_properties, lock_property_count);
     run_properties(refusal_properties, refusal_property_count);

@@ -16,10 +16,10 @@ enum {
     RETRY_MS = 2000  /* of csrc/file_windows.c: as long as a passing error is tried again */
 };
 
-extern const struct property queue_properties[], lock_properties[], refusal_properties[],
-    gap_properties[], file_properties[], system_properties[];
-extern const size_t queue_property_count, lock_property_count, refusal_property_count,
-    gap_property_count, file_property_count, system_property_count;
+extern const struct property byte_properties[], queue_properties[], lock_properties[],
+    refusal_properties[], gap_properties[], file_properties[], system_properties[];
+extern const size_t byte_property_count, queue_property_count, lock_property_count,
+    refusal_property_count, gap_property_count, file_property_count, system_property_count;
 
 extern char directory[1000]; /* of the running property */
 
