@@ -1,8 +1,8 @@
 /*
- * What the Windows files share: os_windows.c.
+ * What the Windows files share: path_windows.c and os_windows.c.
  *
  * Paths come as UTF-8.  They go to Windows as UTF-16, absolute, and in the form without the limit
- * of 260 characters where they need it.  Failures of the file calls are told as errno values, as on
+ * of 260 characters.  Failures of the file calls are told as errno values, as on
  * POSIX, because Python's exceptions and remedies use these; the words of Windows and its own
  * number are in the message.
  */
@@ -20,8 +20,26 @@
 /* While we have the file open, others may read, write and delete it. */
 enum { MSALEX__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE };
 
-/* The path for Windows, to be freed; NULL with the error filled. */
+/* ---- path_windows.c ---- */
+
+/* The path for Windows, to be freed; NULL with the error filled.  Unless it is a device, it is
+ * absolute and has a prefix. */
 wchar_t *msalex__wide_path(const char *path, msalex_error *error);
+
+/* The same for a path that is UTF-16 already. */
+wchar_t *msalex__prefixed_path(const wchar_t *given, msalex_error *error);
+
+/* The path for people.  It belongs to the path that is given. */
+const wchar_t *msalex__without_prefix(const wchar_t *path);
+
+/* How long is the start of the path that names its drive or share, with the backslash?  0: this is
+ * no path of a file system. */
+size_t msalex__root_length(const wchar_t *path);
+
+/* UTF-8 of that many characters, cut between two of them if the room is too small. */
+void msalex__narrow(const wchar_t *wide, size_t length, char *text, size_t size);
+
+/* ---- os_windows.c ---- */
 
 /* The errno that a GetLastError code means; EIO when the table does not know it. */
 int msalex__errno_of_windows(DWORD code);
@@ -67,9 +85,12 @@ bool msalex__is_same_file(const struct msalex__identity *one, const struct msale
  * their own. */
 bool msalex__is_remote(HANDLE file);
 
-/* The stamp of an open file.  Its `inode` holds 64 bits, so the 128 of the identity are folded.
- * False with GetLastError. */
+/* The stamp of an open file.  The 128 bits of the identity are folded into 64.  False with
+ * GetLastError. */
 bool msalex__fill_stamp(HANDLE file, msalex_stamp *stamp);
+
+/* The same stamp of the file to which the path leads: 0, or the code and an empty stamp. */
+DWORD msalex__stamp_of_path(const wchar_t *path, msalex_stamp *stamp);
 
 /* Opens the file at the path for its attributes only: no share mode of others keeps us from that,
  * and we are in nobody's way.  INVALID_HANDLE_VALUE with GetLastError. */

@@ -67,15 +67,11 @@ static void rearm(msalex_watch *watch) {
 
 /* True when the file is not what it was at the last look. */
 static bool look(msalex_watch *watch) {
-    msalex_stamp now = {0};
-    HANDLE file;
+    msalex_stamp now;
     bool differs;
 
     rearm(watch); /* first: else both miss a change between them */
-    file = msalex__open_attributes(watch->file, 0);
-    if (file == INVALID_HANDLE_VALUE || !msalex__fill_stamp(file, &now))
-        now = (msalex_stamp){0};
-    msalex__close(file);
+    (void)msalex__stamp_of_path(watch->file, &now); /* empty if there is none */
     differs = now.device != watch->seen.device || now.inode != watch->seen.inode ||
               now.size != watch->seen.size || now.mtime_ns != watch->seen.mtime_ns;
     watch->seen = now;

@@ -276,7 +276,7 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE file, LPOVERLAPPED request, LPDWORD 
 
 /* LockFileEx: "If a process terminates with a portion of a file locked or closes a file that has
  * outstanding locks, the locks are unlocked."  MS-FSA 2.1.5.5: its waiting requests end, too. */
-BOOL WINAPI fake_CloseHandle(HANDLE handle) {
+void fake_locks_close(HANDLE handle) {
     AcquireSRWLockExclusive(&guard);
     for (struct entry *entry = entries; entry < entries + ENTRIES_MAX; entry++) {
         if (entry->state == UNUSED || entry->owner != handle)
@@ -288,7 +288,6 @@ BOOL WINAPI fake_CloseHandle(HANDLE handle) {
     }
     grant_what_is_free();
     ReleaseSRWLockExclusive(&guard);
-    return CloseHandle(handle);
 }
 
 /* MS-FSA 2.1.4.10: the exclusive locks of other handles forbid reading; these and all shared ones

@@ -43,6 +43,9 @@ bool fake_wait_for_waiting(int count);
 /* Ends the requests that wait, as the end of their threads would. */
 void fake_end_requests(void);
 
+/* The handle is about to be closed. */
+void fake_locks_close(HANDLE handle);
+
 /* May this handle read, or write, these bytes of its file?  Otherwise the code that says no. */
 DWORD fake_check_range(HANDLE file, bool writes, const OVERLAPPED *where, DWORD size);
 
@@ -50,14 +53,12 @@ BOOL WINAPI fake_LockFileEx(HANDLE, DWORD, DWORD, DWORD, DWORD, LPOVERLAPPED);
 BOOL WINAPI fake_UnlockFileEx(HANDLE, DWORD, DWORD, DWORD, LPOVERLAPPED);
 BOOL WINAPI fake_CancelIoEx(HANDLE, LPOVERLAPPED);
 BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
-BOOL WINAPI fake_CloseHandle(HANDLE);
 
 #ifndef FAKE_API_ITSELF
 #define LockFileEx fake_LockFileEx
 #define UnlockFileEx fake_UnlockFileEx
 #define CancelIoEx fake_CancelIoEx
 #define GetOverlappedResult fake_GetOverlappedResult
-#define CloseHandle fake_CloseHandle
 #endif
 
 #endif

@@ -11,6 +11,7 @@ void passes_on(void) {
     for (int call = 0; call < FAKE_CALLS; call++)
         fake_fail((enum fake_call)call, 0, 0, 0);
     fake_pass_locks_on();
+    fake_forget_files();
 }
 
 const char *path_of(const char *name) {
@@ -19,6 +20,14 @@ const char *path_of(const char *name) {
     next = 1 - next;
     (void)snprintf(path[next], sizeof path[next], "%s\\%s", directory, name);
     return path[next];
+}
+
+const wchar_t *wide_of(const char *path) {
+    static wchar_t wide[2][1200];
+    static int next;
+    next = 1 - next;
+    (void)MultiByteToWideChar(CP_UTF8, 0, path, -1, wide[next], 1200);
+    return wide[next];
 }
 
 bool exists(const char *path) {
@@ -96,6 +105,7 @@ static void begin(void) {
 static void end(void) {
     passes_on();
     CHECK(count_entries(".") == 0);
+    CHECK(fake_open_files() == 0);
 }
 
 int main(void) {
@@ -106,6 +116,7 @@ int main(void) {
     run_properties(refusal_properties, refusal_property_count);
     run_properties(gap_properties, gap_property_count);
     run_properties(file_properties, file_property_count);
+    run_properties(save_properties, save_property_count);
     run_properties(system_properties, system_property_count);
     return end_of_properties();
 }

@@ -8,18 +8,21 @@
 
 #include "check.h"
 #include "fake_api.h"
+#include "fake_files.h"
 #include "internal.h"
 #include "lock_windows.h"
 
 enum {
     SOON_MS = 10000, /* for a step that takes no time: wrong code would take for ever */
-    RETRY_MS = 2000  /* of csrc/file_windows.c: as long as a passing error is tried again */
+    RETRY_MS = 2000  /* of csrc/place_windows.c: as long as a passing error is tried again */
 };
 
 extern const struct property byte_properties[], queue_properties[], lock_properties[],
-    refusal_properties[], gap_properties[], file_properties[], system_properties[];
+    refusal_properties[], gap_properties[], file_properties[], save_properties[],
+    system_properties[];
 extern const size_t byte_property_count, queue_property_count, lock_property_count,
-    refusal_property_count, gap_property_count, file_property_count, system_property_count;
+    refusal_property_count, gap_property_count, file_property_count, save_property_count,
+    system_property_count;
 
 extern char directory[1000]; /* of the running property */
 
@@ -30,6 +33,9 @@ void passes_on(void);
 const char *path_of(const char *name);
 
 bool exists(const char *path);
+
+/* The path as the model of files knows it.  Valid until the call after the next one. */
+const wchar_t *wide_of(const char *path);
 
 /* Replaces the file. */
 int put(const char *path, const char *text);
