@@ -84,6 +84,7 @@ PLATFORMS = {
         sources=(
             "lock_windows.c",
             "lock_file_windows.c",
+            "lock_byte_windows.c",
             "lock_registry_windows.c",
             "lock_wait_windows.c",
             "lock_peer_windows.c",

@@ -13,18 +13,10 @@ static struct {
     DWORD code;
 } plans[FAKE_CALLS];
 
-static enum fake_locks locks;
-static OVERLAPPED *volatile pending;
-
 static int unguarded;
 static volatile LONG nt_status;
 
-enum {
-    CANCELLED = (LONG)0xC0000120,
-    DELETE_PENDING = (LONG)0xC0000056,
-    ACCESS_DENIED = (LONG)0xC0000022,
-    PENDING = 0x103
-};
+enum { DELETE_PENDING = (LONG)0xC0000056, ACCESS_DENIED = (LONG)0xC0000022 };
 
 void fake_fail(enum fake_call call, int skip, int times, DWORD code) {
     plans[call].skip = skip;
@@ -72,59 +64,8 @@ static DWORD planned(enum fake_call call) {
     return plans[call].code;
 }
 
-void fake_set_locks(enum fake_locks how) {
-    locks = how;
-    pending = NULL;
-}
-
-bool fake_grant(LONG status) {
-    OVERLAPPED *request = InterlockedExchangePointer((void *volatile *)&pending, NULL);
-    if (request == NULL)
-        return false;
-    request->Internal = (ULONG_PTR)status;
-    return SetEvent(request->hEvent);
-}
-
-BOOL WINAPI fake_LockFileEx(HANDLE file, DWORD flags, DWORD zero, DWORD low, DWORD high,
-                            LPOVERLAPPED request) {
-    if (planned(FAKE_LOCK) != 0)
-        return FALSE;
-    if (locks == FAKE_PASS_ON)
-        return LockFileEx(file, flags, zero, low, high, request);
-    if (locks == FAKE_REFUSES) {
-        SetLastError(ERROR_LOCK_VIOLATION);
-        return FALSE;
-    }
-    if (locks != FAKE_NO_QUEUE) {
-        request->Internal = PENDING;
-        pending = request;
-    }
-    SetLastError(ERROR_IO_PENDING);
-    return FALSE;
-}
-
-BOOL WINAPI fake_CancelIoEx(HANDLE file, LPOVERLAPPED request) {
-    if (locks == FAKE_PASS_ON)
-        return CancelIoEx(file, request);
-    if (locks == FAKE_GRANTS_IN_RACE) {
-        (void)fake_grant(0);
-        SetLastError(ERROR_NOT_FOUND);
-        return FALSE;
-    }
-    if (pending == request && fake_grant(CANCELLED))
-        return TRUE;
-    SetLastError(ERROR_NOT_FOUND);
-    return FALSE;
-}
-
-BOOL WINAPI fake_GetOverlappedResult(HANDLE file, LPOVERLAPPED request, LPDWORD size, BOOL wait) {
-    if (locks == FAKE_PASS_ON || request->hEvent == NULL)
-        return GetOverlappedResult(file, request, size, wait);
-    if ((LONG)request->Internal == 0)
-        return TRUE;
-    SetLastError((LONG)request->Internal == CANCELLED ? ERROR_OPERATION_ABORTED
-                                                      : ERROR_IO_INCOMPLETE);
-    return FALSE;
+DWORD fake_planned(enum fake_call call) {
+    return planned(call);
 }
 
 HANDLE WINAPI fake_CreateFileW(LPCWSTR path, DWORD access, DWORD sharing,
@@ -247,7 +188,9 @@ FARPROC WINAPI fake_GetProcAddress(HMODULE module, LPCSTR name) {
 
 BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD written,
                            LPOVERLAPPED where) {
-    const BOOL done = planned(FAKE_WRITE_FILE) == 0 && WriteFile(file, data, size, written, where);
+    const BOOL done = planned(FAKE_WRITE_FILE) == 0 &&
+                      fake_check_range(file, true, where, size) == 0 &&
+                      WriteFile(file, data, size, written, where);
     const DWORD code = GetLastError();
 
     between();
@@ -256,7 +199,8 @@ BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD writte
 }
 
 BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count, LPOVERLAPPED where) {
-    return planned(FAKE_READ_FILE) == 0 && ReadFile(file, data, size, count, where);
+    return planned(FAKE_READ_FILE) == 0 && fake_check_range(file, false, where, size) == 0 &&
+           ReadFile(file, data, size, count, where);
 }
 
 BOOL WINAPI fake_FlushFileBuffers(HANDLE file) {
@@ -267,6 +211,7 @@ BOOL WINAPI fake_CloseHandle(HANDLE handle) {
     BOOL done;
 
     fake_files_close(handle);
+    fake_locks_close(handle);
     done = CloseHandle(handle);
     between();
     return done;

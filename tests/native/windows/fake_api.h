@@ -12,16 +12,9 @@
 #include <aclapi.h>
 #include <dpapi.h>
 #include <stdbool.h>
-#include <stdint.h>
 
-/* How LockFileEx answers. */
-enum fake_locks {
-    FAKE_PASS_ON,        /* as it does here */
-    FAKE_QUEUE,          /* pending; granted by fake_grant(), can be taken back */
-    FAKE_GRANTS_IN_RACE, /* pending; granted at the moment it is taken back */
-    FAKE_NO_QUEUE,       /* pending, and that is all: Wine */
-    FAKE_REFUSES         /* error 33, although the caller wants to wait */
-};
+#include "fake_locks.h"
+#include <stdint.h>
 
 enum fake_call {
     FAKE_CREATE_FILE,
@@ -64,11 +57,10 @@ enum fake_call {
 
 /* The next `skip` calls are real ones, and then `times` calls fail with `code`. */
 void fake_fail(enum fake_call call, int skip, int times, DWORD code);
-void fake_set_locks(enum fake_locks locks);
-/* Answers the pending request, if there is one; a status of 0 grants it. */
-bool fake_grant(LONG status);
 /* How often that call was made since the last fake_fail for it. */
 int fake_count(enum fake_call call);
+/* For the other fakes: the error with which this call fails, which is set, or 0. */
+DWORD fake_planned(enum fake_call call);
 /* How many files were opened so that the server of a named pipe could act as our user. */
 int fake_unguarded(void);
 
@@ -103,9 +95,6 @@ BOOL WINAPI fake_FindNextChangeNotification(HANDLE);
 HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES, LPCWSTR, DWORD, DWORD);
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
 DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
-BOOL WINAPI fake_LockFileEx(HANDLE, DWORD, DWORD, DWORD, DWORD, LPOVERLAPPED);
-BOOL WINAPI fake_CancelIoEx(HANDLE, LPOVERLAPPED);
-BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 
 #ifndef FAKE_API_ITSELF
 #define CreateFileW fake_CreateFileW
@@ -133,9 +122,6 @@ BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 #define CreateWaitableTimerExW fake_CreateWaitableTimerExW
 #define CreateEventW fake_CreateEventW
 #define GetFileAttributesW fake_GetFileAttributesW
-#define LockFileEx fake_LockFileEx
-#define CancelIoEx fake_CancelIoEx
-#define GetOverlappedResult fake_GetOverlappedResult
 #endif
 
 #endif
