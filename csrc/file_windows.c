@@ -111,8 +111,13 @@ static int open_to_read(const char *path, HANDLE *file, msalex_error *error) {
                                              MSALEX__NT_OPEN, NULL);
         code = GetLastError();
         msalex__place_leave(&place);
-        if (*file != INVALID_HANDLE_VALUE)
+        if (*file != INVALID_HANDLE_VALUE && GetFileType(*file) == FILE_TYPE_DISK)
             return MSALEX_OK;
+        if (*file != INVALID_HANDLE_VALUE) { /* a pipe: a read could wait for ever */
+            msalex__close(*file);
+            return msalex__fail(error, MSALEX_INVALID, EINVAL, "NtCreateFile",
+                                "not a regular file");
+        }
         if (code != MSALEX__MET_LINK || look == MSALEX__FOLLOW)
             return msalex__fail_windows(error, code, "NtCreateFile");
     }

@@ -157,6 +157,8 @@ static size_t part_length(const wchar_t *path) {
 size_t msalex__root_length(const wchar_t *path) {
     size_t length;
 
+    if (starts(path, L"\\\\.\\") && path[4] != L'\0' && wcsncmp(path + 5, L":\\", 2) == 0)
+        return 7; /* some write the name of a drive as that of a device */
     if (!starts(path, L"\\\\?\\"))
         return 0;
     if (!starts(path, L"\\\\?\\UNC\\")) {

@@ -212,6 +212,15 @@ static HANDLE open_start(wchar_t *path, size_t length) {
     return start;
 }
 
+/* A drive, or a volume by its number; and not a share, or a name of NT (GLOBALROOT). */
+static bool is_volume(const wchar_t *path) {
+    return path[5] == L':' || _wcsnicmp(path + 4, L"Volume{", 7) == 0;
+}
+
+static int fail_no_file(msalex_error *error) {
+    return msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
+}
+
 /* Opens the directory without a look at the way to it. */
 static int enter_at_once(struct msalex__place *place, size_t end, msalex_error *error) {
     place->directory = open_start(place->path, end);
@@ -234,7 +243,7 @@ static int enter(struct msalex__place *place, size_t end, wchar_t **target, msal
     HANDLE start, directory;
     DWORD code;
 
-    if (wcsncmp(place->path, L"\\\\?\\UNC\\", 8) == 0)
+    if (!is_volume(place->path))
         return enter_at_once(place, end, error);
     start = open_start(place->path, root);
     if (start == INVALID_HANDLE_VALUE && GetLastError() == ERROR_ACCESS_DENIED)
@@ -242,8 +251,6 @@ static int enter(struct msalex__place *place, size_t end, wchar_t **target, msal
     if (start == INVALID_HANDLE_VALUE)
         return msalex__fail_windows(error, GetLastError(), "CreateFileW");
     place->directory = start;
-    if (GetFileType(start) != FILE_TYPE_DISK) /* \\?\pipe\ */
-        return msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
     if (all.length == 0)
         return MSALEX_OK;
     all.no_links = !msalex__is_remote(start);
@@ -304,14 +311,16 @@ static int find(struct msalex__place *place, enum msalex__look look, wchar_t **t
     int status;
 
     if (root == 0) /* NUL, COM1 and other devices */
-        return msalex__fail(error, MSALEX_INVALID, EINVAL, "CreateFileW", "not a regular file");
+        return fail_no_file(error);
     place->name = last + 1;
     if (place->name[0] == L'\0')
         return msalex__fail_errno(error, EISDIR, "NtCreateFile");
     status = enter(place, (size_t)(place->name - place->path), target, error);
-    if (status != MSALEX_OK || *target != NULL || look == MSALEX__BLINDLY)
+    if (status != MSALEX_OK || *target != NULL)
         return status;
-    return look_at_name(place, look, target, error);
+    if (GetFileType(place->directory) != FILE_TYPE_DISK) /* named pipes */
+        return fail_no_file(error);
+    return look == MSALEX__BLINDLY ? MSALEX_OK : look_at_name(place, look, target, error);
 }
 
 /* ---- the interface ---- */

@@ -43,6 +43,8 @@ static const LONG DENIED = STATUS(0xC0000022), SHARING = STATUS(0xC0000043),
 /* ---- rules ---- */
 
 static const wchar_t *bare(const wchar_t *path) {
+    if (wcsncmp(path, L"\\\\.\\", 4) == 0 && path[5] == L':')
+        return path + 4;
     return wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path;
 }
 

@@ -371,6 +371,20 @@ static void the_root_may_be_closed_to_us(void) {
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
 
+static void a_drive_may_be_written_as_a_device_and_a_pipe_is_no_file(void) {
+    msalex_buffer content;
+    msalex_stamp stamp;
+    char path[1200];
+
+    (void)snprintf(path, sizeof path, "\\\\.\\%s\\file", directory);
+    CHECK_STATUS(put(path, "new"), MSALEX_OK);
+    CHECK(has(path, "new") && has(path_of("file"), "new"));
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+    CHECK(msalex_file_read("\\\\.\\pipe\\none", &content, &stamp, &error) != MSALEX_OK);
+    CHECK(msalex_file_read("\\\\?\\pipe\\none", &content, &stamp, &error) != MSALEX_OK);
+    CHECK(put("\\\\?\\GLOBALROOT\\none\\file", "x") != MSALEX_OK);
+}
+
 static void links_in_a_circle_end(void) {
     make_directories();
     fake_make_link(wide_of(path_of("link")), wide_of(path_of("link")), false, ADMINISTRATORS);
@@ -415,6 +429,8 @@ const struct property save_properties[] = {
     {"The way may begin at the root or have no tags",
      the_way_may_begin_at_the_root_or_have_no_tags},
     {"The root may be closed to us", the_root_may_be_closed_to_us},
+    {"A drive may be written as a device and a pipe is no file",
+     a_drive_may_be_written_as_a_device_and_a_pipe_is_no_file},
     {"Links in a circle end", links_in_a_circle_end},
     {"A directory that is exchanged meanwhile redirects nothing",
      a_directory_that_is_exchanged_meanwhile_redirects_nothing},
