@@ -1,4 +1,4 @@
-/* Who owns a file, and who may read a new one, Windows: see access_windows.h. */
+/* The owner of a file, and the readers of a new one, Windows: see access_windows.h. */
 #include "access_windows.h"
 
 #include <aclapi.h>
@@ -10,7 +10,7 @@
 static const wchar_t INSTALLER[] =
     L"S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
 
-/* ---- who ---- */
+/* ---- users ---- */
 
 struct user {
     union {

@@ -1,5 +1,5 @@
 /*
- * Who owns a file, and who may read a new one, Windows: access_windows.c.
+ * The owner of a file, and the readers of a new one, Windows: access_windows.c.
  *
  * "We" are the user of this thread: the system judges each open by that user, also while a service
  * acts for a client.

@@ -2,11 +2,12 @@
  * Files, Windows.  The promise is in msalex.h.  How a file is saved: save_windows.c.  Twin:
  * file_posix.c.
  *
- * Sharing.  A file that another program has open without sharing it gives error 32, and a file that
- * is being deleted gives error 303 (nt_windows.h).  Virus scanners and indexers cause both at any
- * time.  Both pass, so each call tries again for 2 s (place_windows.h); a caller that has more patience calls
- * again, and handles Ctrl-C in between.  A denial by an access list (error 5) stays, and is told
- * after MSALEX__DENIED_MS.  A read-only file gives error 5 as well, and is told at once.
+ * Sharing.  A file that another program has open without sharing it gives error 32, and a file
+ * that is being deleted gives error 303 (nt_windows.h).  Virus scanners and indexers cause both at
+ * any time.  Both pass, so each call tries again for 2 s (place_windows.h); a caller that has more
+ * patience calls again, and handles Ctrl-C in between.  A denial by an access list (error 5)
+ * stays, and is told after MSALEX__DENIED_MS.  A read-only file gives error 5 as well, and is told
+ * at once.
  */
 #include "place_windows.h"
 

@@ -229,9 +229,8 @@ static int enter_at_once(struct msalex__place *place, size_t end, msalex_error *
                : msalex__fail_windows(error, GetLastError(), "CreateFileW");
 }
 
-/* Opens the directory of the path, which ends at `end`.  Who may not even look at the root of a
- * share or drive may still use directories below it: home directories on a server, for example, or
- * a program in a sandbox. */
+/* Opens the directory of the path, which ends at `end`.  A process that may not even look at
+ * the root of a drive may still use directories below it, for example in a sandbox. */
 static int enter(struct msalex__place *place, size_t end, wchar_t **target, msalex_error *error) {
     const size_t root = msalex__root_length(place->path);
     struct msalex__nt_open all = {.name = place->path + root,

@@ -202,8 +202,9 @@ static bool lacks_posix(DWORD code) {
 }
 
 /* Gives the temporary file the name.  0, or the code; `in_place`: the old file cannot be
- * replaced.  A classic rename says "denied" of a file that somebody has open (MS-FSA 2.1.5.15.12):
- * once we know that no access list is the reason, that counts as a sharing violation. */
+ * replaced.  A classic rename says "denied" of a file that is open anywhere (MS-FSA,
+ * "FileRenameInformation").  Once we know that no access list is the reason, that counts as a
+ * sharing violation. */
 static DWORD rename_patiently(struct save *save, bool *in_place) {
     const int64_t since = msalex__now_ms();
     bool posix = true, asked = false;

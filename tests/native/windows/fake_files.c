@@ -9,20 +9,11 @@
 #include <winternl.h>
 
 #include "fake_api.h"
+#include "fake_rules.h"
 
-enum { OPEN_MAX = 200, RULES_MAX = 20, PATH_ROOM = 1200 };
+enum { OPEN_MAX = 200 };
 
-enum kind { LINK, SECURITY, FORBIDDEN, EXCHANGE };
-
-struct rule {
-    enum kind kind;
-    wchar_t path[PATH_ROOM], text[PATH_ROOM], owner[100];
-    bool relative;
-    DWORD rights;
-};
-
-static struct rule rules[RULES_MAX];
-static int rule_count, rename_code = FAKE_RENAME_AS_WINE, opened, buried;
+static int rename_code = FAKE_RENAME_AS_WINE, opened, buried;
 static bool slow_deletion, has_by_name;
 static wchar_t client[100], last_list[1000];
 static DWORD last_attributes;
@@ -30,51 +21,16 @@ static SRWLOCK mutex = SRWLOCK_INIT;
 
 static struct entry {
     HANDLE file;
-    wchar_t path[PATH_ROOM];
+    wchar_t path[FAKE_PATH_ROOM];
     DWORD access, sharing;
-    const struct rule *link; /* the handle is of the link itself */
-    bool dying;              /* deleted, but not gone */
+    const struct fake_rule *link; /* the handle is of the link itself */
+    bool dying;                   /* deleted, but not gone */
 } entries[OPEN_MAX];
 
-#define STATUS(number) ((LONG)(number))
 static const LONG DENIED = STATUS(0xC0000022), SHARING = STATUS(0xC0000043),
-                  DELETE_PENDING = STATUS(0xC0000056), MET_LINK = STATUS(0xC000050B);
+                  DELETE_PENDING = STATUS(0xC0000056);
 
-/* ---- rules ---- */
-
-static const wchar_t *bare(const wchar_t *path) {
-    if (wcsncmp(path, L"\\\\.\\", 4) == 0 && path[5] == L':')
-        return path + 4;
-    return wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path;
-}
-
-static struct rule *add(enum kind kind, const wchar_t *path) {
-    struct rule *rule = &rules[rule_count++];
-    memset(rule, 0, sizeof *rule);
-    rule->kind = kind;
-    wcscpy(rule->path, bare(path));
-    return rule;
-}
-
-void fake_make_link(const wchar_t *path, const wchar_t *target, bool relative,
-                    const wchar_t *owner) {
-    struct rule *rule = add(LINK, path);
-    wcscpy(rule->text, bare(target));
-    wcscpy(rule->owner, owner);
-    rule->relative = relative;
-}
-
-void fake_set_security(const wchar_t *path, const wchar_t *sddl) {
-    wcscpy(add(SECURITY, path)->text, sddl);
-}
-
-void fake_forbid(const wchar_t *path, DWORD rights) {
-    add(FORBIDDEN, path)->rights = rights;
-}
-
-void fake_exchange(const wchar_t *path, const wchar_t *with) {
-    wcscpy(add(EXCHANGE, path)->text, bare(with));
-}
+/* ---- what a test says ---- */
 
 void fake_set_rename(int code) {
     rename_code = code;
@@ -110,16 +66,16 @@ int fake_opened(void) {
 
 /* Where the model puts files that have no name any more but are open. */
 static void grave(wchar_t *path, int number) {
-    wchar_t directory[PATH_ROOM];
-    (void)GetCurrentDirectoryW(PATH_ROOM, directory);
+    wchar_t directory[FAKE_PATH_ROOM];
+    (void)GetCurrentDirectoryW(FAKE_PATH_ROOM, directory);
     *wcsrchr(directory, L'\\') = L'\0';
-    (void)swprintf(path, PATH_ROOM, L"%ls\\msalex-grave-%d", directory, number);
+    (void)swprintf(path, FAKE_PATH_ROOM, L"%ls\\msalex-grave-%d", directory, number);
 }
 
 void fake_forget_files(void) {
-    wchar_t path[PATH_ROOM];
+    wchar_t path[FAKE_PATH_ROOM];
 
-    rule_count = 0;
+    fake_forget_rules();
     rename_code = FAKE_RENAME_AS_WINE;
     slow_deletion = has_by_name = false;
     client[0] = L'\0';
@@ -127,19 +83,6 @@ void fake_forget_files(void) {
         grave(path, buried--);
         (void)DeleteFileW(path);
     }
-}
-
-static bool is_below(const wchar_t *path, const wchar_t *top) {
-    const size_t length = wcslen(top);
-    return _wcsnicmp(path, top, length) == 0 && (path[length] == L'\0' || path[length] == L'\\');
-}
-
-static struct rule *rule_for(enum kind kind, const wchar_t *path) {
-    for (int i = rule_count - 1; i >= 0; i--) {
-        if (rules[i].kind == kind && _wcsicmp(rules[i].path, path) == 0)
-            return &rules[i];
-    }
-    return NULL;
 }
 
 /* ---- open files ---- */
@@ -160,7 +103,7 @@ int fake_open_files(void) {
 }
 
 static void note(HANDLE file, const wchar_t *path, DWORD access, DWORD sharing,
-                 const struct rule *link) {
+                 const struct fake_rule *link) {
     for (int i = 0; i < OPEN_MAX; i++) {
         if (entries[i].file == NULL) {
             entries[i] =
@@ -180,7 +123,7 @@ void fake_files_note(HANDLE handle) {
     ReleaseSRWLockExclusive(&mutex);
 }
 
-/* MS-FSA 2.1.5.5: the file goes with its last handle. */
+/* MS-FSA, "Server Requests Closing an Open": a deleted file goes with its last handle. */
 void fake_files_close(HANDLE file) {
     struct entry *entry;
 
@@ -190,7 +133,8 @@ void fake_files_close(HANDLE file) {
     ReleaseSRWLockExclusive(&mutex);
 }
 
-/* MS-FSA 2.1.5.1.2, phase 6: if Link.IsDeleted, the open fails with STATUS_DELETE_PENDING. */
+/* MS-FSA, "Open of an Existing File": if Link.IsDeleted, the open fails with
+ * STATUS_DELETE_PENDING. */
 static bool is_dying(const wchar_t *path) {
     for (int i = 0; i < OPEN_MAX; i++) {
         if (entries[i].file != NULL && entries[i].dying && _wcsicmp(entries[i].path, path) == 0)
@@ -199,73 +143,7 @@ static bool is_dying(const wchar_t *path) {
     return false;
 }
 
-/* MS-FSA 2.1.5.1.2.1: an open of an existing file asks its list for each right; 2.1.5.1.1: who
- * creates a file gets all rights that the open asks for. */
-static bool is_forbidden(const wchar_t *path, DWORD access) {
-    if ((access & GENERIC_WRITE) != 0)
-        access |= FILE_WRITE_DATA;
-    if ((access & GENERIC_READ) != 0)
-        access |= FILE_READ_DATA;
-    for (int i = 0; i < rule_count; i++) {
-        if (rules[i].kind == FORBIDDEN && is_below(path, rules[i].path) &&
-            (rules[i].rights & access) != 0)
-            return true;
-    }
-    return false;
-}
-
-/* ---- paths ---- */
-
-/* CreateFileW: "limited to MAX_PATH characters" without the prefix; CreateDirectoryW: 248, "because
- * the directory must have room for an 8.3 name".  Both answer ERROR_PATH_NOT_FOUND, as CPython
- * (bpo-18199) and git (core.longpaths) met it. */
-bool fake_is_too_long(const wchar_t *path, bool directory) {
-    if (wcsncmp(path, L"\\\\?\\", 4) == 0 || wcslen(path) < (directory ? 248 : MAX_PATH))
-        return false;
-    SetLastError(ERROR_PATH_NOT_FOUND);
-    return true;
-}
-
-/* Follows links in the path.  MS-FSA 2.1.5.1, phase 5: a reparse point in the middle, or at the end
- * without FILE_OPEN_REPARSE_POINT, gives STATUS_REPARSE, and the I/O manager looks up the new name;
- * with OBJ_DONT_REPARSE it fails instead (documentation of OBJECT_ATTRIBUTES). */
-static LONG lead(wchar_t *path, size_t start, bool itself, bool no_links,
-                 const struct rule **link) {
-    wchar_t made[PATH_ROOM * 2];
-
-    *link = NULL;
-    for (int i = 0; i < rule_count; i++) {
-        const size_t length = wcslen(rules[i].path);
-        if (rules[i].kind != LINK || !is_below(path, rules[i].path) || length <= start)
-            continue;
-        if (path[length] == L'\0' && itself) {
-            *link = &rules[i];
-            return 0;
-        }
-        if (no_links)
-            return MET_LINK;
-        (void)swprintf(made, PATH_ROOM * 2, L"%.*ls%ls%ls",
-                       rules[i].relative ? (int)(wcsrchr(rules[i].path, L'\\') + 1 - rules[i].path)
-                                         : 0,
-                       rules[i].path, rules[i].text, path + length);
-        wcscpy(path, made);
-        start = 0;
-        i = -1;
-    }
-    return 0;
-}
-
 /* ---- opening ---- */
-
-/* An attacker is quick: when a file is made below the path, the link is there. */
-static void exchange(const wchar_t *path, bool making) {
-    for (int i = 0; making && i < rule_count; i++) {
-        if (rules[i].kind == EXCHANGE && is_below(path, rules[i].path)) {
-            rules[i].kind = LINK;
-            wcscpy(rules[i].owner, L"S-1-5-21-1-2-3-666");
-        }
-    }
-}
 
 static void note_list(PSECURITY_DESCRIPTOR list, DWORD attributes) {
     wchar_t *text = NULL;
@@ -282,23 +160,23 @@ static void note_list(PSECURITY_DESCRIPTOR list, DWORD attributes) {
 HANDLE fake_files_open(const wchar_t *given, DWORD access, DWORD sharing,
                        SECURITY_ATTRIBUTES *security, DWORD how, DWORD flags, LONG *status) {
     const bool itself = (flags & FILE_FLAG_OPEN_REPARSE_POINT) != 0;
-    const struct rule *link = NULL;
-    wchar_t path[PATH_ROOM], prefixed[PATH_ROOM + 4];
+    const struct fake_rule *link = NULL;
+    wchar_t path[FAKE_PATH_ROOM], prefixed[FAKE_PATH_ROOM + 4];
     HANDLE file = INVALID_HANDLE_VALUE;
 
-    if (wcslen(given) >= PATH_ROOM - 4 || fake_is_too_long(given, false))
+    if (wcslen(given) >= FAKE_PATH_ROOM - 4 || fake_is_too_long(given, false))
         return CreateFileW(given, access, sharing, security, how, flags, NULL);
     AcquireSRWLockExclusive(&mutex);
-    wcscpy(path, bare(given));
-    exchange(path, how == CREATE_NEW);
-    *status = lead(path, 0, itself, false, &link);
+    wcscpy(path, fake_bare(given));
+    fake_exchange_now(path, how == CREATE_NEW);
+    *status = fake_lead(path, 0, itself, false, &link);
     if (is_dying(path))
         *status = DELETE_PENDING;
-    else if (how != CREATE_NEW && is_forbidden(path, access))
+    else if (how != CREATE_NEW && fake_is_forbidden(path, access))
         *status = DENIED;
     if (*status == 0) {
-        (void)swprintf(prefixed, PATH_ROOM + 4, L"%ls%ls", given == bare(given) ? L"" : L"\\\\?\\",
-                       path);
+        (void)swprintf(prefixed, FAKE_PATH_ROOM + 4, L"%ls%ls",
+                       given == fake_bare(given) ? L"" : L"\\\\?\\", path);
         file = CreateFileW(prefixed, access, sharing, security, how, flags, NULL);
         if (file != INVALID_HANDLE_VALUE)
             note(file, path, access, sharing, link);
@@ -311,7 +189,7 @@ HANDLE fake_files_open(const wchar_t *given, DWORD access, DWORD sharing,
 
 /* The real path of a name in a directory that this model opened. */
 static LONG place_of(OBJECT_ATTRIBUTES *object, DWORD options, wchar_t *path,
-                     const struct rule **link) {
+                     const struct fake_rule **link) {
     const struct entry *directory = entry_of(object->RootDirectory);
     const UNICODE_STRING *name = object->ObjectName;
     size_t length = wcslen(directory->path);
@@ -322,8 +200,8 @@ static LONG place_of(OBJECT_ATTRIBUTES *object, DWORD options, wchar_t *path,
     memcpy(path + length, name->Buffer, name->Length);
     path[length + name->Length / 2] = L'\0';
     /* What is above the directory was looked up when that was opened: a handle stays. */
-    return lead(path, length - 1, (options & 0x200000) != 0, (object->Attributes & 0x1000) != 0,
-                link);
+    return fake_lead(path, length - 1, (options & 0x200000) != 0,
+                     (object->Attributes & 0x1000) != 0, link);
 }
 
 LONG fake_files_nt_open(HANDLE *file, DWORD access, void *given, void *result, DWORD attributes,
@@ -336,8 +214,8 @@ LONG fake_files_nt_open(HANDLE *file, DWORD access, void *given, void *result, D
         create_file call;
     } create = {.any = GetProcAddress(GetModuleHandleW(L"ntdll.dll"), "NtCreateFile")};
     OBJECT_ATTRIBUTES object = *(OBJECT_ATTRIBUTES *)given;
-    const struct rule *link = NULL;
-    wchar_t path[PATH_ROOM * 2], nt[PATH_ROOM * 2 + 4];
+    const struct fake_rule *link = NULL;
+    wchar_t path[FAKE_PATH_ROOM * 2], nt[FAKE_PATH_ROOM * 2 + 4];
     PSECURITY_DESCRIPTOR list = object.SecurityDescriptor;
     UNICODE_STRING name;
     LONG status;
@@ -345,13 +223,13 @@ LONG fake_files_nt_open(HANDLE *file, DWORD access, void *given, void *result, D
     object.SecurityDescriptor = NULL; /* Wine would make the mode of a Unix file of it */
     AcquireSRWLockExclusive(&mutex);
     status = place_of(&object, options, path, &link);
-    exchange(path, how == 2);
+    fake_exchange_now(path, how == 2);
     if (status == 0 && is_dying(path))
         status = DELETE_PENDING;
-    else if (status == 0 && how != 2 && is_forbidden(path, access))
+    else if (status == 0 && how != 2 && fake_is_forbidden(path, access))
         status = DENIED;
     if (status == 0) {
-        (void)swprintf(nt, PATH_ROOM * 2 + 4, L"\\??\\%ls", path);
+        (void)swprintf(nt, FAKE_PATH_ROOM * 2 + 4, L"\\??\\%ls", path);
         name.Buffer = nt;
         name.Length = name.MaximumLength = (USHORT)(wcslen(nt) * 2);
         object.RootDirectory = NULL;
@@ -391,7 +269,7 @@ static LONG real_rename(HANDLE file, void *result, void *information, DWORD size
  * with FILE_SHARE_DELETE", and its handles stay valid.  Another open of it is a sharing violation;
  * rust-lang/rust#131072 and gitgitgadget/git#1948 rely on both. */
 static LONG posix_rename(const wchar_t *target, bool replace) {
-    wchar_t away[PATH_ROOM];
+    wchar_t away[FAKE_PATH_ROOM];
 
     if (GetFileAttributesW(target) == INVALID_FILE_ATTRIBUTES || !replace)
         return 0;
@@ -406,7 +284,7 @@ LONG fake_files_nt_set(HANDLE file, void *result, void *information, DWORD size,
     const struct rename *request = information;
     const bool replace = kind == 65 ? (request->flags & 1) != 0 : *(BYTE *)information != 0;
     const struct entry *directory, *source;
-    wchar_t target[PATH_ROOM];
+    wchar_t target[FAKE_PATH_ROOM];
     LONG status = 0;
 
     if (kind == 65 && rename_code == FAKE_RENAME_AS_WINE)
@@ -416,12 +294,14 @@ LONG fake_files_nt_set(HANDLE file, void *result, void *information, DWORD size,
     AcquireSRWLockExclusive(&mutex);
     directory = entry_of(request->directory);
     source = entry_of(file);
-    (void)swprintf(target, PATH_ROOM, L"%ls\\%.*ls", directory->path, (int)request->bytes / 2,
+    (void)swprintf(target, FAKE_PATH_ROOM, L"%ls\\%.*ls", directory->path, (int)request->bytes / 2,
                    request->name);
-    /* MS-FSA 2.1.5.15.12: the handle needs DELETE; so does the caller on a target that goes. */
+    /* MS-FSA, "FileRenameInformation": the handle needs DELETE, and the caller needs it on a target
+     * that goes. */
     if ((source->access & DELETE) == 0)
         status = DENIED;
-    else if (GetFileAttributesW(target) != INVALID_FILE_ATTRIBUTES && is_forbidden(target, DELETE))
+    else if (GetFileAttributesW(target) != INVALID_FILE_ATTRIBUTES &&
+             fake_is_forbidden(target, DELETE))
         status = DENIED;
     else if (kind == 65)
         status = posix_rename(target, replace);
@@ -475,7 +355,7 @@ bool fake_files_tag(HANDLE file, DWORD tag[2]) {
 bool fake_files_read_link(HANDLE file, void *data, DWORD size) {
     const struct entry *entry = entry_of(file);
     BYTE *bytes = data;
-    wchar_t text[PATH_ROOM + 4];
+    wchar_t text[FAKE_PATH_ROOM + 4];
     WORD length;
     DWORD tag, flags = 1;
     size_t at = 16;
@@ -483,7 +363,7 @@ bool fake_files_read_link(HANDLE file, void *data, DWORD size) {
     if (entry == NULL || entry->link == NULL)
         return false;
     memset(bytes, 0, size);
-    (void)swprintf(text, PATH_ROOM + 4, L"%ls%ls", entry->link->relative ? L"" : L"\\??\\",
+    (void)swprintf(text, FAKE_PATH_ROOM + 4, L"%ls%ls", entry->link->relative ? L"" : L"\\??\\",
                    entry->link->text);
     length = (WORD)(wcslen(text) * 2);
     tag = entry->link->relative ? IO_REPARSE_TAG_SYMLINK : IO_REPARSE_TAG_MOUNT_POINT;
@@ -500,7 +380,7 @@ bool fake_files_read_link(HANDLE file, void *data, DWORD size) {
 bool fake_files_security(HANDLE file, const wchar_t **sddl) {
     static wchar_t owner[110];
     const struct entry *entry = entry_of(file);
-    const struct rule *rule;
+    const struct fake_rule *rule;
 
     if (entry == NULL)
         return false;
@@ -509,7 +389,7 @@ bool fake_files_security(HANDLE file, const wchar_t **sddl) {
         *sddl = owner;
         return true;
     }
-    rule = rule_for(SECURITY, entry->path);
+    rule = fake_rule_for(FAKE_RULE_SECURITY, entry->path);
     if (rule != NULL)
         *sddl = rule->text;
     return rule != NULL;
@@ -535,7 +415,7 @@ bool fake_files_by_name(const wchar_t *path, void *data) {
     HANDLE file;
 
     memset(found, 0, sizeof *found);
-    if (is_dying(bare(path))) {
+    if (is_dying(fake_bare(path))) {
         SetLastError(ERROR_ACCESS_DENIED);
         return false;
     }
@@ -551,7 +431,7 @@ bool fake_files_by_name(const wchar_t *path, void *data) {
         (int64_t)basic.ftLastWriteTime.dwHighDateTime << 32 | basic.ftLastWriteTime.dwLowDateTime;
     found->numbers[6] = (int64_t)basic.nFileSizeHigh << 32 | basic.nFileSizeLow;
     found->attributes = basic.dwFileAttributes;
-    if (rule_for(LINK, bare(path)) != NULL)
+    if (fake_rule_for(FAKE_RULE_LINK, fake_bare(path)) != NULL)
         found->attributes |= FILE_ATTRIBUTE_REPARSE_POINT;
     found->volume = id.volume;
     memcpy(found->index, id.index, sizeof id.index);

@@ -11,7 +11,7 @@ enum { SAVES = 1000, SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE
 static const wchar_t STRANGER[] = L"S-1-5-21-1-2-3-4";
 static const wchar_t ADMINISTRATORS[] = L"S-1-5-32-544";
 
-/* ---- who has the file open ---- */
+/* ---- beside readers ---- */
 
 static HANDLE opened(const char *path, DWORD sharing) {
     return CreateFileW(wide_of(path), GENERIC_READ, sharing, NULL, OPEN_EXISTING,
@@ -276,7 +276,7 @@ static void a_link_of_a_stranger_is_refused(void) {
     CHECK_STATUS(msalex_file_sweep(deep, &error), MSALEX_NOT_TRUSTED);
     CHECK_STATUS(msalex_file_create(deep, NULL, 0, &error), MSALEX_NOT_TRUSTED);
     CHECK(has(path_of("real\\file"), "old"));
-    fake_fail(FAKE_SECURITY_INFO, 0, 1, ERROR_ACCESS_DENIED); /* whose link it is is not known */
+    fake_fail(FAKE_SECURITY_INFO, 0, 1, ERROR_ACCESS_DENIED); /* its owner is not known */
     CHECK_STATUS(put(deep, "new"), MSALEX_NOT_TRUSTED);
     remove_directories();
 }
