@@ -359,6 +359,7 @@ BOOL WINAPI fake_GetFileInformationByHandle(HANDLE file, LPBY_HANDLE_FILE_INFORM
     if (planned(FAKE_NO_NUMBER) != 0)
         found->nFileIndexHigh = found->nFileIndexLow =
             plans[FAKE_NO_NUMBER].code == 0xffffffff ? 0xffffffff : 0;
+    between();
     return TRUE;
 }
 

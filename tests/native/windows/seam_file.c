@@ -221,6 +221,33 @@ static void what_cannot_be_read_is_told(void) {
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
 
+static char growing[1200];
+
+/* A peer writes the file in place, after each call of ours. */
+static void grow(void) {
+    HANDLE file = CreateFileA(growing, FILE_APPEND_DATA,
+                              FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                              OPEN_EXISTING, 0, NULL);
+    DWORD size;
+
+    CHECK(WriteFile(file, "0123456789", 10, &size, NULL) && CloseHandle(file));
+}
+
+static void a_file_that_grows_meanwhile_is_read_to_its_end(void) {
+    msalex_buffer content;
+    msalex_stamp stamp;
+
+    (void)snprintf(growing, sizeof growing, "%s\\file", directory);
+    CHECK_STATUS(put(growing, ""), MSALEX_OK);
+    fake_set_between(grow);
+    CHECK_STATUS(msalex_file_read(growing, &content, &stamp, &error), MSALEX_OK);
+    fake_set_between(NULL);
+    CHECK(content.size > stamp.size && content.size % 10 == 0);
+    CHECK(memcmp(content.data + content.size - 10, "0123456789", 10) == 0);
+    msalex_buffer_free(&content);
+    CHECK_STATUS(msalex_file_delete(growing, &error), MSALEX_OK);
+}
+
 static void what_is_created_replaces_nothing(void) {
     const char *path = path_of("file");
     const unsigned char new[] = "new";
@@ -276,6 +303,8 @@ const struct property file_properties[] = {
     {"Without a list to copy the new file is private",
      without_a_list_to_copy_the_new_file_is_private},
     {"What cannot be read is told", what_cannot_be_read_is_told},
+    {"A file that grows meanwhile is read to its end",
+     a_file_that_grows_meanwhile_is_read_to_its_end},
     {"What is created replaces nothing", what_is_created_replaces_nothing},
     {"What is larger than any cache is neither read nor written",
      what_is_larger_than_any_cache_is_neither_read_nor_written},
