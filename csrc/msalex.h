@@ -75,9 +75,9 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * Order.  Linux serves waiters in order: the kernel keeps a queue, and a caller that gets
  * MSALEX_TIMEOUT or MSALEX_INTERRUPTED and calls acquire again keeps its place in it.  After 64
  * hand-overs in a row the lock file is removed all the same, and the waiters queue anew.  Windows
- * and macOS promise no order.  On Windows a caller keeps its place in the queue of one lock file,
- * but each release deletes that file, and all waiters start over.  On macOS there is no queue: the
- * first waiter that looks after a release is next.
+ * does the same with its queue of requests for a byte.  It does not document in which order it
+ * grants them; whatever that is, waiters are served in it.  On macOS there is no queue: the first
+ * waiter that looks after a release is next.
  *
  * When a holder dies, the lock is free at once; where kernel locks do not reach all processes, as
  * on some network and FUSE file systems, after 60 seconds.  A release removes the lock file unless
