@@ -88,7 +88,7 @@ void msalex__lock_peer_wait(HANDLE watch, int64_t timeout_ms) {
     const DWORD wait_ms = timeout_ms >= 0 && timeout_ms < poll_ms ? (DWORD)timeout_ms : poll_ms;
 
     if (watch == INVALID_HANDLE_VALUE)
-        Sleep(wait_ms);
+        msalex__pause(wait_ms);
     else if (WaitForSingleObject(watch, wait_ms) == WAIT_OBJECT_0)
         (void)FindNextChangeNotification(watch);
 }

@@ -1,7 +1,6 @@
 /* The line in a lock file: see lock_record.h. */
 #include "lock_record.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +24,16 @@ enum {
 
 static const char TAG[] = " msalex1 ";
 static const char *const STATES[] = {"HELD    ", "EXISTS  ", "GAP     "};
+
+/* ASCII only.  The functions of <ctype.h> ask the locale, and by a code page of Windows bytes of
+ * UTF-8 are control characters (0x81 in 1252) or spaces (0xa0). */
+static bool is_control(char byte) {
+    return (unsigned char)byte < ' ' || byte == 0x7f;
+}
+
+static bool is_space(char byte) {
+    return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
 
 /* Writes a number to the right end of a field; returns its first digit.  Written by hand, because
  * printf and scanf take longer than all the rest of a hand-over. */
@@ -82,7 +91,7 @@ void msalex__record_format(const struct msalex__record *record, const char *prog
     for (; pid < bytes + PID_AT + PID_SIZE; pid++)
         *at++ = *pid;
     for (at++; *program != '\0' && at < bytes + TEXT_SIZE; program++) /* it must stay one line */
-        *at++ = iscntrl((unsigned char)*program) ? '?' : *program;
+        *at++ = is_control(*program) ? '?' : *program;
     (void)put_number(bytes + SEEN_AT, TIME_SIZE, 10, (uint64_t)record->seen);
     (void)put_number(bytes + WHEN_AT, TIME_SIZE, 10, (uint64_t)record->when);
     (void)put_number(bytes + VIEW_AT, VIEW_SIZE, 16, record->view);
@@ -124,7 +133,7 @@ int64_t msalex__record_pid(const char *bytes, size_t size) {
     if (size >= 1 && bytes[0] == '{')
         bytes += 1, size -= 1;
     memcpy(text, bytes, size < sizeof text - 1 ? size : sizeof text - 1);
-    if (!isdigit((unsigned char)text[0]))
+    if (text[0] < '0' || text[0] > '9')
         return 0;
     pid = strtoll(text, &end, 10);
     if (*end != '\0' && strchr(" }\r\n", *end) == NULL)
@@ -164,7 +173,7 @@ size_t msalex__record_text(char *bytes, size_t size) {
         size = get_newer_fields(bytes, &record) ? TEXT_SIZE : TAG_AT;
     if ((newline = memchr(bytes, '\n', size)) != NULL)
         size = (size_t)(newline - bytes);
-    while (size > 0 && isspace((unsigned char)bytes[size - 1]))
+    while (size > 0 && is_space(bytes[size - 1]))
         size--;
     for (size_t at = 0, length; at < size; at += length) {
         if ((length = printable((const unsigned char *)bytes + at, size - at)) == 0) {

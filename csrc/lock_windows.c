@@ -27,12 +27,24 @@
  * process is dead; then we take the file over where it stands.  A record that a system with kernel
  * locks of its own has written (WSL, on the same directory) counts as a peer's.
  *
- * Release: close `holding`, delete the file through a new handle that is the same file as
- * `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file that is
- * being deleted, and no other file than ours is deleted.  Waiters get the byte of a file whose name
- * has gone, and start over; the first one to make a new file has the lock, so nothing promises an
- * order among them.  Where the system keeps the name until all of them have closed the file (before
- * Windows 10, FAT), an open fails with error 5 meanwhile.  They hold it for milliseconds only.
+ * Order.  A waiter announces itself by a shared lock on a byte far behind, and then asks for byte
+ * 0xffff with a request that waits.  A holder that releases tries to lock that far byte
+ * exclusively.  If that fails, somebody waits: the holder closes `holding`, unlocks, and leaves the
+ * file where it is.  The system grants the byte to the next request, and its process takes the file
+ * over.  TURNS_MAX limits how often in a row, for peers that wait for the name to go.  The look of
+ * a holder can make an announcement fail for a moment: that waiter asks again, and does not queue
+ * before it has announced itself.  The far byte lies behind all bytes that any peer locks, so a
+ * waiter, also a suspended one, stands in no peer's way.  But the system may grant byte 0xffff to a
+ * suspended waiter.  Then the holder, which sees that nobody takes the file, removes its name after
+ * 63 ms, and the other waiters leave that file within 250 ms.  If the holder died instead of
+ * releasing, nobody sees that: the lock is free again when the suspended process goes on, or ends.
+ *
+ * Release without a waiter: close `holding`, delete the file through a new handle that is the same
+ * file as `waiting`, which still has the byte, unlock, close.  So none of ours can be inside a file
+ * that is being deleted, and no other file than ours is deleted.  Where the system cannot free the
+ * name at once (FAT, file servers), the file gets another name before it is deleted.  Waiters that
+ * get the byte of a file whose name has gone start over; the first one to make a new file has the
+ * lock, so there is no order among them.
  *
  * Now and then the name stays free for a moment, for peers that only poll (lock_gap.h).  The
  * release says so in the record, before the name goes.  Waiters read that in the nameless file,
@@ -51,10 +63,10 @@
 #include "lock.h"
 
 enum {
-    PAUSE_MS = 5,     /* while something is in the way, and nothing wakes us when it goes */
-    DENIALS_MAX = 20, /* in a row, until we believe that a denial stays */
-    CHANGES_MAX = 20, /* in a row without a pause */
-    PASSINGS_MAX = 10 /* in a row, for a call that tries once */
+    PAUSE_MS = 5,      /* while something is in the way, and nothing wakes us when it goes */
+    REFUSALS_MAX = 20, /* in a row, until a file that is being deleted counts as a peer's */
+    CHANGES_MAX = 20,  /* in a row without a pause */
+    PASSINGS_MAX = 10  /* in a row, for a call that tries once */
 };
 
 struct msalex_lock {
@@ -62,9 +74,12 @@ struct msalex_lock {
     bool held;
     struct msalex__gap carried; /* what the last file said for which we waited */
     int64_t gap_until;          /* the name shall stay free until then, or 0 */
+    int64_t due;                /* when a gap was due, by a file that went during this wait, or 0 */
     uint64_t key;               /* of lock_gap.c */
-    int denials;                /* in a row, of a name that is not there */
-    int refusals;               /* in a row, by a file that is there */
+    int64_t refused;            /* when something began to be in the way, or 0 */
+    int refusals;               /* since then */
+    bool denied;                /* the last one was "access denied" */
+    int changes;                /* in a row: the file was another one at each look */
     bool watching;              /* for the name to go, or for a gap to end */
     HANDLE watch;               /* of the directory meanwhile, or INVALID_HANDLE_VALUE */
     char *program;
@@ -100,34 +115,61 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
     return outcome;
 }
 
-/* Drops the file because of an error code, and says what that means.  Some codes come from what
- * others do, and pass: the file is open elsewhere (32, 33), is being deleted, or is another user's
- * until it goes away (5).  A file that goes on refusing us is waited for like a living peer's.
- * When there is nothing by that name, 5 is the directory's denial; but the name may just have gone,
- * so we believe that only when it goes on. */
-static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
-    const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
-    const DWORD attributes = GetFileAttributesW(lock->path);
-    const bool known = attributes != INVALID_FILE_ATTRIBUTES;
-    const bool absent = !known && GetLastError() == ERROR_FILE_NOT_FOUND;
-    const bool denied = code == ERROR_ACCESS_DENIED;
+/* Nothing has the name, and its directory is there, but Windows says "not found" when we make the
+ * file: controlled folder access does so. */
+static bool is_protected(const msalex_lock *lock, DWORD code) {
+    const size_t length = (size_t)(wcsrchr(lock->path, L'\\') + 1 - lock->path);
+    wchar_t *directory;
+    DWORD attributes = INVALID_FILE_ATTRIBUTES;
 
-    (void)drop(lock, FAILED);
-    lock->denials = absent && denied ? lock->denials + 1 : 0;
-    lock->refusals += !absent && denied;
-    if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
-        return PASSING;
-    if (denied && absent && lock->denials < DENIALS_MAX)
-        return PASSING;
-    if (denied && !absent && (!known || (attributes & never) == 0))
-        return lock->refusals < DENIALS_MAX ? PASSING : PEER;
+    if (code != ERROR_FILE_NOT_FOUND ||
+        (directory = malloc((length + 1) * sizeof *directory)) == NULL)
+        return false;
+    memcpy(directory, lock->path, length * sizeof *directory);
+    directory[length] = L'\0';
+    attributes = GetFileAttributesW(directory);
+    free(directory);
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
+}
+
+static enum outcome fail(const msalex_lock *lock, DWORD code, const char *call, DWORD attributes,
+                         msalex_error *error) {
+    const bool known = attributes != INVALID_FILE_ATTRIBUTES;
+
     (void)msalex__fail_windows(error, code, call);
     if (known && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
         (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call,
                            "the lock file is not a regular file");
-    if (code == MSALEX__IS_LINK)
+    else if (code == MSALEX__IS_LINK)
         (void)msalex__fail(error, MSALEX_INVALID, EINVAL, call, "the lock file is a symbolic link");
+    else if (is_protected(lock, code))
+        (void)msalex__fail(error, MSALEX_DENIED, EACCES, call,
+                           "the directory is there, but a protection forbids new files in it, such "
+                           "as controlled folder access of Windows Security [WinError 2]");
     return FAILED;
+}
+
+/* Drops the file because of an error code, and says what that means.  Some codes come from what
+ * others do, and pass: see msalex__may_pass.  A file that is being deleted, and goes on being, is
+ * waited for like a living peer's.  A directory and a read-only file will go on denying. */
+static enum outcome classify(msalex_lock *lock, DWORD code, const char *call, msalex_error *error) {
+    const DWORD never = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY;
+    const DWORD attributes = GetFileAttributesW(lock->path);
+    const bool denied = code == ERROR_ACCESS_DENIED;
+    const int64_t now = msalex__now_ms();
+
+    (void)drop(lock, FAILED);
+    lock->denied = denied;
+    if (lock->refused == 0)
+        lock->refused = now;
+    lock->refusals += code == ERROR_DELETE_PENDING;
+    if (denied && attributes != INVALID_FILE_ATTRIBUTES && (attributes & never) != 0)
+        return fail(lock, code, call, attributes, error);
+    if (code == WAIT_TIMEOUT) /* a server that does not answer */
+        return BUSY;
+    if (msalex__may_pass(code, now - lock->refused))
+        return lock->refusals < REFUSALS_MAX ? PASSING : PEER;
+    return fail(lock, code, call, attributes, error);
 }
 
 static enum outcome publish(msalex_lock *lock, msalex_error *error) {
@@ -158,14 +200,27 @@ static enum outcome judge(msalex_lock *lock, msalex_error *error) {
     return drop(lock, size == 0 ? PASSING : PEER);
 }
 
+/* Reads what a file for which we waited says to its waiters. */
+static void learn(msalex_lock *lock) {
+    msalex__lock_file_read_farewell(lock->file);
+    lock->carried = lock->file->gap;
+    lock->gap_until = lock->file->until;
+}
+
+/* The maker of this file may not have known the file before it, nor when a gap was due. */
+static void keep_what_is_due(msalex_lock *lock) {
+    struct msalex__gap *const gap = &lock->file->gap;
+
+    if (lock->due != 0 && (gap->when == 0 || lock->due < gap->when))
+        gap->when = lock->due;
+}
+
 /* The byte is ours.  Is the file the lock, or was it deleted, or is a peer inside? */
 static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error *error) {
     enum outcome outcome;
     DWORD code;
 
-    msalex__lock_file_read_farewell(lock->file);
-    lock->carried = lock->file->gap;
-    lock->gap_until = lock->file->until;
+    learn(lock);
     if (gap_left(lock, patience) != 0)
         return drop(lock, GAP);
     code = msalex__lock_file_claim(lock->file);
@@ -177,6 +232,7 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error 
         return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
+    keep_what_is_due(lock);
     if ((code = msalex__lock_file_take_over(lock->file)) == 0)
         return HELD;
     (void)msalex__fail_windows(error, code, "write lock file");
@@ -191,6 +247,7 @@ static enum outcome look(msalex_lock *lock, bool once, int64_t patience, msalex_
         (void)msalex__fail_windows(error, ERROR_NOT_ENOUGH_MEMORY, "malloc");
         return FAILED;
     }
+    lock->file->distrusted = lock->changes > CHANGES_MAX;
     code = msalex__lock_file_open(lock->file);
     if (code == ERROR_FILE_NOT_FOUND)
         return is_gap(lock, patience) ? drop(lock, GAP) : publish(lock, error);
@@ -198,14 +255,13 @@ static enum outcome look(msalex_lock *lock, bool once, int64_t patience, msalex_
         return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
-    if (!once) {
-        msalex__lock_wait_join(lock->file);
-        return QUEUED;
-    }
+    if (!once)
+        return msalex__lock_wait_join(lock->file) ? QUEUED : drop(lock, PASSING);
     if ((code = msalex__lock_file_try(lock->file)) == 0)
         return take_over(lock, patience, error);
-    return code == ERROR_LOCK_VIOLATION ? drop(lock, BUSY)
-                                        : classify(lock, code, "LockFileEx", error);
+    return code == ERROR_LOCK_VIOLATION || code == WAIT_TIMEOUT
+               ? drop(lock, BUSY)
+               : classify(lock, code, "LockFileEx", error);
 }
 
 /* ---- the interface ---- */
@@ -251,7 +307,30 @@ static enum outcome wait_in_queue(msalex_lock *lock, int64_t deadline, int64_t p
 
     if (code == ERROR_LOCK_VIOLATION)
         return NOT_YET;
+    if (code == ERROR_FILE_NOT_FOUND) {
+        (void)msalex__lock_file_withdraw(lock->file);
+        learn(lock);
+        return drop(lock, gap_left(lock, patience) != 0 ? GAP : CHANGED);
+    }
     return code == 0 ? take_over(lock, patience, error) : classify(lock, code, "LockFileEx", error);
+}
+
+/* Remembers what comes in a row. */
+static void count(msalex_lock *lock, enum outcome outcome) {
+    lock->changes = outcome == CHANGED ? lock->changes + 1 : 0;
+    if (outcome == HELD)
+        lock->carried = (struct msalex__gap){0};
+    if (outcome == CHANGED && lock->carried.when != 0)
+        lock->due = lock->carried.when;
+    if (outcome == HELD || outcome == GAP || outcome == FAILED)
+        lock->due = 0;
+    if (outcome != PASSING && outcome != CHANGED)
+        lock->carried.when = 0;
+    if (outcome != PASSING && outcome != PEER) {
+        lock->refused = 0;
+        lock->refusals = 0;
+        lock->denied = false;
+    }
 }
 
 /* Waits before the next look, because looking without a pause would keep a processor busy. */
@@ -260,7 +339,7 @@ static void wait_after(msalex_lock *lock, enum outcome outcome, bool once, int64
     const int64_t left = msalex__time_left(deadline), gap = gap_left(lock, patience);
 
     if (outcome == PASSING)
-        Sleep(PAUSE_MS);
+        msalex__pause(PAUSE_MS);
     if (outcome == PEER)
         msalex__gap_peer_seen(lock->key, msalex__now_ms());
     if (outcome == PEER && !once)
@@ -274,7 +353,6 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
     const int64_t deadline = msalex__deadline(slice_ms);
     const int64_t patience = msalex__deadline(patience_ms);
     const bool once = patience_ms == 0 && lock->file == NULL;
-    int changes = 0;
 
     if (lock->held)
         return msalex__fail(error, MSALEX_INVALID, EDEADLK, "acquire", "it is held already");
@@ -285,25 +363,18 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (outcome == QUEUED)
             outcome = wait_in_queue(lock, deadline, patience, error);
 
+        count(lock, outcome);
         if (outcome == HELD) {
             lock->held = true;
-            lock->carried = (struct msalex__gap){0};
             stop_watching(lock);
             return msalex__ok(error);
         }
         if (outcome == FAILED)
             return msalex__status_of_errno((int)error->code);
-        changes = outcome == CHANGED ? changes + 1 : 0;
-        if (changes > CHANGES_MAX)
+        if (lock->changes > CHANGES_MAX)
             outcome = PASSING;
-        if (outcome != PASSING && outcome != CHANGED)
-            lock->carried.when = 0;
-        if (outcome != PASSING)
-            lock->denials = 0;
-        if (outcome != PASSING && outcome != PEER)
-            lock->refusals = 0;
         if (outcome == NOT_YET || outcome == BUSY || (outcome == PEER && once) ||
-            (outcome == PASSING && once && tries >= PASSINGS_MAX))
+            (outcome == PASSING && once && !lock->denied && tries >= PASSINGS_MAX))
             break;
         wait_after(lock, outcome, once, deadline, patience);
         if (outcome == GAP && gap_left(lock, patience) == 0)
@@ -311,6 +382,8 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (outcome != CHANGED && !once && msalex__time_left(deadline) == 0)
             break;
     }
+    if (lock->denied && (once || msalex__time_left(patience) == 0))
+        return msalex__fail_windows(error, ERROR_ACCESS_DENIED, "open lock file");
     return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, "LockFileEx", "the lock is held");
 }
 
@@ -336,7 +409,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
     }
     lock->file = NULL;
     lock->held = false;
-    lock->gap_until = 0;
+    lock->gap_until = lock->due = 0;
     stop_watching(lock);
     if (code == 0)
         return msalex__ok(error);

@@ -75,9 +75,9 @@ void msalex_buffer_free(msalex_buffer *buffer);
  * Order.  Linux serves waiters in order: the kernel keeps a queue, and a caller that gets
  * MSALEX_TIMEOUT or MSALEX_INTERRUPTED and calls acquire again keeps its place in it.  After 64
  * hand-overs in a row the lock file is removed all the same, and the waiters queue anew.  Windows
- * and macOS promise no order.  On Windows a caller keeps its place in the queue of one lock file,
- * but each release deletes that file, and all waiters start over.  On macOS there is no queue: the
- * first waiter that looks after a release is next.
+ * does the same with its queue of requests for a byte.  It does not document in which order it
+ * grants them; whatever that is, waiters are served in it.  On macOS there is no queue: the first
+ * waiter that looks after a release is next.
  *
  * When a holder dies, the lock is free at once; where kernel locks do not reach all processes, as
  * on some network and FUSE file systems, after 60 seconds.  A release removes the lock file unless
@@ -168,12 +168,12 @@ void msalex_watch_free(msalex_watch *watch);
  * written to a file beside it, sent to the disk, and renamed over it.  After a power cut the file
  * may be the version of some seconds ago, never a mixture.  These functions take no lock.
  *
- * Other users of the machine cannot redirect them to other files (POSIX).  Each call that opens,
- * makes, changes or removes a file resolves its path once, to a directory that it keeps open and a
- * name in that directory.  A symbolic link is followed only where its owner gains nothing by that
- * (place_posix.h has the rules); otherwise the status is MSALEX_NOT_TRUSTED.  A save, touch or
- * delete gets the same status in a sticky directory that others may write to, when the file belongs
- * to a third person: neither us nor the owner of the directory.
+ * Other users of the machine cannot redirect them to other files.  Each call that opens, makes,
+ * changes or removes a file resolves its path once, to a directory that it keeps open and a name
+ * in that directory.  A link is followed only where its owner gains nothing by that (place_posix.h
+ * and place_windows.h have the rules); otherwise the status is MSALEX_NOT_TRUSTED.  On POSIX a
+ * save, touch or delete gets the same status in a sticky directory that others may write to, when
+ * the file belongs to a third person: neither us nor the owner of the directory.
  *
  * Each can return MSALEX_INTERRUPTED, for example on network file systems: then call it again.  The
  * old content is still there.
@@ -217,14 +217,16 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
  * MSALEX_LOCK_LOST.  Processes that save with a guard check it and rename one at a time (POSIX).
  *
  * What is kept.  POSIX: the owner, the group, the access list, and those bits of the mode that let
- * owner and group read and write (0660).  Where one of them cannot be kept, the group loses rights;
- * it never gains any.  The owner is not kept where others may write to the directory and the file
- * belongs to a third person.  Windows: the access list, and some attributes (file_windows.c).
+ * owner and group read and write (0660).  Where one of them cannot be kept, the group loses
+ * rights; it never gains any.  The owner is not kept where others may write to the directory and
+ * the file belongs to a third person.  Windows: some attributes, and the access list, unless the
+ * file belongs to a third person (save_windows.c).
  *
- * Some files cannot be renamed over: a mount point, or a file in a read-only directory.  They are
- * written in place; a reader meanwhile can find a mixture, and so can everybody after a crash.  On
- * POSIX room on the disk is reserved first, and the old content is restored when a write fails.  If
- * even that fails, the status is MSALEX_TORN. */
+ * Some files cannot be renamed over: a mount point, a file in a read-only directory, or (Windows)
+ * one whose access list grants writing but not deletion.  They are written in place; a reader
+ * meanwhile can find a mixture, and so can everybody after a crash.  On POSIX room on the disk is
+ * reserved first, and the old content is restored when a write fails.  If even that fails, the
+ * status is MSALEX_TORN. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
 

@@ -55,8 +55,8 @@ static void rearm(msalex_watch *watch) {
     struct msalex__identity now;
     const bool found = identify_parent(watch, &now);
 
-    if (watch->changes != INVALID_HANDLE_VALUE && found && now.device == watch->directory.device &&
-        now.index == watch->directory.index)
+    if (watch->changes != INVALID_HANDLE_VALUE && found &&
+        msalex__is_same_file(&now, &watch->directory))
         return;
     stop(watch);
     if (!found)
@@ -67,15 +67,11 @@ static void rearm(msalex_watch *watch) {
 
 /* True when the file is not what it was at the last look. */
 static bool look(msalex_watch *watch) {
-    msalex_stamp now = {0};
-    HANDLE file;
+    msalex_stamp now;
     bool differs;
 
     rearm(watch); /* first: else both miss a change between them */
-    file = msalex__open_attributes(watch->file, 0);
-    if (file == INVALID_HANDLE_VALUE || !msalex__fill_stamp(file, &now))
-        now = (msalex_stamp){0};
-    msalex__close(file);
+    (void)msalex__stamp_of_path(watch->file, &now); /* empty if there is none */
     differs = now.device != watch->seen.device || now.inode != watch->seen.inode ||
               now.size != watch->seen.size || now.mtime_ns != watch->seen.mtime_ns;
     watch->seen = now;
@@ -125,7 +121,7 @@ int msalex_watch_wait(msalex_watch *watch, int64_t timeout_ms, msalex_error *err
 
         left = left > 0 ? left : 0;
         if (watch->changes == INVALID_HANDLE_VALUE)
-            Sleep((DWORD)left);
+            msalex__pause((DWORD)left);
         else if (WaitForSingleObject(watch->changes, (DWORD)left) == WAIT_OBJECT_0)
             told(watch);
         if (msalex__now_ms() >= watch->next_look && look(watch))

@@ -29,7 +29,7 @@ BESIDES = {
 #: these use handles.
 NO_TWINS = {
     *("os_windows.c", "lock_wait_windows.c", "lock_file_windows.c", "lock_peer_windows.c"),
-    "lock_registry_windows.c",
+    *("lock_registry_windows.c", "place_windows.c", "temp_windows.c"),
 }
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # In our style only definitions begin in the first column and have a parenthesis.
@@ -116,3 +116,20 @@ def test_no_c_file_asks_for_its_platform() -> None:
     for path in CSRC.glob("*.[ch]"):
         for line in re.findall(r"^#\s*if.*", path.read_text(encoding="utf-8"), re.MULTILINE):
             assert re.fullmatch(r"#ifndef MSALEX_(\w+_)?H", line), (path.name, line)
+
+
+@pytest.mark.parametrize(
+    ("call", "home"),
+    [("CreateFileW", "os_windows.c"), ("Sleep", "os_windows.c"), ("NtCreateFile", "nt_windows.c")],
+)
+def test_one_place_of_windows_opens_files_and_sleeps(call: str, home: str) -> None:
+    """There each file is opened so that no server of a pipe can act as our user, and for all."""
+    users = [
+        path.name
+        for path in sorted(CSRC.glob("*.[ch]"))
+        if re.search(rf'\b{call}\(|function\("{call}"', text_of(path))
+    ]
+    assert users == [home]
+    if call != "Sleep":
+        text = text_of(CSRC / home)
+        assert re.search(r"SECURITY_IDENTIFICATION|SecurityIdentification", text)

@@ -18,9 +18,9 @@ import pytest
 from msal_extensions import (
     FilePersistence,
     PersistenceDenied,
+    PersistenceError,
     PersistenceIsADirectory,
 )
-from tests.support.capability import needs
 
 SIZE = 300_000
 on_windows: Any = ctypes  # mypy checks this module elsewhere, where ctypes has no WinDLL
@@ -28,7 +28,7 @@ kernel32 = on_windows.WinDLL("kernel32", use_last_error=True)
 advapi32 = on_windows.WinDLL("advapi32", use_last_error=True)
 DACL = 4  # DACL_SECURITY_INFORMATION
 READONLY, HIDDEN = 1, 2
-GENERIC_READ, WRITE_ATTRIBUTES = 0x80000000, 0x100
+GENERIC_READ = 0x80000000
 SHARE_READ, SHARE_ALL, OPEN_EXISTING = 1, 7, 3
 
 
@@ -65,21 +65,6 @@ def opened(path: Path, sharing: int, access: int = GENERIC_READ) -> Iterator[cty
         kernel32.CloseHandle(handle)
 
 
-def renamed_files_keep_attributes(directory: Path) -> bool:
-    """Whether attributes survive that the times are set by a handle from before a rename.
-
-    A save does that.  Windows and Wine 8 keep them; Wine 10 writes to the handle's former name.
-    """
-    old, new = directory / "old", directory / "new"
-    old.touch()
-    assert kernel32.SetFileAttributesW(str(old), HIDDEN)
-    with opened(old, SHARE_ALL, WRITE_ATTRIBUTES) as handle:
-        old.rename(new)
-        now = (ctypes.c_ulong * 2)(0, 0x1DC0000)
-        assert kernel32.SetFileTime(handle, None, None, ctypes.byref(now))
-    return bool(kernel32.GetFileAttributesW(str(new)) & HIDDEN)
-
-
 def test_a_new_file_is_for_its_owner_the_system_and_administrators(location: Path) -> None:
     FilePersistence(location).save("secret")
     entries = access_list(location)
@@ -96,7 +81,6 @@ def test_a_save_keeps_the_access_list_and_attributes(location: Path) -> None:
     FilePersistence(location).save("new")
     assert location.read_text() == "new"
     assert access_list(location) == before
-    needs(None if renamed_files_keep_attributes(location.parent) else "Wine 10 forgets attributes")
     assert kernel32.GetFileAttributesW(str(location)) & HIDDEN
 
 
@@ -188,3 +172,40 @@ def test_paths_may_be_long_and_of_any_script(tmp_path: Path) -> None:
     persistence.touch()
     persistence.delete()
     assert os.listdir(deep) == []
+
+
+def test_a_file_has_the_stamp_that_its_save_gave_it(location: Path) -> None:
+    """The times are set before the rename, and the rename and the close change nothing."""
+    persistence = FilePersistence(location)
+    for number in range(20):
+        before = time.time()
+        persistence.save(str(number))
+        assert before - 2 <= location.stat().st_mtime <= time.time() + 2
+        assert persistence.load() == str(number)
+
+
+def test_a_relative_path_and_one_with_slashes_lead_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prefix that each path gets takes its text as it is: so that is put in order before."""
+    monkeypatch.chdir(tmp_path)
+    drive = tmp_path.drive
+    for location in (
+        "cache.bin",
+        ".\\sub\\..\\cache.bin",
+        f"{drive}cache.bin",
+        str(tmp_path).replace("\\", "/") + "/cache.bin",
+        str(tmp_path) + "\\cache.bin. .",
+    ):
+        FilePersistence(location).save(location)
+        assert (tmp_path / "cache.bin").read_text() == location
+        assert FilePersistence(location).load() == location
+        assert os.listdir(tmp_path) == ["cache.bin"]
+    with pytest.raises(PersistenceError):
+        FilePersistence("NUL").load()
+
+
+def test_what_a_message_says_has_no_prefix(location: Path) -> None:
+    with pytest.raises(PersistenceError) as caught:
+        FilePersistence(location).load()
+    assert "\\\\?\\" not in str(caught.value)

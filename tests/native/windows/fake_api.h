@@ -13,14 +13,8 @@
 #include <dpapi.h>
 #include <stdbool.h>
 
-/* How LockFileEx answers. */
-enum fake_locks {
-    FAKE_PASS_ON,        /* as it does here */
-    FAKE_QUEUE,          /* pending; granted by fake_grant(), can be taken back */
-    FAKE_GRANTS_IN_RACE, /* pending; granted at the moment it is taken back */
-    FAKE_NO_QUEUE,       /* pending, and that is all: Wine */
-    FAKE_REFUSES         /* error 33, although the caller wants to wait */
-};
+#include "fake_locks.h"
+#include <stdint.h>
 
 enum fake_call {
     FAKE_CREATE_FILE,
@@ -28,7 +22,7 @@ enum fake_call {
     FAKE_READ_FILE,
     FAKE_FLUSH,
     FAKE_MOVE,
-    FAKE_DELETE,
+    FAKE_DELETE, /* an open to delete, by NT */
     FAKE_DISPOSITION,
     FAKE_PROTECT,
     FAKE_UNPROTECT,
@@ -41,70 +35,93 @@ enum fake_call {
     FAKE_EVENT,
     FAKE_IDENTIFY,
     FAKE_LOCK,
-    FAKE_LINK, /* the file is a link: not a failure */
-    FAKE_FINAL_PATH,
-    FAKE_OPEN_TO_WRITE, /* CreateFileW of an existing file, to write to it */
-    FAKE_NUMBERS,       /* a file has another number at each look: not a failure */
+    FAKE_OPEN_TO_WRITE,  /* CreateFileW of an existing file, to write to it */
+    FAKE_NUMBERS,        /* a file has another number at each look: not a failure */
+    FAKE_ID_INFO,        /* the 128 bits of FileIdInfo */
+    FAKE_NO_NUMBER,      /* files have the number 0, or, with code 0xffffffff, ~0: not a failure */
+    FAKE_PENDING_DELETE, /* CreateFileW finds a file that is being deleted */
+    FAKE_NO_STATUS,      /* ntdll does not export RtlGetLastNtStatus */
+    FAKE_TIMER,
+    FAKE_NT_OPEN,   /* NtCreateFile, of anything */
+    FAKE_NT_READ,   /* of an existing file, to read it */
+    FAKE_NT_WRITE,  /* of an existing file, to write to it */
+    FAKE_NT_CREATE, /* of a file that may be new */
+    FAKE_OLD_NT,    /* it does not know OBJ_DONT_REPARSE */
+    FAKE_NO_TAGS,   /* nor the file system FileAttributeTagInfo */
+    FAKE_READ_LINK,
+    FAKE_FULL_PATH,  /* another thread changes the directory: not a failure */
+    FAKE_LONG_WORDS, /* a long translation: not a failure */
+    FAKE_BY_NAME,
     FAKE_CALLS
 };
 
 /* The next `skip` calls are real ones, and then `times` calls fail with `code`. */
 void fake_fail(enum fake_call call, int skip, int times, DWORD code);
-void fake_set_locks(enum fake_locks locks);
-/* Answers the pending request, if there is one; a status of 0 grants it. */
-bool fake_grant(LONG status);
 /* How often that call was made since the last fake_fail for it. */
 int fake_count(enum fake_call call);
+/* For the other fakes: the error with which this call fails, which is set, or 0. */
+DWORD fake_planned(enum fake_call call);
+/* How many files were opened so that the server of a named pipe could act as our user. */
+int fake_unguarded(void);
+
+/* What another process does after each call that opens, writes, renames or closes, or NULL. */
+void fake_set_between(void (*look)(void));
 
 HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);
+FARPROC WINAPI fake_GetProcAddress(HMODULE, LPCSTR);
 BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_ReadFile(HANDLE, LPVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_FlushFileBuffers(HANDLE);
-BOOL WINAPI fake_MoveFileExW(LPCWSTR, LPCWSTR, DWORD);
-BOOL WINAPI fake_DeleteFileW(LPCWSTR);
+BOOL WINAPI fake_CloseHandle(HANDLE);
 BOOL WINAPI fake_SetFileInformationByHandle(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
 BOOL WINAPI fake_CryptProtectData(DATA_BLOB *, LPCWSTR, DATA_BLOB *, PVOID,
                                   CRYPTPROTECT_PROMPTSTRUCT *, DWORD, DATA_BLOB *);
 BOOL WINAPI fake_CryptUnprotectData(DATA_BLOB *, LPWSTR *, DATA_BLOB *, PVOID,
                                     CRYPTPROTECT_PROMPTSTRUCT *, DWORD, DATA_BLOB *);
-DWORD WINAPI fake_GetNamedSecurityInfoW(LPCWSTR, SE_OBJECT_TYPE, SECURITY_INFORMATION, PSID *,
-                                        PSID *, PACL *, PACL *, PSECURITY_DESCRIPTOR *);
-BOOL WINAPI fake_OpenProcessToken(HANDLE, DWORD, PHANDLE);
+DWORD WINAPI fake_GetSecurityInfo(HANDLE, SE_OBJECT_TYPE, SECURITY_INFORMATION, PSID *, PSID *,
+                                  PACL *, PACL *, PSECURITY_DESCRIPTOR *);
+BOOL WINAPI fake_GetTokenInformation(HANDLE, TOKEN_INFORMATION_CLASS, LPVOID, DWORD, PDWORD);
+BOOL WINAPI fake_DeviceIoControl(HANDLE, DWORD, LPVOID, DWORD, LPVOID, DWORD, LPDWORD,
+                                 LPOVERLAPPED);
+DWORD WINAPI fake_GetFullPathNameW(LPCWSTR, DWORD, LPWSTR, LPWSTR *);
+DWORD WINAPI fake_FormatMessageW(DWORD, LPCVOID, DWORD, DWORD, LPWSTR, DWORD, va_list *);
+BOOL WINAPI fake_CreateDirectoryW(LPCWSTR, LPSECURITY_ATTRIBUTES);
+HANDLE WINAPI fake_FindFirstFileW(LPCWSTR, LPWIN32_FIND_DATAW);
 HANDLE WINAPI fake_OpenProcess(DWORD, BOOL, DWORD);
 BOOL WINAPI fake_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
 BOOL WINAPI fake_GetFileInformationByHandle(HANDLE, LPBY_HANDLE_FILE_INFORMATION);
 HANDLE WINAPI fake_FindFirstChangeNotificationW(LPCWSTR, BOOL, DWORD);
 BOOL WINAPI fake_FindNextChangeNotification(HANDLE);
+HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES, LPCWSTR, DWORD, DWORD);
 HANDLE WINAPI fake_CreateEventW(LPSECURITY_ATTRIBUTES, BOOL, BOOL, LPCWSTR);
 DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
-DWORD WINAPI fake_GetFinalPathNameByHandleW(HANDLE, LPWSTR, DWORD, DWORD);
-BOOL WINAPI fake_LockFileEx(HANDLE, DWORD, DWORD, DWORD, DWORD, LPOVERLAPPED);
-BOOL WINAPI fake_CancelIoEx(HANDLE, LPOVERLAPPED);
-BOOL WINAPI fake_GetOverlappedResult(HANDLE, LPOVERLAPPED, LPDWORD, BOOL);
 
 #ifndef FAKE_API_ITSELF
 #define CreateFileW fake_CreateFileW
+#define GetProcAddress fake_GetProcAddress
 #define WriteFile fake_WriteFile
 #define ReadFile fake_ReadFile
 #define FlushFileBuffers fake_FlushFileBuffers
-#define MoveFileExW fake_MoveFileExW
-#define DeleteFileW fake_DeleteFileW
+#define CloseHandle fake_CloseHandle
 #define SetFileInformationByHandle fake_SetFileInformationByHandle
 #define CryptProtectData fake_CryptProtectData
 #define CryptUnprotectData fake_CryptUnprotectData
-#define GetNamedSecurityInfoW fake_GetNamedSecurityInfoW
-#define OpenProcessToken fake_OpenProcessToken
+#undef FormatMessageW
+#define GetSecurityInfo fake_GetSecurityInfo
+#define GetTokenInformation fake_GetTokenInformation
+#define DeviceIoControl fake_DeviceIoControl
+#define GetFullPathNameW fake_GetFullPathNameW
+#define FormatMessageW fake_FormatMessageW
+#define CreateDirectoryW fake_CreateDirectoryW
+#define FindFirstFileW fake_FindFirstFileW
 #define OpenProcess fake_OpenProcess
 #define GetFileInformationByHandleEx fake_GetFileInformationByHandleEx
 #define GetFileInformationByHandle fake_GetFileInformationByHandle
 #define FindFirstChangeNotificationW fake_FindFirstChangeNotificationW
 #define FindNextChangeNotification fake_FindNextChangeNotification
+#define CreateWaitableTimerExW fake_CreateWaitableTimerExW
 #define CreateEventW fake_CreateEventW
 #define GetFileAttributesW fake_GetFileAttributesW
-#define GetFinalPathNameByHandleW fake_GetFinalPathNameByHandleW
-#define LockFileEx fake_LockFileEx
-#define CancelIoEx fake_CancelIoEx
-#define GetOverlappedResult fake_GetOverlappedResult
 #endif
 
 #endif

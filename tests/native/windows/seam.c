@@ -2,6 +2,7 @@
 #include "seam.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 char directory[1000];
@@ -9,7 +10,8 @@ char directory[1000];
 void passes_on(void) {
     for (int call = 0; call < FAKE_CALLS; call++)
         fake_fail((enum fake_call)call, 0, 0, 0);
-    fake_set_locks(FAKE_PASS_ON);
+    fake_pass_locks_on();
+    fake_forget_files();
 }
 
 const char *path_of(const char *name) {
@@ -18,6 +20,14 @@ const char *path_of(const char *name) {
     next = 1 - next;
     (void)snprintf(path[next], sizeof path[next], "%s\\%s", directory, name);
     return path[next];
+}
+
+const wchar_t *wide_of(const char *path) {
+    static wchar_t wide[2][1200];
+    static int next;
+    next = 1 - next;
+    (void)MultiByteToWideChar(CP_UTF8, 0, path, -1, wide[next], 1200);
+    return wide[next];
 }
 
 bool exists(const char *path) {
@@ -60,17 +70,26 @@ void put_record(const char *path, enum msalex__record_state state, int64_t when,
     CHECK_STATUS(put(path, bytes), MSALEX_OK);
 }
 
-static DWORD WINAPI answer_soon(void *status) {
-    for (int tries = 0; tries < 300; tries++) {
-        Sleep(60);
-        if (fake_grant((LONG)(LONG_PTR)status))
-            break;
-    }
-    return 0;
+void leave_behind(const char *path) {
+    msalex_lock *lock = lock_for(path);
+    CHECK_STATUS(msalex_lock_acquire(lock, 1000, 1000, &error), MSALEX_OK);
+    fake_fail(FAKE_CREATE_FILE, 0, 100000, ERROR_SHARING_VIOLATION);
+    msalex_lock_free(lock);
+    passes_on();
+    CHECK(exists(path));
 }
 
-HANDLE answering(LONG status) {
-    return CreateThread(NULL, 0, answer_soon, (void *)(LONG_PTR)status, 0, NULL);
+HANDLE lock_range(const char *path, uint64_t first, uint64_t length, DWORD *code) {
+    wchar_t *wide = msalex__wide_path(path, &error);
+    HANDLE handle = msalex__open(wide, GENERIC_READ, MSALEX__SHARE_ALL, NULL, OPEN_EXISTING, 0);
+    OVERLAPPED where = {.Offset = (DWORD)first, .OffsetHigh = (DWORD)(first >> 32)};
+    const DWORD flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+
+    free(wide);
+    *code = LockFileEx(handle, flags, 0, (DWORD)length, (DWORD)(length >> 32), &where)
+                ? 0
+                : GetLastError();
+    return handle;
 }
 
 void joined(HANDLE thread) {
@@ -86,13 +105,18 @@ static void begin(void) {
 static void end(void) {
     passes_on();
     CHECK(count_entries(".") == 0);
+    CHECK(fake_open_files() == 0);
 }
 
 int main(void) {
     around_each_property(begin, end);
+    run_properties(byte_properties, byte_property_count);
+    run_properties(queue_properties, queue_property_count);
     run_properties(lock_properties, lock_property_count);
+    run_properties(refusal_properties, refusal_property_count);
     run_properties(gap_properties, gap_property_count);
     run_properties(file_properties, file_property_count);
+    run_properties(save_properties, save_property_count);
     run_properties(system_properties, system_property_count);
     return end_of_properties();
 }

@@ -8,17 +8,20 @@
 
 #include "check.h"
 #include "fake_api.h"
+#include "fake_files.h"
 #include "internal.h"
 #include "lock_windows.h"
 
 enum {
     SOON_MS = 10000, /* for a step that takes no time: wrong code would take for ever */
-    RETRY_MS = 2000  /* of csrc/file_windows.c: as long as a passing error is tried again */
+    RETRY_MS = 2000  /* of csrc/place_windows.c: as long as a passing error is tried again */
 };
 
-extern const struct property lock_properties[], gap_properties[], file_properties[],
+extern const struct property byte_properties[], queue_properties[], lock_properties[],
+    refusal_properties[], gap_properties[], file_properties[], save_properties[],
     system_properties[];
-extern const size_t lock_property_count, gap_property_count, file_property_count,
+extern const size_t byte_property_count, queue_property_count, lock_property_count,
+    refusal_property_count, gap_property_count, file_property_count, save_property_count,
     system_property_count;
 
 extern char directory[1000]; /* of the running property */
@@ -31,6 +34,9 @@ const char *path_of(const char *name);
 
 bool exists(const char *path);
 
+/* The path as the model of files knows it.  Valid until the call after the next one. */
+const wchar_t *wide_of(const char *path);
+
 /* Replaces the file. */
 int put(const char *path, const char *text);
 
@@ -42,9 +48,13 @@ void put_record(const char *path, enum msalex__record_state state, int64_t when,
 
 msalex_lock *lock_for(const char *path);
 
-/* A thread that answers the pending request after a while, however late it is made on a busy
- * machine.  Status 0 grants it. */
-HANDLE answering(LONG status);
+/* Makes a lock file of this library that no process holds. */
+void leave_behind(const char *path);
+
+/* Locks bytes of the file, exclusively, through a handle of its own.  `code`: 0, or why not. */
+HANDLE lock_range(const char *path, uint64_t first, uint64_t length, DWORD *code);
+
+/* Waits for the end of the thread. */
 void joined(HANDLE thread);
 
 #endif

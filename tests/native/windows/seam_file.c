@@ -17,7 +17,7 @@ static void what_passes_is_tried_again_and_what_stays_is_told(void) {
     CHECK_STATUS(put(path, "new"), MSALEX_OK);
     fake_fail(FAKE_MOVE, 0, 3, ERROR_ACCESS_DENIED);
     CHECK_STATUS(put(path, "newer"), MSALEX_OK);
-    fake_fail(FAKE_CREATE_FILE, 0, 3, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_READ, 0, 3, ERROR_ACCESS_DENIED);
     CHECK(has(path, "newer"));
     before = msalex__now_ms();
     fake_fail(FAKE_MOVE, 0, 100000, ERROR_SHARING_VIOLATION);
@@ -42,9 +42,13 @@ static void a_failure_on_the_way_leaves_the_old_content_and_no_litter(void) {
         DWORD code;
         int status;
     } ways[] = {
-        {FAKE_CREATE_FILE, 0, ERROR_DISK_FULL, MSALEX_OS_ERROR},
         {FAKE_CREATE_FILE, 0, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
-        {FAKE_CREATE_FILE, 1, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
+        {FAKE_NT_OPEN, 0, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
+        {FAKE_NT_OPEN, 1, ERROR_NOT_SUPPORTED, MSALEX_OS_ERROR},
+        {FAKE_NT_CREATE, 0, ERROR_DISK_FULL, MSALEX_OS_ERROR},
+        {FAKE_NT_CREATE, 0, 1295, MSALEX_OS_ERROR},
+        {FAKE_NT_CREATE, 0, ERROR_FILE_NOT_FOUND, MSALEX_DENIED},
+        {FAKE_IDENTIFY, 0, ERROR_INVALID_FUNCTION, MSALEX_OS_ERROR},
         {FAKE_WRITE_FILE, 0, ERROR_DISK_FULL, MSALEX_OS_ERROR},
         {FAKE_FLUSH, 0, ERROR_WRITE_FAULT, MSALEX_OS_ERROR},
     };
@@ -58,27 +62,12 @@ static void a_failure_on_the_way_leaves_the_old_content_and_no_litter(void) {
         CHECK(count_entries(".") == 1);
     }
     /* The name of a temporary file may be taken; another one is not. */
-    fake_fail(FAKE_CREATE_FILE, 0, 2, ERROR_FILE_EXISTS);
+    fake_fail(FAKE_NT_CREATE, 0, 2, ERROR_ALREADY_EXISTS);
     CHECK_STATUS(put(path, "new"), MSALEX_OK);
     CHECK(has(path, "new"));
-    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
-}
-
-static void a_link_is_followed_and_one_that_leads_nowhere_is_refused(void) {
-    const char *path = path_of("file");
-
-    CHECK_STATUS(put(path, "old"), MSALEX_OK);
-    fake_fail(FAKE_LINK, 0, 1, 1);
-    CHECK_STATUS(put(path, "new"), MSALEX_OK);
-    CHECK(has(path, "new"));
-    fake_fail(FAKE_LINK, 0, 1, 1);
-    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_FILE_NOT_FOUND);
-    CHECK_STATUS(put(path, "newer"), MSALEX_INVALID);
-    CHECK(strstr(error.message, "leads nowhere") != NULL);
-    fake_fail(FAKE_LINK, 0, 1, 1);
-    fake_fail(FAKE_FINAL_PATH, 0, 2, ERROR_ACCESS_DENIED);
-    CHECK_STATUS(put(path, "newer"), MSALEX_DENIED);
-    CHECK(has(path, "new"));
+    fake_fail(FAKE_NT_CREATE, 0, 100, ERROR_ALREADY_EXISTS);
+    CHECK_STATUS(put(path, "newer"), MSALEX_OS_ERROR);
+    CHECK(fake_count(FAKE_NT_CREATE) == 10);
     passes_on();
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
@@ -156,7 +145,7 @@ static void a_save_whose_lock_was_lost_changes_nothing(void) {
     CHECK_STATUS(msalex_file_replace(path, (const unsigned char *)"lost", 4, lock, &stamp, &error),
                  MSALEX_LOCK_LOST);
     CHECK(has(path, "new") && count_entries(".") == 1);
-    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED); /* in place, too */
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED); /* in place, too */
     CHECK_STATUS(msalex_file_replace(path, (const unsigned char *)"lost", 4, lock, &stamp, &error),
                  MSALEX_LOCK_LOST);
     CHECK(has(path, "new"));
@@ -168,20 +157,21 @@ static void where_no_file_can_be_made_it_is_written_in_place(void) {
     const char *path = path_of("file");
 
     CHECK_STATUS(put(path, "a longer content"), MSALEX_OK);
-    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED);
     CHECK_STATUS(put(path, "short"), MSALEX_OK);
     CHECK(has(path, "short"));
-    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED);
     fake_fail(FAKE_WRITE_FILE, 0, 1, ERROR_DISK_FULL);
     CHECK_STATUS(put(path, "x"), MSALEX_OS_ERROR);
     CHECK(error.code == ENOSPC);
     passes_on();
-    fake_fail(FAKE_CREATE_FILE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED);
     fake_fail(FAKE_FLUSH, 0, 1, ERROR_WRITE_FAULT);
     CHECK_STATUS(put(path, "x"), MSALEX_OS_ERROR);
     CHECK(error.code == EIO);
     passes_on();
-    fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_WRITE, 0, 100000, ERROR_ACCESS_DENIED);
     CHECK_STATUS(put(path, "x"), MSALEX_DENIED);
     passes_on();
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
@@ -225,10 +215,37 @@ static void what_cannot_be_read_is_told(void) {
     CHECK_STATUS(put("\xff", ""), MSALEX_INVALID);
     CHECK_STATUS(msalex_lock_holder("\xff", &content, &error), MSALEX_INVALID);
     CHECK_STATUS(msalex_lock_holder(path_of("none"), &content, &error), MSALEX_NOT_FOUND);
-    fake_fail(FAKE_CREATE_FILE, 0, 1000, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 100000, ERROR_ACCESS_DENIED);
     CHECK_STATUS(msalex_file_touch(path, &error), MSALEX_DENIED);
     passes_on();
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+}
+
+static char growing[1200];
+
+/* A peer writes the file in place, after each call of ours. */
+static void grow(void) {
+    HANDLE file = CreateFileA(growing, FILE_APPEND_DATA,
+                              FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                              OPEN_EXISTING, 0, NULL);
+    DWORD size;
+
+    CHECK(WriteFile(file, "0123456789", 10, &size, NULL) && CloseHandle(file));
+}
+
+static void a_file_that_grows_meanwhile_is_read_to_its_end(void) {
+    msalex_buffer content;
+    msalex_stamp stamp;
+
+    (void)snprintf(growing, sizeof growing, "%s\\file", directory);
+    CHECK_STATUS(put(growing, ""), MSALEX_OK);
+    fake_set_between(grow);
+    CHECK_STATUS(msalex_file_read(growing, &content, &stamp, &error), MSALEX_OK);
+    fake_set_between(NULL);
+    CHECK(content.size > stamp.size && content.size % 10 == 0);
+    CHECK(memcmp(content.data + content.size - 10, "0123456789", 10) == 0);
+    msalex_buffer_free(&content);
+    CHECK_STATUS(msalex_file_delete(growing, &error), MSALEX_OK);
 }
 
 static void what_is_created_replaces_nothing(void) {
@@ -276,8 +293,6 @@ const struct property file_properties[] = {
      what_passes_is_tried_again_and_what_stays_is_told},
     {"A failure on the way leaves the old content and no litter",
      a_failure_on_the_way_leaves_the_old_content_and_no_litter},
-    {"A link is followed and one that leads nowhere is refused",
-     a_link_is_followed_and_one_that_leads_nowhere_is_refused},
     {"A directory is no file", a_directory_is_no_file},
     {"A read-only file is not replaced", a_read_only_file_is_not_replaced},
     {"A sweep takes what the dead left and nothing else",
@@ -288,6 +303,8 @@ const struct property file_properties[] = {
     {"Without a list to copy the new file is private",
      without_a_list_to_copy_the_new_file_is_private},
     {"What cannot be read is told", what_cannot_be_read_is_told},
+    {"A file that grows meanwhile is read to its end",
+     a_file_that_grows_meanwhile_is_read_to_its_end},
     {"What is created replaces nothing", what_is_created_replaces_nothing},
     {"What is larger than any cache is neither read nor written",
      what_is_larger_than_any_cache_is_neither_read_nor_written},

@@ -1,0 +1,24 @@
+/* Saving a file: save_windows.c.  file_windows.c has the functions of msalex.h. */
+#ifndef MSALEX_SAVE_WINDOWS_H
+#define MSALEX_SAVE_WINDOWS_H
+
+#include "place_windows.h"
+
+struct msalex__new_content {
+    const unsigned char *data;
+    size_t size;
+    msalex_lock *guard; /* or NULL: see msalex_file_replace */
+    bool replaces;      /* or it fails if the file exists */
+};
+
+int msalex__fail_too_large(msalex_error *error, const char *call);
+
+/* Sets the time of writing, because a peer may look at nothing else, and fills the stamp, which is
+ * complete then.  False with GetLastError. */
+bool msalex__finish(HANDLE file, msalex_stamp *stamp);
+
+/* Replaces or makes the file.  The stamp is empty after a failure. */
+int msalex__save(const char *path, struct msalex__new_content content, msalex_stamp *stamp,
+                 msalex_error *error);
+
+#endif
