@@ -25,19 +25,21 @@ WINDOWS_10 = "-D_WIN32_WINNT=0x0A00"
 MINGW = ["x86_64-w64-mingw32-gcc", WINDOWS_10]
 MINGW_32 = ["i686-w64-mingw32-gcc", WINDOWS_10]
 DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
-#: Every warning of clang, but those about C++, C before C11, the size of structures, and commas.
+#: Every warning of clang, but those about C++, C before C11, the size and copies of structures, commas.
 #: Some are MSVC's by /W4 and /sdl, such as conditional-uninitialized (C4701, C4703).
 CLANG_WARNINGS = (
     "-Weverything",
     *("-Wno-c++-keyword", "-Wno-implicit-void-ptr-cast", "-Wno-unsafe-buffer-usage"),
-    *("-Wno-declaration-after-statement", "-Wno-pre-c11-compat", "-Wno-padded", "-Wno-comma"),
+    *("-Wno-declaration-after-statement", "-Wno-pre-c11-compat", "-Wno-padded"),
+    *("-Wno-comma", "-Wno-nrvo"),
 )
 #: The static analyzer of clang, and what clang-tidy knows of bugs; but no matters of style, and no
 #: functions that only the C library of Windows has.
 ANALYSIS = (
     *("-*", "clang-analyzer-*", "-clang-analyzer-security.insecureAPI.*", "bugprone-*"),
     *("-bugprone-assignment-in-if-condition", "-bugprone-easily-swappable-parameters"),
-    *("-bugprone-reserved-identifier", "-bugprone-signed-bitwise"),
+    *("-bugprone-not-null-terminated-result", "-bugprone-reserved-identifier"),
+    "-bugprone-signed-bitwise",
 )
 LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
 
