@@ -25,7 +25,8 @@ WINDOWS_10 = "-D_WIN32_WINNT=0x0A00"
 MINGW = ["x86_64-w64-mingw32-gcc", WINDOWS_10]
 MINGW_32 = ["i686-w64-mingw32-gcc", WINDOWS_10]
 DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
-#: Every warning of clang, but those about C++, C before C11, the size and copies of structures, commas.
+#: Every warning of clang, but those about C++, C before C11, structures that are padded or copied,
+#: and commas.
 #: Some are MSVC's by /W4 and /sdl, such as conditional-uninitialized (C4701, C4703).
 CLANG_WARNINGS = (
     "-Weverything",
