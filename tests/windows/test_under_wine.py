@@ -189,17 +189,22 @@ def test_the_same_wheel_works_on_other_pythons(version: str, installed: Path) ->
     print(output)
 
 
-def check_seam(wine: Wine, compiler: Sequence[str], tmp_path: Path) -> None:
-    """Runs the seam, in which every property must hold and nearly every line of C must run."""
+def run_seam(wine: Wine, compiler: Sequence[str], directory: Path) -> None:
+    """Builds the seam for gcov and runs it to a successful end."""
     needs(wine.missing())
-    built, work = tmp_path / "built", tmp_path / "work"
-    built.mkdir()
+    work = directory / "work"
     work.mkdir()
-    seam = build.seam(built, compiler, *coverage.FLAGS)
+    seam = build.seam(directory, compiler, *coverage.FLAGS)
     output = toolchain.run_program(seam, work, wine)
     assert re.search(r"^\d+ properties, 0 checks failed$", output, re.M), output
     assert list(work.iterdir()) == []
-    ran = coverage.lines([built], compiler)
+
+
+def test_what_wine_does_not_show_is_shown_by_a_fake_and_nearly_every_line_runs(
+    tmp_path: Path,
+) -> None:
+    run_seam(wines.HERE, build.MINGW, tmp_path)
+    ran = coverage.lines([tmp_path])
     covered = {name: coverage.percentage(ran[name]) for name in sorted(ran)}
     windows = {name: share for name, share in covered.items() if name.endswith("_windows.c")}
     assert set(windows) == {path.name for path in CSRC.glob("*_windows.c")}
@@ -208,21 +213,15 @@ def check_seam(wine: Wine, compiler: Sequence[str], tmp_path: Path) -> None:
     assert min(windows.values()) >= 90
 
 
-def test_what_wine_does_not_show_is_shown_by_a_fake_and_nearly_every_line_runs(
-    tmp_path: Path,
-) -> None:
-    check_seam(wines.HERE, build.MINGW, tmp_path)
-
-
 def test_the_fakes_show_the_same_over_the_newer_wine(tmp_path: Path) -> None:
-    check_seam(wines.ALL[-1], build.MINGW, tmp_path)
+    run_seam(wines.ALL[-1], build.MINGW, tmp_path)
 
 
 def test_the_fakes_show_the_same_in_32_bits(tmp_path: Path) -> None:
     """Only with MSALEX_WINE=all: such a Wine needs another Debian and many packages."""
     if not ALL:
         cannot_exist_here("a Wine of 32 bits beside that of 64, but with MSALEX_WINE=all")
-    check_seam(wines.BITS_32, build.MINGW_32, tmp_path)
+    run_seam(wines.BITS_32, build.MINGW_32, tmp_path)
 
 
 def test_a_program_tells_which_rules_each_wine_shows(tmp_path: Path) -> None:

@@ -16,13 +16,12 @@ from tests.support.processes import finished
 FLAGS = ("--coverage", "-O0", "-g")
 
 
-def lines(directories: Sequence[Path], compiler: Sequence[str]) -> dict[str, dict[int, int]]:
-    """File name -> line -> how often it ran, over all builds by gcc in these directories."""
-    gcov = compiler[0].replace("-gcc", "-gcov")
+def lines(directories: Sequence[Path]) -> dict[str, dict[int, int]]:
+    """File name -> line -> how often it ran, over all builds in these directories."""
     ran: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for directory in directories:
         for data in directory.rglob("*.gcda"):
-            command = [gcov, "--json-format", "--stdout", str(data)]
+            command = ["x86_64-w64-mingw32-gcov", "--json-format", "--stdout", str(data)]
             report = json.loads(finished(command, directory))
             for file in report["files"]:
                 for line in file["lines"]:
