@@ -8,10 +8,10 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import setuptools
 
 from csrc import ffi_build
 from tests.support.capability import cannot_exist_here, needs
@@ -78,7 +78,7 @@ def test_each_free_threaded_python_gets_a_wheel_of_its_own(
     free_threaded: int, tag: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, Any] = {}
-    monkeypatch.setattr(setuptools, "setup", told.update)
+    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=told.update))
     monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
     runpy.run_path(str(ROOT / "setup.py"))
     assert told["options"] == {"bdist_wheel": tag}
