@@ -242,10 +242,10 @@ def test_a_program_tells_which_rules_each_wine_shows(tmp_path: Path) -> None:
     first, *others = told.values()
     assert len(first) >= 30
     assert all(set(other) == set(first) for other in others)
-    print(f"{'':58} " + "  ".join(f"{version:22}" for version in told).rstrip())
+    print(f"{'':58} " + "  ".join(f"{version:27}" for version in told).rstrip())
     for rule in first:
         print(
-            f"{rule:58} " + "  ".join(f"{answers[rule]:22}" for answers in told.values()).rstrip()
+            f"{rule:58} " + "  ".join(f"{answers[rule]:27}" for answers in told.values()).rstrip()
         )
     # What tests do with real calls and no fake.
     assert all(answers[rule].startswith("shown") for answers in told.values() for rule in REAL)

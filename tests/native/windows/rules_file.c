@@ -11,7 +11,7 @@
 /* FILE_INFO_BY_HANDLE_CLASS, FILE_INFO_BY_NAME_CLASS, and the flags of their structures. */
 enum { ID_INFO = 18, DISPOSITION_EX = 21, RENAME_EX = 22, STAT_BASIC_BY_NAME = 3 };
 enum { DISPOSITION_DELETE = 1, DISPOSITION_POSIX = 2, RENAME_REPLACE = 1, RENAME_POSIX = 2 };
-enum { UNPRIVILEGED_LINK = 2, LONG_NAME = 120 };
+enum { NT_RENAME_EX = 65, UNPRIVILEGED_LINK = 2, LONG_NAME = 120 };
 
 struct rename_info {
     DWORD flags;
@@ -85,16 +85,21 @@ static bool handle_has(HANDLE file, const char *text) {
            memcmp(content, text, size) == 0;
 }
 
-/* Renames the other file to the file's name, by a handle, with POSIX semantics. */
-static bool rename_over(void) {
+/* What renames a file to the file's name with POSIX semantics; the prefix is that of the path. */
+static struct rename_info renaming(const wchar_t *prefix) {
     struct rename_info info = {.flags = RENAME_REPLACE | RENAME_POSIX};
-    HANDLE file;
-
-    (void)swprintf(info.name, 2 * MAX_PATH, L"%ls\\%ls", directory, FILE_NAME);
+    (void)swprintf(info.name, 2 * MAX_PATH, L"%ls%ls\\%ls", prefix, directory, FILE_NAME);
     info.length = (DWORD)(wcslen(info.name) * sizeof *info.name);
-    file = open_file(OTHER_NAME, DELETE | SYNCHRONIZE, ALL, OPEN_EXISTING, 0);
-    (void)said(
-        SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)RENAME_EX, &info, sizeof info));
+    return info;
+}
+
+/* Renames the other file so. */
+static bool rename_over(void) {
+    const FILE_INFO_BY_HANDLE_CLASS kind = (FILE_INFO_BY_HANDLE_CLASS)RENAME_EX;
+    struct rename_info info = renaming(L"");
+    HANDLE file = open_file(OTHER_NAME, DELETE | SYNCHRONIZE, ALL, OPEN_EXISTING, 0);
+
+    (void)said(SetFileInformationByHandle(file, kind, &info, sizeof info));
     close_file(file);
     return code == 0;
 }
@@ -115,6 +120,21 @@ bool a_posix_rename_replaces_an_open_file(void) {
     const bool shown = rename_over() && handle_has(reader, "file");
     close_file(reader);
     return shown;
+}
+
+bool nt_renames_so_too(void) {
+    LONG(NTAPI * set_information)(HANDLE, ULONG_PTR *, void *, ULONG, int);
+    struct rename_info info = renaming(L"\\??\\");
+    ULONG_PTR result[2];
+    HANDLE reader = open_file(FILE_NAME, GENERIC_READ, ALL, OPEN_EXISTING, 0);
+    HANDLE file = open_file(OTHER_NAME, DELETE | SYNCHRONIZE, ALL, OPEN_EXISTING, 0);
+
+    find_function(L"ntdll", "NtSetInformationFile", &set_information);
+    if (set_information != NULL)
+        code = (DWORD)set_information(file, result, &info, sizeof info, NT_RENAME_EX);
+    close_file(file);
+    close_file(reader);
+    return set_information != NULL && code == 0;
 }
 
 bool a_posix_rename_needs_shared_deletion(void) {

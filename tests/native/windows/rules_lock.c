@@ -91,6 +91,17 @@ bool a_locked_byte_is_not_read(void) {
     return shown;
 }
 
+bool a_far_byte_can_be_locked(void) {
+    OVERLAPPED where = {0};
+    HANDLE file = open_file(FILE_NAME, GENERIC_READ | GENERIC_WRITE, ALL, OPEN_EXISTING, 0);
+    bool shown;
+
+    where.OffsetHigh = 0x80000001;
+    shown = said(LockFileEx(file, EXCLUSIVELY | TRY, 0, 1, 0, &where));
+    close_file(file);
+    return shown;
+}
+
 bool a_request_waits(void) {
     struct request *holder = ask(EXCLUSIVELY | TRY), *other = ask(EXCLUSIVELY);
     const DWORD answer = code;
