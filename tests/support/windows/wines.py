@@ -106,7 +106,8 @@ ALL = (HERE,) if is_debian_since(13) else (HERE, TRIXIE)
 
 @functools.cache
 def _version(wine: Wine) -> str:
-    return finished(wine.command("wine", "--version"), piped=True).strip()
+    said = finished(wine.command("wine", "--version"), piped=True)  # maybe with an advice before
+    return said.strip().splitlines()[-1]
 
 
 @functools.cache
