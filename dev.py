@@ -71,8 +71,9 @@ TEST_PACKAGES = (
     *("python3-dev", "python3-gi", "gir1.2-secret-1"),  # /usr/bin/python3's
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
-    *("debootstrap", "debian-archive-keyring"),  # `prove`, for another Debian
-    *("gcc-mingw-w64-x86-64-win32", "mingw-w64-tools", "wine", "wine64"),  # tests/windows
+    *("debootstrap", "debian-archive-keyring"),  # for another Debian
+    *("gcc-mingw-w64-x86-64-win32", "gcc-mingw-w64-i686-win32", "mingw-w64-tools"),  # tests/windows
+    *("wine", "wine64"),
 )
 # Programs that often come from elsewhere than Debian, and their packages there.
 TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm"}  # node: another user of lock files

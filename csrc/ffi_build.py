@@ -6,8 +6,12 @@ setuptools calls this through ``cffi_modules`` in setup.py.
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cffi import FFI
@@ -22,6 +26,8 @@ class Platform(NamedTuple):
     libraries: tuple[str, ...] = ()
     compile_args: tuple[str, ...] = ()
     link_args: tuple[str, ...] = ()
+    #: What the linker gets besides, by the target as target() names it.
+    link_args_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c")
@@ -103,10 +109,31 @@ PLATFORMS = {
             "libsecret_none.c",
         ),
         libraries=("crypt32", "advapi32"),
-        # For MSVC.  It exports only what is marked for export, as PyInit__msalex is.
-        compile_args=("/std:c11", "/D_CRT_SECURE_NO_WARNINGS"),
+        # For MSVC.  It exports only what is marked for export, as PyInit__msalex is.  /guard:cf
+        # lets an indirect call reach functions only, and /Brepro makes equal builds equal.
+        compile_args=(
+            *("/std:c11", "/W4", "/sdl", "/guard:cf", "/Brepro"),
+            # /sdl makes errors of uses of deprecated functions.  The C library deprecates much of
+            # itself, and a new Python may deprecate what cffi uses.
+            *("/D_CRT_SECURE_NO_WARNINGS", "/wd4996"),
+        ),
+        link_args=("/guard:cf", "/Brepro"),
+        # Return addresses are checked, where the processor can.  For ARM64 the linker refuses the
+        # option (LNK1246).
+        link_args_of={"win32": ("/CETCOMPAT",), "win-amd64": ("/CETCOMPAT",)},
     ),
 }
+#: The processors for which MSVC can be set up -> the platforms as sysconfig names them.
+MSVC_TARGETS = {"x86": "win32", "x64": "win-amd64", "arm64": "win-arm64"}
+
+
+def target() -> str:
+    """What the extension is built for, as sysconfig names platforms.
+
+    Where MSVC is set up for another processor, this variable says so, and setuptools builds for
+    that one.  cibuildwheel sets it when it builds for ARM64 by a Python for x64.
+    """
+    return MSVC_TARGETS.get(os.environ.get("VSCMD_ARG_TGT_ARCH", ""), sysconfig.get_platform())
 
 
 def cdef() -> str:
@@ -135,7 +162,7 @@ def builder(platform: str = sys.platform) -> FFI:
         include_dirs=["csrc"],
         libraries=list(here.libraries),
         extra_compile_args=list(here.compile_args),
-        extra_link_args=list(here.link_args),
+        extra_link_args=[*here.link_args, *here.link_args_of.get(target(), ())],
         py_limited_api=True,
     )
     return ffi

@@ -2,6 +2,7 @@
 
     make("trixie", directory)                    # debootstrap, and apt's sources; once
     with running(directory, ["python3", "--version"]) as process: ...
+    subprocess.run(laid_over(directory, ["wine", "--version"]))
 
 Needs root.  A program runs there in a mount namespace of its own, with the network of this machine.
 When it ends, or when the process that started it is killed, all that it started is ended
@@ -53,6 +54,14 @@ shift 2
 exec "$@"
 """
 
+#: Arguments: the directory, and the program.  /usr comes last, because mount is in it.
+LAY_OVER = """
+set -e
+for name in etc usr; do mount --rbind "$1/$name" "/$name"; done
+shift
+exec "$@"
+"""
+
 
 class CannotMake(Exception):
     """Why this Debian cannot be installed or run here, in one sentence."""
@@ -93,6 +102,12 @@ def sources(release: str) -> list[tuple[str, str]]:
 def entering(directory: Path, command: Sequence[str], cwd: str = "/") -> list[str]:
     """The command that runs one inside."""
     return ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(directory), cwd, *command]
+
+
+def laid_over(directory: Path, command: Sequence[str]) -> list[str]:
+    """The command that runs one of its programs among the files of this machine: everything but
+    /usr and /etc is ours.  It is the process of the program itself."""
+    return ["unshare", "--mount", "sh", "-c", LAY_OVER, "sh", str(directory), *command]
 
 
 def environment(directory: Path, more: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The Windows files, built by a cross compiler and run by Wine: see tests/support/windows.
+"""The Windows files, built by a cross compiler and run by two Wines: see tests/support/windows.
 
 The project's own suite runs there, with Windows' Python 3.11, on the wheel that is built here; so
-do the other files of this directory, which only Windows can run.
+do the other files of this directory, which only Windows can run.  test_built_for_windows.py is
+about the build itself.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ import os
 import re
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.support import tally
-from tests.support.capability import needs, requires
+from tests.support.capability import cannot_exist_here, needs, requires
+
+if TYPE_CHECKING:
+    from tests.support.windows.wines import Wine
 
 # Under Wine pytest collects this file too; there it skips.
 pytestmark = [pytest.mark.slow, requires("fcntl")]
 if importlib.util.find_spec("fcntl"):
-    import pefile
-
     from tests.support.native import CSRC
-    from tests.support.windows import build, coverage, toolchain
+    from tests.support.windows import build, coverage, toolchain, wines
+
 
 SUITE_S = 1500
 SHARES = 2
-#: Set to "all": the whole suite runs, as long as it takes.
+OTHER_PYTHONS = ("3.10", "3.12", "3.13")
+WHOLE = ("tests",)
+#: Set to "all": whatever takes long runs, too.
 ALL = os.environ.get("MSALEX_WINE") == "all"
 #: These take minutes there and show nothing of Windows: what pytest does with skips, and what the
 #: cache's Python does when Ctrl-C comes at each byte code, or a change at each line.  The tests of
@@ -41,11 +48,31 @@ LEFT_OUT = (
     "tests/test_lock_interrupts.py::test_the_program_may_save",
     "tests/test_nested_changes.py::test_a_change_at_each_line",
 )
+#: What no Wine can do: os.getppid() of newer Pythons calls PssCaptureSnapshot.
+ASKS_FOR_ITS_PARENT = ("tests/test_lock.py::test_a_waiter_gets_in_when_a_peer_removes_its_file",)
+NOT_THERE = {"3.12": ASKS_FOR_ITS_PARENT, "3.13": ASKS_FOR_ITS_PARENT}
+#: The part that is about Windows, the lock, files and drop-in behaviour.
+OF_WINDOWS = (
+    "tests/windows",
+    "tests/test_contract.py",
+    "tests/test_drop_in.py",
+    "tests/test_drop_in_differences.py",
+    "tests/test_files.py",
+    "tests/test_locations.py",
+    "tests/test_lock.py",
+    "tests/test_lock_objects.py",
+    "tests/test_lock_states.py",
+)
 #: Short forms, because a process takes long to start there; the full numbers run on Linux.
 REDUCED = {"MSALEX_EXAMPLES": "20", "MSALEX_FLIGHT_PROCESSES": "16"}
+#: Rules that both Wines show; tests of Python rely on them.
+REAL = (
+    "a try for a lock that is held is refused at once",
+    "shared locks exclude an exclusive one",
+    "a lock ends with its handle",
+    "a rename wakes the watch of its directory",
+)
 CLOSING = re.compile(r"^=* ?(?:(\d+) failed, )?(\d+) passed, (\d+) skipped.* in [\d.]+s", re.M)
-# The libraries of the extension besides the C runtime: Windows' own, and Python's stable ABI.
-LIBRARIES = {"python3.dll", "kernel32.dll", "advapi32.dll", "crypt32.dll"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,49 +94,54 @@ def installed(wheel: Path) -> Path:
     directory = wheel.with_name("installed")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(directory)
-    toolchain.Wine("3.11", directory).run(
+    toolchain.Windows("3.11", directory).run(
         "-m", "compileall", "-q", toolchain.windows_path(directory)
     )
     return directory
 
 
-def reference(portalocker: bool) -> Path:
-    engine = ["portalocker"] if portalocker else []
-    return toolchain.packages("3.11", "run", "reference", *engine)
+def reference(version: str, *engine: str) -> str:
+    """The path of 1.3.1 and what it needs."""
+    return toolchain.windows_path(toolchain.packages(version, "run", "reference", *engine))
 
 
-def test_every_c_file_compiles_without_a_warning(tmp_path: Path) -> None:
-    build.check_warnings(build.MINGW, tmp_path)
-    for target in ("x86_64-windows-gnu", "aarch64-windows-gnu"):
-        build.check_warnings([*toolchain.zig("cc", "-target", target)], tmp_path)
+class Run(NamedTuple):
+    """One run of pytest in a Windows of its own: Wine's server does one thing at a time."""
+
+    version: str  #: of Python
+    wine: Wine
+    tests: Sequence[str]
+    share: str = "0/1"  #: which part of these tests
+
+    def running(
+        self, installed: Path, directory: Path
+    ) -> AbstractContextManager[subprocess.Popen[str]]:
+        more = ("hypothesis",) if self.tests == WHOLE else ()
+        packages = toolchain.packages(self.version, "run", "test", *more)
+        windows = toolchain.Windows(self.version, installed, packages, wine=self.wine)
+        base = directory / f"temporary-{self.version}-{self.share[0]}"
+        left_out = [*NOT_THERE.get(self.version, ()), *(() if ALL else LEFT_OUT)]
+        return windows.running(
+            *("-m", "pytest", "-q", f"--basetemp={toolchain.windows_path(base)}"),
+            *(f"--deselect={name}" for name in left_out),
+            *self.tests,
+            **({} if ALL else REDUCED),
+            MSALEX_SHARE=self.share,
+            MSALEX_PEER_LOCK=toolchain.windows_path(directory / "peer_lock.exe"),
+            MSALEX_REFERENCE_PORTALOCKER=reference(self.version, "portalocker"),
+            MSALEX_REFERENCE_BARE=reference(self.version),
+        )
 
 
-@pytest.mark.first
-@pytest.mark.timeout(SHARES * SUITE_S + 300)
-def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
-    """In shares, each in a Windows of its own: Wine's server does one thing at a time."""
-    peer = build.program(tmp_path / "peer_lock.exe", "peer_lock.c")
-    less = () if ALL else tuple(f"--deselect={name}" for name in LEFT_OUT)
-    variables = {
-        **({} if ALL else REDUCED),
-        "MSALEX_PEER_LOCK": toolchain.windows_path(peer),
-        "MSALEX_REFERENCE_PORTALOCKER": toolchain.windows_path(reference(portalocker=True)),
-        "MSALEX_REFERENCE_BARE": toolchain.windows_path(reference(portalocker=False)),
-    }
-
-    def running(number: int) -> AbstractContextManager[subprocess.Popen[str]]:
-        packages = toolchain.packages("3.11", "run", "test")
-        wine = toolchain.Wine("3.11", installed, packages, number=number)
-        base = toolchain.windows_path(tmp_path / f"temporary{number}")
-        arguments = ("-m", "pytest", "-q", f"--basetemp={base}", *less, "tests")
-        return wine.running(*arguments, MSALEX_SHARE=f"{number}/{SHARES}", **variables)
-
+def run_side_by_side(runs: Sequence[Run], installed: Path, directory: Path) -> None:
+    """All runs at once, to a successful end: they wait for most of their time."""
+    build.program(directory / "peer_lock.exe", "peer_lock.c")
     with contextlib.ExitStack() as stack:
-        shares = [stack.enter_context(running(number)) for number in range(SHARES)]
-        outputs = [process.communicate(timeout=SUITE_S)[0] for process in shares]
-        assert [process.returncode for process in shares] == [0] * SHARES, "\n".join(outputs)
+        processes = [stack.enter_context(run.running(installed, directory)) for run in runs]
+        outputs = [process.communicate(timeout=SUITE_S)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(runs), "\n".join(outputs)
     tried = lost = 0
-    for output in outputs:
+    for run, output in zip(runs, outputs, strict=True):
         # A crash under Wine can end with status 0: so the last line counts.
         closing = CLOSING.findall(output)
         assert len(closing) == 1, output[-5000:]
@@ -117,61 +149,103 @@ def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
         tried, lost = tried + int(passed) + int(failed or 0), lost + int(failed or 0)
         assert not failed
         assert int(passed) >= 100
+        print(f"Python {run.version}, {run.wine.version()}, share {run.share}:")
         print(output[output.rindex("short test summary info") :])
     tally.tried(tried)
     tally.lost(lost)
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+def run_whole_suite(wine: Wine, installed: Path, directory: Path) -> None:
+    needs(wine.missing())
+    runs = [Run("3.11", wine, WHOLE, f"{number}/{SHARES}") for number in range(SHARES)]
+    run_side_by_side(runs, installed, directory)
+
+
+@pytest.mark.first
+@pytest.mark.timeout(SHARES * SUITE_S + 300)
+def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
+    run_whole_suite(wines.HERE, installed, tmp_path)
+
+
+@pytest.mark.first
+@pytest.mark.timeout(SHARES * SUITE_S + 300)
+def test_the_suite_passes_under_the_newer_wine(installed: Path, tmp_path: Path) -> None:
+    if len(wines.ALL) == 1:
+        cannot_exist_here("a newer Wine than that of this machine")
+    run_whole_suite(wines.ALL[-1], installed, tmp_path)
+
+
+@pytest.mark.first
+@pytest.mark.timeout(SHARES * SUITE_S + 300)
+def test_what_is_of_windows_passes_on_other_pythons(installed: Path, tmp_path: Path) -> None:
+    runs = [Run(version, wines.HERE, OF_WINDOWS) for version in OTHER_PYTHONS]
+    run_side_by_side(runs, installed, tmp_path)
+
+
+@pytest.mark.parametrize("version", OTHER_PYTHONS)
 def test_the_same_wheel_works_on_other_pythons(version: str, installed: Path) -> None:
-    wine = toolchain.Wine(version, installed, toolchain.packages(version, "run"))
-    output = wine.run("tests/support/smoke.py")
+    windows = toolchain.Windows(version, installed, toolchain.packages(version, "run"))
+    output = windows.run("tests/support/smoke.py")
     assert re.search(rf"^1\.3\.1\+native1 works on {version}\.\d+ win32$", output, re.MULTILINE)
     print(output)
 
 
-def exports_and_imports(extension: Path) -> tuple[list[str], set[str]]:
-    with pefile.PE(str(extension)) as found:
-        exports = [symbol.name.decode() for symbol in found.DIRECTORY_ENTRY_EXPORT.symbols]
-        imports = {entry.dll.decode().lower() for entry in found.DIRECTORY_ENTRY_IMPORT}
-        return exports, imports
-
-
-def test_the_extension_exports_its_init_only_and_uses_the_system_only(installed: Path) -> None:
-    exports, imports = exports_and_imports(installed / "msal_extensions" / "_msalex.pyd")
-    assert exports == ["PyInit__msalex"]
-    assert imports == LIBRARIES | {"msvcrt.dll"}
-
-
-def test_the_extension_for_arm64_is_built_the_same(tmp_path: Path) -> None:
-    compiler = toolchain.zig("cc", "-target", "aarch64-windows-gnu")
-    library = [str(toolchain.import_library("arm64"))]
-    extension = build.extension(compiler, tmp_path, library, "-s")
-    exports, imports = exports_and_imports(extension)
-    with pefile.PE(str(extension), fast_load=True) as found:
-        assert found.FILE_HEADER.Machine == pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_ARM64"]
-    assert exports == ["PyInit__msalex"]
-    # Its C runtime is a part of Windows 10.
-    runtime = {name for name in imports if name.startswith("api-ms-win-crt-")}
-    assert imports - runtime == LIBRARIES
-    made = build.wheel(extension, tmp_path, "cp310-abi3-win_arm64")
-    assert "msal_extensions/_msalex.pyd" in zipfile.ZipFile(made).namelist()
+def run_seam(wine: Wine, compiler: Sequence[str], directory: Path) -> None:
+    """Builds the seam for gcov and runs it to a successful end."""
+    needs(wine.missing())
+    work = directory / "work"
+    work.mkdir()
+    seam = build.seam(directory, compiler, *coverage.FLAGS)
+    output = toolchain.run_program(seam, work, wine)
+    assert re.search(r"^\d+ properties, 0 checks failed$", output, re.M), output
+    assert list(work.iterdir()) == []
 
 
 def test_what_wine_does_not_show_is_shown_by_a_fake_and_nearly_every_line_runs(
     tmp_path: Path,
 ) -> None:
-    built, work = tmp_path / "built", tmp_path / "work"
-    built.mkdir()
-    work.mkdir()
-    seam = build.seam(built, *coverage.FLAGS)
-    output = toolchain.run_program(seam, work)
-    assert re.search(r"^\d+ properties, 0 checks failed$", output, re.M), output
-    assert list(work.iterdir()) == []
-    ran = coverage.lines([built])
+    run_seam(wines.HERE, build.MINGW, tmp_path)
+    ran = coverage.lines([tmp_path])
     covered = {name: coverage.percentage(ran[name]) for name in sorted(ran)}
     windows = {name: share for name, share in covered.items() if name.endswith("_windows.c")}
     assert set(windows) == {path.name for path in CSRC.glob("*_windows.c")}
     for name, share in windows.items():
         print(f"{name}: {share:.1f} % of its lines; not {coverage.missed(ran[name])}")
     assert min(windows.values()) >= 90
+
+
+def test_the_fakes_show_the_same_over_the_newer_wine(tmp_path: Path) -> None:
+    run_seam(wines.ALL[-1], build.MINGW, tmp_path)
+
+
+def test_the_fakes_show_the_same_in_32_bits(tmp_path: Path) -> None:
+    """Only with MSALEX_WINE=all: such a Wine needs another Debian and many packages."""
+    if not ALL:
+        cannot_exist_here("a Wine of 32 bits beside that of 64, but with MSALEX_WINE=all")
+    run_seam(wines.BITS_32, build.MINGW_32, tmp_path)
+
+
+def test_a_program_tells_which_rules_each_wine_shows(tmp_path: Path) -> None:
+    """Rules that the fakes model, in a table: those that a Wine does not show need their fake."""
+    program = build.program(tmp_path / "rules.exe", "rules*.c")
+    told: dict[str, dict[str, str]] = {}
+    for wine in wines.ALL:
+        needs(wine.missing())
+        work = tmp_path / wine.name
+        work.mkdir()
+        output = toolchain.run_program(program, work, wine)
+        told[wine.version()] = dict(
+            re.findall(r"^(.+): ((?:not )?shown \(code \d+\))$", output, re.M)
+        )
+        assert len(told[wine.version()]) == len(output.splitlines())
+        assert list(work.iterdir()) == []
+    first, *others = told.values()
+    assert len(first) >= 30
+    assert all(set(other) == set(first) for other in others)
+    print(f"{'':58} " + "  ".join(f"{version:27}" for version in told).rstrip())
+    for rule in first:
+        print(
+            f"{rule:58} " + "  ".join(f"{answers[rule]:27}" for answers in told.values()).rstrip()
+        )
+    # What tests do with real calls and no fake.
+    assert all(answers[rule].startswith("shown") for answers in told.values() for rule in REAL)

@@ -21,8 +21,27 @@ from tests.support.processes import finished
 from tests.support.windows import toolchain
 
 #: For Windows 10, the oldest version that we support.  Other compilers do so by default.
-MINGW = ["x86_64-w64-mingw32-gcc", "-D_WIN32_WINNT=0x0A00"]
+WINDOWS_10 = "-D_WIN32_WINNT=0x0A00"
+MINGW = ["x86_64-w64-mingw32-gcc", WINDOWS_10]
+MINGW_32 = ["i686-w64-mingw32-gcc", WINDOWS_10]
 DEFINES = ("-DPy_LIMITED_API=0x030a0000",)
+#: Every warning of clang, but those about C++, C before C11, structures that are padded or copied,
+#: and commas.
+#: Some are MSVC's by /W4 and /sdl, such as conditional-uninitialized (C4701, C4703).
+CLANG_WARNINGS = (
+    "-Weverything",
+    *("-Wno-c++-keyword", "-Wno-implicit-void-ptr-cast", "-Wno-unsafe-buffer-usage"),
+    *("-Wno-declaration-after-statement", "-Wno-pre-c11-compat", "-Wno-padded"),
+    *("-Wno-comma", "-Wno-nrvo"),
+)
+#: The static analyzer of clang, and what clang-tidy knows of bugs; but no matters of style, and no
+#: functions that only the C library of Windows has.
+ANALYSIS = (
+    *("-*", "clang-analyzer-*", "-clang-analyzer-security.insecureAPI.*", "bugprone-*"),
+    *("-bugprone-assignment-in-if-condition", "-bugprone-easily-swappable-parameters"),
+    *("-bugprone-not-null-terminated-result", "-bugprone-reserved-identifier"),
+    "-bugprone-signed-bitwise",
+)
 LIBRARIES = tuple(f"-l{name}" for name in ffi_build.PLATFORMS["win32"].libraries)
 
 
@@ -35,6 +54,14 @@ def check_warnings(compiler: Sequence[str], directory: Path) -> None:
     for source in sources():
         flags = [*C_WARNINGS, *DEFINES, "-I", CSRC, "-c", source]
         finished([*compiler, *flags, "-o", directory / "warnings.o"])
+
+
+def check_analysis(tidy: str, target: str) -> None:
+    """Runs the static analyzer over every C file for Windows; a finding is a failure."""
+    command = [tidy, "--quiet", f"--checks={','.join(ANALYSIS)}", "--warnings-as-errors=*"]
+    headers = ["-I", CSRC, "-isystem", toolchain.system_headers()]
+    flags = [f"--target={target}", "-std=c11", WINDOWS_10, *headers]
+    finished([*command, *sources(), "--", *flags])
 
 
 def extension(
@@ -50,7 +77,7 @@ def extension(
     return made
 
 
-def seam(directory: Path, *flags: str) -> Path:
+def seam(directory: Path, compiler: Sequence[str] = MINGW, *flags: str) -> Path:
     """Builds seam*.c with the C files that they test, over the fake of some calls of Windows."""
     objects: list[Path] = []
     faked = ["-include", str(WINDOWS / "fake_api.h")]
@@ -60,17 +87,17 @@ def seam(directory: Path, *flags: str) -> Path:
     jobs += [(CHECK / name, []) for name in ("check.c", "check_windows.c")]
     for source, more in jobs:
         objects.append(directory / f"{source.stem}.o")
-        command = [*MINGW, *C_WARNINGS, "-O1", *INCLUDES, *more, "-c", source, "-o", objects[-1]]
-        finished(command, directory)
+        options = [*C_WARNINGS, "-O1", *INCLUDES, *more]
+        finished([*compiler, *options, "-c", source, "-o", objects[-1]], directory)
     made = directory / "seam.exe"
-    finished([*MINGW, "-static-libgcc", *flags, "-o", made, *objects, *LIBRARIES], directory)
+    finished([*compiler, "-static-libgcc", *flags, "-o", made, *objects, *LIBRARIES], directory)
     return made
 
 
-def program(made: Path, name: str) -> Path:
-    """Builds a program from a C file of tests/native/windows."""
-    command = [*MINGW, *C_WARNINGS, "-municode", "-static-libgcc", "-o", made, WINDOWS / name]
-    finished([*command, *LIBRARIES], made.parent)
+def program(made: Path, pattern: str) -> Path:
+    """Builds a program from C files of tests/native/windows."""
+    command = [*MINGW, *C_WARNINGS, "-municode", "-static-libgcc", "-o", made]
+    finished([*command, *sorted(WINDOWS.glob(pattern)), *LIBRARIES], made.parent)
     return made
 
 

