@@ -208,22 +208,21 @@ static void learn(msalex_lock *lock) {
 }
 
 /* The maker of this file may not have known the file before it, nor when a gap was due. */
-static void keep_what_is_due(msalex_lock *lock) {
-    struct msalex__gap *const gap = &lock->file->gap;
-
-    if (lock->due != 0 && (gap->when == 0 || lock->due < gap->when))
-        gap->when = lock->due;
+static void keep_what_is_due(int64_t due, struct msalex__gap *gap) {
+    if (due != 0 && (gap->when == 0 || due < gap->when))
+        gap->when = due;
 }
 
 /* The byte is ours.  Is the file the lock, or was it deleted, or is a peer inside? */
 static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error *error) {
+    struct msalex__lock_file *const file = lock->file;
     enum outcome outcome;
     DWORD code;
 
     learn(lock);
     if (gap_left(lock, patience) != 0)
         return drop(lock, GAP);
-    code = msalex__lock_file_claim(lock->file);
+    code = msalex__lock_file_claim(file);
     if (code == ERROR_FILE_NOT_FOUND)
         return drop(lock, CHANGED);
     if (code == ERROR_SHARING_VIOLATION || code == ERROR_LOCK_VIOLATION)
@@ -232,8 +231,8 @@ static enum outcome take_over(msalex_lock *lock, int64_t patience, msalex_error 
         return classify(lock, code, "open lock file", error);
     if ((outcome = judge(lock, error)) != QUEUED)
         return outcome;
-    keep_what_is_due(lock);
-    if ((code = msalex__lock_file_take_over(lock->file)) == 0)
+    keep_what_is_due(lock->due, &file->gap);
+    if ((code = msalex__lock_file_take_over(file)) == 0)
         return HELD;
     (void)msalex__fail_windows(error, code, "write lock file");
     return drop(lock, FAILED);

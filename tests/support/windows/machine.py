@@ -142,17 +142,18 @@ class Desk:
             raise CannotAsk("only an administrator can ask that")
 
     def built(self, name: str) -> Path:
-        """A program of tests/native/windows.  MSALEX_BUILT names a directory with built ones."""
+        """A program of tests/native/windows/<name>*.c.  MSALEX_BUILT names a directory of them."""
         if built := os.environ.get("MSALEX_BUILT"):
             return Path(built) / f"{name}.exe"
         if shutil.which("cl") is None:
             raise CannotAsk("there is no `cl` here: run it in a Visual Studio command prompt")
         made = self._directory / f"{name}.exe"
         if not made.exists():
-            source = ROOT / "tests" / "native" / "windows" / f"{name}.c"
+            sources = sorted((ROOT / "tests" / "native" / "windows").glob(f"{name}*.c"))
             where = [f"/Fe{made}", f"/Fo{self._directory}\\"]
             flags = ["/nologo", "/std:c11", "/W4", "/D_CRT_SECURE_NO_WARNINGS"]
-            status, said = run("cl", *flags, source, *where, "/link", "advapi32.lib", "ntdll.lib")
+            libraries = ["/link", "crypt32.lib", "advapi32.lib"]
+            status, said = run("cl", *flags, *sources, *where, *libraries)
             if status != 0:
                 raise AssertionError(f"cl: status {status}\n{said}")
         return made
