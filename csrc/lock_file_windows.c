@@ -203,22 +203,14 @@ static bool rename_away(const struct msalex__lock_file *file, HANDLE handle) {
     return renamed;
 }
 
-/* FILE_DISPOSITION_INFO_EX, which the headers have only for Windows 10 and later. */
-enum { DISPOSITION_DELETE = 1, DISPOSITION_POSIX_SEMANTICS = 2, DISPOSITION_INFO_EX = 21 };
-
-/* With POSIX semantics the name is free at once.  Without (FAT, file servers, Wine 8) a file that
- * is being deleted keeps its name until all have closed it, also a suspended process; and a peer
- * that makes its own file meets "access denied", which 1.3.1 does not catch.  So there the file
- * gets another name first: one call more, only there. */
+/* Where the name does not go at once, a file that is being deleted keeps it until all have closed
+ * the file, also a suspended process; and a peer that makes its own file meets "access denied",
+ * which 1.3.1 does not catch.  So there the file gets another name first. */
 static void delete_open(const struct msalex__lock_file *file, HANDLE handle) {
-    DWORD posix = DISPOSITION_DELETE | DISPOSITION_POSIX_SEMANTICS;
-    FILE_DISPOSITION_INFO classic = {TRUE};
-
-    if (SetFileInformationByHandle(handle, (FILE_INFO_BY_HANDLE_CLASS)DISPOSITION_INFO_EX, &posix,
-                                   sizeof posix))
+    if (msalex__delete_at_once(handle))
         return;
     (void)rename_away(file, handle);
-    (void)SetFileInformationByHandle(handle, FileDispositionInfo, &classic, sizeof classic);
+    (void)msalex__delete_open_file(handle);
 }
 
 /* Deletes the file that has the name if it is the open one, and no other file.  It cannot be one

@@ -308,12 +308,14 @@ HANDLE msalex__open_attributes(const wchar_t *path, DWORD access) {
 /* FILE_DISPOSITION_INFO_EX, which the headers have only for Windows 10 and later. */
 enum { DISPOSITION_DELETE = 1, DISPOSITION_POSIX_SEMANTICS = 2, DISPOSITION_INFO_EX = 21 };
 
-bool msalex__delete_open_file(HANDLE file) {
-    /* With POSIX semantics the name is free at once, though others have the file open. */
+bool msalex__delete_at_once(HANDLE file) {
     DWORD posix = DISPOSITION_DELETE | DISPOSITION_POSIX_SEMANTICS;
-    FILE_DISPOSITION_INFO classic = {TRUE};
-
     return SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)DISPOSITION_INFO_EX, &posix,
-                                      sizeof posix) ||
+                                      sizeof posix) != 0;
+}
+
+bool msalex__delete_open_file(HANDLE file) {
+    FILE_DISPOSITION_INFO classic = {TRUE};
+    return msalex__delete_at_once(file) ||
            SetFileInformationByHandle(file, FileDispositionInfo, &classic, sizeof classic);
 }

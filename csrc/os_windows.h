@@ -96,8 +96,11 @@ DWORD msalex__stamp_of_path(const wchar_t *path, msalex_stamp *stamp);
  * and we are in nobody's way.  INVALID_HANDLE_VALUE with GetLastError. */
 HANDLE msalex__open_attributes(const wchar_t *path, DWORD access);
 
-/* Removes the name at once if the file system can do that, else when the last handle is closed.
- * Needs a handle with DELETE access.  False with GetLastError. */
+/* Removes the name at once, though others have the file open.  False with GetLastError where the
+ * file system cannot do that (FAT, file servers, Wine 8).  Needs a handle with DELETE access. */
+bool msalex__delete_at_once(HANDLE file);
+
+/* The same, or else the name goes when the last handle is closed. */
 bool msalex__delete_open_file(HANDLE file);
 
 /* A function that only newer systems have, or NULL.  `module` is loaded in every process. */

@@ -66,8 +66,9 @@ class CrossPlatLock:
     While one holder is inside, nobody else is: no other process, no other thread, and no other
     library that respects its own lock on the same file (msal-extensions 1.3.1, MSAL.NET, Java,
     Node, Go).  When a holder dies, the lock is free at once.  On Linux waiters are served in
-    order; macOS and Windows promise no order.  The last release removes the file; a killed holder
-    leaves it to the next one.  Nobody can stop a peer that deletes a file which it does not hold:
+    order.  On Windows they are served in the order in which it grants locks, which it does not
+    document; macOS has no queue.  The last release removes the file; a killed holder leaves it to
+    the next one.  Nobody can stop a peer that deletes a file which it does not hold:
     see :meth:`still_held`.  SECURITY.md lists the file systems and peers for which less holds.
 
     Several threads may use one object, one after the other.  A thread that is inside and enters

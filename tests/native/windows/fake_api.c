@@ -35,6 +35,12 @@ int fake_unguarded(void) {
 
 static void (*look)(void);
 
+static void (*pausing)(void);
+
+void fake_set_pausing(void (*with)(void)) {
+    pausing = with;
+}
+
 void fake_set_between(void (*call)(void)) {
     look = call;
 }
@@ -375,6 +381,8 @@ BOOL WINAPI fake_FindNextChangeNotification(HANDLE watch) {
 
 HANDLE WINAPI fake_CreateWaitableTimerExW(LPSECURITY_ATTRIBUTES security, LPCWSTR name, DWORD flags,
                                           DWORD access) {
+    if (pausing != NULL)
+        pausing();
     HANDLE timer;
 
     if (planned(FAKE_TIMER) != 0)

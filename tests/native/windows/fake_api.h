@@ -67,6 +67,9 @@ int fake_unguarded(void);
 /* What another process does after each call that opens, writes, renames or closes, or NULL. */
 void fake_set_between(void (*look)(void));
 
+/* What happens at the start of each pause, or NULL. */
+void fake_set_pausing(void (*pausing)(void));
+
 HANDLE WINAPI fake_CreateFileW(LPCWSTR, DWORD, DWORD, LPSECURITY_ATTRIBUTES, DWORD, DWORD, HANDLE);
 FARPROC WINAPI fake_GetProcAddress(HMODULE, LPCSTR);
 BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
