@@ -87,19 +87,24 @@ def file_system(directory: Path) -> str:
     return name.value
 
 
+def wine() -> str | None:
+    """The version of Wine; None on Windows itself."""
+    version = getattr(on_windows.WinDLL("ntdll"), "wine_get_version", None)
+    if version is None:
+        return None
+    version.restype = ctypes.c_char_p
+    return str(version().decode())
+
+
 def facts() -> dict[str, Any]:
     """Versions, and what changes how files behave."""
     names = ("ProductName", "DisplayVersion", "CurrentBuild", "UBR", "EditionID")
     defender = "Get-MpComputerStatus | Select-Object -Property AMServiceEnabled,"
     defender += "RealTimeProtectionEnabled,AMProductVersion | ConvertTo-Json -Compress"
     status, scanner = powershell(defender)
-    ntdll: Any = on_windows.WinDLL("ntdll")
-    wine = getattr(ntdll, "wine_get_version", None)
-    if wine is not None:
-        wine.restype = ctypes.c_char_p
     return {
         "windows": {name: registry(CURRENT_VERSION, name) for name in names},
-        "wine": wine().decode() if wine else None,
+        "wine": wine(),
         "version": platform.version(),
         "machine": platform.machine(),
         "long_paths_enabled": registry(FILE_SYSTEM, "LongPathsEnabled"),

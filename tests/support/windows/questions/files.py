@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import struct
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from ctypes import wintypes
 from pathlib import Path
 from typing import Any
 
-from tests.support.windows.machine import Desk, file_system
+from tests.support.windows import machine
+from tests.support.windows.machine import CannotAsk, Desk, file_system, kernel32
 from tests.support.windows.questions.asking import (
     GENERIC_READ,
     OPEN_EXISTING,
@@ -112,6 +119,66 @@ def _reader(desk: Desk) -> Answer:
     theirs = failures_of_a_reader(desk, "1.3.1", PYTHONPATH=reference)
     fewer = ours["share_of_failed_reads"] <= theirs["share_of_failed_reads"] + 0.001
     return fewer and not ours["errors_of_the_writer"], {"beside ours": ours, "beside 1.3.1": theirs}
+
+
+ACTIONS = {1: "added", 2: "removed", 3: "changed", 4: "renamed from", 5: "renamed to"}
+LIST_DIRECTORY, BACKUP_SEMANTICS = 1, 0x02000000
+NAMES_SIZES_WRITES = 0x1 | 0x8 | 0x10  # FILE_NOTIFY_CHANGE_FILE_NAME, _SIZE, _LAST_WRITE
+
+
+def events(directory: Path, action: Callable[[], object]) -> list[tuple[str, str]]:
+    """What ReadDirectoryChangesW tells while something happens: (what, name), in order."""
+    told: list[tuple[str, str]] = []
+    ready = threading.Event()
+
+    def listen() -> None:
+        with opened(directory, LIST_DIRECTORY, SHARE_ALL, OPEN_EXISTING, BACKUP_SEMANTICS) as it:
+            buffer = ctypes.create_string_buffer(1 << 16)
+            size = wintypes.DWORD()
+            where = ctypes.byref(size)
+            ready.set()
+            while ("added", "the end") not in told:
+                told_now = kernel32.ReadDirectoryChangesW(
+                    it, buffer, len(buffer), False, NAMES_SIZES_WRITES, where, None, None
+                )
+                if not told_now:
+                    return
+                told.extend(_parsed(buffer.raw[: size.value]))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    ready.wait(10)
+    time.sleep(0.5)  # until it listens
+    action()
+    (directory / "the end").touch()
+    listener.join(10)
+    return [one for one in told if one[1] != "the end"]
+
+
+def _parsed(content: bytes) -> Iterator[tuple[str, str]]:
+    """FILE_NOTIFY_INFORMATION, one behind the other."""
+    at = 0
+    while at < len(content):
+        following, action, length = struct.unpack_from("<III", content, at)
+        name = content[at + 12 : at + 12 + length].decode("utf-16-le", "replace")
+        yield ACTIONS.get(action, str(action)), name
+        if following == 0:
+            return
+        at += following
+
+
+@question("A save is told to a watcher that listens as MSAL.NET's: changed, or removed [5]")
+def _watched(desk: Desk) -> Answer:
+    from msal_extensions import FilePersistence
+
+    if machine.wine():
+        raise CannotAsk("Wine tells nothing of a file that is replaced")
+    directory = desk.directory()
+    persistence = FilePersistence(str(directory / "cache.bin"))
+    persistence.save("{}")
+    told = events(directory, lambda: persistence.save('{"second": {}}'))
+    mine = [what for what, name in told if name == "cache.bin"]
+    return bool({"changed", "removed"} & set(mine)), {"events": [" ".join(one) for one in told]}
 
 
 def works_in(desk: Desk, directory: Path) -> Answer:
