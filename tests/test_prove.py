@@ -29,7 +29,8 @@ from tests.support.processes import GENEROUS, eventually
 
 #: What tests read besides: where things are, and what they tell each other.
 NO_FORM = re.compile(
-    r"MSALEX_(CACHE|SHARE|KEYRING|CHROOT|DEBIAN_MIRROR|SEED|PEER_LOCK|FOREIGN_\w+|REFERENCE_\w*|BENCH_\w+)"
+    r"MSALEX_(CACHE|SHARE|KEYRING|CHROOT|DEBIAN_MIRROR|SEED|PEER_LOCK|BUILT"
+    r"|FOREIGN_\w+|REFERENCE_\w*|BENCH_\w+)"
 )
 #: A fake test, and what makes its file one of this project's.
 CONFTEST = """

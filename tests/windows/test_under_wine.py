@@ -34,7 +34,7 @@ if importlib.util.find_spec("fcntl"):
     from tests.support.windows import build, coverage, toolchain, wines
 
 
-SUITE_S = 1500
+SUITE_S = 2400
 SHARES = 2
 OTHER_PYTHONS = ("3.10", "3.12", "3.13")
 WHOLE = ("tests",)
@@ -120,7 +120,7 @@ class Run(NamedTuple):
         more = ("hypothesis",) if self.tests == WHOLE else ()
         packages = toolchain.packages(self.version, "run", "test", *more)
         windows = toolchain.Windows(self.version, installed, packages, wine=self.wine)
-        base = directory / f"temporary-{self.version}-{self.share[0]}"
+        base = directory / f"{self.wine.name}-{self.version}-{self.share[0]}"
         left_out = [*NOT_THERE.get(self.version, ()), *(() if ALL else LEFT_OUT)]
         return windows.running(
             *("-m", "pytest", "-q", f"--basetemp={toolchain.windows_path(base)}"),
@@ -156,31 +156,20 @@ def run_side_by_side(runs: Sequence[Run], installed: Path, directory: Path) -> N
     tally.lost(lost)
 
 
-def run_whole_suite(wine: Wine, installed: Path, directory: Path) -> None:
-    needs(wine.missing())
-    runs = [Run("3.11", wine, WHOLE, f"{number}/{SHARES}") for number in range(SHARES)]
-    run_side_by_side(runs, installed, directory)
-
-
 @pytest.mark.first
-@pytest.mark.timeout(SHARES * SUITE_S + 300)
+@pytest.mark.timeout(SUITE_S + 300)
 def test_the_suite_passes_under_wine(installed: Path, tmp_path: Path) -> None:
-    run_whole_suite(wines.HERE, installed, tmp_path)
+    """The whole suite on each Wine, and on other Pythons what is of Windows.
 
-
-@pytest.mark.first
-@pytest.mark.timeout(SHARES * SUITE_S + 300)
-def test_the_suite_passes_under_the_newer_wine(installed: Path, tmp_path: Path) -> None:
-    if len(wines.ALL) == 1:
-        cannot_exist_here("a newer Wine than that of this machine")
-    run_whole_suite(wines.ALL[-1], installed, tmp_path)
-
-
-@pytest.mark.first
-@pytest.mark.timeout(SHARES * SUITE_S + 300)
-def test_what_is_of_windows_passes_on_other_pythons(installed: Path, tmp_path: Path) -> None:
-    runs = [Run(version, wines.HERE, OF_WINDOWS) for version in OTHER_PYTHONS]
+    One test, because all that it does is to wait; several would keep the others from running.
+    """
+    missing = [reason for wine in wines.ALL if (reason := wine.missing())]
+    here = [wine for wine in wines.ALL if not wine.missing()]
+    shares = [f"{number}/{SHARES}" for number in range(SHARES)]
+    runs = [Run("3.11", wine, WHOLE, share) for wine in here for share in shares]
+    runs += [Run(version, wines.HERE, OF_WINDOWS) for version in OTHER_PYTHONS]
     run_side_by_side(runs, installed, tmp_path)
+    needs(missing[0] if missing else None)
 
 
 @pytest.mark.parametrize("version", OTHER_PYTHONS)

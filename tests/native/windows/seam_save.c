@@ -141,6 +141,7 @@ static void a_denial_that_stays_is_told_soon(void) {
     int64_t before = msalex__now_ms();
 
     CHECK_STATUS(put(path, "old"), MSALEX_OK);
+    fake_set_rename(FAKE_RENAME_POSIX);
     fake_forbid(wide_of(path), DELETE | FILE_WRITE_DATA | FILE_READ_DATA);
     CHECK_STATUS(put(path, "new"), MSALEX_DENIED);
     CHECK(!has(path, "old"));
