@@ -26,6 +26,8 @@ from tests.support import keeper
 
 MIRROR = "MSALEX_DEBIAN_MIRROR"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+#: debootstrap gives up when a mirror does not answer once; apt, too, tries three times here.
+DOWNLOADS = 3
 #: What this machine knows of the network, and where it stands in the other Debian.
 FROM_HERE = {
     "/etc/resolv.conf": "/etc/resolv.conf",
@@ -148,13 +150,16 @@ def make(release: str, directory: Path) -> None:
     archives = sources(release)
     if not directory.exists():
         partial = directory.with_name(f"{directory.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         options = ["--variant=minbase", f"--keyring={KEYRING}", "--include=python3"]
         command = ["debootstrap", *options, release, str(partial), archives[0][0]]
-        with kept(["unshare", "--mount", *command]) as process:  # because it mounts, too
-            if process.wait() != 0:
-                raise CannotMake(f"debootstrap could not install {release} into {partial}")
+        for _ in range(DOWNLOADS):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            with kept(["unshare", "--mount", *command]) as process:  # because it mounts, too
+                if process.wait() == 0:
+                    break
+        else:
+            raise CannotMake(f"debootstrap could not install {release} into {partial}")
         # No service starts there when its package is installed.
         no_services = partial / "usr/sbin/policy-rc.d"
         no_services.write_text("#!/bin/sh\nexit 101\n")
