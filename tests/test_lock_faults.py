@@ -339,7 +339,7 @@ def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path)],
-        env={**os.environ, **faked(fakes, f"{NAMED_FIRST};create=slow", tmp_path)},
+        env={**os.environ, **faked(fakes, f"{NAMED_FIRST};create=slower", tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -359,7 +359,7 @@ def test_a_peer_that_locks_a_file_between_our_create_and_our_lock_has_it(
         assert ours.stdout is not None
         assert ours.stdout.readline() == "in\n"
         ours.communicate("")
-    assert_met("create=slow", tmp_path)
+    assert_met("create=slower", tmp_path)
     assert not path.exists()
 
 

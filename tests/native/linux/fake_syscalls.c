@@ -20,6 +20,7 @@
  *     eintr=N           a signal interrupts one in N of the calls that signals can interrupt
  *     create=slow       50 ms pass between the creation of a file, with or without a name, and the
  *                       next step
+ *     create=slower     the same, and 2 s
  *     clock=coarse      a file's times are those of the last tick, 4 ms, as before Linux 6.13
  * Only calls of the library itself are changed, which its file name shows, so that the program
  * around it works.  At its end a program writes to FAKE_LOG.<pid> which rules it met.
@@ -189,7 +190,8 @@ static int open_for(void *caller, int directory, const char *path, int flags, mo
     made = REAL(openat)(directory, path, flags, mode);
     if (made >= 0 && ((flags & O_EXCL) != 0 || (flags & O_TMPFILE) == O_TMPFILE) &&
         is(rule("create", caller), "slow")) {
-        const struct timespec pause = {.tv_nsec = 50000000};
+        const bool slower = is(rule("create", caller), "slower");
+        const struct timespec pause = {.tv_sec = slower ? 2 : 0, .tv_nsec = slower ? 0 : 50000000};
         met("create");
         (void)REAL(nanosleep)(&pause, NULL);
     }
