@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.support.capability import (
 )
 from tests.support.tally import pytest_runtest_setup as pytest_runtest_setup
 from tests.support.tally import pytest_runtest_teardown as pytest_runtest_teardown
+from tests.support.windows.starting import start_again_under_wine
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSION_VARIABLES = (
@@ -37,6 +39,8 @@ SESSION_VARIABLES = (
 # at exec.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform == "win32":
+    start_again_under_wine()
 
 
 def pytest_configure() -> None:
