@@ -27,8 +27,9 @@ from tests.support.capability import cannot_exist_here, needs, requires
 if TYPE_CHECKING:
     from tests.support.windows.wines import Wine
 
-# Under Wine pytest collects this file too; there it skips.
-pytestmark = [pytest.mark.slow, requires("fcntl")]
+# Under Wine pytest collects this file too; there it skips.  The first test that needs the newer
+# Wine installs it, and the others wait for that.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), requires("fcntl")]
 if importlib.util.find_spec("fcntl"):
     from tests.support.native import CSRC
     from tests.support.windows import build, coverage, toolchain, wines

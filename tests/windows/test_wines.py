@@ -12,7 +12,7 @@ from tests.support.processes import eventually
 from tests.support.windows import toolchain, wines
 from tests.support.windows.wines import Wine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LEAVES_A_CHILD = """
 import subprocess, sys

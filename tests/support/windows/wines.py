@@ -33,7 +33,7 @@ from tests.support.cached import cached
 from tests.support.native import ROOT
 from tests.support.processes import finished
 
-WINE_S = 300
+WINE_S = 600
 END_S = 60
 #: What is installed into another Debian.
 PACKAGES = ("wine", "wine64")
