@@ -175,8 +175,8 @@ struct id_info {
     uint64_t index[2];
 };
 
-/* A driver without such numbers says 0, and one whose numbers are not unique says ~0 (MS-FSCC 2.1.9
- * and 2.1.10). */
+/* A driver without such numbers says 0.  A driver with numbers that are not unique says ~0 (MS-FSCC
+ * 2.1.9 and 2.1.10). */
 static void fill_identity(uint64_t volume, const uint64_t index[2],
                           struct msalex__identity *identity) {
     identity->device = volume;

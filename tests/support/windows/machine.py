@@ -51,11 +51,10 @@ def run(
         return -1, f"no answer within {seconds:.0f} s"
     except OSError as error:
         return -2, str(error)
-    encoding = "oem" if sys.platform == "win32" else "utf-8"
     try:
         said = done.stdout.decode("utf-8")
     except UnicodeDecodeError:
-        said = done.stdout.decode(encoding, "replace")
+        said = done.stdout.decode("oem", "replace")
     return done.returncode, said.replace("\r\n", "\n").strip()
 
 

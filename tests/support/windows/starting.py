@@ -7,7 +7,6 @@ made again.  On Windows itself nothing is changed.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 INTERNAL_ERROR, STARTS = 1359, 3
@@ -17,9 +16,10 @@ def start_again_under_wine() -> None:
     """From now on subprocess does so, in this process."""
     import _winapi
 
-    windows: Any = ctypes
+    from tests.support.windows import machine
+
     api: Any = _winapi
-    if not hasattr(windows.WinDLL("ntdll"), "wine_get_version"):
+    if machine.wine() is None:
         return
     create = api.CreateProcess
 
