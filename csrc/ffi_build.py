@@ -43,6 +43,7 @@ POSIX = (
     "temp_posix.c",
     "place_posix.c",
     "clock_posix.c",
+    "thread_posix.c",
 )
 
 PLATFORMS = {

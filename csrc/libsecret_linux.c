@@ -9,7 +9,6 @@
 #define _GNU_SOURCE /* ppoll */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "libsecret_linux.h"
+#include "thread_posix.h"
 
 enum {
     GRACE_MS = 100,       /* how long a cancelled call may take to end */
@@ -86,25 +86,14 @@ static void *run(void *argument) {
     return NULL;
 }
 
-/* Runs the call in a thread of its own, in which no signal handler of the program runs. */
+/* Runs the call in a thread of its own. */
 static int run_apart(msalex_libsecret_call *call) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, before;
     int code;
 
-    if ((code = pthread_attr_init(&attributes)) != 0)
-        return code;
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     atomic_store(&call->references, 2);
     atomic_store(&process_used, (int)call->process);
-    if ((code = pthread_create(&thread, &attributes, run, call)) != 0)
+    if ((code = msalex__start_thread(run, call, STACK_BYTES)) != 0)
         atomic_store(&call->references, 1);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
     return code;
 }
 

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -23,6 +22,7 @@
 #include "internal.h"
 #include "lock_hold_posix.h"
 #include "os_posix.h"
+#include "thread_posix.h"
 
 enum {
     THREAD_STACK = 128 * 1024, /* bytes; the thread only makes a few system calls */
@@ -169,25 +169,6 @@ static bool use_idle_helper(struct msalex__lock_file *file, enum msalex__lock_st
     return helper != NULL;
 }
 
-static bool start_thread(struct msalex__lock_file *file) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, before;
-    bool started;
-
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK);
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* The thread inherits this mask: the program's signals must go to the program's threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    started = pthread_create(&thread, &attributes, help, file) == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    return started;
-}
-
 /* ---- the interface ---- */
 
 /* Finds a wait for the same file that was given up: its thread has a place in the queue. */
@@ -231,7 +212,7 @@ bool msalex__lock_wait_join(struct msalex__lock_file **file) {
     if (use_idle_helper(*file, MSALEX__OPEN, MSALEX__WAITING))
         return true;
     (void)msalex__lock_file_change(*file, MSALEX__OPEN, MSALEX__WAITING);
-    if (!start_thread(*file))
+    if (msalex__start_thread(help, *file, THREAD_STACK) != 0)
         (void)msalex__lock_file_change(*file, MSALEX__WAITING, MSALEX__POLLING);
     return true;
 }
