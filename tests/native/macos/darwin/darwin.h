@@ -6,8 +6,10 @@
 #ifndef MSALEX_TEST_DARWIN_H
 #define MSALEX_TEST_DARWIN_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define F_PREALLOCATE 42
 #define F_BARRIERFSYNC 85
@@ -21,6 +23,7 @@
 #define RENAME_EXCL 4
 #define MNT_LOCAL 0x1000
 #define SZOMB 5
+#define _CS_DARWIN_USER_CACHE_DIR 65538
 
 typedef struct fstore {
     unsigned int fst_flags;
@@ -40,6 +43,7 @@ typedef struct fstore {
 #define fcntl fake_fcntl
 #define dlsym fake_dlsym
 #define mkdirat fake_mkdirat
+#define confstr fake_confstr
 int fake_close(int fd);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
                       unsigned flags);
@@ -48,6 +52,9 @@ int fake_open(const char *path, int flags, ...);
 int fake_openat(int directory, const char *path, int flags, ...);
 int fake_fcntl(int fd, int command, ...);
 int fake_mkdirat(int directory, const char *path, mode_t mode);
+size_t fake_confstr(int name, char *text, size_t size);
+int pthread_cond_timedwait_relative_np(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                       const struct timespec *timeout);
 void *fake_dlsym(void *handle, const char *name);
 
 #endif
