@@ -75,12 +75,19 @@ PLATFORMS = {
             "libsecret_none.c",
             "dpapi_none.c",
             "keychain_macos.c",
+            "keychain_items_macos.c",
+            "keychain_status_macos.c",
+            "keychain_turn_macos.c",
+            "keychain_call_macos.c",
         ),
         compile_args=(
             "-std=c11",
             "-fvisibility=hidden",
-            # The interpreter may be built for an older macOS, but keychain_macos.c needs 10.15.
+            # The interpreter may be built for an older macOS, but the keychain files need 10.15.
             "-mmacosx-version-min=11.0",
+            # Apple deprecates SecKeychain*.  SecItem has nothing in its place that names the
+            # default keychain, unlocks a keychain file, or forbids dialogs.
+            "-Wno-deprecated-declarations",
         ),
         link_args=(
             "-mmacosx-version-min=11.0",

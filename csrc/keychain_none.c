@@ -6,20 +6,21 @@ int msalex_keychain_available(msalex_error *error) {
                         "the keychain exists on macOS only");
 }
 
-int msalex_keychain_save(const char *service, const char *account, const unsigned char *secret,
-                         size_t size, msalex_error *error) {
-    (void)service, (void)account, (void)secret, (void)size;
+int msalex_keychain_start(int operation, const msalex_keychain_item *item,
+                          const unsigned char *secret, size_t size, int64_t timeout_ms,
+                          msalex_keychain_call **call, msalex_error *error) {
+    (void)operation, (void)item, (void)secret, (void)size, (void)timeout_ms;
+    *call = NULL;
     return msalex_keychain_available(error);
 }
 
-int msalex_keychain_load(const char *service, const char *account, msalex_buffer *secret,
+int msalex_keychain_wait(msalex_keychain_call *call, int64_t slice_ms, msalex_buffer *secret,
                          msalex_error *error) {
-    (void)service, (void)account;
+    (void)call, (void)slice_ms;
     *secret = (msalex_buffer){0};
     return msalex_keychain_available(error);
 }
 
-int msalex_keychain_delete(const char *service, const char *account, msalex_error *error) {
-    (void)service, (void)account;
-    return msalex_keychain_available(error);
+void msalex_keychain_free(msalex_keychain_call *call) {
+    (void)call;
 }

@@ -22,7 +22,7 @@
  *
  * Every function exists on every platform.  Where a platform does not have the store, its functions
  * return MSALEX_UNAVAILABLE.  Any thread may call any function, but only one thread at a time may
- * use the same msalex_lock, msalex_watch or msalex_libsecret_call.
+ * use the same msalex_lock, msalex_watch, msalex_libsecret_call or msalex_keychain_call.
  */
 #ifndef MSALEX_H
 #define MSALEX_H
@@ -315,15 +315,69 @@ int msalex_dpapi_protect(const unsigned char *data, size_t size, const unsigned 
 int msalex_dpapi_unprotect(const unsigned char *blob, size_t size, const unsigned char *entropy,
                            size_t entropy_size, msalex_buffer *data, msalex_error *error);
 
-/* ---- keychain_<platform>.c -- generic passwords of the macOS keychain ----- */
+/* ---- keychain_<platform>.c ------------------------------------------------
+ *
+ * One generic password in the default keychain of macOS.  A call may wait for a person, for another
+ * process, or for a macOS that never answers, so each runs in a thread of its own:
+ *
+ *     msalex_keychain_start(MSALEX_KEYCHAIN_LOAD, &item, NULL, 0, 25000, &call, &error);
+ *     while ((status = msalex_keychain_wait(call, 50, &secret, &error)) is
+ *            MSALEX_TIMEOUT with error.code 0, or MSALEX_INTERRUPTED)
+ *         ...handle signals...
+ *     msalex_keychain_free(call);
+ *
+ * One call at a time is inside macOS: of this process always, of all processes of this user as long
+ * as none of them needs more than 3 s.  What fails because others change the item in the same
+ * moment is tried again, for about a second.
+ */
+enum msalex_keychain_operation {
+    /* Asks for the password of the keychain if that is locked.  Reads and changes no item. */
+    MSALEX_KEYCHAIN_UNLOCK,
+    /* Fills `secret` with a text that stands for this version of the item: its modification date,
+     * which macOS keeps in seconds.  Asks nobody, and needs no unlocked keychain. */
+    MSALEX_KEYCHAIN_LOOK,
+    MSALEX_KEYCHAIN_LOAD,
+    /* Changes the item that is there; makes one where there is none. */
+    MSALEX_KEYCHAIN_SAVE,
+    /* Makes the item.  MSALEX_OS_ERROR with code -25299: there is one already, and it was not
+     * changed. */
+    MSALEX_KEYCHAIN_ADD,
+    MSALEX_KEYCHAIN_DELETE
+};
+
+typedef struct {
+    const char *service; /* neither this nor the next is empty */
+    const char *account;
+    int interactive; /* 0: nobody is asked; an operation that would have to ask: MSALEX_DENIED */
+} msalex_keychain_item;
+
+typedef struct msalex_keychain_call msalex_keychain_call;
 
 /* MSALEX_OK where the platform has it. */
 int msalex_keychain_available(msalex_error *error);
 
-int msalex_keychain_save(const char *service, const char *account, const unsigned char *secret,
-                         size_t size, msalex_error *error);
-int msalex_keychain_load(const char *service, const char *account, msalex_buffer *secret,
+/* Starts an operation, for which the caller waits at most `timeout_ms` (negative: for ever).  All
+ * arguments are copied.  `secret` is for SAVE and ADD only.  An operation that is not interactive
+ * forbids dialogs to the whole program for as long as macOS works on it (not LOOK and UNLOCK, which
+ * need no dialog then). */
+int msalex_keychain_start(int operation, const msalex_keychain_item *item,
+                          const unsigned char *secret, size_t size, int64_t timeout_ms,
+                          msalex_keychain_call **call, msalex_error *error);
+
+/* Waits at most `slice_ms` for its end.  While it runs: MSALEX_TIMEOUT with error.code 0, or
+ * MSALEX_INTERRUPTED.  When its time is over: MSALEX_TIMEOUT with error.code ETIMEDOUT, and
+ * error.call says for what it waited:
+ *     "turn"    another call of this program, which perhaps waits for a person
+ *     "flock"   the call of another process
+ *     other     this function of macOS, which perhaps asks a person
+ * LOOK and LOAD fill `secret`.  LOOK, LOAD and DELETE return MSALEX_NOT_FOUND when there is no such
+ * item.  It is no proof of that: macOS also says so when it could not search. */
+int msalex_keychain_wait(msalex_keychain_call *call, int64_t slice_ms, msalex_buffer *secret,
                          msalex_error *error);
-int msalex_keychain_delete(const char *service, const char *account, msalex_error *error);
+
+/* Leaves the call, without waiting for it.  A call that still runs then asks macOS for nothing
+ * more; what macOS works on at that moment may still be done, and a person may still be asked for
+ * it.  NULL is fine. */
+void msalex_keychain_free(msalex_keychain_call *call);
 
 #endif

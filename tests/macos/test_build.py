@@ -39,7 +39,7 @@ def test_the_library_links_for_macos_without_a_warning(architecture: str, tmp_pa
     assert library.minimum_os == "11.0"
     assert library.imported >= IMPORTED
     assert not (FROM_LATER_SYSTEMS & library.imported)
-    assert "_msalex_keychain_save" in library.exported
+    assert "_msalex_keychain_start" in library.exported
     print(f"\n{architecture}: {len(SOURCES)} files, {len(library.imported)} symbols imported")
 
 

@@ -27,7 +27,11 @@ EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 PORTABLE = "portable"
 COVERAGE = ("-g", "-O0", "--coverage")
 #: Left out: lock_test.c has a clock of its own, and the exercises have keychain_none.c.
-CLOCK, KEYCHAIN = "clock_posix", "keychain_macos"
+CLOCK = "clock_posix"
+KEYCHAIN = (
+    *("keychain_macos", "keychain_items_macos", "keychain_turn_macos", "keychain_call_macos"),
+    "keychain_status_macos",
+)
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
 #: These are left out: the stores of other systems, and tests of facts that only Linux has
@@ -47,7 +51,7 @@ POSIX = (
 )
 ENOUGH_PERCENT = 80
 #: The programs of tests/native/macos reach every line of these files.
-OWN = ("keychain_macos.c", "lock_wait_macos.c", "os_macos.c")
+OWN = (*(f"{stem}.c" for stem in KEYCHAIN), "lock_wait_macos.c", "os_macos.c")
 
 
 def last_line(output: str) -> str:
@@ -134,7 +138,7 @@ def build_for_coverage(directory: Path) -> list[Path]:
     return [
         keychain,
         *others,
-        macos.link_over_fakes("exercise", whole, directory, COVERAGE, [KEYCHAIN]),
+        macos.link_over_fakes("exercise", whole, directory, COVERAGE, KEYCHAIN),
     ]
 
 
@@ -158,7 +162,7 @@ def test_what_holds_on_linux_holds_for_the_macos_files(tmp_path: Path) -> None:
     """The properties of tests/native/linux/exercise*.c: threads, forks and other processes."""
     macos.compile_over_fakes(tmp_path / "objects", ADDRESS)
     programs = [*EXERCISE, ROOT / "csrc" / "keychain_none.c"]
-    program = macos.link_over_fakes("exercise", programs, tmp_path, ADDRESS, [KEYCHAIN])
+    program = macos.link_over_fakes("exercise", programs, tmp_path, ADDRESS, KEYCHAIN)
     assert_all_hold(macos.run([program, PORTABLE], tmp_path, TMPDIR=str(tmp_path)))
 
 

@@ -27,7 +27,7 @@ from tests.support.native import HARNESS, INCLUDES, MACOS, ROOT
 from tests.support.processes import finished
 
 DARWIN = PLATFORMS["darwin"]
-FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
+FAKES = ("fake_kernel.c", "fake_files.c", "fake_corefoundation.c", "fake_keychain.c")
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
     *("-D_GNU_SOURCE=", "-include", str(MACOS / "darwin" / "darwin.h")),
@@ -186,7 +186,8 @@ def link_over_fakes(
     """A program of these files and of the objects that compile_over_fakes made."""
     program = directory / name
     objects = [o for o in sorted((directory / "objects").glob("*.o")) if o.stem not in without]
-    command = ["gcc", *C_WARNINGS, *flags, *INCLUDES, "-I", MACOS, "-o", program]
+    includes = (*INCLUDES, "-I", MACOS, "-I", MACOS / "include")
+    command = ["gcc", *C_WARNINGS, *flags, *includes, "-o", program]
     run(
         [*command, *programs, *objects, *(f"-Wl,--wrap={one}" for one in wrapped), "-lpthread"],
         directory,

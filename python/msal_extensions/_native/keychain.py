@@ -7,7 +7,7 @@ from typing import Any
 
 from .._msalex import ffi, lib
 from ..errors import KeychainDenied, KeychainError, KeychainUnavailable
-from .check import check_store, describe, new_buffer, take
+from .check import SLICE_MS, check_store, describe, new_buffer, new_handle, take
 
 #: The exceptions of the keychain.  Programs written for 1.3.1 catch its KeychainError.
 _KINDS: dict[int, type[KeychainError]] = {
@@ -45,28 +45,34 @@ def require() -> None:
 
 def save(service: str, account: str, secret: bytes) -> None:
     """Stores a generic password."""
-    error = ffi.new("msalex_error *")
-    names = _names(service, account)
-    status = lib.msalex_keychain_save(*names, secret, len(secret), error)
-    # The item came and went while we saved.  For a caller of save() that is no "nothing stored".
-    if status == lib.MSALEX_NOT_FOUND:
-        status = lib.MSALEX_OS_ERROR
-    _check(status, error, service, account)
+    _call(lib.MSALEX_KEYCHAIN_SAVE, service, account, secret)
 
 
 def load(service: str, account: str) -> bytes:
     """:raises PersistenceNotFound: when there is no such item."""
-    error, secret = ffi.new("msalex_error *"), new_buffer()
-    status = lib.msalex_keychain_load(*_names(service, account), secret, error)
-    _check(status, error, service, account)
-    return take(secret)
+    return _call(lib.MSALEX_KEYCHAIN_LOAD, service, account, b"")
 
 
 def delete(service: str, account: str) -> None:
     """:raises PersistenceNotFound: when there is no such item."""
-    error = ffi.new("msalex_error *")
-    status = lib.msalex_keychain_delete(*_names(service, account), error)
+    _call(lib.MSALEX_KEYCHAIN_DELETE, service, account, b"")
+
+
+def _call(operation: int, service: str, account: str, secret: bytes) -> bytes:
+    error, result = ffi.new("msalex_error *"), new_buffer()
+    handle = new_handle("msalex_keychain_call **", lib.msalex_keychain_free)
+    strings = [ffi.new("char[]", name) for name in _names(service, account)]
+    item = ffi.new("msalex_keychain_item *", [*strings, 1])
+    status = lib.msalex_keychain_start(operation, item, secret, len(secret), -1, handle, error)
+    if status == lib.MSALEX_OK:
+        while True:
+            status = lib.msalex_keychain_wait(handle[0], SLICE_MS, result, error)
+            running = status == lib.MSALEX_TIMEOUT and error.code == 0
+            if not running and status != lib.MSALEX_INTERRUPTED:
+                break
+        ffi.release(handle)
     _check(status, error, service, account)
+    return take(result)
 
 
 def _names(service: str, account: str) -> tuple[bytes, bytes]:

@@ -46,11 +46,18 @@ static void stores_of_other_systems_say_so(void) {
     out.size = 1;
     CHECK_STATUS(msalex_dpapi_unprotect(data, 4, NULL, 0, &out, &error), MSALEX_UNAVAILABLE);
     CHECK(out.size == 0);
-    CHECK_STATUS(msalex_keychain_save("s", "a", data, 4, &error), MSALEX_UNAVAILABLE);
-    out.size = 1;
-    CHECK_STATUS(msalex_keychain_load("s", "a", &out, &error), MSALEX_UNAVAILABLE);
-    CHECK(out.size == 0);
-    CHECK_STATUS(msalex_keychain_delete("s", "a", &error), MSALEX_UNAVAILABLE);
+    {
+        const msalex_keychain_item item = {"s", "a", 1};
+        msalex_keychain_call *call = (msalex_keychain_call *)&out;
+        CHECK_STATUS(msalex_keychain_available(&error), MSALEX_UNAVAILABLE);
+        CHECK_STATUS(msalex_keychain_start(MSALEX_KEYCHAIN_SAVE, &item, data, 4, 0, &call, &error),
+                     MSALEX_UNAVAILABLE);
+        CHECK(call == NULL);
+        out.size = 1;
+        CHECK_STATUS(msalex_keychain_wait(NULL, 0, &out, &error), MSALEX_UNAVAILABLE);
+        CHECK(out.size == 0);
+        msalex_keychain_free(NULL);
+    }
 }
 
 /* ---- the Secret Service, on the bus of this session, if there is one ---- */

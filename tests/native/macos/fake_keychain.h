@@ -1,13 +1,10 @@
 /*
- * A keychain in memory, and as much of Core Foundation as keychain_macos.c uses, on Linux.
- *
- * It ends the program where the real ones would crash or misbehave: when it releases NULL or an
- * object twice, makes a dictionary without the callbacks that retain, or makes a query that would
- * select other items than one generic password of the file keychain.  It also ends the program when
- * a CFMutableData that still has plaintext is freed.
+ * A keychain in memory, as much as keychain_*macos.c use, on Linux.  It ends the program when a
+ * query would select other items than one generic password of the default keychain.
  *
  * For Python: as long as FAKE_KEYCHAIN="SecItemUpdate=-25308" is in the environment, all calls of
- * that name fail with that OSStatus.
+ * that name fail with that OSStatus.  FAKE_CACHES is the directory of confstr (TMPDIR if it is not
+ * set; none if it is empty).
  */
 #ifndef MSALEX_TEST_FAKE_KEYCHAIN_H
 #define MSALEX_TEST_FAKE_KEYCHAIN_H
@@ -17,17 +14,18 @@
 #include <stdint.h>
 
 struct fake_keychain {
-    int objects;     /* the number that lives now */
-    int creates;     /* how many were made so far */
-    int calls;       /* of SecItem functions, so far */
-    int fail_create; /* which one returns NULL; 0: none */
-    int fail_call;   /* which one returns `status`; 0: none */
+    int calls;     /* of the functions of Security, so far */
+    int fail_call; /* which one returns `status`; 0: none */
     int32_t status;
     /* Called before each call: acts as another process. */
     void (*before)(const char *call);
     enum { RETURN_DATA, RETURN_NULL, RETURN_STRING } returning; /* by SecItemCopyMatching */
     enum { WORDS, NO_WORDS, LONG_WORDS } words;                 /* about an OSStatus */
     const char *last;                                           /* the name of the last call */
+    const char *failed; /* the name of the call that `fail_call` means */
+    bool locked;
+    int writes;           /* so far */
+    const void *referred; /* the item of the last reference */
 };
 extern struct fake_keychain fake_keychain;
 

@@ -1,0 +1,106 @@
+/*
+ * What the OSStatus values of the keychain mean: the status that each becomes, and whether the call
+ * that failed with it is tried again.  Names are those of SecBase.h, Authorization.h and CSCommon.h.
+ * "Source": Apple's libsecurity_keychain and securityd, Security-61901.
+ */
+#include "keychain_macos.h"
+
+#include <Security/Security.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+
+    SERVER_DIED = -308 /* MIG_SERVER_DIED of mach/mig_errors.h */
+};
+
+/* The one place where OSStatus values get their meaning; all others are MSALEX_OS_ERROR. */
+static const struct {
+    OSStatus code;
+    int status;
+} osstatus_table[] = {
+    {errSecItemNotFound, MSALEX_NOT_FOUND},
+    {errSecInteractionNotAllowed,
+     MSALEX_DENIED},                            /* a dialog is needed: ssh, launchd, or forbidden */
+    {errSecInteractionRequired, MSALEX_DENIED}, /* the same, of a smart card */
+    {errSecInDarkWake, MSALEX_DENIED},        /* the same, while the Mac wakes with a dark screen */
+    {errSecAuthFailed, MSALEX_DENIED},        /* a wrong password, or an item not for us */
+    {errSecUserCanceled, MSALEX_DENIED},      /* the user said no */
+    {errSecReadOnly, MSALEX_DENIED},          /* the keychain's file cannot be written */
+    {errSecWrPerm, MSALEX_DENIED},            /* the same */
+    {errSecInvalidOwnerEdit, MSALEX_DENIED},  /* another program's item, and no way round */
+    {errSecCSInfoPlistFailed, MSALEX_DENIED}, /* the program's signature is broken */
+    {errAuthorizationDenied, MSALEX_DENIED},  /* an administrator's rule */
+    {errAuthorizationCanceled, MSALEX_DENIED},              /* the user said no there */
+    {errAuthorizationInteractionNotAllowed, MSALEX_DENIED}, /* that needs a dialog */
+    {errSecNoDefaultKeychain, MSALEX_UNAVAILABLE},
+    {errSecNoSuchKeychain, MSALEX_UNAVAILABLE},     /* the default one was deleted */
+    {errSecInvalidKeychain, MSALEX_UNAVAILABLE},    /* its file is no keychain, or is damaged */
+    {errSecNotAvailable, MSALEX_UNAVAILABLE},       /* before the first login, some daemons */
+    {errSecMissingEntitlement, MSALEX_UNAVAILABLE}, /* there is only the other kind of keychain */
+    {errSecParam, MSALEX_INVALID},
+    {errSecDataTooLarge, MSALEX_INVALID},
+};
+
+/* Failures that pass.  An update deletes the record of the item and inserts another one (source:
+ * Item.cpp, ItemImpl::update), so whoever found the record before does not find its data after. */
+static const struct {
+    OSStatus code;
+    const char *name; /* the function that failed; NULL: any */
+    int retries;      /* while dialogs are forbidden; 0: as many as else */
+} races[] = {
+    /* The record is gone by now (source: AppleDatabase.cpp, DL_INVALID_RECORD_UID). */
+    {errSecInvalidRecord, NULL, 0},
+    /* The record is half old and half new: its hash is wrong (source: Item.cpp, checkIntegrity). */
+    {errSecInvalidItemRef, NULL, 0},
+    /* It may have replaced the item all the same (source: SecItem.cpp, _ReplaceKeychainItem).  To
+     * write the same data again does no harm then. */
+    {errSecDuplicateItem, "SecItemUpdate", 0},
+    /* Another process has made the item after the update found none.  (For ADD that is the answer:
+     * see msalex__keychain_is_race.) */
+    {errSecDuplicateItem, "SecItemAdd", 0},
+    /* Several processes at once make securityd say this to some of them (measured by others: 3 of 5,
+     * 18 of 30).  While dialogs are forbidden, it is also the answer in place of a dialog. */
+    {errSecAuthFailed, NULL, 2},
+    /* The dialog could not be shown just now. */
+    {errSecInDarkWake, NULL, 0},
+    /* securityd died in the middle, and launchd starts it anew. */
+    {errSecInternalComponent, NULL, 0},
+    {SERVER_DIED, NULL, 0},
+};
+
+static int status_of(OSStatus code) {
+    for (size_t i = 0; i < sizeof osstatus_table / sizeof osstatus_table[0]; i++) {
+        if (osstatus_table[i].code == code)
+            return osstatus_table[i].status;
+    }
+    return MSALEX_OS_ERROR;
+}
+
+void msalex__keychain_release(CFTypeRef object) {
+    if (object != NULL)
+        CFRelease(object);
+}
+
+int msalex__keychain_fail(msalex_error *error, OSStatus code, const char *name) {
+    CFStringRef words = SecCopyErrorMessageString(code, NULL);
+    char message[sizeof error->message];
+
+    if (words == NULL || !CFStringGetCString(words, message, sizeof message, kCFStringEncodingUTF8))
+        (void)snprintf(message, sizeof message, "OSStatus %d", (int)code);
+    msalex__keychain_release(words);
+    return msalex__fail(error, status_of(code), code, name, message);
+}
+
+bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries) {
+    const msalex_error *error = &call->error;
+
+    if (call->operation == MSALEX_KEYCHAIN_ADD && error->code == errSecDuplicateItem)
+        return false;
+    for (size_t i = 0; i < sizeof races / sizeof races[0]; i++) {
+        if (races[i].code == error->code &&
+            (races[i].name == NULL || strcmp(races[i].name, error->call) == 0))
+            return call->interactive || races[i].retries == 0 || tries <= races[i].retries;
+    }
+    return false;
+}
