@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -130,4 +131,14 @@ int __wrap_nanosleep(const struct timespec *wanted, struct timespec *left) {
     if (fake_kernel.wait == NULL)
         return __real_nanosleep(wanted, left);
     return fake_kernel.wait(-1, wanted->tv_sec * 1000 + wanted->tv_nsec / 1000000) < 0 ? -1 : 0;
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *argument) {
+    return fake_fails("pthread_create") ? errno
+                                        : __real_pthread_create(thread, attributes, run, argument);
 }
