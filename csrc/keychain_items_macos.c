@@ -285,10 +285,10 @@ static int try_in_default_keychain(struct job *job) {
 }
 
 static int try_quietly(struct job *job) {
-    const OSStatus code = msalex__keychain_forbid_dialogs();
-    const int status = code == errSecSuccess
-                           ? try_in_default_keychain(job)
-                           : told(job, code, "SecKeychainSetUserInteractionAllowed");
+    int status = msalex__keychain_forbid_dialogs(job->call);
+
+    if (status == MSALEX_OK)
+        status = try_in_default_keychain(job);
     msalex__keychain_allow_dialogs();
     return status;
 }

@@ -53,8 +53,9 @@ void msalex__keychain_give_turn(void);
 /* Tells the calls that wait for their turn that the caller of one of them has left. */
 void msalex__keychain_wake(void);
 
-/* Forbids dialogs to this process, and puts back what was before; within a turn. */
-OSStatus msalex__keychain_forbid_dialogs(void);
+/* Forbids dialogs to this process, and puts back what was before; within a turn.  On failure fills
+ * the call's error. */
+int msalex__keychain_forbid_dialogs(msalex_keychain_call *call);
 void msalex__keychain_allow_dialogs(void);
 
 /* ---- keychain_call_macos.c ---- */

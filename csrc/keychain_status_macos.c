@@ -9,30 +9,27 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-
-    SERVER_DIED = -308 /* MIG_SERVER_DIED of mach/mig_errors.h */
-};
-
 /* The one place where OSStatus values get their meaning; all others are MSALEX_OS_ERROR. */
 static const struct {
     OSStatus code;
     int status;
 } osstatus_table[] = {
     {errSecItemNotFound, MSALEX_NOT_FOUND},
-    {errSecInteractionNotAllowed,
-     MSALEX_DENIED},                            /* a dialog is needed: ssh, launchd, or forbidden */
-    {errSecInteractionRequired, MSALEX_DENIED}, /* the same, of a smart card */
-    {errSecInDarkWake, MSALEX_DENIED},        /* the same, while the Mac wakes with a dark screen */
+    /* A dialog is needed.  There is no screen (ssh, launchd), a smart card is needed, too, or the
+     * Mac wakes with a dark screen (Power Nap). */
+    {errSecInteractionNotAllowed, MSALEX_DENIED},
+    {errSecInteractionRequired, MSALEX_DENIED},
+    {errSecInDarkWake, MSALEX_DENIED},
     {errSecAuthFailed, MSALEX_DENIED},        /* a wrong password, or an item not for us */
     {errSecUserCanceled, MSALEX_DENIED},      /* the user said no */
     {errSecReadOnly, MSALEX_DENIED},          /* the keychain's file cannot be written */
     {errSecWrPerm, MSALEX_DENIED},            /* the same */
-    {errSecInvalidOwnerEdit, MSALEX_DENIED},  /* another program's item, and no way round */
+    {errSecInvalidOwnerEdit, MSALEX_DENIED},  /* the item is another program's */
     {errSecCSInfoPlistFailed, MSALEX_DENIED}, /* the program's signature is broken */
-    {errAuthorizationDenied, MSALEX_DENIED},  /* an administrator's rule */
-    {errAuthorizationCanceled, MSALEX_DENIED},              /* the user said no there */
-    {errAuthorizationInteractionNotAllowed, MSALEX_DENIED}, /* that needs a dialog */
+    /* From an authorization, which macOS needs to make a default keychain. */
+    {errAuthorizationDenied, MSALEX_DENIED},
+    {errAuthorizationCanceled, MSALEX_DENIED},
+    {errAuthorizationInteractionNotAllowed, MSALEX_DENIED},
     {errSecNoDefaultKeychain, MSALEX_UNAVAILABLE},
     {errSecNoSuchKeychain, MSALEX_UNAVAILABLE},     /* the default one was deleted */
     {errSecInvalidKeychain, MSALEX_UNAVAILABLE},    /* its file is no keychain, or is damaged */
@@ -42,31 +39,40 @@ static const struct {
     {errSecDataTooLarge, MSALEX_INVALID},
 };
 
+enum {
+    SERVER_DIED = -308, /* MIG_SERVER_DIED of mach/mig_errors.h */
+    ALWAYS = 100        /* retried as often as the operation is tried at all */
+};
+
 /* Failures that pass.  An update deletes the record of the item and inserts another one (source:
- * Item.cpp, ItemImpl::update), so whoever found the record before does not find its data after. */
+ * Item.cpp, ItemImpl::updateSSGroup), so whoever found the record before does not find its data
+ * after. */
 static const struct {
     OSStatus code;
     const char *name; /* the function that failed; NULL: any */
-    int retries;      /* while dialogs are forbidden; 0: as many as else */
+    int retries;
+    int quiet_retries; /* the same, while dialogs are forbidden */
 } races[] = {
-    /* The record is gone by now (source: AppleDatabase.cpp, DL_INVALID_RECORD_UID). */
-    {errSecInvalidRecord, NULL, 0},
-    /* The record is half old and half new: its hash is wrong (source: Item.cpp, checkIntegrity). */
-    {errSecInvalidItemRef, NULL, 0},
+    /* The record is gone by now (source: AppleDatabase.cpp, Table::getRecord). */
+    {errSecInvalidRecord, NULL, ALWAYS, ALWAYS},
+    /* The record and its key are of two versions (source: Item.cpp, ItemImpl::getContent). */
+    {errSecInvalidItemRef, NULL, ALWAYS, ALWAYS},
     /* It may have replaced the item all the same (source: SecItem.cpp, _ReplaceKeychainItem).  To
      * write the same data again does no harm then. */
-    {errSecDuplicateItem, "SecItemUpdate", 0},
+    {errSecDuplicateItem, "SecItemUpdate", ALWAYS, ALWAYS},
     /* Another process has made the item after the update found none.  (For ADD that is the answer:
      * see msalex__keychain_is_race.) */
-    {errSecDuplicateItem, "SecItemAdd", 0},
-    /* Several processes at once make securityd say this to some of them (measured by others: 3 of 5,
-     * 18 of 30).  While dialogs are forbidden, it is also the answer in place of a dialog. */
-    {errSecAuthFailed, NULL, 2},
+    {errSecDuplicateItem, "SecItemAdd", ALWAYS, ALWAYS},
+    /* Perhaps an update had just removed the record.  A sign-out must not leave the new one. */
+    {errSecItemNotFound, "SecItemDelete", 2, 2},
+    /* Several processes at once make securityd say this to some of them (measured by others: to 3
+     * of 5, to 18 of 30).  While dialogs are forbidden, it is also the answer in place of one. */
+    {errSecAuthFailed, NULL, ALWAYS, 2},
     /* The dialog could not be shown just now. */
-    {errSecInDarkWake, NULL, 0},
+    {errSecInDarkWake, NULL, ALWAYS, ALWAYS},
     /* securityd died in the middle, and launchd starts it anew. */
-    {errSecInternalComponent, NULL, 0},
-    {SERVER_DIED, NULL, 0},
+    {errSecInternalComponent, NULL, ALWAYS, ALWAYS},
+    {SERVER_DIED, NULL, ALWAYS, ALWAYS},
 };
 
 static int status_of(OSStatus code) {
@@ -100,7 +106,7 @@ bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries) {
     for (size_t i = 0; i < sizeof races / sizeof races[0]; i++) {
         if (races[i].code == error->code &&
             (races[i].name == NULL || strcmp(races[i].name, error->call) == 0))
-            return call->interactive || races[i].retries == 0 || tries <= races[i].retries;
+            return tries <= (call->interactive ? races[i].retries : races[i].quiet_retries);
     }
     return false;
 }

@@ -33,7 +33,7 @@
 
 enum {
     FLOCK_MS = 3000,   /* how long a call waits for other processes */
-    PAUSE_MAX_MS = 50, /* between two looks at the lock */
+    PAUSE_MAX_MS = 20, /* between two looks at the lock */
     FILE_MODE = 0600
 };
 
@@ -180,19 +180,23 @@ static void unlock_file(void) {
  * it, get errors in place of dialogs meanwhile.  So it is used only for calls that ask for it, and
  * only while macOS works on one.  SecItem has no such switch for one call: it does not look at
  * kSecUseAuthenticationUI for passwords in keychain files (SecItem.cpp). */
-OSStatus msalex__keychain_forbid_dialogs(void) {
-    const OSStatus code = SecKeychainGetUserInteractionAllowed(&allowed_before);
+int msalex__keychain_forbid_dialogs(msalex_keychain_call *call) {
+    static const char get[] = "SecKeychainGetUserInteractionAllowed";
+    static const char set[] = "SecKeychainSetUserInteractionAllowed";
+    OSStatus code;
 
-    if (code != errSecSuccess)
-        return code;
+    if ((code = SecKeychainGetUserInteractionAllowed(&allowed_before)) != errSecSuccess)
+        return msalex__keychain_fail(&call->error, code, get);
     forbidden = true; /* before it is true, because a fork may come in between */
-    return SecKeychainSetUserInteractionAllowed(false);
+    if ((code = SecKeychainSetUserInteractionAllowed(false)) != errSecSuccess)
+        return msalex__keychain_fail(&call->error, code, set);
+    return MSALEX_OK;
 }
 
+/* If it fails, the next call does it. */
 void msalex__keychain_allow_dialogs(void) {
     if (forbidden)
-        (void)SecKeychainSetUserInteractionAllowed(allowed_before);
-    forbidden = false;
+        forbidden = SecKeychainSetUserInteractionAllowed(allowed_before) != errSecSuccess;
 }
 
 /* ---- the turn ---- */

@@ -27,7 +27,10 @@ from tests.support.native import HARNESS, INCLUDES, MACOS, ROOT
 from tests.support.processes import finished
 
 DARWIN = PLATFORMS["darwin"]
-FAKES = ("fake_kernel.c", "fake_files.c", "fake_corefoundation.c", "fake_keychain.c")
+FAKES = (
+    *("fake_kernel.c", "fake_files.c", "fake_libc.c", "fake_corefoundation.c"),
+    *("fake_keychain.c", "fake_keychain_person.c", "fake_keychain_store.c"),
+)
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
     *("-D_GNU_SOURCE=", "-include", str(MACOS / "darwin" / "darwin.h")),
@@ -38,6 +41,7 @@ OVER_FAKES = (
 WRAPPED = (
     *("calloc", "malloc", "nanosleep", "fstat", "fstatat", "readlinkat", "unlinkat", "renameat"),
     *("linkat", "fchmod", "fchown", "ftruncate", "fsync", "futimens", "read", "pread", "pwrite"),
+    "pthread_create",
 )
 LINKER_SYMBOLS = ("__mh_dylib_header", "___dso_handle")
 

@@ -17,6 +17,7 @@ struct __CFDictionaryValueCallBacks {
 };
 
 struct fake_corefoundation fake_corefoundation;
+static struct object *objects;
 static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
 FAKE_CONSTANT(CFBooleanRef, kCFBooleanTrue, BOOLEAN);
@@ -40,6 +41,15 @@ static void leave(void) {
     (void)pthread_mutex_unlock(&mutex);
 }
 
+int fake_objects(void) {
+    int count;
+
+    enter();
+    count = fake_corefoundation.objects;
+    leave();
+    return count;
+}
+
 struct object *fake_create(enum kind kind, CFIndex capacity) {
     struct object *object = NULL;
 
@@ -53,6 +63,10 @@ struct object *fake_create(enum kind kind, CFIndex capacity) {
         object->capacity = capacity;
         object->bytes = calloc(1, (size_t)capacity + 1);
         fake_require(object->bytes != NULL, "out of memory");
+        object->next = objects;
+        if (objects != NULL)
+            objects->former = object;
+        objects = object;
     }
     leave();
     return object;
@@ -93,6 +107,9 @@ void CFRelease(CFTypeRef reference) {
         for (CFIndex i = 0; object->is_mutable && i < object->capacity; i++)
             fake_require(object->bytes[i] == 0, "plaintext is released without being wiped");
         fake_corefoundation.objects--;
+        if (object->next != NULL)
+            object->next->former = object->former;
+        *(object->former == NULL ? &objects : &object->former->next) = object->next;
         object->kind = FREED;
         free(object->bytes);
         free(object);

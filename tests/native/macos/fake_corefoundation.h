@@ -24,6 +24,9 @@ struct object {
     CFIndex count; /* of the values, and of the keys of a dictionary */
     const struct object *keys[PAIRS_MAX], *values[PAIRS_MAX];
     CFAbsoluteTime time; /* of a date */
+    struct object *next,
+        *former; /* in a list of all, so that a forked child can still reach those of
+                                     its parent's threads */
 };
 
 struct fake_corefoundation {
@@ -36,6 +39,9 @@ extern struct fake_corefoundation fake_corefoundation;
 #define FAKE_CONSTANT(type, name, kind_)                                                           \
     static const struct object name##_object = {.kind = kind_, .references = CONSTANT};           \
     const type name = (type)&name##_object
+
+/* How many objects live now.  What threads did with objects before is visible after it. */
+int fake_objects(void);
 
 /* Ends the program if the condition does not hold. */
 void fake_require(bool condition, const char *what);

@@ -1,54 +1,46 @@
-/* See fake_keychain.h. */
+/* The functions of Security.framework over the records of fake_keychain_store.c: see
+ * fake_keychain.h. */
 #include "fake_keychain.h"
 
 #include <Security/Security.h>
-#include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fake_corefoundation.h"
-
-struct item {
-    struct item *next;
-    char *service, *account, *label;
-    unsigned char *data;
-    size_t size;
-    int written; /* the modification date */
-};
-
-struct fake_keychain fake_keychain;
-static struct item *items;
-static bool interaction = true;
-static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+#include "fake_keychain_parts.h"
 
 FAKE_CONSTANT(CFStringRef, kSecClass, STRING);
 FAKE_CONSTANT(CFStringRef, kSecClassGenericPassword, STRING);
 FAKE_CONSTANT(CFStringRef, kSecAttrService, STRING);
 FAKE_CONSTANT(CFStringRef, kSecAttrAccount, STRING);
 FAKE_CONSTANT(CFStringRef, kSecAttrLabel, STRING);
+FAKE_CONSTANT(CFStringRef, kSecAttrModificationDate, STRING);
 FAKE_CONSTANT(CFStringRef, kSecMatchLimit, STRING);
 FAKE_CONSTANT(CFStringRef, kSecMatchLimitOne, STRING);
-FAKE_CONSTANT(CFStringRef, kSecReturnData, STRING);
-FAKE_CONSTANT(CFStringRef, kSecUseDataProtectionKeychain, STRING);
-FAKE_CONSTANT(CFStringRef, kSecValueData, STRING);
-FAKE_CONSTANT(CFStringRef, kSecAttrModificationDate, STRING);
 FAKE_CONSTANT(CFStringRef, kSecMatchSearchList, STRING);
 FAKE_CONSTANT(CFStringRef, kSecReturnAttributes, STRING);
+FAKE_CONSTANT(CFStringRef, kSecReturnData, STRING);
 FAKE_CONSTANT(CFStringRef, kSecReturnRef, STRING);
+FAKE_CONSTANT(CFStringRef, kSecUseDataProtectionKeychain, STRING);
 FAKE_CONSTANT(CFStringRef, kSecUseKeychain, STRING);
+FAKE_CONSTANT(CFStringRef, kSecValueData, STRING);
 
-static void enter(void) {
-    (void)pthread_mutex_lock(&mutex);
-}
+/* The item that a query means, as it was found. */
+struct found {
+    OSStatus status;
+    int keychain;
+    bool is_locked;
+    struct facts facts;
+};
 
-static void leave(void) {
-    (void)pthread_mutex_unlock(&mutex);
-}
+/* ---- queries ---- */
 
 static const struct object *get(CFDictionaryRef dictionary, CFStringRef key) {
     return CFDictionaryGetValue(dictionary, key);
+}
+
+static bool wants(CFDictionaryRef query, CFStringRef key) {
+    return get(query, key) == (const struct object *)kCFBooleanTrue;
 }
 
 static const char *text(CFDictionaryRef dictionary, CFStringRef key) {
@@ -57,277 +49,383 @@ static const char *text(CFDictionaryRef dictionary, CFStringRef key) {
     return (const char *)fake_of_kind(string, STRING)->bytes;
 }
 
-/* The query must select one generic password of the file keychain, by no more than `pairs`. */
-static void check_query(CFDictionaryRef query, CFIndex pairs) {
-    fake_require(fake_of_kind(query, DICTIONARY)->count == pairs,
+static const struct object *data_of(CFDictionaryRef dictionary) {
+    const struct object *data = get(dictionary, kSecValueData);
+    fake_require(data != NULL, "there is no data");
+    return fake_of_kind(data, DATA);
+}
+
+/* The query must mean one generic password of the keychain files, say in which keychain in one way
+ * at most, and have so many pairs besides. */
+static void check_query(CFDictionaryRef query, CFIndex besides) {
+    const CFIndex keychains =
+        (get(query, kSecMatchSearchList) != NULL) + (get(query, kSecUseKeychain) != NULL);
+
+    fake_require(keychains <= 1 &&
+                     fake_of_kind(query, DICTIONARY)->count == 4 + keychains + besides,
                  "a query says too much, or too little");
     fake_require(get(query, kSecClass) == (const struct object *)kSecClassGenericPassword,
                  "a query is not for a generic password");
     fake_require(get(query, kSecUseDataProtectionKeychain) ==
                      (const struct object *)kCFBooleanFalse,
                  "a query goes to the data protection keychain as well");
+    (void)text(query, kSecAttrService);
+    (void)text(query, kSecAttrAccount);
 }
 
-/* It must search in the default keychain, and in no other. */
-static void check_search(CFDictionaryRef query) {
-    const struct object *searched = get(query, kSecMatchSearchList);
-    fake_require(searched != NULL && fake_of_kind(searched, ARRAY)->count == 1 &&
-                     searched->values[0]->kind == KEYCHAIN,
-                 "a query searches in other keychains");
+static int keychain_of(const struct store *store, const struct object *keychain) {
+    return fake_store_keychain(store, (const char *)fake_of_kind(keychain, KEYCHAIN)->bytes);
 }
 
-static struct item **find(const char *service, const char *account) {
-    struct item **link = &items;
-    while (*link != NULL &&
-           (strcmp((*link)->service, service) != 0 || strcmp((*link)->account, account) != 0))
-        link = &(*link)->next;
-    return link;
-}
+/* StorageManager.cpp: the search list, unless the query has one of its own.  The default keychain
+ * counts only if it is in the list (StorageManager.cpp:119). */
+static unsigned searched(const struct store *store, CFDictionaryRef query) {
+    const struct object *list = get(query, kSecMatchSearchList);
+    unsigned keychains = 0;
 
-static struct item **select_item(CFDictionaryRef query) {
-    return find(text(query, kSecAttrService), text(query, kSecAttrAccount));
-}
-
-static void set_data(struct item *item, const void *data, size_t size) {
-    unsigned char *copy = malloc(size + 1);
-    fake_require(copy != NULL, "out of memory");
-    memcpy(copy, data, size);
-    free(item->data);
-    item->data = copy;
-    item->size = size;
-    item->written = ++fake_keychain.writes;
-}
-
-static void add(const char *service, const char *account, const char *label, const void *data,
-                size_t size) {
-    struct item *item = calloc(1, sizeof *item);
-    fake_require(item != NULL, "out of memory");
-    item->service = strdup(service);
-    item->account = strdup(account);
-    item->label = strdup(label);
-    set_data(item, data, size);
-    item->next = items;
-    items = item;
-}
-
-static void removed(struct item **link) {
-    struct item *item = *link;
-    *link = item->next;
-    free(item->service);
-    free(item->account);
-    free(item->label);
-    free(item->data);
-    free(item);
-}
-
-void fake_keychain_put(const char *service, const char *account, const void *data, size_t size) {
-    struct item **found = find(service, account);
-    if (*found != NULL)
-        set_data(*found, data, size);
-    else
-        add(service, account, service, data, size);
-}
-
-bool fake_keychain_has(const char *service, const char *account, const char *label,
-                       const void *data, size_t size) {
-    const struct item *item = *find(service, account);
-    return item != NULL && strcmp(item->label, label) == 0 && item->size == size &&
-           memcmp(item->data, data, size) == 0;
-}
-
-void fake_keychain_clear(void) {
-    while (items != NULL)
-        removed(&items);
-}
-
-/* The first step of every call: the OSStatus with which it fails, or 0. */
-static OSStatus begin(const char *call) {
-    const char *rule = getenv("FAKE_KEYCHAIN");
-    size_t length = strlen(call);
-
-    enter();
-    fake_keychain.last = call;
-    fake_keychain.calls++;
-    if (fake_keychain.before != NULL)
-        fake_keychain.before(call);
-    if (fake_keychain.calls == fake_keychain.fail_call) {
-        fake_keychain.failed = call;
-        return fake_keychain.status;
+    for (int i = 0; list == NULL && i < KEYCHAINS_MAX; i++) {
+        if (store->keychains[i].name[0] != '\0' && store->keychains[i].is_searched)
+            keychains |= 1u << i;
     }
-    if (rule != NULL && strncmp(rule, call, length) == 0 && rule[length] == '=')
-        return (OSStatus)atoi(rule + length + 1);
-    return errSecSuccess;
+    for (CFIndex i = 0; list != NULL && i < fake_of_kind(list, ARRAY)->count; i++)
+        keychains |= 1u << keychain_of(store, list->values[i]);
+    return keychains;
 }
 
-static OSStatus end(OSStatus status) {
-    leave();
+/* SecItem.cpp, SecItemCopyMatching_osx: whatever a search fails with is "not found". */
+static struct found find(CFDictionaryRef query) {
+    struct found found = {.status = errSecItemNotFound};
+    struct store *store = fake_store_open();
+    const struct record *record = fake_store_find(
+        store, searched(store, query), text(query, kSecAttrService), text(query, kSecAttrAccount));
+
+    if (record != NULL) {
+        found.status = errSecSuccess;
+        found.facts = record->facts;
+        found.keychain = record->facts.keychain;
+        found.is_locked = store->keychains[found.keychain].is_locked;
+    }
+    fake_store_close();
+    return found;
+}
+
+/* ---- permission ---- */
+
+/* kcdatabase.cpp, makeUnlocked(): what needs a key of the keychain asks for its password. */
+static OSStatus unlock(struct visit *visit, int keychain) {
+    bool always;
+    const OSStatus status = fake_visit_ask(visit, &always);
+
+    if (status == errSecSuccess) {
+        fake_store_open()->keychains[keychain].is_locked = false;
+        fake_store_close();
+    }
     return status;
 }
 
-OSStatus SecItemAdd(CFDictionaryRef attributes, CFTypeRef *result) {
-    const struct object *data = get(attributes, kSecValueData);
-    OSStatus status = begin("SecItemAdd");
+/* acl_keychain.cpp and acl_partition.cpp: the program has to be in the access list of the item and in
+ * its partition list.  "Always Allow" adds it to both. */
+static OSStatus permit(struct visit *visit, const struct found *found) {
+    OSStatus status = found->is_locked ? unlock(visit, found->keychain) : errSecSuccess;
+    struct record *record;
+    bool always;
 
-    check_query(attributes, 7);
-    fake_require(fake_of_kind(get(attributes, kSecUseKeychain), KEYCHAIN) != NULL,
-                 "an item is added to another keychain");
-    fake_require(result == NULL && data != NULL, "an item is added in an unexpected way");
-    if (status != errSecSuccess)
-        return end(status);
-    if (*select_item(attributes) != NULL)
-        return end(errSecDuplicateItem);
-    (void)fake_of_kind(data, DATA);
-    add(text(attributes, kSecAttrService), text(attributes, kSecAttrAccount),
-        text(attributes, kSecAttrLabel), data->bytes, (size_t)data->size);
-    return end(errSecSuccess);
+    if (status != errSecSuccess || (fake_programs_have(&found->facts.access, fake_program()) &&
+                                    fake_programs_have(&found->facts.partitions, fake_program())))
+        return status;
+    if ((status = fake_visit_ask(visit, &always)) != errSecSuccess || !always)
+        return status;
+    if ((record = fake_store_at(fake_store_open(), found->facts.place)) != NULL) {
+        fake_programs_add(&record->facts.access, fake_program());
+        fake_programs_add(&record->facts.partitions, fake_program());
+    }
+    fake_store_close();
+    return errSecSuccess;
 }
 
-/* The attributes of an item, as far as they are asked for. */
-static struct object *attributes_of(const struct item *item) {
+/* ---- SecItem ---- */
+
+static struct object *data_object(const struct record *record) {
+    struct object *data = fake_create(DATA, (CFIndex)record->facts.size);
+
+    if (data != NULL) {
+        memcpy(data->bytes, record->data, record->facts.size);
+        data->size = (CFIndex)record->facts.size;
+    }
+    return data;
+}
+
+/* As far as they are asked for. */
+static struct object *attributes_object(const struct record *record) {
     struct object *attributes = fake_create(DICTIONARY, 0), *date;
 
-    if (attributes == NULL)
-        return NULL;
+    if (attributes == NULL || fake_keychain.returning == RETURN_LESS)
+        return attributes;
     if ((date = fake_create(DATE, 0)) == NULL) {
         CFRelease(attributes);
         return NULL;
     }
-    date->time = item->written;
+    date->time = (CFAbsoluteTime)record->facts.written;
     attributes->keys[0] = (const struct object *)kSecAttrModificationDate;
     attributes->values[0] = date;
     attributes->count = 1;
     return attributes;
 }
 
-static bool wants(CFDictionaryRef query, CFStringRef key) {
-    return get(query, key) == (const struct object *)kCFBooleanTrue;
+static struct object *reference_object(const struct record *record) {
+    struct object *reference = fake_create(ITEM, sizeof record->facts.place);
+    if (reference != NULL)
+        memcpy(reference->bytes, &record->facts.place, sizeof record->facts.place);
+    return reference;
 }
 
-OSStatus SecItemCopyMatching(CFDictionaryRef query, CFTypeRef *result) {
-    OSStatus status = begin("SecItemCopyMatching");
-    const struct item *item;
-    struct object *copy;
+/* The second step: the record may have gone since the first one. */
+static OSStatus copy(CFDictionaryRef query, struct place place, CFTypeRef *result) {
+    struct store *store = fake_store_open();
+    const struct record *record = fake_store_at(store, place);
+    OSStatus status = errSecSuccess;
 
-    check_query(query, 7);
-    check_search(query);
-    fake_require(get(query, kSecMatchLimit) == (const struct object *)kSecMatchLimitOne,
+    if (record == NULL)
+        status = fake_store_gone(store, place);
+    else if (fake_keychain.returning == RETURN_STRING)
+        *result = fake_create(STRING, 0);
+    else if (fake_keychain.returning != RETURN_NULL)
+        *result = wants(query, kSecReturnAttributes) ? attributes_object(record)
+                  : wants(query, kSecReturnRef)      ? reference_object(record)
+                                                     : data_object(record);
+    if (status == errSecSuccess && *result == NULL && fake_keychain.returning != RETURN_NULL)
+        status = errSecAllocate;
+    fake_store_close();
+    return status;
+}
+
+/* SecItem.cpp, AddItemResults(): only data needs permission; attributes and references are read
+ * without any key. */
+OSStatus SecItemCopyMatching(CFDictionaryRef query, CFTypeRef *result) {
+    struct visit visit = fake_visit_begin("SecItemCopyMatching");
+    struct found found;
+
+    check_query(query, 2);
+    fake_require(get(query, kSecMatchLimit) == (const struct object *)kSecMatchLimitOne &&
+                     wants(query, kSecReturnData) + wants(query, kSecReturnAttributes) +
+                             wants(query, kSecReturnRef) ==
+                         1,
                  "an item is read in an unexpected way");
     *result = NULL;
-    if (status != errSecSuccess)
-        return end(status);
-    if ((item = *select_item(query)) == NULL)
-        return end(errSecItemNotFound);
-    if (fake_keychain.returning == RETURN_NULL)
-        return end(errSecSuccess);
-    if (fake_keychain.returning == RETURN_STRING)
-        copy = fake_create(STRING, 0);
-    else if (wants(query, kSecReturnAttributes))
-        copy = attributes_of(item);
-    else if (wants(query, kSecReturnRef))
-        copy = fake_create(ITEM, 0);
-    else
-        copy = fake_create(DATA, (CFIndex)item->size);
-    if (copy == NULL)
-        return end(errSecAllocate);
-    if (copy->kind == DATA) {
-        memcpy(copy->bytes, item->data, item->size);
-        copy->size = (CFIndex)item->size;
-    }
-    if (copy->kind == ITEM)
-        fake_keychain.referred = item;
-    *result = copy;
-    return end(errSecSuccess);
+    if (visit.injected != errSecSuccess)
+        return fake_visit_end(&visit, visit.injected);
+    found = find(query);
+    if (found.status == errSecSuccess && wants(query, kSecReturnData))
+        found.status = permit(&visit, &found);
+    if (found.status == errSecSuccess)
+        found.status = fake_visit_pause();
+    if (found.status == errSecSuccess)
+        found.status = copy(query, found.facts.place, result);
+    return fake_visit_end(&visit, found.status);
+}
+
+/* Item.cpp:904 and 930-975, ItemImpl::updateSSGroup(): the record and its key are deleted, and new
+ * ones inserted; the access list is kept, the partition list begins anew.  SecItem.cpp:2397 and 2529:
+ * an item whose hash is wrong is replaced, with a new access list, and the answer is "duplicate". */
+static OSStatus replace(struct store *store, struct record *record, const struct object *data) {
+    struct facts facts = record->facts;
+    const bool was_broken = facts.is_broken;
+
+    fake_store_remove(store, record);
+    facts.is_broken = false;
+    facts.written = fake_keychain_now();
+    facts.partitions = (struct programs){0};
+    fake_programs_add(&facts.partitions, fake_program());
+    if (was_broken)
+        facts.access = facts.partitions;
+    (void)fake_store_insert(store, &facts, data->bytes, (size_t)data->size);
+    return was_broken ? errSecDuplicateItem : errSecSuccess;
 }
 
 OSStatus SecItemUpdate(CFDictionaryRef query, CFDictionaryRef attributes_to_update) {
-    const struct object *data = get(attributes_to_update, kSecValueData);
-    OSStatus status = begin("SecItemUpdate");
-    struct item *item;
+    struct visit visit = fake_visit_begin("SecItemUpdate");
+    const struct object *data = data_of(attributes_to_update);
+    struct found found;
 
-    check_query(query, 5);
-    check_search(query);
-    fake_require(fake_of_kind(attributes_to_update, DICTIONARY)->count == 1 && data != NULL,
+    check_query(query, 0);
+    fake_require(fake_of_kind(attributes_to_update, DICTIONARY)->count == 1,
                  "more than the data is updated");
-    if (status != errSecSuccess)
-        return end(status);
-    if ((item = *select_item(query)) == NULL)
-        return end(errSecItemNotFound);
-    set_data(item, fake_of_kind(data, DATA)->bytes, (size_t)data->size);
-    return end(errSecSuccess);
+    if (visit.injected != errSecSuccess && !visit.works_first)
+        return fake_visit_end(&visit, visit.injected);
+    found = find(query);
+    if (found.status == errSecSuccess && found.is_locked)
+        found.status = unlock(&visit, found.keychain);
+    if (found.status == errSecSuccess)
+        found.status = fake_visit_pause();
+    if (found.status == errSecSuccess) {
+        struct store *store = fake_store_open();
+        struct record *record = fake_store_at(store, found.facts.place);
+        found.status = record == NULL ? fake_store_gone(store, found.facts.place)
+                                      : replace(store, record, data);
+        fake_store_close();
+    }
+    return fake_visit_end(&visit, found.status);
 }
 
-OSStatus SecItemDelete(CFDictionaryRef query) {
-    OSStatus status = begin("SecItemDelete");
-    struct item **found;
+/* Where an item is added.  StorageManager.cpp:2292, defaultKeychainUI(): where there is no default
+ * keychain, a person is asked to make one. */
+static OSStatus choose_keychain(struct visit *visit, CFDictionaryRef attributes, int *keychain) {
+    const struct object *chosen = get(attributes, kSecUseKeychain);
+    struct store *store = fake_store_open();
+    bool is_locked, always;
+    OSStatus status;
 
-    check_query(query, 5);
-    check_search(query);
-    if (status != errSecSuccess)
-        return end(status);
-    found = select_item(query);
-    if (*found == NULL)
-        return end(errSecItemNotFound);
-    removed(found);
-    return end(errSecSuccess);
+    *keychain = chosen == NULL ? store->default_keychain : keychain_of(store, chosen);
+    is_locked = *keychain >= 0 && store->keychains[*keychain].is_locked;
+    fake_store_close();
+    if (*keychain < 0) {
+        status = fake_visit_ask(visit, &always);
+        return status == errSecSuccess ? errSecNoDefaultKeychain : status;
+    }
+    return is_locked ? unlock(visit, *keychain) : errSecSuccess;
+}
+
+static OSStatus insert(CFDictionaryRef attributes, int keychain) {
+    struct facts facts = {.keychain = keychain, .written = fake_keychain_now()};
+    const struct object *data = data_of(attributes);
+    OSStatus status = errSecDuplicateItem;
+    struct store *store;
+
+    (void)snprintf(facts.service, TEXT_MAX, "%s", text(attributes, kSecAttrService));
+    (void)snprintf(facts.account, TEXT_MAX, "%s", text(attributes, kSecAttrAccount));
+    (void)snprintf(facts.label, TEXT_MAX, "%s", text(attributes, kSecAttrLabel));
+    fake_programs_add(&facts.access, fake_program());
+    fake_programs_add(&facts.partitions, fake_program());
+    store = fake_store_open();
+    if (fake_store_find(store, 1u << keychain, facts.service, facts.account) == NULL) {
+        (void)fake_store_insert(store, &facts, data->bytes, (size_t)data->size);
+        status = errSecSuccess;
+    }
+    fake_store_close();
+    return status;
+}
+
+OSStatus SecItemAdd(CFDictionaryRef attributes, CFTypeRef *result) {
+    struct visit visit = fake_visit_begin("SecItemAdd");
+    OSStatus status;
+    int keychain;
+
+    check_query(attributes, 2);
+    fake_require(result == NULL, "an item is added in an unexpected way");
+    if (visit.injected != errSecSuccess && !visit.works_first)
+        return fake_visit_end(&visit, visit.injected);
+    status = choose_keychain(&visit, attributes, &keychain);
+    if (status == errSecSuccess)
+        status = fake_visit_pause();
+    if (status == errSecSuccess)
+        status = insert(attributes, keychain);
+    return fake_visit_end(&visit, status);
+}
+
+static OSStatus remove_at(struct place place) {
+    struct store *store = fake_store_open();
+    struct record *record = fake_store_at(store, place);
+    OSStatus status = errSecSuccess;
+
+    if (record == NULL)
+        status = fake_store_gone(store, place);
+    else
+        fake_store_remove(store, record);
+    fake_store_close();
+    return status;
+}
+
+/* SecItem.cpp:2177, _SafeSecKeychainItemDelete(): the base name of the program has to be in the access
+ * list.  To read that list takes a key of the keychain. */
+OSStatus SecItemDelete(CFDictionaryRef query) {
+    struct visit visit = fake_visit_begin("SecItemDelete");
+    struct found found;
+
+    check_query(query, 0);
+    if (visit.injected != errSecSuccess && !visit.works_first)
+        return fake_visit_end(&visit, visit.injected);
+    found = find(query);
+    if (found.status == errSecSuccess && found.is_locked)
+        found.status = unlock(&visit, found.keychain);
+    if (found.status == errSecSuccess &&
+        !fake_programs_have_base_name(&found.facts.access, fake_program()))
+        found.status = errSecInvalidOwnerEdit;
+    if (found.status == errSecSuccess)
+        found.status = fake_visit_pause();
+    if (found.status == errSecSuccess)
+        found.status = remove_at(found.facts.place);
+    return fake_visit_end(&visit, found.status);
 }
 
 /* ---- SecKeychain ---- */
 
-OSStatus SecKeychainCopyDefault(SecKeychainRef *keychain) {
-    const OSStatus status = begin("SecKeychainCopyDefault");
-    struct object *copy;
+/* SecKeychainItem.cpp, SecKeychainItemDelete(): whoever has the reference may delete. */
+OSStatus SecKeychainItemDelete(SecKeychainItemRef reference) {
+    struct visit visit = fake_visit_begin("SecKeychainItemDelete");
+    struct place place;
 
-    if (status != errSecSuccess)
-        return end(status);
-    if ((copy = fake_create(KEYCHAIN, 0)) == NULL)
-        return end(errSecAllocate);
-    *keychain = (SecKeychainRef)copy;
-    return end(errSecSuccess);
+    memcpy(&place, fake_of_kind(reference, ITEM)->bytes, sizeof place);
+    if (visit.injected != errSecSuccess)
+        return fake_visit_end(&visit, visit.injected);
+    return fake_visit_end(&visit, remove_at(place));
 }
 
+/* SecKeychain.cpp:303, StorageManager.cpp, defaultKeychain(): no dialog. */
+OSStatus SecKeychainCopyDefault(SecKeychainRef *keychain) {
+    struct visit visit = fake_visit_begin("SecKeychainCopyDefault");
+    const struct store *store = fake_store_open();
+    const char *name =
+        store->default_keychain < 0 ? NULL : store->keychains[store->default_keychain].name;
+    struct object *made = NULL;
+    OSStatus status = visit.injected;
+
+    if (status == errSecSuccess && name == NULL)
+        status = errSecNoDefaultKeychain;
+    if (status == errSecSuccess && (made = fake_create(KEYCHAIN, TEXT_MAX)) == NULL)
+        status = errSecAllocate;
+    if (made != NULL)
+        (void)snprintf((char *)made->bytes, TEXT_MAX, "%s", name);
+    fake_store_close();
+    *keychain = (SecKeychainRef)made;
+    return fake_visit_end(&visit, status);
+}
+
+/* SecKeychain.cpp:449: no dialog. */
 OSStatus SecKeychainGetStatus(SecKeychainRef keychain, SecKeychainStatus *state) {
-    const OSStatus status = begin("SecKeychainGetStatus");
-    (void)fake_of_kind(keychain, KEYCHAIN);
-    *state = fake_keychain.locked ? 0 : kSecUnlockStateStatus;
-    return end(status);
+    struct visit visit = fake_visit_begin("SecKeychainGetStatus");
+    const struct store *store = fake_store_open();
+    const int number = keychain_of(store, (const struct object *)keychain);
+
+    *state = store->keychains[number].is_locked ? 0 : kSecUnlockStateStatus;
+    fake_store_close();
+    return fake_visit_end(&visit, visit.injected);
 }
 
 OSStatus SecKeychainUnlock(SecKeychainRef keychain, UInt32 password_length, const void *password,
                            Boolean use_password) {
-    const OSStatus status = begin("SecKeychainUnlock");
-    (void)fake_of_kind(keychain, KEYCHAIN);
+    struct visit visit = fake_visit_begin("SecKeychainUnlock");
+    const int number = keychain_of(fake_store_open(), (const struct object *)keychain);
+
+    fake_store_close();
     fake_require(password_length == 0 && password == NULL && !use_password,
                  "a password is given to the keychain");
-    if (status == errSecSuccess)
-        fake_keychain.locked = false;
-    return end(status);
+    if (visit.injected != errSecSuccess)
+        return fake_visit_end(&visit, visit.injected);
+    return fake_visit_end(&visit, unlock(&visit, number));
 }
 
+/* SecKeychain.cpp:867: a switch for the whole process. */
 OSStatus SecKeychainSetUserInteractionAllowed(Boolean state) {
-    const OSStatus status = begin("SecKeychainSetUserInteractionAllowed");
-    if (status == errSecSuccess)
-        interaction = state;
-    return end(status);
+    struct visit visit = fake_visit_begin("SecKeychainSetUserInteractionAllowed");
+    if (visit.injected == errSecSuccess)
+        fake_visit_allow_dialogs(state);
+    return fake_visit_end(&visit, visit.injected);
 }
 
 OSStatus SecKeychainGetUserInteractionAllowed(Boolean *state) {
-    *state = interaction;
-    return errSecSuccess;
-}
-
-OSStatus SecKeychainItemDelete(SecKeychainItemRef reference) {
-    const OSStatus status = begin("SecKeychainItemDelete");
-
-    (void)fake_of_kind(reference, ITEM);
-    if (status != errSecSuccess)
-        return end(status);
-    for (struct item **link = &items; *link != NULL; link = &(*link)->next) {
-        if (*link == fake_keychain.referred) {
-            removed(link);
-            return end(errSecSuccess);
-        }
-    }
-    return end(errSecItemNotFound);
+    struct visit visit = fake_visit_begin("SecKeychainGetUserInteractionAllowed");
+    *state = fake_keychain_allows_dialogs();
+    return fake_visit_end(&visit, visit.injected);
 }
 
 CFStringRef SecCopyErrorMessageString(OSStatus status, void *reserved) {
@@ -340,31 +438,4 @@ CFStringRef SecCopyErrorMessageString(OSStatus status, void *reserved) {
                    fake_keychain.words == LONG_WORDS ? 600 : 0, "");
     return CFStringCreateWithBytes(NULL, (const UInt8 *)words, (CFIndex)strlen(words),
                                    kCFStringEncodingUTF8, false);
-}
-
-/* ---- the C library of macOS ---- */
-
-size_t fake_confstr(int name, char *text, size_t size) {
-    const char *chosen = getenv("FAKE_CACHES"), *temporary = getenv("TMPDIR");
-
-    fake_require(name == _CS_DARWIN_USER_CACHE_DIR, "confstr is asked for something else");
-    if (chosen == NULL)
-        chosen = temporary == NULL ? "/tmp" : temporary;
-    if (chosen[0] == '\0')
-        return 0; /* there is none */
-    return (size_t)snprintf(text, size, "%s/", chosen) + 1;
-}
-
-int pthread_cond_timedwait_relative_np(pthread_cond_t *condition, pthread_mutex_t *guard,
-                                       const struct timespec *timeout) {
-    struct timespec end;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += timeout->tv_sec;
-    end.tv_nsec += timeout->tv_nsec;
-    if (end.tv_nsec >= 1000000000) {
-        end.tv_sec++;
-        end.tv_nsec -= 1000000000;
-    }
-    return pthread_cond_clockwait(condition, guard, CLOCK_MONOTONIC, &end);
 }

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
+
+#include <Security/Security.h>
 
 #include "check.h"
 #include "fake_corefoundation.h"
@@ -103,6 +103,16 @@ static int load(void) {
     return status;
 }
 
+static int load_quietly(void) {
+    item.interactive = 0;
+    return load();
+}
+
+static int save_quietly(void) {
+    item.interactive = 0;
+    return save();
+}
+
 static char version[64]; /* which the last look told */
 
 static int look(void) {
@@ -129,6 +139,8 @@ static const struct {
     {"look", look, true},
     {"look at nothing", look, false},
     {"load", load, true},
+    {"load quietly", load_quietly, true},
+    {"save quietly", save_quietly, false},
     {"load nothing", load, false},
     {"delete", delete, true},
     {"delete nothing", delete, false},
@@ -136,6 +148,11 @@ static const struct {
 enum { OPERATION_COUNT = sizeof OPERATIONS / sizeof OPERATIONS[0] };
 
 static void start(bool there) {
+    static const char *const variables[] = {"FAKE_KEYCHAIN", "FAKE_PERSON", "FAKE_PROGRAM",
+                                            "FAKE_CACHES"};
+    for (size_t i = 0; i < COUNT(variables); i++)
+        (void)unsetenv(variables[i]);
+    item = (msalex_keychain_item){SERVICE, ACCOUNT, 1};
     fake_keychain_clear();
     fake_keychain = (struct fake_keychain){0};
     fake_corefoundation = (struct fake_corefoundation){0};
@@ -146,7 +163,7 @@ static void start(bool there) {
 
 /* After each call, however it ended. */
 static void check_end(void) {
-    CHECK(fake_corefoundation.objects == 0);
+    CHECK(fake_objects() == 0);
     CHECK(strstr(error.message, SECRET) == NULL && strstr(error.call, SECRET) == NULL);
 }
 
@@ -226,22 +243,196 @@ static void looks_without_the_secret(void) {
     memcpy(before, version, sizeof before);
     CHECK_STATUS(look(), MSALEX_OK);
     CHECK(strcmp(before, version) == 0);
+    CHECK(fake_keychain.calls == 4); /* no switch is touched */
+    fake_keychain.later = 1;
     fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER));
     CHECK_STATUS(look(), MSALEX_OK);
     CHECK(strcmp(before, version) != 0);
+
+    fake_keychain_lock("login");
+    (void)setenv("FAKE_PROGRAM", "another", 1);
+    CHECK_STATUS(look(), MSALEX_OK);
+    CHECK(fake_keychain.asked == 0 && fake_keychain_is_locked("login"));
+    fake_keychain.returning = RETURN_LESS;
+    CHECK_STATUS(look(), MSALEX_CORRUPT);
     check_end();
 }
 
 static void asks_for_the_password_only_if_it_may(void) {
     start(true);
     CHECK_STATUS(unlock(), MSALEX_OK);
-    fake_keychain.locked = true;
+    fake_keychain_lock("login");
     item.interactive = 0;
     CHECK_STATUS(unlock(), MSALEX_DENIED);
-    CHECK(error.code == -25308 && fake_keychain.locked);
+    CHECK(error.code == -25308 && fake_keychain_is_locked("login"));
+    CHECK(fake_keychain.calls == 4 && fake_keychain.asked == 0);
     item.interactive = 1;
+    (void)setenv("FAKE_PERSON", "none", 1);
+    CHECK_STATUS(unlock(), MSALEX_DENIED);
+    CHECK(error.code == -25308 && fake_keychain_is_locked("login"));
+    (void)setenv("FAKE_PERSON", "allow", 1);
     CHECK_STATUS(unlock(), MSALEX_OK);
-    CHECK(!fake_keychain.locked);
+    CHECK(!fake_keychain_is_locked("login") && fake_keychain.asked == 1);
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(fake_keychain.asked == 1);
+    check_end();
+}
+
+/* Which of the two keychains has the item with that secret? */
+static bool is_in(const char *keychain, bool in_search_list, const char *data) {
+    fake_keychain_set_default(keychain, in_search_list);
+    return has(data);
+}
+
+static void uses_the_default_keychain(void) {
+    start(false);
+    fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER)); /* in "login" */
+    fake_keychain_set_default("temporary", false);
+    CHECK_STATUS(load(), MSALEX_NOT_FOUND);
+    CHECK_STATUS(save(), MSALEX_OK);
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK_STATUS(save(), MSALEX_OK);
+    CHECK_STATUS(look(), MSALEX_OK);
+    CHECK(is_in("login", true, OTHER) && is_in("temporary", false, SECRET));
+    fake_keychain_lock("login");
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(fake_keychain.asked == 0);
+    CHECK_STATUS(delete(), MSALEX_OK);
+    CHECK_STATUS(delete(), MSALEX_NOT_FOUND);
+    CHECK(is_in("login", true, OTHER));
+    check_end();
+}
+
+static void asks_nobody_for_a_default_keychain(void) {
+    for (size_t i = 0; i < OPERATION_COUNT; i++) {
+        start(true);
+        fake_keychain_set_default(NULL, false);
+        CHECK(OPERATIONS[i].run() == MSALEX_UNAVAILABLE && error.code == -25307);
+        CHECK(fake_keychain.asked == 0 && fake_keychain.calls <= 4); /* three about dialogs */
+        check_end();
+    }
+}
+
+static void asks_nobody_if_it_must_not(void) {
+    static const struct {
+        const char *keychain; /* the one that is locked; NULL: none */
+        const char *program;
+    } rows[] = {{NULL, "another"}, {"login", NULL}};
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        start(true);
+        if (rows[i].keychain != NULL)
+            fake_keychain_lock(rows[i].keychain);
+        if (rows[i].program != NULL)
+            (void)setenv("FAKE_PROGRAM", rows[i].program, 1);
+        item.interactive = 0;
+        CHECK_STATUS(load(), MSALEX_DENIED);
+        CHECK(error.code == -25293 && fake_keychain.asked == 0);
+        CHECK(fake_keychain.calls == 3 * 5); /* it was tried three times */
+        CHECK(fake_keychain_allows_dialogs());
+        item.interactive = 1;
+        CHECK_STATUS(load(), MSALEX_OK);
+        CHECK(fake_keychain.asked == 1);
+        check_end();
+    }
+}
+
+/* A program that forbids dialogs to itself. */
+static void keeps_the_switch_of_the_program(void) {
+    unsigned char allowed = 2;
+
+    start(true);
+    CHECK(SecKeychainSetUserInteractionAllowed(false) == 0);
+    item.interactive = 0;
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(SecKeychainGetUserInteractionAllowed(&allowed) == 0 && allowed == 0);
+    CHECK(SecKeychainSetUserInteractionAllowed(true) == 0);
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(SecKeychainGetUserInteractionAllowed(&allowed) == 0 && allowed == 1);
+    check_end();
+}
+
+/* An item that python3.12 made, and this is python3.13. */
+static void deletes_what_another_program_made(void) {
+    start(false);
+    (void)setenv("FAKE_PROGRAM", "/opt/a/python3.12", 1);
+    CHECK_STATUS(save(), MSALEX_OK);
+    (void)setenv("FAKE_PROGRAM", "/opt/b/python3.13", 1);
+    CHECK_STATUS(delete(), MSALEX_OK);
+    CHECK(!has(SECRET) && strcmp(fake_keychain.last, "SecKeychainItemDelete") == 0);
+    CHECK(fake_keychain.asked == 0);
+    CHECK_STATUS(delete(), MSALEX_NOT_FOUND);
+    check_end();
+}
+
+static void takes_the_answer_of_a_person(void) {
+    start(true);
+    (void)setenv("FAKE_PROGRAM", "another", 1);
+    (void)setenv("FAKE_PERSON", "deny", 1);
+    CHECK_STATUS(load(), MSALEX_DENIED);
+    CHECK(error.code == -128 && fake_keychain.asked == 1);
+    (void)setenv("FAKE_PERSON", "mistaken", 1);
+    CHECK_STATUS(load(), MSALEX_DENIED);
+    CHECK(error.code == -25293 && fake_keychain.asked == 2);
+    (void)setenv("FAKE_PERSON", "always", 1);
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(fake_keychain.asked == 3);
+    check_end();
+}
+
+/* The hash over the item is wrong: the update replaces it and says "duplicate". */
+static void saves_over_a_broken_item(void) {
+    start(true);
+    fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER));
+    fake_keychain_break(SERVICE, ACCOUNT);
+    CHECK_STATUS(save(), MSALEX_OK);
+    CHECK(has(SECRET));
+    check_end();
+}
+
+static void tries_races_again_but_not_for_ever(void) {
+    static const char *const codes[] = {"-67701", "-25304", "-25293", "-25320", "-2070", "-308"};
+
+    for (size_t i = 0; i < COUNT(codes); i++) {
+        char rule[64];
+        start(true);
+        (void)snprintf(rule, sizeof rule, "SecItemCopyMatching=%s*3", codes[i]);
+        (void)setenv("FAKE_KEYCHAIN", rule, 1);
+        CHECK_STATUS(load(), MSALEX_OK);
+        CHECK(fake_keychain.calls == 4 * 2);
+    }
+    start(true);
+    (void)setenv("FAKE_KEYCHAIN", "SecItemUpdate=-25299!*2,SecItemCopyMatching=-67701", 1);
+    CHECK_STATUS(save(), MSALEX_OK);
+    CHECK_STATUS(load(), MSALEX_OS_ERROR);
+    CHECK(error.code == -67701 && fake_keychain.calls == 3 * 2 + 7 * 2);
+    check_end();
+}
+
+static void stops_trying_when_its_time_is_over(void) {
+    msalex_buffer secret;
+
+    start(true);
+    (void)setenv("FAKE_KEYCHAIN", "SecItemCopyMatching=-67701", 1);
+    CHECK_STATUS(perform(MSALEX_KEYCHAIN_LOAD, NULL, 0, 40, &secret), MSALEX_OS_ERROR);
+    CHECK(error.code == -67701 && fake_keychain.calls < 7 * 2);
+    (void)unsetenv("FAKE_KEYCHAIN");
+    CHECK_STATUS(perform(MSALEX_KEYCHAIN_LOAD, NULL, 0, 0, &secret), MSALEX_OK);
+    msalex_buffer_free(&secret);
+    check_end();
+}
+
+static void tells_that_nothing_can_be_started(void) {
+    static const char *const calls[] = {"calloc", "malloc", "pthread_create"};
+
+    for (size_t i = 0; i < COUNT(calls); i++, injected++) {
+        start(false);
+        fake_kernel.failing = calls[i];
+        fake_kernel.code = EAGAIN;
+        CHECK_STATUS(save(), MSALEX_OS_ERROR);
+        CHECK(error.code == (i == 2 ? EAGAIN : ENOMEM) && fake_keychain.calls == 0);
+    }
     check_end();
 }
 
@@ -287,6 +478,8 @@ static void tells_damage(void) {
     fake_keychain.returning = RETURN_NULL;
     CHECK_STATUS(load(), MSALEX_CORRUPT);
     CHECK_STATUS(look(), MSALEX_CORRUPT);
+    (void)setenv("FAKE_PROGRAM", "another", 1);
+    CHECK_STATUS(delete(), MSALEX_CORRUPT);
     check_end();
 }
 
@@ -331,6 +524,8 @@ static void survives_every_failed_allocation(void) {
     injected++;
 }
 
+static const char SWITCH[] = "SecKeychainSetUserInteractionAllowed";
+
 /* Does the operation go on after this failure, to its usual end? */
 static bool goes_on(int (*run)(void), const char *failed, size_t number) {
     const int32_t code = STATUSES[number].code;
@@ -340,8 +535,8 @@ static bool goes_on(int (*run)(void), const char *failed, size_t number) {
     if (strcmp(failed, "SecItemUpdate") == 0)
         return code == -25300 || code == -25299;
     if (strcmp(failed, "SecItemAdd") == 0)
-        return code == -25299 && run == save;
-    return strcmp(failed, "SecItemDelete") == 0 && code == -25244;
+        return code == -25299 && run != add;
+    return strcmp(failed, "SecItemDelete") == 0 && (code == -25244 || code == -25300);
 }
 
 static void tells_every_failed_call(void) {
@@ -360,15 +555,22 @@ static void tells_every_failed_call(void) {
                 fake_keychain.status = STATUSES[j].code;
                 status = OPERATIONS[i].run();
                 check_end();
+                if (number == calls && strcmp(fake_keychain.failed, SWITCH) == 0) {
+                    CHECK(status == usual && !fake_keychain_allows_dialogs());
+                    CHECK_STATUS(load_quietly(), has(SECRET) ? MSALEX_OK : MSALEX_NOT_FOUND);
+                    CHECK(fake_keychain_allows_dialogs()); /* the next call put them back */
+                    continue;
+                }
                 if (goes_on(OPERATIONS[i].run, fake_keychain.failed, j)) {
-                    CHECK(status == usual && fake_keychain.calls > number);
+                    CHECK(status == usual && (usual != MSALEX_OK || fake_keychain.calls > number));
                     continue;
                 }
                 if (expected == MSALEX_NOT_FOUND && strcmp(fake_keychain.failed, "SecItemAdd") == 0)
                     expected = MSALEX_OS_ERROR; /* for a save that is no answer */
                 CHECK(status == expected && error.code == STATUSES[j].code);
                 CHECK(strcmp(error.call, fake_keychain.failed) == 0);
-                CHECK(fake_keychain.calls == number);
+                CHECK(fake_keychain.calls <= number + 1); /* dialogs are allowed again */
+                CHECK(fake_keychain_allows_dialogs());
                 CHECK(!OPERATIONS[i].there || has(SECRET));
             }
         }
@@ -383,6 +585,19 @@ static const struct property properties[] = {
     {"Each version of an item looks different", looks_without_the_secret},
     {"The password of the keychain is asked for only if that is allowed",
      asks_for_the_password_only_if_it_may},
+    {"Each operation is about the default keychain, whatever the search list says",
+     uses_the_default_keychain},
+    {"Where there is no default keychain, nobody is asked to make one",
+     asks_nobody_for_a_default_keychain},
+    {"Nobody is asked if that is forbidden, and later it is allowed again",
+     asks_nobody_if_it_must_not},
+    {"A program that has forbidden dialogs keeps them forbidden", keeps_the_switch_of_the_program},
+    {"An item of another program can be deleted", deletes_what_another_program_made},
+    {"A person is asked once, and the answer counts", takes_the_answer_of_a_person},
+    {"A save replaces an item whose hash is wrong", saves_over_a_broken_item},
+    {"What passes is tried again, but not for ever", tries_races_again_but_not_for_ever},
+    {"Nothing is tried again when the time is over", stops_trying_when_its_time_is_over},
+    {"A call that cannot be started says so", tells_that_nothing_can_be_started},
     {"What is no data is damage", tells_damage},
     {"An error has the system's words, or at least its number", tells_the_systems_words},
     {"Every allocation that fails is an error without a leak", survives_every_failed_allocation},
