@@ -1,5 +1,4 @@
-/* What the thread of a keychain call asks about its caller, and how both wait: see keychain_macos.h.
- */
+/* Between a keychain call's thread and its caller (keychain_macos.h). */
 #define _DARWIN_C_SOURCE /* pthread_cond_timedwait_relative_np */
 #include "keychain_macos.h"
 

@@ -44,8 +44,9 @@ struct job {
     CFStringRef service;
     CFStringRef account;
     CFMutableDataRef data;   /* for SAVE and ADD */
-    SecKeychainRef keychain; /* this and the next: during one try */
-    CFArrayRef searched;     /* the keychain, alone */
+    SecKeychainRef keychain; /* the default one; this and the next two: during one try */
+    bool is_locked;
+    CFArrayRef searched; /* the keychain, alone */
 };
 
 static void release(CFTypeRef object) {
@@ -156,16 +157,8 @@ static int add(const struct job *job) {
 /* ---- the operations, once ---- */
 
 static int unlock(const struct job *job) {
-    SecKeychainStatus state = 0;
-    OSStatus code;
-
-    if (!msalex__keychain_begin(job->call, "SecKeychainGetStatus"))
-        return fail_left(job, "SecKeychainGetStatus");
-    if ((code = SecKeychainGetStatus(job->keychain, &state)) != errSecSuccess ||
-        (state & kSecUnlockStateStatus) != 0)
-        return told(job, code, "SecKeychainGetStatus");
-    if (!job->call->interactive)
-        return told(job, errSecInteractionNotAllowed, "SecKeychainGetStatus");
+    if (!job->is_locked)
+        return msalex__ok(job->error);
     if (!msalex__keychain_begin(job->call, "SecKeychainUnlock"))
         return fail_left(job, "SecKeychainUnlock");
     return told(job, SecKeychainUnlock(job->keychain, 0, NULL, false), "SecKeychainUnlock");
@@ -254,55 +247,82 @@ static int delete(const struct job *job) {
 
 static const struct {
     int (*run)(const struct job *job);
-    bool may_ask; /* a person, beside UNLOCK, which knows by itself when it would */
+    bool needs_keys; /* of the keychain, so that it has to be unlocked */
 } operations[] = {
-    [MSALEX_KEYCHAIN_UNLOCK] = {unlock, false}, [MSALEX_KEYCHAIN_LOOK] = {look, false},
-    [MSALEX_KEYCHAIN_LOAD] = {load, true},      [MSALEX_KEYCHAIN_SAVE] = {save, true},
-    [MSALEX_KEYCHAIN_ADD] = {add, true},        [MSALEX_KEYCHAIN_DELETE] = {delete, true},
+    [MSALEX_KEYCHAIN_UNLOCK] = {unlock, true}, [MSALEX_KEYCHAIN_LOOK] = {look, false},
+    [MSALEX_KEYCHAIN_LOAD] = {load, true},     [MSALEX_KEYCHAIN_SAVE] = {save, true},
+    [MSALEX_KEYCHAIN_ADD] = {add, true},       [MSALEX_KEYCHAIN_DELETE] = {delete, true},
 };
 
 /* ---- tries ---- */
 
-static int try_in_default_keychain(struct job *job) {
-    const void *keychains[1];
+/* Dialogs about the item are forbidden meanwhile. */
+static int run_quietly(const struct job *job) {
+    static const char name[] = "SecKeychainSetUserInteractionAllowed";
+    int status;
+
+    if (!msalex__keychain_begin(job->call, name))
+        return fail_left(job, name);
+    if ((status = msalex__keychain_forbid_dialogs(job->call)) == MSALEX_OK)
+        status = operations[job->call->operation].run(job);
+    msalex__keychain_allow_dialogs();
+    return status;
+}
+
+/* In the default keychain.  A locked one is not left to the switch for dialogs: a keychain that this
+ * process opened while they were allowed goes on asking for its password (source: dlclient.cpp,
+ * kcdatabase.cpp). */
+static int run(struct job *job) {
+    const msalex_keychain_call *call = job->call;
+    const bool quietly = !call->interactive && operations[call->operation].needs_keys;
+    const void *keychains[] = {job->keychain};
+    int status;
+
+    if (quietly && job->is_locked)
+        return told(job, errSecInteractionNotAllowed, "SecKeychainGetStatus");
+    if ((job->searched = CFArrayCreate(NULL, keychains, 1, &kCFTypeArrayCallBacks)) == NULL)
+        return fail_memory(job->error, "CFArrayCreate");
+    if (quietly && call->operation != MSALEX_KEYCHAIN_UNLOCK)
+        status = run_quietly(job);
+    else
+        status = operations[call->operation].run(job);
+    CFRelease(job->searched);
+    return status;
+}
+
+/* Finds the default keychain, and whether it is locked.  If its file is gone, this is where macOS
+ * says so; a search would find nothing there, and to add an item would ask a person to make a
+ * keychain (source: KCCursor.cpp, SecKeychainItem.cpp). */
+static int run_in_default_keychain(struct job *job) {
+    SecKeychainStatus state = 0;
     OSStatus code;
     int status;
 
-    job->keychain = NULL;
     if (!msalex__keychain_begin(job->call, "SecKeychainCopyDefault"))
         return fail_left(job, "SecKeychainCopyDefault");
     if ((code = SecKeychainCopyDefault(&job->keychain)) != errSecSuccess)
         return told(job, code, "SecKeychainCopyDefault");
-    keychains[0] = job->keychain;
-    job->searched = CFArrayCreate(NULL, keychains, 1, &kCFTypeArrayCallBacks);
-    if (job->searched == NULL)
-        status = fail_memory(job->error, "CFArrayCreate");
-    else
-        status = operations[job->call->operation].run(job);
-    release(job->searched);
+    if (!msalex__keychain_begin(job->call, "SecKeychainGetStatus")) {
+        status = fail_left(job, "SecKeychainGetStatus");
+    } else if ((code = SecKeychainGetStatus(job->keychain, &state)) != errSecSuccess) {
+        status = told(job, code, "SecKeychainGetStatus");
+    } else {
+        job->is_locked = (state & kSecUnlockStateStatus) == 0;
+        status = run(job);
+    }
     CFRelease(job->keychain);
-    return status;
-}
-
-static int try_quietly(struct job *job) {
-    int status = msalex__keychain_forbid_dialogs(job->call);
-
-    if (status == MSALEX_OK)
-        status = try_in_default_keychain(job);
-    msalex__keychain_allow_dialogs();
     return status;
 }
 
 /* One try has the turn from its beginning to its end.  Between two tries others have it. */
 static int try_once(struct job *job, bool *has_asked) {
-    const bool quietly = !job->call->interactive && operations[job->call->operation].may_ask;
     int64_t begin;
     int status = msalex__keychain_take_turn(job->call);
 
     if (status != MSALEX_OK)
         return status;
     begin = msalex__now_ms();
-    status = quietly ? try_quietly(job) : try_in_default_keychain(job);
+    status = run_in_default_keychain(job);
     *has_asked = msalex__now_ms() - begin > ASKED_MS;
     msalex__keychain_give_turn();
     return status;

@@ -4,7 +4,7 @@
  *   keychain_macos.c         a call and its thread
  *   keychain_items_macos.c   what the thread does: unlock, look, load, save, add, delete
  *   keychain_turn_macos.c    one call at a time, and dialogs forbidden meanwhile
- *   keychain_call_macos.c    what the thread asks about its caller, and how both wait
+ *   keychain_call_macos.c    between the thread and its caller; how both wait
  *   keychain_status_macos.c  what an OSStatus means, and which of them are tried again
  */
 #ifndef MSALEX_KEYCHAIN_MACOS_H

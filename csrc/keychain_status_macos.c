@@ -20,12 +20,15 @@ static const struct {
     {errSecInteractionNotAllowed, MSALEX_DENIED},
     {errSecInteractionRequired, MSALEX_DENIED},
     {errSecInDarkWake, MSALEX_DENIED},
-    {errSecAuthFailed, MSALEX_DENIED},        /* a wrong password, or an item not for us */
-    {errSecUserCanceled, MSALEX_DENIED},      /* the user said no */
-    {errSecReadOnly, MSALEX_DENIED},          /* the keychain's file cannot be written */
-    {errSecWrPerm, MSALEX_DENIED},            /* the same */
-    {errSecInvalidOwnerEdit, MSALEX_DENIED},  /* the item is another program's */
-    {errSecCSInfoPlistFailed, MSALEX_DENIED}, /* the program's signature is broken */
+    {errSecAuthFailed, MSALEX_DENIED},       /* a wrong password, or an item not for us */
+    {errSecUserCanceled, MSALEX_DENIED},     /* the user said no */
+    {errSecReadOnly, MSALEX_DENIED},         /* the keychain's file cannot be written */
+    {errSecWrPerm, MSALEX_DENIED},           /* the same */
+    {errSecInvalidOwnerEdit, MSALEX_DENIED}, /* the item is another program's */
+    /* The program's signature is broken, or its file is gone. */
+    {errSecCSInfoPlistFailed, MSALEX_DENIED},
+    {errSecCSSignatureFailed, MSALEX_DENIED},
+    {errSecCSStaticCodeNotFound, MSALEX_DENIED},
     /* From an authorization, which macOS needs to make a default keychain. */
     {errAuthorizationDenied, MSALEX_DENIED},
     {errAuthorizationCanceled, MSALEX_DENIED},
@@ -70,7 +73,9 @@ static const struct {
     {errSecAuthFailed, NULL, ALWAYS, 2},
     /* The dialog could not be shown just now. */
     {errSecInDarkWake, NULL, ALWAYS, ALWAYS},
-    /* securityd died in the middle, and launchd starts it anew. */
+    /* securityd died in the middle, and launchd starts it anew.  The first of these also says that
+     * there is no keychain at all here. */
+    {errSecNotAvailable, NULL, 2, 2},
     {errSecInternalComponent, NULL, ALWAYS, ALWAYS},
     {SERVER_DIED, NULL, ALWAYS, ALWAYS},
 };

@@ -14,7 +14,8 @@
  * file is empty and stays on the disk, because to remove it would let two processes lock two files.
  * The lock makes failures rare; it protects nothing else.  A process that asks a person may hold it
  * for hours.  So a call waits for 3 s at most and then goes on without it, and also when there is no
- * such file or lock at all.
+ * such file or lock at all.  Each holder sets the time of the file.  So a process that has waited in
+ * vain once does not wait for the same holder again.
  *
  * After fork the child closes its copy of the file and does not unlock it, because the lock is the
  * parent's.
@@ -30,6 +31,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "os_posix.h"
 
 enum {
     FLOCK_MS = 3000,   /* how long a call waits for other processes */
@@ -47,6 +50,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct waiter *queue;
 static bool busy;              /* a call has the turn */
 static int file = -1;          /* the open lock file of that call */
+static int64_t held_since;     /* the time of the file for whose lock a call waited in vain */
 static bool forbidden;         /* that call has forbidden dialogs */
 static Boolean allowed_before; /* what the program wants of them */
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
@@ -126,42 +130,62 @@ static bool wait_in_queue(const msalex_keychain_call *call) {
 
 /* ---- other processes ---- */
 
+/* The time of the lock file, by which one holder can be told from the next; -1: it is no file of
+ * ours. */
+static int64_t time_of(int fd) {
+    struct stat found;
+    return fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && found.st_uid == geteuid()
+               ? msalex__mtime_ns(&found)
+               : -1;
+}
+
 /* Opens the lock file: a descriptor, or -1.  It must be a file of ours; whatever else has its name
  * is not waited for. */
 static int open_file(void) {
     static const char name[] = "msal-extensions.keychain.lock";
     char directory[PATH_MAX], path[PATH_MAX + sizeof name];
     const size_t length = confstr(_CS_DARWIN_USER_CACHE_DIR, directory, sizeof directory);
-    struct stat found;
     int fd;
 
     if (length == 0 || length > sizeof directory)
         return -1;
     (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, FILE_MODE);
-    if (fd >= 0 &&
-        (fstat(fd, &found) != 0 || !S_ISREG(found.st_mode) || found.st_uid != geteuid())) {
+    if (fd >= 0 && time_of(fd) < 0) {
         (void)close(fd);
         return -1;
     }
     return fd;
 }
 
-/* False: the time of the call is over, or its caller has left. */
-static bool lock_file(msalex_keychain_call *call) {
-    const int64_t end = msalex__deadline(FLOCK_MS);
-    int64_t pause = 1;
+static int try_flock(void) {
+    return flock(file, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+}
 
-    enter(); /* a fork must not come between opening it and knowing it */
-    file = open_file();
-    leave();
-    while (file >= 0 && flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK &&
-           msalex__time_left(end) != 0) {
+/* Waits for the lock.  False: the time of the call is over, or its caller has left. */
+static bool wait_for_flock(msalex_keychain_call *call) {
+    const int64_t since = time_of(file), end = msalex__deadline(since == held_since ? 0 : FLOCK_MS);
+    int64_t pause = 1;
+    int code;
+
+    while ((code = try_flock()) == EWOULDBLOCK && msalex__time_left(end) != 0) {
         if (!msalex__keychain_begin(call, "flock") || !msalex__keychain_pause(call, pause))
             return false;
         pause = pause < PAUSE_MAX_MS / 2 ? 2 * pause : PAUSE_MAX_MS;
     }
+    if (code == 0)
+        (void)futimens(file, NULL);
+    else if (code == EWOULDBLOCK && time_of(file) == since)
+        held_since = since;
     return true;
+}
+
+/* False: the time of the call is over, or its caller has left. */
+static bool lock_file(msalex_keychain_call *call) {
+    enter(); /* a fork must not come between opening it and knowing it */
+    file = open_file();
+    leave();
+    return file < 0 || wait_for_flock(call);
 }
 
 /* A child that is forked off before it calls exec may share the open file, so closing alone would

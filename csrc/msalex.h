@@ -326,15 +326,16 @@ int msalex_dpapi_unprotect(const unsigned char *blob, size_t size, const unsigne
  *         ...handle signals...
  *     msalex_keychain_free(call);
  *
- * One call at a time is inside macOS: of this process always, of all processes of this user as long
- * as none of them needs more than 3 s.  What fails because others change the item in the same
- * moment is tried again, for about a second.
+ * One call at a time is inside macOS: of this process always; of all processes of this user, too,
+ * but a call waits for another process for 3 s at most.  What fails because others change the item
+ * in the same moment is tried again, for about a second.
  */
 enum msalex_keychain_operation {
     /* Asks for the password of the keychain if that is locked.  Reads and changes no item. */
     MSALEX_KEYCHAIN_UNLOCK,
-    /* Fills `secret` with a text that stands for this version of the item: its modification date,
-     * which macOS keeps in seconds.  Asks nobody, and needs no unlocked keychain. */
+    /* Fills `secret` with a text that stands for this version of the item: its modification date.
+     * macOS keeps that in seconds, so two versions of one second have the same.  Asks nobody, and
+     * needs no unlocked keychain. */
     MSALEX_KEYCHAIN_LOOK,
     MSALEX_KEYCHAIN_LOAD,
     /* Changes the item that is there; makes one where there is none. */
@@ -348,7 +349,9 @@ enum msalex_keychain_operation {
 typedef struct {
     const char *service; /* neither this nor the next is empty */
     const char *account;
-    int interactive; /* 0: nobody is asked; an operation that would have to ask: MSALEX_DENIED */
+    /* 0: nobody is asked.  An operation that would have to ask: MSALEX_DENIED, with code -25308 when
+     * the keychain is locked, and -25293 (or -25308) when this program may not use the item. */
+    int interactive;
 } msalex_keychain_item;
 
 typedef struct msalex_keychain_call msalex_keychain_call;
@@ -358,8 +361,7 @@ int msalex_keychain_available(msalex_error *error);
 
 /* Starts an operation, for which the caller waits at most `timeout_ms` (negative: for ever).  All
  * arguments are copied.  `secret` is for SAVE and ADD only.  An operation that is not interactive
- * forbids dialogs to the whole program for as long as macOS works on it (not LOOK and UNLOCK, which
- * need no dialog then). */
+ * forbids dialogs to the whole program for as long as macOS works on it (LOOK and UNLOCK do not). */
 int msalex_keychain_start(int operation, const msalex_keychain_item *item,
                           const unsigned char *secret, size_t size, int64_t timeout_ms,
                           msalex_keychain_call **call, msalex_error *error);

@@ -22,6 +22,7 @@ LIBRARIES = {
 #: Some functions that only macOS has, from each library.
 IMPORTED = {
     *("_SecItemUpdate", "_CFDictionaryCreate", "_kevent", "_renameatx_np", "_dlsym"),
+    *("_SecKeychainCopyDefault", "_confstr", "_pthread_cond_timedwait_relative_np"),
     *("_acl_init", "_acl_free", "_acl_get_fd_np", "_acl_set_fd_np"),
 }
 #: Functions that macOS 11 lacks: these must be looked up at run time.

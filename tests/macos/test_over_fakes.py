@@ -206,7 +206,7 @@ def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
     site = macos.make_site(tmp_path / "site")
     pytest_ = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(ROOT)]
     pytest_ += ["-c", str(ROOT / "pyproject.toml"), "--basetemp", str(tmp_path / "tests")]
-    environment = {"PYTHONPATH": str(site), "FAKE_KEYCHAIN": ""}
+    environment = {"PYTHONPATH": str(site), "FAKE_KEYCHAIN": "", "FAKE_CACHES": str(tmp_path)}
     pytest_ += ["-k", " and ".join(f"not {name}" for name in OF_LINUX)]
     tests = [str(ROOT / "tests" / name) for name in PYTHON_TESTS]
     said = macos.run([*pytest_, *tests], ROOT, **environment)

@@ -25,6 +25,10 @@ FAKE_CONSTANT(CFStringRef, kSecUseDataProtectionKeychain, STRING);
 FAKE_CONSTANT(CFStringRef, kSecUseKeychain, STRING);
 FAKE_CONSTANT(CFStringRef, kSecValueData, STRING);
 
+/* Which keychains this process opened while dialogs were allowed; a bit for each.  cl/dlclient.cpp:124
+ * and kcdatabase.cpp:620: the permission to ask for the password belongs to the opened keychain. */
+static unsigned opened_with_dialogs;
+
 /* The item that a query means, as it was found. */
 struct found {
     OSStatus status;
@@ -89,6 +93,13 @@ static unsigned searched(const struct store *store, CFDictionaryRef query) {
     }
     for (CFIndex i = 0; list != NULL && i < fake_of_kind(list, ARRAY)->count; i++)
         keychains |= 1u << keychain_of(store, list->values[i]);
+    if (fake_keychain_allows_dialogs())
+        opened_with_dialogs |= keychains;
+    for (int i = 0; i < KEYCHAINS_MAX;
+         i++) { /* KCCursor.cpp:216 swallows the error of opening it */
+        if (store->keychains[i].is_gone)
+            keychains &= ~(1u << i);
+    }
     return keychains;
 }
 
@@ -113,8 +124,10 @@ static struct found find(CFDictionaryRef query) {
 
 /* kcdatabase.cpp, makeUnlocked(): what needs a key of the keychain asks for its password. */
 static OSStatus unlock(struct visit *visit, int keychain) {
+    const bool may_ask =
+        fake_keychain_allows_dialogs() || (opened_with_dialogs >> keychain & 1) != 0;
     bool always;
-    const OSStatus status = fake_visit_ask(visit, &always);
+    const OSStatus status = fake_visit_ask(visit, may_ask, &always);
 
     if (status == errSecSuccess) {
         fake_store_open()->keychains[keychain].is_locked = false;
@@ -133,7 +146,8 @@ static OSStatus permit(struct visit *visit, const struct found *found) {
     if (status != errSecSuccess || (fake_programs_have(&found->facts.access, fake_program()) &&
                                     fake_programs_have(&found->facts.partitions, fake_program())))
         return status;
-    if ((status = fake_visit_ask(visit, &always)) != errSecSuccess || !always)
+    status = fake_visit_ask(visit, fake_keychain_allows_dialogs(), &always);
+    if (status != errSecSuccess || !always)
         return status;
     if ((record = fake_store_at(fake_store_open(), found->facts.place)) != NULL) {
         fake_programs_add(&record->facts.access, fake_program());
@@ -268,18 +282,19 @@ OSStatus SecItemUpdate(CFDictionaryRef query, CFDictionaryRef attributes_to_upda
 }
 
 /* Where an item is added.  StorageManager.cpp:2292, defaultKeychainUI(): where there is no default
- * keychain, a person is asked to make one. */
+ * keychain, or its file is gone, a person is asked to make one. */
 static OSStatus choose_keychain(struct visit *visit, CFDictionaryRef attributes, int *keychain) {
     const struct object *chosen = get(attributes, kSecUseKeychain);
     struct store *store = fake_store_open();
-    bool is_locked, always;
+    bool is_locked, is_gone, always;
     OSStatus status;
 
     *keychain = chosen == NULL ? store->default_keychain : keychain_of(store, chosen);
     is_locked = *keychain >= 0 && store->keychains[*keychain].is_locked;
+    is_gone = *keychain < 0 || store->keychains[*keychain].is_gone;
     fake_store_close();
-    if (*keychain < 0) {
-        status = fake_visit_ask(visit, &always);
+    if (is_gone) {
+        status = fake_visit_ask(visit, fake_keychain_allows_dialogs(), &always);
         return status == errSecSuccess ? errSecNoDefaultKeychain : status;
     }
     return is_locked ? unlock(visit, *keychain) : errSecSuccess;
@@ -390,15 +405,19 @@ OSStatus SecKeychainCopyDefault(SecKeychainRef *keychain) {
     return fake_visit_end(&visit, status);
 }
 
-/* SecKeychain.cpp:449: no dialog. */
+/* SecKeychain.cpp:449: no dialog.  StorageManager.cpp:588: the default keychain is the default one even
+ * if its file is gone; this call is the first one to say so. */
 OSStatus SecKeychainGetStatus(SecKeychainRef keychain, SecKeychainStatus *state) {
     struct visit visit = fake_visit_begin("SecKeychainGetStatus");
     const struct store *store = fake_store_open();
     const int number = keychain_of(store, (const struct object *)keychain);
+    OSStatus status = visit.injected;
 
     *state = store->keychains[number].is_locked ? 0 : kSecUnlockStateStatus;
+    if (status == errSecSuccess && store->keychains[number].is_gone)
+        status = errSecNoSuchKeychain;
     fake_store_close();
-    return fake_visit_end(&visit, visit.injected);
+    return fake_visit_end(&visit, status);
 }
 
 OSStatus SecKeychainUnlock(SecKeychainRef keychain, UInt32 password_length, const void *password,

@@ -67,6 +67,7 @@ void fake_keychain_clear(void);
 /* Makes this keychain if need be, and makes it the default one; NULL: there is no default one. */
 void fake_keychain_set_default(const char *name, bool in_search_list);
 void fake_keychain_lock(const char *name);
+void fake_keychain_lose(const char *name); /* somebody removes its file */
 bool fake_keychain_is_locked(const char *name);
 
 /* How often a process came in while another one was inside, since the directory is there. */

@@ -41,7 +41,7 @@ struct record {
 struct store {
     struct {
         char name[TEXT_MAX]; /* empty: there is none */
-        bool is_searched, is_locked;
+        bool is_searched, is_locked, is_gone;
     } keychains[KEYCHAINS_MAX];
     int default_keychain; /* -1: none */
     uint32_t versions;    /* so far */
@@ -94,8 +94,9 @@ OSStatus fake_visit_end(struct visit *visit, OSStatus status);
 /* Other processes come in between two steps of a call.  The result is a failure or 0. */
 OSStatus fake_visit_pause(void);
 
-/* Asks the person; the OSStatus if the answer is no.  `*always`: allow it always. */
-OSStatus fake_visit_ask(struct visit *visit, bool *always);
+/* Asks the person, if the call may ask; the OSStatus if the answer is no.  `*always`: allow it
+ * always. */
+OSStatus fake_visit_ask(struct visit *visit, bool may_ask, bool *always);
 
 void fake_visit_allow_dialogs(bool allowed);
 

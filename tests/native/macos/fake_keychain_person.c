@@ -254,9 +254,9 @@ static bool answers(const char *answer) {
 /* Globals.cpp, keychainCredentials() and itemCredentials(): with dialogs forbidden there are no
  * credentials, and securityd answers OPERATION_AUTH_DENIED.  agentquery.cpp, activate(): without a
  * screen NO_USER_INTERACTION. */
-OSStatus fake_visit_ask(struct visit *visit, bool *always) {
+OSStatus fake_visit_ask(struct visit *visit, bool may_ask, bool *always) {
     *always = false;
-    if (!atomic_load(&dialogs))
+    if (!may_ask)
         return errSecAuthFailed;
     if (answers("none"))
         return errSecInteractionNotAllowed;

@@ -16,7 +16,7 @@
 #undef flock /* the real one */
 int flock(int fd, int operation);
 
-static struct store store = {.keychains = {{"login", true, false}}};
+static struct store store = {.keychains = {{.name = "login", .is_searched = true}}};
 static char directory[TEXT_MAX]; /* of `store`; empty: it is in memory only */
 static FILE *guard;              /* locked while the store is open, if it is in a directory */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -43,7 +43,7 @@ static void forget_records(void) {
 
 static void reset(void) {
     forget_records();
-    store = (struct store){.keychains = {{"login", true, false}}};
+    store = (struct store){.keychains = {{.name = "login", .is_searched = true}}};
 }
 
 static void path_of(const char *name, char path[2 * TEXT_MAX]) {
@@ -231,6 +231,12 @@ void fake_keychain_set_default(const char *name, bool in_search_list) {
 void fake_keychain_lock(const char *name) {
     struct store *opened = fake_store_open();
     opened->keychains[fake_store_keychain(opened, name)].is_locked = true;
+    fake_store_close();
+}
+
+void fake_keychain_lose(const char *name) {
+    struct store *opened = fake_store_open();
+    opened->keychains[fake_store_keychain(opened, name)].is_gone = true;
     fake_store_close();
 }
 

@@ -27,11 +27,12 @@ static const struct {
     {-25300, MSALEX_NOT_FOUND, false},   {-25299, MSALEX_OS_ERROR, false},
     {-25308, MSALEX_DENIED, false},      {-25315, MSALEX_DENIED, false},
     {-128, MSALEX_DENIED, false},        {-25292, MSALEX_DENIED, false},
-    {-61, MSALEX_DENIED, false},         {-67030, MSALEX_DENIED, false},
+    {-61, MSALEX_DENIED, false},         {-67061, MSALEX_DENIED, false},
+    {-67068, MSALEX_DENIED, false},      {-67030, MSALEX_DENIED, false},
     {-25244, MSALEX_DENIED, false},      {-60005, MSALEX_DENIED, false},
     {-60006, MSALEX_DENIED, false},      {-60007, MSALEX_DENIED, false},
     {-25307, MSALEX_UNAVAILABLE, false}, {-25294, MSALEX_UNAVAILABLE, false},
-    {-25291, MSALEX_UNAVAILABLE, false}, {-25295, MSALEX_UNAVAILABLE, false},
+    {-25291, MSALEX_UNAVAILABLE, true},  {-25295, MSALEX_UNAVAILABLE, false},
     {-34018, MSALEX_UNAVAILABLE, false}, {-50, MSALEX_INVALID, false},
     {-25302, MSALEX_INVALID, false},     {-4, MSALEX_OS_ERROR, false},
     {-36, MSALEX_OS_ERROR, false},       {-108, MSALEX_OS_ERROR, false},
@@ -231,7 +232,7 @@ static void adds_only_where_there_is_none(void) {
     CHECK(has(SECRET));
     fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER));
     CHECK_STATUS(add(), MSALEX_OS_ERROR);
-    CHECK(error.code == -25299 && has(OTHER));
+    CHECK(error.code == -25299 && has(OTHER) && fake_keychain.calls == 2 * 3); /* at once */
     check_end();
 }
 
@@ -239,11 +240,12 @@ static void looks_without_the_secret(void) {
     char before[sizeof version];
 
     start(true);
+    item.interactive = 0;
     CHECK_STATUS(look(), MSALEX_OK);
     memcpy(before, version, sizeof before);
     CHECK_STATUS(look(), MSALEX_OK);
     CHECK(strcmp(before, version) == 0);
-    CHECK(fake_keychain.calls == 4); /* no switch is touched */
+    CHECK(fake_keychain.calls == 2 * 3); /* no switch is touched */
     fake_keychain.later = 1;
     fake_keychain_put(SERVICE, ACCOUNT, OTHER, strlen(OTHER));
     CHECK_STATUS(look(), MSALEX_OK);
@@ -303,35 +305,70 @@ static void uses_the_default_keychain(void) {
     check_end();
 }
 
+/* Somebody makes another keychain the default one after a save has begun. */
+static void change_default(const char *call) {
+    if (strcmp(call, "SecItemAdd") == 0)
+        fake_keychain_set_default("temporary", true);
+}
+
+static void adds_to_the_keychain_in_which_it_has_looked(void) {
+    start(false);
+    fake_keychain.before = change_default;
+    CHECK_STATUS(save(), MSALEX_OK);
+    CHECK(!has(SECRET) && is_in("login", true, SECRET));
+    check_end();
+}
+
 static void asks_nobody_for_a_default_keychain(void) {
     for (size_t i = 0; i < OPERATION_COUNT; i++) {
         start(true);
         fake_keychain_set_default(NULL, false);
         CHECK(OPERATIONS[i].run() == MSALEX_UNAVAILABLE && error.code == -25307);
-        CHECK(fake_keychain.asked == 0 && fake_keychain.calls <= 4); /* three about dialogs */
+        CHECK(fake_keychain.asked == 0 && fake_keychain.calls == 1);
         check_end();
     }
 }
 
-static void asks_nobody_if_it_must_not(void) {
-    static const struct {
-        const char *keychain; /* the one that is locked; NULL: none */
-        const char *program;
-    } rows[] = {{NULL, "another"}, {"login", NULL}};
-
-    for (size_t i = 0; i < COUNT(rows); i++) {
+static void tells_that_the_default_keychain_is_gone(void) {
+    for (size_t i = 0; i < OPERATION_COUNT; i++) {
         start(true);
-        if (rows[i].keychain != NULL)
-            fake_keychain_lock(rows[i].keychain);
-        if (rows[i].program != NULL)
-            (void)setenv("FAKE_PROGRAM", rows[i].program, 1);
-        item.interactive = 0;
-        CHECK_STATUS(load(), MSALEX_DENIED);
-        CHECK(error.code == -25293 && fake_keychain.asked == 0);
-        CHECK(fake_keychain.calls == 3 * 5); /* it was tried three times */
-        CHECK(fake_keychain_allows_dialogs());
-        item.interactive = 1;
+        fake_keychain_lose("login");
+        CHECK(OPERATIONS[i].run() == MSALEX_UNAVAILABLE && error.code == -25294);
+        CHECK(fake_keychain.asked == 0 && fake_keychain.calls == 2);
+        check_end();
+    }
+}
+
+static void asks_nobody_about_an_item_if_it_must_not(void) {
+    start(true);
+    (void)setenv("FAKE_PROGRAM", "another", 1);
+    item.interactive = 0;
+    CHECK_STATUS(load(), MSALEX_DENIED);
+    CHECK(error.code == -25293 && fake_keychain.asked == 0);
+    CHECK(fake_keychain.calls == 3 * 6); /* it was tried three times */
+    CHECK(fake_keychain_allows_dialogs());
+    CHECK_STATUS(save(), MSALEX_OK);
+    item.interactive = 1;
+    CHECK_STATUS(load(), MSALEX_OK);
+    CHECK(fake_keychain.asked == 1);
+    check_end();
+}
+
+/* Also when this process had opened the keychain while dialogs were allowed. */
+static void asks_nobody_for_the_password_if_it_must_not(void) {
+    static int (*const operations[])(void) = {load, save, add, delete, unlock};
+
+    for (size_t i = 0; i < COUNT(operations); i++) {
+        start(true);
         CHECK_STATUS(load(), MSALEX_OK);
+        fake_keychain_lock("login");
+        fake_keychain.calls = 0;
+        item.interactive = 0;
+        CHECK_STATUS(operations[i](), MSALEX_DENIED);
+        CHECK(error.code == -25308 && fake_keychain.asked == 0 && fake_keychain.calls == 2);
+        CHECK(fake_keychain_is_locked("login") && has(SECRET));
+        item.interactive = 1;
+        CHECK(operations[i]() == (i == 2 ? MSALEX_OS_ERROR : MSALEX_OK));
         CHECK(fake_keychain.asked == 1);
         check_end();
     }
@@ -400,13 +437,13 @@ static void tries_races_again_but_not_for_ever(void) {
         (void)snprintf(rule, sizeof rule, "SecItemCopyMatching=%s*3", codes[i]);
         (void)setenv("FAKE_KEYCHAIN", rule, 1);
         CHECK_STATUS(load(), MSALEX_OK);
-        CHECK(fake_keychain.calls == 4 * 2);
+        CHECK(fake_keychain.calls == 4 * 3);
     }
     start(true);
     (void)setenv("FAKE_KEYCHAIN", "SecItemUpdate=-25299!*2,SecItemCopyMatching=-67701", 1);
     CHECK_STATUS(save(), MSALEX_OK);
     CHECK_STATUS(load(), MSALEX_OS_ERROR);
-    CHECK(error.code == -67701 && fake_keychain.calls == 3 * 2 + 7 * 2);
+    CHECK(error.code == -67701 && fake_keychain.calls == 3 * 3 + 7 * 3);
     check_end();
 }
 
@@ -416,7 +453,7 @@ static void stops_trying_when_its_time_is_over(void) {
     start(true);
     (void)setenv("FAKE_KEYCHAIN", "SecItemCopyMatching=-67701", 1);
     CHECK_STATUS(perform(MSALEX_KEYCHAIN_LOAD, NULL, 0, 40, &secret), MSALEX_OS_ERROR);
-    CHECK(error.code == -67701 && fake_keychain.calls < 7 * 2);
+    CHECK(error.code == -67701 && fake_keychain.calls < 7 * 3);
     (void)unsetenv("FAKE_KEYCHAIN");
     CHECK_STATUS(perform(MSALEX_KEYCHAIN_LOAD, NULL, 0, 0, &secret), MSALEX_OK);
     msalex_buffer_free(&secret);
@@ -453,19 +490,19 @@ static void saves_beside_others(void) {
     adds_left = 1;
     fake_keychain.before = add_before_add;
     CHECK_STATUS(save(), MSALEX_OK);
-    CHECK(has(SECRET) && fake_keychain.calls == 5);
+    CHECK(has(SECRET) && fake_keychain.calls == 7);
 
     start(false);
     adds_left = 2;
     fake_keychain.before = add_and_delete;
     CHECK_STATUS(save(), MSALEX_OK);
-    CHECK(has(SECRET) && fake_keychain.calls == 9);
+    CHECK(has(SECRET) && fake_keychain.calls == 12);
 
     start(false);
     adds_left = 1000; /* always; but the save does not try for ever */
     fake_keychain.before = add_and_delete;
     CHECK_STATUS(save(), MSALEX_OS_ERROR);
-    CHECK(error.code == -25299 && fake_keychain.calls == 21);
+    CHECK(error.code == -25299 && fake_keychain.calls == 28);
     check_end();
 }
 
@@ -562,7 +599,9 @@ static void tells_every_failed_call(void) {
                     continue;
                 }
                 if (goes_on(OPERATIONS[i].run, fake_keychain.failed, j)) {
-                    CHECK(status == usual && (usual != MSALEX_OK || fake_keychain.calls > number));
+                    /* To find nothing to delete, all tries are needed: in the last one a failure is told. */
+                    CHECK(status == usual || (usual != MSALEX_OK && number > calls - 3));
+                    CHECK(usual != MSALEX_OK || fake_keychain.calls > number);
                     continue;
                 }
                 if (expected == MSALEX_NOT_FOUND && strcmp(fake_keychain.failed, "SecItemAdd") == 0)
@@ -587,10 +626,16 @@ static const struct property properties[] = {
      asks_for_the_password_only_if_it_may},
     {"Each operation is about the default keychain, whatever the search list says",
      uses_the_default_keychain},
+    {"A save adds the item to the keychain in which it has looked for it",
+     adds_to_the_keychain_in_which_it_has_looked},
     {"Where there is no default keychain, nobody is asked to make one",
      asks_nobody_for_a_default_keychain},
-    {"Nobody is asked if that is forbidden, and later it is allowed again",
-     asks_nobody_if_it_must_not},
+    {"Nobody is asked about an item if that is forbidden, and later it is allowed again",
+     asks_nobody_about_an_item_if_it_must_not},
+    {"Nobody is asked for the password of the keychain if that is forbidden",
+     asks_nobody_for_the_password_if_it_must_not},
+    {"A default keychain whose file is gone is no empty one, and nobody is asked to make one",
+     tells_that_the_default_keychain_is_gone},
     {"A program that has forbidden dialogs keeps them forbidden", keeps_the_switch_of_the_program},
     {"An item of another program can be deleted", deletes_what_another_program_made},
     {"A person is asked once, and the answer counts", takes_the_answer_of_a_person},

@@ -4,16 +4,17 @@
  * forks no process is run.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -284,22 +285,33 @@ static bool leave_at_function(int number, int operation, int interactive) {
         msalex_keychain_free(call);
         return false;
     }
-    /* The switch for dialogs is put back, and read first. */
-    CHECK(fake_keychain.calls <= (number == 1 && !interactive ? 3 : number + !interactive));
+    /* The switch for dialogs is put back, perhaps after it was set. */
+    CHECK(fake_keychain.calls <= number + (interactive ? 0 : 2));
     CHECK(fake_keychain_allows_dialogs());
     return true;
+}
+
+static void leave_before_flock(int fd) {
+    (void)fd;
+    leave_before("flock");
 }
 
 static void begins_nothing_after_its_caller_has_left(void) {
     int left = 0;
 
+    leave_at = 1;
+    fake_kernel.trying = leave_before_flock;
+    atomic_store(&leaving, started(MSALEX_KEYCHAIN_LOAD, 1, "", LONG_MS));
+    CHECK(until(are_threads_gone));
+    CHECK(fake_keychain.calls == 0);
+    fake_kernel.trying = NULL;
     for (int operation = MSALEX_KEYCHAIN_UNLOCK; operation <= MSALEX_KEYCHAIN_DELETE; operation++) {
         for (int interactive = 0; interactive <= 1; interactive++) {
-            for (int number = 1; number <= 5; number++)
+            for (int number = 1; number <= 7; number++)
                 left += leave_at_function(number, operation, interactive);
         }
     }
-    CHECK(left >= 24);
+    CHECK(left >= 40);
 }
 
 /* ---- processes ---- */
@@ -316,7 +328,10 @@ static void end_child(int status) {
 
 /* Runs it in a process of its own. */
 static int forked(int (*run)(void)) {
-    const int child = fork();
+    int child;
+
+    (void)fflush(stdout); /* the child must not print it, too */
+    child = fork();
     if (child == 0)
         end_child(run());
     return child;
@@ -376,6 +391,10 @@ static void waits_for_another_process_for_three_seconds_at_most(void) {
     begin = now_ms();
     CHECK_STATUS(load(LONG_MS), MSALEX_OK);
     CHECK(now_ms() - begin >= FLOCK_MS && now_ms() - begin < LONG_MS / 2);
+    begin = now_ms();
+    for (int i = 0; i < 4; i++)
+        CHECK_STATUS(load(LONG_MS), MSALEX_OK);
+    CHECK(now_ms() - begin < 3 * FLOCK_MS); /* it did not wait for the same holder again */
     end_holder(holder);
     CHECK_STATUS(load(SHORT_MS), MSALEX_OK);
 }
@@ -443,6 +462,17 @@ static void goes_on_beside_a_process_that_asks_a_person(void) {
  * calls work. */
 static msalex_keychain_call *of_parent;
 
+/* Has this process a descriptor of the lock file? */
+static bool has_lock_file_open(void) {
+    struct stat file, opened;
+
+    for (int fd = 0; stat(LOCK, &file) == 0 && fd < 256; fd++) {
+        if (fstat(fd, &opened) == 0 && opened.st_ino == file.st_ino)
+            return true;
+    }
+    return false;
+}
+
 static int use_in_child(void) {
     msalex_buffer secret;
     const int status = msalex_keychain_wait(of_parent, 10, &secret, &error);
@@ -450,24 +480,50 @@ static int use_in_child(void) {
     if (status != MSALEX_UNAVAILABLE || strcmp(error.call, "fork") != 0)
         return 1;
     msalex_keychain_free(of_parent);
+    if (has_lock_file_open())
+        return 4;
     (void)unsetenv("FAKE_PROGRAM");
     if (!is_late(load(SHORT_MS), "flock"))
         return 2;
     if (load(LONG_MS) != MSALEX_OK)
         return 3;
-    return count_descriptors() > 16 ? 4 : 0;
+    return 0;
 }
 
 static void works_in_a_child_of_a_process_with_a_call(void) {
     msalex_buffer secret;
 
     of_parent = ask_the_absent();
-    CHECK(wait_for_child(forked(use_in_child)) == 0);
+    CHECK(has_lock_file_open());
+    CHECK_STATUS(wait_for_child(forked(use_in_child)), 0);
     let_the_person_return();
     CHECK_STATUS(ended(of_parent, &secret), MSALEX_OK);
     CHECK(secret.size == 5);
     msalex_buffer_free(&secret);
     msalex_keychain_free(of_parent);
+}
+
+static int sharing_child;
+
+/* A child that has just been forked off, and has not yet called exec, shares the open file.  The
+ * library does not know of this one. */
+static void fork_without_handlers(const char *call) {
+    if (strcmp(call, "SecItemCopyMatching") == 0 && (sharing_child = (int)syscall(SYS_fork)) == 0) {
+        (void)pause();
+        _exit(0);
+    }
+}
+
+static void unlocks_a_file_that_a_child_shares(void) {
+    int fd;
+
+    fake_keychain.before = fork_without_handlers;
+    CHECK_STATUS(load(LONG_MS), MSALEX_OK);
+    CHECK((fd = open(LOCK, O_RDWR | O_CLOEXEC)) >= 0);
+    CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0);
+    (void)close(fd);
+    (void)kill(sharing_child, SIGKILL);
+    (void)waitpid(sharing_child, NULL, 0);
 }
 
 static atomic_bool is_inside, may_go_on;
@@ -545,30 +601,29 @@ static int load_beside_a_save(void) {
     return failed + wait_for_child(saving);
 }
 
-/* Function calls of macOS that failed. */
+/* Calls of macOS that failed. */
 static int64_t failed_calls(void) {
-    return lines_with("log", " SecItem") - lines_with("log", " 0\n") +
-           lines_with("log", " SecKeychainCopyDefault ");
+    return lines_with("log", " Sec") - lines_with("log", " 0\n");
 }
 
+/* On a machine that is very busy, a call waits its three seconds in vain now and then, and goes on
+ * without the turn. */
 static void many_processes_meet_no_failure(void) {
-    const int failed = load_beside_a_save();
+    const int failed = load_beside_a_save(), overlaps = fake_keychain_overlaps();
+    const int64_t calls = failed_calls();
+    int without;
 
-    printf("    %d processes of %d loads beside saves: %d failed, %d calls of macOS failed, %d"
-           " overlaps\n",
-           LOADERS, LOADS, failed, (int)failed_calls(), fake_keychain_overlaps());
-    CHECK(failed == 0);
-    CHECK(failed_calls() == 0 || fake_keychain_overlaps() > 0);
-}
+    printf("    %d processes of %d loads beside saves: %d failed, %d calls of macOS failed,"
+           " %d overlaps\n",
+           LOADERS, LOADS, failed, (int)calls, overlaps);
+    CHECK(overlaps > 0 || (failed == 0 && calls == 0));
 
-static void without_the_turn_they_do(void) {
-    int failed;
-
+    CHECK(unlink("stop") == 0);
     (void)setenv("FAKE_CACHES", "", 1);
-    failed = load_beside_a_save();
-    printf("    without the turn: %d failed, %d calls of macOS failed, %d overlaps\n", failed,
-           (int)failed_calls(), fake_keychain_overlaps());
-    CHECK(failed_calls() > 0 && fake_keychain_overlaps() > 0);
+    without = load_beside_a_save();
+    printf("    the same without the turn: %d failed, %d calls of macOS failed, %d overlaps\n",
+           without, (int)(failed_calls() - calls), fake_keychain_overlaps() - overlaps);
+    CHECK(failed_calls() > 2 * calls && fake_keychain_overlaps() > 4 * overlaps);
 }
 
 static const struct property of_threads[] = {
@@ -585,7 +640,7 @@ static const struct property of_threads[] = {
 
 static const struct property of_processes[] = {
     {"The lock file is private, empty, and stays", keeps_a_lock_file},
-    {"A call waits for other processes for three seconds at most",
+    {"A process waits for another one for three seconds at most, and once only",
      waits_for_another_process_for_three_seconds_at_most},
     {"A call that waits for another process can be left",
      leaves_while_it_waits_for_another_process},
@@ -593,11 +648,12 @@ static const struct property of_processes[] = {
      goes_on_beside_a_process_that_asks_a_person},
     {"A forked child fails with its parent's call, and works with its own",
      works_in_a_child_of_a_process_with_a_call},
+    {"The lock is free after a call although a child shares the open file",
+     unlocks_a_file_that_a_child_shares},
     {"A child asks a person although its parent had forbidden that when it forked",
      allows_dialogs_in_a_child_of_a_process_that_forbids_them},
-    {"Thirty loading processes beside a saving one meet no failure",
+    {"Thirty loading processes beside a saving one meet no failure, and without the turn many",
      many_processes_meet_no_failure},
-    {"Without the turn macOS fails in many ways", without_the_turn_they_do},
 };
 
 static void *nothing(void *argument) {

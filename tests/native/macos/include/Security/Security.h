@@ -32,7 +32,10 @@ enum {
     errSecDecode = -26275,
     errSecMissingEntitlement = -34018,
     errSecInvalidRecord = -67701,
-    errSecCSInfoPlistFailed = -67030, /* CSCommon.h */
+    /* CSCommon.h */
+    errSecCSInfoPlistFailed = -67030,
+    errSecCSSignatureFailed = -67061,
+    errSecCSStaticCodeNotFound = -67068,
     /* Authorization.h */
     errAuthorizationDenied = -60005,
     errAuthorizationCanceled = -60006,
