@@ -75,6 +75,7 @@ PLATFORMS = {
             "libsecret_none.c",
             "dpapi_none.c",
             "keychain_macos.c",
+            "keychain_tries_macos.c",
             "keychain_items_macos.c",
             "keychain_status_macos.c",
             "keychain_turn_macos.c",

@@ -48,3 +48,7 @@ int msalex__keychain_fail_late(msalex_error *error, const char *what) {
         words = "another process uses the keychain, and did not end in time";
     return msalex__fail(error, MSALEX_TIMEOUT, ETIMEDOUT, what, words);
 }
+
+int msalex__keychain_fail_left(const struct msalex__keychain_job *job, const char *name) {
+    return msalex__keychain_fail_late(job->error, name);
+}

@@ -12,7 +12,6 @@
 #define _DARWIN_C_SOURCE /* strdup */
 #include "keychain_macos.h"
 
-#include <Security/Security.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,8 @@
  * What the files of the macOS keychain share, from the top:
  *
  *   keychain_macos.c         a call and its thread
- *   keychain_items_macos.c   what the thread does: unlock, look, load, save, add, delete
+ *   keychain_tries_macos.c   what the thread does: the operation, in its turn, and again if need be
+ *   keychain_items_macos.c   unlock, look, load, save, add, delete, each done once
  *   keychain_turn_macos.c    one call at a time, and dialogs forbidden meanwhile
  *   keychain_call_macos.c    between the thread and its caller; how both wait
  *   keychain_status_macos.c  what an OSStatus means, and which of them are tried again
@@ -11,6 +12,7 @@
 #define MSALEX_KEYCHAIN_MACOS_H
 
 #include <CoreFoundation/CoreFoundation.h>
+#include <Security/Security.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -38,15 +40,32 @@ struct msalex_keychain_call {
     msalex_error error;
 };
 
-/* ---- keychain_items_macos.c ---- */
+/* One operation, and what it needs of Core Foundation. */
+struct msalex__keychain_job {
+    msalex_keychain_call *call;
+    msalex_error *error; /* of the call */
+    CFStringRef service;
+    CFStringRef account;
+    CFMutableDataRef data;   /* for SAVE and ADD */
+    SecKeychainRef keychain; /* the default one; this and the next two: during one try */
+    bool is_locked;
+    CFArrayRef searched; /* the keychain, alone */
+};
+
+/* ---- keychain_tries_macos.c ---- */
 
 /* Carries out the operation of the call; on failure fills the call's error. */
 int msalex__keychain_perform(msalex_keychain_call *call);
 
+/* ---- keychain_items_macos.c ---- */
+
+/* Carries out the operation once; on failure fills the error. */
+int msalex__keychain_operate(const struct msalex__keychain_job *job);
+
 /* ---- keychain_turn_macos.c ---- */
 
-/* Waits until this call may use the keychain.  On failure fills the call's error, and nothing has to
- * be given back. */
+/* Waits until this call may use the keychain.  On failure fills the call's error, and nothing has
+ * to be given back. */
 int msalex__keychain_take_turn(msalex_keychain_call *call);
 void msalex__keychain_give_turn(void);
 
@@ -70,6 +89,9 @@ bool msalex__keychain_pause(msalex_keychain_call *call, int64_t ms);
 /* Fills the error of a call that ends without an answer, because of `what`. */
 int msalex__keychain_fail_late(msalex_error *error, const char *what);
 
+/* The same when the caller has left.  Nobody sees this error. */
+int msalex__keychain_fail_left(const struct msalex__keychain_job *job, const char *name);
+
 /* Waits for the condition, at most so long (negative: as long as it takes).  It may come back
  * early. */
 void msalex__keychain_sleep(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t ms);
@@ -78,6 +100,11 @@ void msalex__keychain_sleep(pthread_cond_t *condition, pthread_mutex_t *mutex, i
 
 /* Fills the error with the words of macOS; the status is that of the table. */
 int msalex__keychain_fail(msalex_error *error, OSStatus code, const char *name);
+
+/* The end of a function of macOS: MSALEX_OK, or the error filled. */
+int msalex__keychain_told(const struct msalex__keychain_job *job, OSStatus code, const char *name);
+
+int msalex__keychain_fail_memory(const struct msalex__keychain_job *job, const char *name);
 
 /* Did the call fail because others use the item or the keychain in the same moment, or because
  * securityd has just started anew?  Then it may succeed soon; `tries` have failed so far. */

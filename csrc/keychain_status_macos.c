@@ -1,11 +1,10 @@
 /*
  * What the OSStatus values of the keychain mean: the status that each becomes, and whether the call
- * that failed with it is tried again.  Names are those of SecBase.h, Authorization.h and CSCommon.h.
- * "Source": Apple's libsecurity_keychain and securityd, Security-61901.
+ * that failed with it is tried again.  Names are those of SecBase.h, Authorization.h and
+ * CSCommon.h.  "Source": Apple's libsecurity_keychain and securityd, Security-61901.
  */
 #include "keychain_macos.h"
 
-#include <Security/Security.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,6 +100,15 @@ int msalex__keychain_fail(msalex_error *error, OSStatus code, const char *name) 
         (void)snprintf(message, sizeof message, "OSStatus %d", (int)code);
     msalex__keychain_release(words);
     return msalex__fail(error, status_of(code), code, name, message);
+}
+
+int msalex__keychain_told(const struct msalex__keychain_job *job, OSStatus code, const char *name) {
+    return code == errSecSuccess ? msalex__ok(job->error)
+                                 : msalex__keychain_fail(job->error, code, name);
+}
+
+int msalex__keychain_fail_memory(const struct msalex__keychain_job *job, const char *name) {
+    return msalex__fail(job->error, MSALEX_OS_ERROR, errSecAllocate, name, "no memory is left");
 }
 
 bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries) {

@@ -1,21 +1,21 @@
 /*
  * One call at a time inside macOS, and dialogs forbidden to it on request.
  *
- * In this process.  Apple's "Working with Concurrency" asks programs to serialize their calls of the
- * keychain: the framework shares one object for an item among threads, with the number of a record
- * that another thread's update has just replaced.  A queue serves the calls in order.  A call that
- * waits for a person keeps the turn; the others wait their own time at most.
+ * In this process.  Apple's "Working with Concurrency" asks programs to serialize their calls of
+ * the keychain: the framework shares one object for an item among threads, with the number of a
+ * record that another thread's update has just replaced.  A queue serves the calls in order.  A
+ * call that waits for a person keeps the turn; the others wait their own time at most.
  *
- * Among processes.  Processes that read an item while another one updates it get failures of several
- * kinds (keychain_status_macos.c), and nothing in macOS prevents that.  So a call holds the flock of
- * a file meanwhile.  The file lies in the directory for caches that macOS gives to each user
- * (confstr), with mode 0700.  $HOME does not choose it: root with the HOME of a user (sudo) must
- * leave no file of its own in the user's directories, or the user could not open it later.  The
- * file is empty and stays on the disk, because to remove it would let two processes lock two files.
- * The lock makes failures rare; it protects nothing else.  A process that asks a person may hold it
- * for hours.  So a call waits for 3 s at most and then goes on without it, and also when there is no
- * such file or lock at all.  Each holder sets the time of the file.  So a process that has waited in
- * vain once does not wait for the same holder again.
+ * Among processes.  Processes that read an item while another one updates it get failures of
+ * several kinds (keychain_status_macos.c), and nothing in macOS prevents that.  So a call holds the
+ * flock of a file meanwhile.  The file lies in the directory for caches that macOS gives to each
+ * user (confstr), with mode 0700.  $HOME does not choose it: root with the HOME of a user (sudo)
+ * must leave no file of its own in the user's directories, or the user could not open it later.
+ * The file is empty and stays on the disk, because to remove it would let two processes lock two
+ * files.  The lock makes failures rare; it protects nothing else.  A process that asks a person may
+ * hold it for hours.  So a call waits for 3 s at most and then goes on without it, and also when
+ * there is no such file or lock at all.  Each holder sets the time of the file.  So a process that
+ * has waited in vain once does not wait for the same holder again.
  *
  * After fork the child closes its copy of the file and does not unlock it, because the lock is the
  * parent's.
@@ -23,7 +23,6 @@
 #define _DARWIN_C_SOURCE /* confstr, flock */
 #include "keychain_macos.h"
 
-#include <Security/Security.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

@@ -349,8 +349,8 @@ enum msalex_keychain_operation {
 typedef struct {
     const char *service; /* neither this nor the next is empty */
     const char *account;
-    /* 0: nobody is asked.  An operation that would have to ask: MSALEX_DENIED, with code -25308 when
-     * the keychain is locked, and -25293 (or -25308) when this program may not use the item. */
+    /* 0: nobody is asked.  An operation that would have to ask: MSALEX_DENIED, with code -25308
+     * when the keychain is locked, and -25293 (or -25308) when this program may not use the item. */
     int interactive;
 } msalex_keychain_item;
 
@@ -361,7 +361,8 @@ int msalex_keychain_available(msalex_error *error);
 
 /* Starts an operation, for which the caller waits at most `timeout_ms` (negative: for ever).  All
  * arguments are copied.  `secret` is for SAVE and ADD only.  An operation that is not interactive
- * forbids dialogs to the whole program for as long as macOS works on it (LOOK and UNLOCK do not). */
+ * forbids dialogs to the whole program for as long as macOS works on it (LOOK and UNLOCK do not).
+ */
 int msalex_keychain_start(int operation, const msalex_keychain_item *item,
                           const unsigned char *secret, size_t size, int64_t timeout_ms,
                           msalex_keychain_call **call, msalex_error *error);

@@ -31,7 +31,7 @@ COVERAGE = ("-g", "-O0", "--coverage", "-Wl,-u,__gcov_dump")
 CLOCK = "clock_posix"
 KEYCHAIN = (
     *("keychain_macos", "keychain_items_macos", "keychain_turn_macos", "keychain_call_macos"),
-    "keychain_status_macos",
+    *("keychain_status_macos", "keychain_tries_macos"),
 )
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")

@@ -1,9 +1,9 @@
 /*
  * As much of Core Foundation as keychain_*macos.c use, on Linux.
  *
- * It ends the program where the real one would crash or misbehave: when the program releases NULL or
- * an object twice, or makes an array or a dictionary without the callbacks that retain.  It also ends
- * the program when a CFMutableData that still has plaintext is freed.
+ * It ends the program where the real one would crash or misbehave: when the program releases NULL
+ * or an object twice, or makes an array or a dictionary without the callbacks that retain.  It also
+ * ends the program when a CFMutableData that still has plaintext is freed.
  */
 #ifndef MSALEX_TEST_FAKE_COREFOUNDATION_H
 #define MSALEX_TEST_FAKE_COREFOUNDATION_H

@@ -25,8 +25,9 @@ FAKE_CONSTANT(CFStringRef, kSecUseDataProtectionKeychain, STRING);
 FAKE_CONSTANT(CFStringRef, kSecUseKeychain, STRING);
 FAKE_CONSTANT(CFStringRef, kSecValueData, STRING);
 
-/* Which keychains this process opened while dialogs were allowed; a bit for each.  cl/dlclient.cpp:124
- * and kcdatabase.cpp:620: the permission to ask for the password belongs to the opened keychain. */
+/* Which keychains this process opened while dialogs were allowed; a bit for each.
+ * cl/dlclient.cpp:124 and kcdatabase.cpp:620: the permission to ask for the password belongs to the
+ * opened keychain. */
 static unsigned opened_with_dialogs;
 
 /* The item that a query means, as it was found. */
@@ -136,8 +137,8 @@ static OSStatus unlock(struct visit *visit, int keychain) {
     return status;
 }
 
-/* acl_keychain.cpp and acl_partition.cpp: the program has to be in the access list of the item and in
- * its partition list.  "Always Allow" adds it to both. */
+/* acl_keychain.cpp and acl_partition.cpp: the program has to be in the access list of the item and
+ * in its partition list.  "Always Allow" adds it to both. */
 static OSStatus permit(struct visit *visit, const struct found *found) {
     OSStatus status = found->is_locked ? unlock(visit, found->keychain) : errSecSuccess;
     struct record *record;
@@ -239,8 +240,9 @@ OSStatus SecItemCopyMatching(CFDictionaryRef query, CFTypeRef *result) {
 }
 
 /* Item.cpp:904 and 930-975, ItemImpl::updateSSGroup(): the record and its key are deleted, and new
- * ones inserted; the access list is kept, the partition list begins anew.  SecItem.cpp:2397 and 2529:
- * an item whose hash is wrong is replaced, with a new access list, and the answer is "duplicate". */
+ * ones inserted; the access list is kept, the partition list begins anew.  SecItem.cpp:2397 and
+ * 2529: an item whose hash is wrong is replaced, with a new access list, and the answer is
+ * "duplicate". */
 static OSStatus replace(struct store *store, struct record *record, const struct object *data) {
     struct facts facts = record->facts;
     const bool was_broken = facts.is_broken;
@@ -350,8 +352,8 @@ static OSStatus remove_at(struct place place) {
     return status;
 }
 
-/* SecItem.cpp:2177, _SafeSecKeychainItemDelete(): the base name of the program has to be in the access
- * list.  To read that list takes a key of the keychain. */
+/* SecItem.cpp:2177, _SafeSecKeychainItemDelete(): the base name of the program has to be in the
+ * access list.  To read that list takes a key of the keychain. */
 OSStatus SecItemDelete(CFDictionaryRef query) {
     struct visit visit = fake_visit_begin("SecItemDelete");
     struct found found;
@@ -405,8 +407,8 @@ OSStatus SecKeychainCopyDefault(SecKeychainRef *keychain) {
     return fake_visit_end(&visit, status);
 }
 
-/* SecKeychain.cpp:449: no dialog.  StorageManager.cpp:588: the default keychain is the default one even
- * if its file is gone; this call is the first one to say so. */
+/* SecKeychain.cpp:449: no dialog.  StorageManager.cpp:588: the default keychain is the default one
+ * even if its file is gone; this call is the first one to say so. */
 OSStatus SecKeychainGetStatus(SecKeychainRef keychain, SecKeychainStatus *state) {
     struct visit visit = fake_visit_begin("SecKeychainGetStatus");
     const struct store *store = fake_store_open();
@@ -445,16 +447,4 @@ OSStatus SecKeychainGetUserInteractionAllowed(Boolean *state) {
     struct visit visit = fake_visit_begin("SecKeychainGetUserInteractionAllowed");
     *state = fake_keychain_allows_dialogs();
     return fake_visit_end(&visit, visit.injected);
-}
-
-CFStringRef SecCopyErrorMessageString(OSStatus status, void *reserved) {
-    char words[1024];
-
-    fake_require(reserved == NULL, "an error is asked for in an unexpected way");
-    if (fake_keychain.words == NO_WORDS)
-        return NULL;
-    (void)snprintf(words, sizeof words, "The words for %d.%*s", (int)status,
-                   fake_keychain.words == LONG_WORDS ? 600 : 0, "");
-    return CFStringCreateWithBytes(NULL, (const UInt8 *)words, (CFIndex)strlen(words),
-                                   kCFStringEncodingUTF8, false);
 }

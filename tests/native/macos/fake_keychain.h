@@ -4,20 +4,21 @@
  * modelled), and what others measured:
  *
  *   - several keychains, a search list, and a default keychain that need not be in the list;
- *   - an item is a record.  An update removes the record and inserts another one.  A reader finds the
- *     record first and fetches it later.  So who reads while another process writes gets failures;
- *   - an access list of programs, and a partition list that each save sets to the program that saved.
- *     A program that is not in both needs the permission of a person;
+ *   - an item is a record.  An update removes the record and inserts another one.  A reader finds
+ *     the record first and fetches it later.  So a reader beside a writer meets failures;
+ *   - an access list of programs, and a partition list that each save sets to the program that
+ *     saved.  A program that is not in both needs the permission of a person;
  *   - a locked keychain, whose password a person has to give;
  *   - a switch that forbids dialogs to this process.
  *
  * It ends the program when two threads are inside it at once, or when a query would select other
- * items than one generic password of the file keychains.  Objects are those of fake_corefoundation.h.
+ * items than one generic password of the file keychains.  Objects are those of
+ * fake_corefoundation.h.
  *
  * The environment says how it behaves.  It is read at each call.
  *
- *   FAKE_KEYCHAIN            failures: rules with commas between them.  "SecItemUpdate=-25308": each
- *                            call of that name fails so.  "SecItemUpdate=-25308*2": the first two
+ *   FAKE_KEYCHAIN            failures: rules with commas between them.  "SecItemUpdate=-25308":
+ *                            each call of that name fails so.  "SecItemUpdate=-25308*2": the first two
  *                            calls in this process since the variable got this value.
  *                            "SecItemUpdate=-25299!": it fails so after it has done its work
  *   FAKE_KEYCHAIN_DIRECTORY  where the keychains are, for all processes with the same directory.

@@ -2,7 +2,7 @@
  * What the files of the fake keychain share, from the top:
  *
  *   fake_keychain.c         the functions of Security.framework
- *   fake_keychain_person.c  the program, the person, injected failures, the log
+ *   fake_keychain_person.c  the program, the person, injected failures, the log, words
  *   fake_keychain_store.c   the keychains and their records
  */
 #ifndef MSALEX_TEST_FAKE_KEYCHAIN_PARTS_H

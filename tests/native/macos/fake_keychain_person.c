@@ -1,5 +1,5 @@
-/* Who calls the keychain, who answers its dialogs, what fails, and what is logged: see
- * fake_keychain.h. */
+/* The program that calls the keychain, the person that answers its dialogs, injected failures, the
+ * log, and words about failures: see fake_keychain.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -89,7 +89,7 @@ void fake_programs_add(struct programs *programs, const char *program) {
 
 /* ---- injected failures ---- */
 
-/* Looks for the call's rule in FAKE_KEYCHAIN: "<call>=<code>", then "!" and "*<count>" if need be. */
+/* Looks for the rule of the call: "<call>=<code>", then "!" and "*<count>" if need be. */
 static void apply_rules(struct visit *visit) {
     static char rules[512];
     static int used[RULES_MAX];
@@ -274,4 +274,18 @@ OSStatus fake_visit_ask(struct visit *visit, bool may_ask, bool *always) {
     }
     *always = answers("always");
     return answers("deny") ? errSecUserCanceled : errSecSuccess;
+}
+
+/* ---- the words ---- */
+
+CFStringRef SecCopyErrorMessageString(OSStatus status, void *reserved) {
+    char words[1024];
+
+    fake_require(reserved == NULL, "an error is asked for in an unexpected way");
+    if (fake_keychain.words == NO_WORDS)
+        return NULL;
+    (void)snprintf(words, sizeof words, "The words for %d.%*s", (int)status,
+                   fake_keychain.words == LONG_WORDS ? 600 : 0, "");
+    return CFStringCreateWithBytes(NULL, (const UInt8 *)words, (CFIndex)strlen(words),
+                                   kCFStringEncodingUTF8, false);
 }

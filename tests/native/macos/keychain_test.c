@@ -599,7 +599,8 @@ static void tells_every_failed_call(void) {
                     continue;
                 }
                 if (goes_on(OPERATIONS[i].run, fake_keychain.failed, j)) {
-                    /* To find nothing to delete, all tries are needed: in the last one a failure is told. */
+                    /* To find nothing to delete, all tries are needed: in the last one a failure is
+                     * told. */
                     CHECK(status == usual || (usual != MSALEX_OK && number > calls - 3));
                     CHECK(usual != MSALEX_OK || fake_keychain.calls > number);
                     continue;

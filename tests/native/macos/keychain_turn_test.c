@@ -458,8 +458,8 @@ static void goes_on_beside_a_process_that_asks_a_person(void) {
     CHECK_STATUS(load(SHORT_MS), MSALEX_OK); /* the lock of the dead one is free at once */
 }
 
-/* In the child: the parent's call fails and can be freed; the parent keeps its lock; the child's own
- * calls work. */
+/* In the child: the parent's call fails and can be freed; the parent keeps its lock; the child's
+ * own calls work. */
 static msalex_keychain_call *of_parent;
 
 /* Has this process a descriptor of the lock file? */
