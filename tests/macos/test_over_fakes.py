@@ -95,6 +95,13 @@ def test_files_keep_their_promises_on_each_version_of_macos(checker: str, tmp_pa
     assert int(met[1]) >= 500
 
 
+def test_the_fakes_lock_and_tell_of_unlocks_as_a_mac_does(tmp_path: Path) -> None:
+    """The rules are written in fake_flock.c.  A Mac can be asked the same questions."""
+    macos.compile_over_fakes(tmp_path / "objects", ADDRESS, [MACOS / "locks_on_a_mac.c"])
+    program = macos.link_over_fakes("questions", HARNESS, tmp_path, ADDRESS)
+    assert_all_hold(macos.run([program], tmp_path, TMPDIR=str(tmp_path)))
+
+
 def test_the_questions_for_a_mac_have_their_answers_over_the_fakes(tmp_path: Path) -> None:
     macos.compile_over_fakes(tmp_path / "objects", ADDRESS, [MACOS / "files_on_a_mac.c"])
     program = macos.link_over_fakes("questions", HARNESS, tmp_path, ADDRESS)
@@ -178,6 +185,7 @@ def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
     pytest_ = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(ROOT)]
     pytest_ += ["-c", str(ROOT / "pyproject.toml"), "--basetemp", str(tmp_path / "tests")]
     environment = {"PYTHONPATH": str(site), "FAKE_KEYCHAIN": ""}
+    environment["FAKE_UNLOCKS"] = str(tmp_path / "unlocks")
     pytest_ += ["-k", " and ".join(f"not {name}" for name in OF_LINUX)]
     tests = [str(ROOT / "tests" / name) for name in PYTHON_TESTS]
     said = macos.run([*pytest_, *tests], ROOT, **environment)

@@ -27,7 +27,10 @@ from tests.support.native import HARNESS, INCLUDES, MACOS, ROOT
 from tests.support.processes import finished
 
 DARWIN = PLATFORMS["darwin"]
-FAKES = ("fake_kernel.c", "fake_files.c", "fake_keychain.c")
+FAKES = (
+    *("fake_kernel.c", "fake_flock.c", "fake_files.c"),
+    "fake_keychain.c",
+)
 #: Makes Darwin's names known to Linux's compiler.
 OVER_FAKES = (
     *("-D_GNU_SOURCE=", "-include", str(MACOS / "darwin" / "darwin.h")),

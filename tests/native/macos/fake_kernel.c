@@ -16,15 +16,13 @@
 #include <unistd.h>
 
 #undef close
-#undef flock
 int close(int fd);
-int flock(int fd, int operation);
 
 enum { WATCHES_MAX = 256, STEP_MS = 2 };
 
 struct fake_kernel fake_kernel;
 
-static void note(char what) {
+void fake_note(char what) {
     size_t length;
 
     if (fake_kernel.wait == NULL)
@@ -48,17 +46,6 @@ bool fake_fails(const char *name) {
 }
 
 /* ---- calls that Linux has in another form ---- */
-
-int fake_flock(int fd, int operation) {
-    if ((operation & LOCK_NB) != 0) {
-        note('L');
-        if (fake_kernel.trying != NULL)
-            fake_kernel.trying(fd);
-        if (fake_fails("flock"))
-            return -1;
-    }
-    return flock(fd, operation);
-}
 
 static time_t boot_time(void) {
     struct timespec now, since_boot;
@@ -133,6 +120,7 @@ struct watch {
     int fd;
     uint32_t wanted;
     struct stat before;
+    struct fake_unlocks unlocks;
     char name[4096];
 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -152,7 +140,7 @@ __attribute__((constructor)) static void survive_forks(void) {
 }
 
 int kqueue(void) {
-    note('O');
+    fake_note('O');
     return fake_fails("kqueue") ? -1 : eventfd(0, 0); /* Darwin's is not close-on-exec either */
 }
 
@@ -182,7 +170,7 @@ static int add(int queue, const struct kevent *change) {
 
     if (change->filter != EVFILT_VNODE || change->flags != (EV_ADD | EV_CLEAR))
         abort();
-    note('A');
+    fake_note('A');
     if (fake_kernel.wait != NULL)
         fake_kernel.added = change->fflags;
     if (fake_kernel.adding != NULL)
@@ -194,12 +182,24 @@ static int add(int queue, const struct kevent *change) {
     for (size_t i = 0; i < WATCHES_MAX && result != 0; i++) {
         if (watches[i].queue != 0)
             continue;
-        watches[i] = (struct watch){queue, (int)change->ident, change->fflags, {0}, ""};
+        watches[i] =
+            (struct watch){.queue = queue, .fd = (int)change->ident, .wanted = change->fflags};
         result = fstat(watches[i].fd, &watches[i].before);
+        if (result == 0 && (change->fflags & NOTE_FUNLOCK) != 0)
+            watches[i].unlocks = fake_unlocks_of(&watches[i].before);
         name_of(watches[i].fd, watches[i].name);
     }
     (void)pthread_mutex_unlock(&mutex);
     return result;
+}
+
+/* Was the file unlocked since the last call?  See fake_flock.c. */
+static bool was_unlocked(struct watch *watch) {
+    const struct fake_unlocks now = fake_unlocks_of(&watch->before), before = watch->unlocks;
+
+    watch->unlocks = now;
+    return now.unlocks != before.unlocks ||
+           ((before.is_locked || now.locks != before.locks) && !now.is_locked);
 }
 
 /* The events of a file since the last call. */
@@ -220,6 +220,8 @@ static uint32_t changes_of(struct watch *watch) {
     if (memcmp(&now.st_ctim, &watch->before.st_ctim, sizeof now.st_ctim) != 0)
         found |= NOTE_ATTRIB;
     watch->before = now;
+    if ((watch->wanted & NOTE_FUNLOCK) != 0 && was_unlocked(watch))
+        found |= NOTE_FUNLOCK;
     (void)snprintf(watch->name, sizeof watch->name, "%s", name);
     return found & watch->wanted;
 }
@@ -267,7 +269,7 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
         return 0;
     if (fcntl(queue, F_GETFD) != FD_CLOEXEC)
         abort(); /* a child would get it */
-    note('W');
+    fake_note('W');
     left = timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000;
     if (fake_fails("kevent"))
         return -1;

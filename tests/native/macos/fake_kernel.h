@@ -1,10 +1,9 @@
 /*
- * A Darwin kernel on Linux, as far as our lock, our watch (fake_kernel.c) and our files
- * (fake_files.c) ask it: see darwin.h.
+ * A Darwin kernel on Linux, as far as our lock, our watch (fake_kernel.c, fake_flock.c) and our
+ * files (fake_files.c) ask it: see darwin.h.
  *
  * Without a script it is live: files and flock are Linux's own, and a kqueue looks at its files
- * every other millisecond and reports deletions, renames and changes as Darwin does.  It does not
- * see unlocks by other processes, so that a waiter finds those at the end of a slice.
+ * every other millisecond and reports deletions, renames, changes and unlocks as Darwin does.
  *
  * A test may give it a script: the events during a wait, a clock of the test's own, and a call
  * that fails.
@@ -14,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 struct fake_kernel {
     /* Replaces a wait of at most timeout_ms: returns 1 for an event, 0 when time is up, or -1 with
@@ -43,13 +43,28 @@ struct fake_kernel {
     bool long_links;         /* the text of a link fills every buffer */
     const char *inherited;   /* not NULL: new files inherit this list from every directory */
     uint32_t added;          /* the events that the library asked for when it added the last file */
-    /* The calls during a script: O open a kqueue, A add a file, W wait, L try a lock. */
+    /* The calls during a script: O open a kqueue, A add a file, W wait, L try a lock, U unlock, u
+     * unlock what was not locked. */
     char log[256];
 };
 extern struct fake_kernel fake_kernel;
 
 /* Is this call to fail?  Then errno is set. */
 bool fake_fails(const char *name);
+
+/* Writes into the log of a script. */
+void fake_note(char what);
+
+/* How often processes have unlocked and locked the file so far, and whether it is locked now. */
+struct fake_unlocks {
+    uint32_t unlocks, locks;
+    bool is_locked;
+};
+struct fake_unlocks fake_unlocks_of(const struct stat *file);
+
+/* How often any process has unlocked what it had not locked: each time wakes all waiters for
+ * nothing. */
+unsigned fake_idle_unlocks(void);
 
 /* The access list of a file: none (NULL), one without entries (""), or its entries. */
 void fake_give_list(const char *path, const char *text);

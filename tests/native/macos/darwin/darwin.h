@@ -33,7 +33,7 @@ typedef struct fstore {
 #define renameatx_np fake_renameatx_np
 #define fstatfs fake_fstatfs
 #define statfs(path, system) fake_statfs(path, system) /* and not the struct */
-#define flock fake_flock
+#define flock(fd, operation) fake_flock(fd, operation) /* and not the struct */
 #define close fake_close
 #define open fake_open
 #define openat fake_openat
