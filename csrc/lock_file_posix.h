@@ -80,6 +80,10 @@ bool msalex__lock_file_is_at(const struct msalex__lock_file *file, const char *p
 int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 
 /* Tries the flock.  EWOULDBLOCK: another has it. */
-int msalex__lock_file_try(const struct msalex__lock_file *file);
+int msalex__lock_file_try(struct msalex__lock_file *file);
+
+/* Withdraws all locks of the open file, but unlocks only what it has locked: on macOS an unlock
+ * wakes all waiters, even if nothing was locked. */
+void msalex__lock_file_unlock(struct msalex__lock_file *file);
 
 #endif

@@ -346,7 +346,7 @@ static void see_it_taken(struct msalex__lock_file *file) {
     if (is_left(file) && msalex__lock_file_try(file) == 0) {
         if (is_left(file) && msalex__lock_file_check(file) == 0)
             (void)msalex__lock_file_unlink(file);
-        msalex__unlock(file->fd);
+        msalex__lock_file_unlock(file);
     }
 }
 
@@ -356,7 +356,7 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
     if (!msalex__lock_file_is_open(file)) {
         file->fd = -1;
     } else {
-        msalex__unlock(file->fd);
+        msalex__lock_file_unlock(file);
         if (file->handed_over)
             see_it_taken(file);
     }

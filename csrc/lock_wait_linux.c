@@ -92,6 +92,7 @@ static void wait_in_flock(struct msalex__lock_file *file) {
         code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
     while (code == EINTR);
 
+    file->has_flock = code == 0;
     if (code != 0) {
         while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
             if (keep(file)) { /* else another wait has just adopted it */

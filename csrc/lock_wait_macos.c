@@ -59,17 +59,20 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* One try.  (On a network file system a signal may interrupt it.) */
+/* One try.  A file that has lost its name is left alone: to lock and unlock it would wake all other
+ * waiters for nothing.  (On a network file system a signal may interrupt the try.) */
 static int attempt(struct msalex__lock_file *file) {
-    int code = msalex__lock_file_try(file);
+    int code = msalex__lock_file_check(file);
 
-    if (code == 0)
+    if (code == MSALEX__NAMELESS)
+        msalex__lock_file_read_farewell(file); /* its holder may not have unlocked it yet */
+    if (code != 0)
+        return code;
+    if ((code = msalex__lock_file_try(file)) == 0)
         return msalex__lock_file_take_over(file);
-    if (code != EWOULDBLOCK)
-        return code == EINTR ? MSALEX__SIGNAL : code;
-    if ((code = msalex__lock_file_check(file)) == MSALEX__NAMELESS)
-        msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
-    return code == 0 ? MSALEX__NOT_YET : code;
+    if (code == EWOULDBLOCK)
+        return MSALEX__NOT_YET;
+    return code == EINTR ? MSALEX__SIGNAL : code;
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {

@@ -288,9 +288,10 @@ bool msalex__is_announced(int fd) {
     return is_locked(fd, ANNOUNCE_AT, 1);
 }
 
-void msalex__unlock(int fd) {
+void msalex__unlock(int fd, bool has_flock) {
     (void)set_lock(fd, F_UNLCK, 0, 0);
-    (void)flock(fd, LOCK_UN);
+    if (has_flock)
+        (void)flock(fd, LOCK_UN);
 }
 
 /* Do the mount's options say that its locks stay on this host (nfs(5), mount.cifs(8))?

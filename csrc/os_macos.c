@@ -315,8 +315,11 @@ bool msalex__is_announced(int fd) {
     return false;
 }
 
-void msalex__unlock(int fd) {
-    (void)flock(fd, LOCK_UN);
+/* The unlock of a file that nobody has locked succeeds, and wakes every waiter for nothing
+ * (lf_advlock of kern_lockf.c; VNOP_ADVLOCK of kpi_vfs.c posts NOTE_FUNLOCK). */
+void msalex__unlock(int fd, bool has_flock) {
+    if (has_flock)
+        (void)flock(fd, LOCK_UN);
 }
 
 /* On these the local kernel locks, and knows nothing of processes that come by another mount. */

@@ -98,9 +98,10 @@ void msalex__announce(int fd);
 void msalex__withdraw(int fd);
 bool msalex__is_announced(int fd);
 
-/* Withdraws all these locks, and the flock.  Closing would not do: a child forked just now may
- * share the open file, and the kernel reports IN_CLOSE before it drops a closed file's locks. */
-void msalex__unlock(int fd);
+/* Withdraws all these locks, and the flock if the open file has it.  Closing would not do: a child
+ * forked just now may share the open file, and Linux reports IN_CLOSE before it drops a closed
+ * file's locks. */
+void msalex__unlock(int fd, bool has_flock);
 
 /* Does a flock on the open file, on that device, exclude only processes of this machine that come
  * by the same mount (FUSE, 9p, and network file systems that were mounted with local locks)?  True

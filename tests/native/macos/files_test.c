@@ -264,7 +264,7 @@ static void what_locks_lack(void) {
     msalex__announce(fd);
     CHECK(!msalex__is_announced(fd) && !msalex__is_fcntl_locked(fd));
     msalex__withdraw(fd);
-    msalex__unlock(fd);
+    msalex__unlock(fd, true);
     (void)close(fd);
     (void)close(here);
 }
