@@ -152,11 +152,15 @@ static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     return lock_named(file);
 }
 
-/* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that. */
+/* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that.  On macOS
+ * one unlock wakes all waiters.  One that comes too late for the name does not make and remove a
+ * file: that changes the directory, and so wakes everybody that watches it. */
 static int create_renamed(struct msalex__lock_file *file) {
     char temp[MSALEX__TEMP_NAME_SIZE];
     int code;
 
+    if (msalex__lock_file_is_name_taken(file))
+        return EEXIST;
     msalex__temp_name(temp);
     if ((code = create(file, temp)) != 0)
         return code;

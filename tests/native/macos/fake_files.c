@@ -248,8 +248,11 @@ static int open_as_darwin(int directory, const char *path, int flags, unsigned m
         return open_without_links(directory, path, flags);
     if ((flags & O_SYMLINK) != 0) /* the link itself; the library reads only its text */
         return openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
+        if (fake_kernel.wait != NULL) /* else there are threads */
+            fake_kernel.made++;
         return inherit(openat(directory, path, flags, mode));
+    }
     return openat(directory, path, flags, mode);
 }
 

@@ -308,6 +308,17 @@ static void lost_race(void) {
     end();
 }
 
+/* The name was free when the waiter looked, and belongs to another process a moment later. */
+static void name_that_is_taken_meanwhile(void) {
+    start_held(wait_script);
+    fake_kernel.made = 0;
+    fake_kernel.failing = "openat";
+    fake_kernel.code = ENOENT;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+    CHECK(fake_kernel.failing == NULL && fake_kernel.made == 0);
+    end();
+}
+
 static void unlock_before_the_watch(void) {
     start(wait_script);
     make_held_by_other(PATH);
@@ -1299,6 +1310,7 @@ static const struct property properties[] = {
     {"A file that a peer replaces is waited for in its turn", replacement},
     {"A signal ends the wait, which may go on", interruption},
     {"Who loses the race for a free lock waits for the winner", lost_race},
+    {"Where the name is taken meanwhile, no file is made for it", name_that_is_taken_meanwhile},
     {"An unlock between the first try and the watch is not lost", unlock_before_the_watch},
     {"A holder that dies is followed at once", death},
     {"A holder whose file was removed removes nothing", granted_then_unlinked},
