@@ -90,14 +90,22 @@ static int fill(struct msalex__lock_file *file) {
     return 0;
 }
 
-/* Opens a new file.  `name` NULL: one without a name, where there are such files. */
-static int create(struct msalex__lock_file *file, const char *name) {
-    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+static int open_nameless(int directory, const char *name) {
+    (void)name;
+    return msalex__open_nameless(directory);
+}
+
+static int open_unlocked(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+/* Opens a new file in one of these ways. */
+static int create(struct msalex__lock_file *file, const char *name,
+                  int (*open_new)(int directory, const char *name)) {
     int code;
 
     msalex__registry_enter();
-    file->fd = name == NULL ? msalex__open_nameless(file->directory)
-                            : openat(file->directory, name, flags, 0600);
+    file->fd = open_new(file->directory, name);
     code = file->fd < 0 ? errno : 0;
     msalex__registry_leave();
     return code;
@@ -108,7 +116,7 @@ static int create(struct msalex__lock_file *file, const char *name) {
 static int create_nameless(struct msalex__lock_file *file) {
     int code;
 
-    if ((code = create(file, NULL)) != 0)
+    if ((code = create(file, NULL, open_nameless)) != 0)
         return code == EISDIR || code == EINVAL || code == ENOENT ? EOPNOTSUPP : code;
     if ((code = fill(file)) != 0)
         return code;
@@ -162,7 +170,7 @@ static int create_renamed(struct msalex__lock_file *file) {
     if (msalex__lock_file_is_name_taken(file))
         return EEXIST;
     msalex__temp_name(temp);
-    if ((code = create(file, temp)) != 0)
+    if ((code = create(file, temp, open_unlocked)) != 0)
         return code;
     if ((code = fill(file)) == 0) {
         if ((code = rename_or_link(file, temp)) == 0)
@@ -177,11 +185,12 @@ static int create_renamed(struct msalex__lock_file *file) {
 }
 
 /* Makes the file with its name from the start.  Processes of ours never touch a young file without
- * a record.  A peer may, and then the file is the peer's. */
+ * a record.  A peer may, and then the file is the peer's.  The way before this one has found out
+ * whether there are locks here. */
 static int create_named(struct msalex__lock_file *file) {
-    int code;
+    int code = create(file, file->name, file->exists ? open_unlocked : msalex__open_named);
 
-    if ((code = create(file, file->name)) != 0)
+    if (code != 0)
         return msalex__lock_file_is_name_taken(file) ? EEXIST : code;
     if ((code = fill(file)) == 0 && (code = msalex__lock_file_check(file)) == 0)
         return 0;

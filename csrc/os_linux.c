@@ -260,6 +260,10 @@ int msalex__give_name(int fd, int directory, const char *name) {
     return linkat(AT_FDCWD, unnamed, directory, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
 }
 
+int msalex__open_named(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
 bool msalex__is_unsupported(int code) {
     return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
 }

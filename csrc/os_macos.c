@@ -282,6 +282,13 @@ int msalex__give_name(int fd, int directory, const char *name) {
     return EOPNOTSUPP;
 }
 
+/* The kernel takes the lock in the same call as it makes the file, though not in the same moment
+ * (open1, vfs_syscalls.c).  If the lock fails, the file stays. */
+int msalex__open_named(int directory, const char *name) {
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    return openat(directory, name, flags | O_EXLOCK | O_NONBLOCK, 0600);
+}
+
 bool msalex__is_unsupported(int code) {
     return code == ENOTSUP || code == EOPNOTSUPP || code == ENOLCK || code == EINVAL;
 }

@@ -78,6 +78,11 @@ int msalex__open_nameless(int directory);
 /* Gives a file without a name one.  EEXIST, and no change, when the name is taken. */
 int msalex__give_name(int fd, int directory, const char *name);
 
+/* Opens a new file that has the name at once, mode 0600: a descriptor, or -1 with errno.  macOS
+ * takes the flock right behind the creation.  EWOULDBLOCK: another process was still faster, and
+ * the file is there.  (Linux takes no lock.) */
+int msalex__open_named(int directory, const char *name);
+
 /* Does this errno value of a kernel lock say that the file system has none? */
 bool msalex__is_unsupported(int code);
 

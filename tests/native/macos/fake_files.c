@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/acl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -236,6 +237,22 @@ static bool fails_to_open(const char *name, int flags) {
     return fake_fails((flags & FAKE_O_EXEC) != 0 ? "opendir" : name);
 }
 
+/* O_EXLOCK: open1, vfs_syscalls.c.  When the lock fails, the file has been made all the same. */
+static int lock_new(int fd, int flags) {
+    int code;
+
+    if (fd < 0 || (flags & O_EXLOCK) == 0)
+        return fd;
+    if ((flags & O_NONBLOCK) == 0)
+        abort(); /* it would wait */
+    if (fake_flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    code = errno;
+    (void)close(fd);
+    errno = code;
+    return -1;
+}
+
 static int open_as_darwin(int directory, const char *path, int flags, unsigned mode) {
     const bool for_search = (flags & FAKE_O_EXEC) != 0 && version() >= 13;
 
@@ -251,7 +268,7 @@ static int open_as_darwin(int directory, const char *path, int flags, unsigned m
     if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
         if (fake_kernel.wait != NULL) /* else there are threads */
             fake_kernel.made++;
-        return inherit(openat(directory, path, flags, mode));
+        return lock_new(inherit(openat(directory, path, flags & ~O_EXLOCK, mode)), flags);
     }
     return openat(directory, path, flags, mode);
 }

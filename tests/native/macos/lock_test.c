@@ -480,10 +480,33 @@ static void created_file_is_caught(void) {
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(unlink(PATH) == 0);
 
+    /* The file was made, and cannot be told from a peer's: nobody removes it before it is old. */
     fake_kernel.code = EIO;
     tries_left = 2;
-    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OS_ERROR);
-    CHECK(error.code == EIO && count_entries(".") == 0);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+    CHECK(file_exists(PATH) && count_entries(".") == 1);
+    make_old(PATH, 6);
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
+    end();
+}
+
+/* A peer that locks the file as soon as it has its name, while our process does the next thing. */
+static int peer_fd;
+static void peer_locks_at_once(const char *name) {
+    if (strcmp(name, "fstat") == 0 && peer_fd < 0 && file_exists(PATH)) {
+        peer_fd = open(PATH, O_RDWR | O_CLOEXEC);
+        CHECK(flock(peer_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK);
+    }
+}
+
+static void created_file_is_locked_at_once(void) {
+    start(wait_script);
+    fake_kernel.rename_code = fake_kernel.link_code = ENOTSUP;
+    fake_kernel.before = peer_locks_at_once;
+    peer_fd = -1;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_OK);
+    CHECK(peer_fd >= 0);
+    (void)close(peer_fd);
     end();
 }
 
@@ -1320,6 +1343,7 @@ static const struct property properties[] = {
     {"Without flock the existence of the file is the lock", no_flock},
     {"Without an exclusive rename the file is linked, or made in place", no_exclusive_rename},
     {"A file made in place that a peer catches is the peer's", created_file_is_caught},
+    {"A file made in place is locked before a peer can lock it", created_file_is_locked_at_once},
     {"A call that fails is an error that leaves nothing behind", failures_leave_nothing},
     {"Whatever call fails, a free lock is not said to be held, and stays free",
      every_call_may_fail},

@@ -14,6 +14,7 @@
 #define F_ALLOCATEALL 4
 #define F_PEOFPOSMODE 3
 #define O_EVTONLY O_RDONLY
+#define O_EXLOCK 0x08000000 /* 0x20 there */
 #define O_NOFOLLOW_ANY 0x20000000
 #define O_SYMLINK 0x10000000 /* 0x00200000 there */
 #define st_ctimespec st_ctim
