@@ -42,7 +42,6 @@ POSIX = (
     "content_posix.c",
     "temp_posix.c",
     "place_posix.c",
-    "clock_posix.c",
 )
 
 PLATFORMS = {
@@ -52,6 +51,7 @@ PLATFORMS = {
             "lock_wait_linux.c",
             "watch_linux.c",
             "os_linux.c",
+            "clock_linux.c",
             "libsecret_linux.c",
             "libsecret_bus_linux.c",
             "libsecret_prompt_linux.c",
@@ -71,6 +71,7 @@ PLATFORMS = {
             "lock_wait_macos.c",
             "watch_macos.c",
             "os_macos.c",
+            "clock_macos.c",
             "libsecret_none.c",
             "dpapi_none.c",
             "keychain_macos.c",

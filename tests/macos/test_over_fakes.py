@@ -27,7 +27,7 @@ EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 PORTABLE = "portable"
 COVERAGE = ("-g", "-O0", "--coverage")
 #: Left out: lock_test.c has a clock of its own, and the exercises have keychain_none.c.
-CLOCK, KEYCHAIN = "clock_posix", "keychain_macos"
+CLOCK, KEYCHAIN = "clock_macos", "keychain_macos"
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
 #: These are left out: the stores of other systems, and tests of facts that only Linux has

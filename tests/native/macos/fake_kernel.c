@@ -12,7 +12,6 @@
 #include <sys/event.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/sysctl.h>
 #include <unistd.h>
 
 #undef close
@@ -43,73 +42,6 @@ bool fake_fails(const char *name) {
     if (!fake_kernel.always)
         fake_kernel.failing = NULL;
     return true;
-}
-
-/* ---- calls that Linux has in another form ---- */
-
-static time_t boot_time(void) {
-    struct timespec now, since_boot;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    return now.tv_sec - since_boot.tv_sec;
-}
-
-/* Reads proc(5).  If there is no such process, the call succeeds with size 0. */
-static void find_process(int pid, struct kinfo_proc *process, size_t *size) {
-    char path[64], text[1024], *fields, state;
-    unsigned long long ticks;
-    size_t length;
-    FILE *file;
-
-    *size = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if ((file = fopen(path, "re")) == NULL)
-        return;
-    length = fread(text, 1, sizeof text - 1, file);
-    (void)fclose(file);
-    text[length] = '\0';
-    if ((fields = strrchr(text, ')')) == NULL ||
-        sscanf(fields + 1,
-               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-               &state, &ticks) != 2)
-        return;
-    *process = (struct kinfo_proc){0};
-    process->kp_proc.p_stat = state == 'Z' ? SZOMB : 2;
-    process->kp_proc.p_starttime.tv_sec =
-        boot_time() + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
-    *size = sizeof *process;
-}
-
-/* KERN_PROC_PID and KERN_BOOTTIME. */
-int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size) {
-    if (name[0] != CTL_KERN || new != NULL || new_size != 0)
-        abort();
-    if (fake_fails("sysctl"))
-        return -1;
-    if (count == 4 && name[1] == KERN_PROC && name[2] == KERN_PROC_PID &&
-        *old_size == sizeof(struct kinfo_proc)) {
-        find_process(name[3], old, old_size);
-    } else if (count == 2 && name[1] == KERN_BOOTTIME && *old_size == sizeof(struct timeval)) {
-        const int64_t booted = fake_kernel.booted != 0 ? fake_kernel.booted : boot_time();
-        *(struct timeval *)old = (struct timeval){.tv_sec = booted};
-    } else {
-        abort();
-    }
-    return 0;
-}
-
-int sysctlbyname(const char *name, void *old, size_t *old_size, void *new, size_t new_size) {
-    static const char BOOT[] = "01234567-89AB-CDEF-0123-456789ABCDEF";
-
-    if (strcmp(name, "kern.bootsessionuuid") != 0 || *old_size < sizeof BOOT || new != NULL ||
-        new_size != 0)
-        abort();
-    if (fake_fails("sysctlbyname"))
-        return -1;
-    memcpy(old, BOOT, sizeof BOOT);
-    *old_size = sizeof BOOT;
-    return 0;
 }
 
 /* ---- kqueue ---- */

@@ -1,6 +1,6 @@
 /*
- * A Darwin kernel on Linux, as far as our lock, our watch (fake_kernel.c, fake_flock.c) and our
- * files (fake_files.c) ask it: see darwin.h.
+ * A Darwin kernel on Linux, as far as our lock, our watch (fake_kernel.c, fake_flock.c,
+ * fake_clocks.c) and our files (fake_files.c) ask it: see darwin.h.
  *
  * Without a script it is live: files and flock are Linux's own, and a kqueue looks at its files
  * every other millisecond and reports deletions, renames, changes and unlocks as Darwin does.
@@ -32,6 +32,7 @@ struct fake_kernel {
     int after;
     int rename_code;         /* not 0: the errno of every exclusive rename */
     int link_code;           /* not 0: the errno of every link */
+    int64_t slept_ms;        /* how long the machine has slept */
     int64_t booted;          /* not 0: the time of the start of the system; else the real one */
     bool remote;             /* every file system belongs to another host */
     bool unstable;           /* each look at a path sees another inode number */

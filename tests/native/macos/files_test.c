@@ -16,6 +16,7 @@
 
 #include "check.h"
 #include "fake_kernel.h"
+#include "internal.h"
 #include "lock_file_posix.h"
 #include "os_posix.h"
 
@@ -495,6 +496,31 @@ static void time_of_a_file(void) {
     CHECK(msalex__mtime_ns(&file) == 3000000007);
 }
 
+/* Deadlines that C and Python compute have to agree, and a peer that sleeps with the machine is not
+ * late. */
+static void sleep_is_no_time(void) {
+    const int64_t before = msalex__now_ms();
+
+    start((struct fake_kernel){.slept_ms = 3600 * 1000});
+    CHECK(msalex__now_ms() >= before && msalex__now_ms() < before + 1800 * 1000);
+    CHECK(msalex__now_us() / 1000 >= before);
+    end();
+}
+
+static void numbers_that_differ(void) {
+    enum { NUMBERS = 1000 };
+    uint64_t numbers[NUMBERS];
+
+    for (int i = 0; i < NUMBERS; i++)
+        numbers[i] = msalex__nonce(); /* faster than the clock ticks */
+    for (int i = 0; i < NUMBERS; i++) {
+        for (int j = 0; j < i; j++) {
+            if (!CHECK(numbers[i] != numbers[j]))
+                return;
+        }
+    }
+}
+
 static int in_place_code;
 
 /* After the rename has failed, reserving does. */
@@ -705,6 +731,8 @@ static const struct property properties[] = {
     {"What cannot be renamed is written in place, where there is room", write_in_place},
     {"A rename to a new name replaces nothing", rename_to_a_new_name},
     {"The time of a file is told in nanoseconds", time_of_a_file},
+    {"While the machine sleeps no time passes", sleep_is_no_time},
+    {"A thousand nonces in a row all differ", numbers_that_differ},
     {"A writer shows its life until it ends", signs_of_life},
     {"One at a time has the turn", one_turn_at_a_time},
     {"Whatever call fails, the content is the old one or the new one", every_call_may_fail},

@@ -42,7 +42,7 @@ int64_t msalex__now_us(void) {
     return now * 1000;
 }
 
-/* Takes the place of clock_posix.c, which is left out. */
+/* Takes the place of clock_macos.c, which is left out. */
 uint64_t msalex__moment(void) {
     static uint64_t moments;
     return ++moments ^ (uint64_t)getpid() << 40;

@@ -7,6 +7,7 @@
 #define MSALEX_TEST_DARWIN_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define F_PREALLOCATE 42
@@ -22,6 +23,7 @@
 #define RENAME_EXCL 4
 #define MNT_LOCAL 0x1000
 #define SZOMB 5
+#define CLOCK_UPTIME_RAW 8
 
 typedef struct fstore {
     unsigned int fst_flags;
@@ -41,6 +43,7 @@ typedef struct fstore {
 #define fcntl fake_fcntl
 #define dlsym fake_dlsym
 #define mkdirat fake_mkdirat
+#define clock_gettime fake_clock_gettime
 int fake_close(int fd);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
                       unsigned flags);
@@ -49,6 +52,7 @@ int fake_open(const char *path, int flags, ...);
 int fake_openat(int directory, const char *path, int flags, ...);
 int fake_fcntl(int fd, int command, ...);
 int fake_mkdirat(int directory, const char *path, mode_t mode);
+uint64_t clock_gettime_nsec_np(clockid_t clock);
 void *fake_dlsym(void *handle, const char *name);
 
 #endif
