@@ -13,6 +13,7 @@
 
 #include "internal.h"
 #include "os_posix.h"
+#include "process_posix.h"
 #include "place_posix.h"
 
 enum { CALLS_MAX = 100 /* of one kind: signals interrupt them on some network file systems */ };

@@ -15,6 +15,7 @@
 #include "lock.h"
 #include "lock_record.h"
 #include "os_posix.h"
+#include "process_posix.h"
 
 /* By what the peer wrote, and when. */
 static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, size_t size) {

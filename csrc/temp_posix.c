@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "internal.h"
 #include "os_posix.h"
 

@@ -47,7 +47,10 @@ POSIX = (
 )
 ENOUGH_PERCENT = 80
 #: The programs of tests/native/macos reach every line of these files.
-OWN = ("keychain_macos.c", "lock_wait_macos.c", "os_macos.c")
+OWN = (
+    *("keychain_macos.c", "lock_wait_macos.c", "os_macos.c", "attributes_macos.c"),
+    *("process_macos.c", "clock_macos.c"),
+)
 
 
 def last_line(output: str) -> str:

@@ -20,9 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "check.h"
 #include "lock_file_posix.h"
 #include "os_posix.h"
+#include "process_posix.h"
 
 static int open_here(void) {
     return msalex__open_directory(AT_FDCWD, ".");

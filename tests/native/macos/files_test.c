@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "check.h"
 #include "fake_kernel.h"
 #include "internal.h"

@@ -1,0 +1,32 @@
+/* What a file carries beside its content, Linux.  The promises are in attributes_posix.h.  Twin:
+ * attributes_macos.c. */
+#define _GNU_SOURCE
+#include "attributes_posix.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/xattr.h>
+
+/* acl(5): the access list is kept as this attribute. */
+static const char ACCESS_LIST[] = "system.posix_acl_access";
+
+static bool means_no_list(int code) {
+    return code == ENODATA || code == EOPNOTSUPP || code == ENOSYS;
+}
+
+int64_t msalex__mtime_ns(const struct stat *file) {
+    return (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec;
+}
+
+int msalex__remove_access_list(int fd) {
+    return fremovexattr(fd, ACCESS_LIST) == 0 || means_no_list(errno) ? 0 : errno;
+}
+
+int msalex__copy_access_list(int from, int to) {
+    char list[4096]; /* 500 entries */
+    ssize_t size = fgetxattr(from, ACCESS_LIST, list, sizeof list);
+
+    if (size < 0)
+        return means_no_list(errno) ? 0 : errno;
+    return fsetxattr(to, ACCESS_LIST, list, (size_t)size, 0) == 0 ? 0 : errno;
+}

@@ -1,0 +1,22 @@
+/*
+ * What a file carries beside its content: attributes_linux.c, attributes_macos.c.
+ *
+ * Functions that return an int return 0 or an errno value.
+ */
+#ifndef MSALEX_ATTRIBUTES_POSIX_H
+#define MSALEX_ATTRIBUTES_POSIX_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+int64_t msalex__mtime_ns(const struct stat *file);
+
+/* Removes the access list that a new file inherited from its directory.  0 also where there is
+ * none, or where the file system has no lists. */
+int msalex__remove_access_list(int fd);
+
+/* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list
+ * could not be copied, and the group bits of the mode may be the mask of the list. */
+int msalex__copy_access_list(int from, int to);
+
+#endif
