@@ -32,7 +32,8 @@ struct fake_kernel {
     int after;
     int rename_code;         /* not 0: the errno of every exclusive rename */
     int link_code;           /* not 0: the errno of every link */
-    int64_t slept_ms;        /* how long the machine has slept */
+    int64_t slept_ms;        /* how long the machine has slept, after all processes started */
+    int64_t set_back_s;      /* how far the clock was set back after all processes started */
     int64_t booted;          /* not 0: the time of the start of the system; else the real one */
     bool remote;             /* every file system belongs to another host */
     bool unstable;           /* each look at a path sees another inode number */

@@ -879,6 +879,33 @@ static void clock_that_was_set(void) {
         meet(&peers[i]);
 }
 
+/* A living peer, which this process is, wrote its file `age` seconds ago. */
+static void meet_living(time_t age, struct fake_kernel script) {
+    start(wait_script);
+    script.wait = wait_script;
+    write_peer(getpid());
+    make_old(PATH, age);
+    fake_kernel = script;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 100, 100, &error), MSALEX_TIMEOUT);
+    CHECK(!names("waiter"));
+    end();
+}
+
+/* The clock was set back between the start of the peer and its file. */
+static void clock_that_was_set_back(void) {
+    const int64_t hours = 3600;
+
+    meet_living(0, (struct fake_kernel){.set_back_s = 10 * hours});
+    meet_living(50, (struct fake_kernel){.set_back_s = 10 * hours});
+    /* The machine has slept since, so the peer was awake for a shorter time than it is old. */
+    meet_living(10 * hours, (struct fake_kernel){.slept_ms = 10 * hours * 1000});
+    /* Another user's process does not tell how long it was awake. */
+    meet_living(0, (struct fake_kernel){.set_back_s = 10 * hours,
+                                        .failing = "proc_pid_rusage",
+                                        .code = EPERM,
+                                        .always = true});
+}
+
 /* Finding 7 of the lock's review.  (SMB answers EACCES when the file is locked.) */
 static void record_that_cannot_be_read(void) {
     const struct {
@@ -1358,6 +1385,7 @@ static const struct property properties[] = {
     {"A stale file that cannot be removed is waited for", stale_file_that_stays},
     {"A peer's file is stale when its process is dead, or it is old", peers},
     {"A process is no other one because a clock was set", clock_that_was_set},
+    {"A living peer stays one when the clock was set back", clock_that_was_set_back},
     {"A record that cannot be read is an error, and robs nobody", record_that_cannot_be_read},
     {"A try that fails is an error, and a signal is a signal", try_that_fails},
     {"In a gap the name stays free until the end that the record tells", gap_is_kept},
