@@ -30,7 +30,7 @@ class Platform(NamedTuple):
     link_args_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
-PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c")
+PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c", "watch.c")
 
 POSIX = (
     "lock_posix.c",

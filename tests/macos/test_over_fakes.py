@@ -26,7 +26,7 @@ EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 #: Its argument for all properties but those about inotify.
 PORTABLE = "portable"
 COVERAGE = ("-g", "-O0", "--coverage")
-#: Left out: lock_test.c has a clock of its own, and the exercises have keychain_none.c.
+#: Left out: lock_test.c and watch_test.c have clocks of their own, and the exercises have keychain_none.c.
 CLOCK, KEYCHAIN = "clock_macos", "keychain_macos"
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
@@ -49,7 +49,7 @@ ENOUGH_PERCENT = 80
 #: The programs of tests/native/macos reach every line of these files.
 OWN = (
     *("keychain_macos.c", "lock_wait_macos.c", "os_macos.c", "attributes_macos.c"),
-    *("process_macos.c", "clock_macos.c"),
+    *("process_macos.c", "clock_macos.c", "watch_macos.c"),
 )
 
 
@@ -87,6 +87,11 @@ def test_the_lock_waits_as_it_should_whatever_happens(checker: str, tmp_path: Pa
     met = re.search(r"(\d+), (\d+) and (\d+) failures met", said)
     assert met is not None
     assert min(map(int, met.groups())) >= 20
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_the_watch_tells_of_changes_and_spares_the_battery(checker: str, tmp_path: Path) -> None:
+    assert_all_hold(checked(checker, "watch_test", tmp_path, without=[CLOCK]))
 
 
 @pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
@@ -138,7 +143,7 @@ def build_for_coverage(directory: Path) -> list[Path]:
             without,
             macos.WRAPPED,
         )
-        for name, without in (("lock_test", [CLOCK]), ("files_test", []))
+        for name, without in (("lock_test", [CLOCK]), ("watch_test", [CLOCK]), ("files_test", []))
     ]
     whole = [*EXERCISE, ROOT / "csrc" / "keychain_none.c"]
     return [
@@ -153,8 +158,8 @@ def test_the_lines_of_the_macos_files_and_most_of_the_posix_files_are_reached(
 ) -> None:
     """The POSIX files as they are for macOS; code for Linux only is not reached."""
     needs(None if shutil.which("gcov") else "gcov is not installed")
-    keychain, lock, files, exercise = build_for_coverage(tmp_path)
-    for program in (keychain, lock, files):
+    *programs, exercise = build_for_coverage(tmp_path)
+    for program in programs:
         macos.run([program], tmp_path, TMPDIR=str(tmp_path))
     for file, _, missed in covered(tmp_path, OWN):
         assert (file, missed) == (file, [])

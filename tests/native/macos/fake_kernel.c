@@ -206,8 +206,9 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
     if (fake_fails("kevent"))
         return -1;
     if (fake_kernel.wait != NULL) {
-        events[0] = (struct kevent){0}; /* it does not say which file it is about */
-        return fake_kernel.wait(queue, left);
+        const int count = fake_kernel.wait(queue, left);
+        events[0] = (struct kevent){.ident = (uintptr_t)fake_kernel.told};
+        return count;
     }
     return wait_live(queue, events, left);
 }

@@ -16,9 +16,10 @@
 #include <sys/stat.h>
 
 struct fake_kernel {
-    /* Replaces a wait of at most timeout_ms: returns 1 for an event, 0 when time is up, or -1 with
-     * errno. */
+    /* Replaces a wait of at most timeout_ms: returns 1 for an event of the file `told`, 0 when time
+     * is up, or -1 with errno. */
     int (*wait)(int queue, int64_t timeout_ms);
+    int told;
     /* Just before a file is added to a kqueue. */
     void (*adding)(int fd);
     /* Just before flock is tried. */
