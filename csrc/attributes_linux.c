@@ -4,7 +4,7 @@
 #include "attributes_posix.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <string.h>
 #include <sys/xattr.h>
 
 /* acl(5): the access list is kept as this attribute. */
@@ -29,4 +29,18 @@ int msalex__copy_access_list(int from, int to) {
     if (size < 0)
         return means_no_list(errno) ? 0 : errno;
     return fsetxattr(to, ACCESS_LIST, list, (size_t)size, 0) == 0 ? 0 : errno;
+}
+
+ssize_t msalex__list_attributes(int fd, char *names, size_t room) {
+    return flistxattr(fd, names, room);
+}
+
+bool msalex__keeps_attribute(const char *name) {
+    return strncmp(name, "user.", sizeof "user." - 1) == 0;
+}
+
+void msalex__copy_attribute(int from, int to, const char *name, void *value, size_t room) {
+    const ssize_t size = fgetxattr(from, name, value, room);
+    if (size >= 0)
+        (void)fsetxattr(to, name, value, (size_t)size, 0);
 }

@@ -9,8 +9,9 @@
 #include "attributes_posix.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <sys/acl.h>
+#include <sys/xattr.h>
+#include <xattr_flags.h>
 
 int64_t msalex__mtime_ns(const struct stat *file) {
     return (int64_t)file->st_mtimespec.tv_sec * 1000000000 + file->st_mtimespec.tv_nsec;
@@ -55,4 +56,21 @@ int msalex__copy_access_list(int from, int to) {
     code = set_list(to, list);
     (void)acl_free(list);
     return code;
+}
+
+ssize_t msalex__list_attributes(int fd, char *names, size_t room) {
+    return flistxattr(fd, names, room, 0);
+}
+
+/* The rule of the system itself for a save that exchanges the file (xattr_preserve_for_intent(3)):
+ * it keeps com.apple.metadata:*, and so tags and the mark of `tmutil addexclusion`.  It leaves out
+ * what belongs to the old content, such as quarantine and resource fork. */
+bool msalex__keeps_attribute(const char *name) {
+    return xattr_preserve_for_intent(name, XATTR_OPERATION_INTENT_SAVE) != 0;
+}
+
+void msalex__copy_attribute(int from, int to, const char *name, void *value, size_t room) {
+    const ssize_t size = fgetxattr(from, name, value, room, 0, 0);
+    if (size >= 0)
+        (void)fsetxattr(to, name, value, (size_t)size, 0, 0);
 }

@@ -6,8 +6,11 @@
 #ifndef MSALEX_ATTRIBUTES_POSIX_H
 #define MSALEX_ATTRIBUTES_POSIX_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 int64_t msalex__mtime_ns(const struct stat *file);
 
@@ -18,5 +21,16 @@ int msalex__remove_access_list(int fd);
 /* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list
  * could not be copied, and the group bits of the mode may be the mask of the list. */
 int msalex__copy_access_list(int from, int to);
+
+/* Extended attributes.  The names follow each other, each with its null byte.  Returns how many
+ * bytes they take; a negative number: there can be none here, or they take more room. */
+ssize_t msalex__list_attributes(int fd, char *names, size_t room);
+
+/* Does an attribute with that name belong to the user, and outlive a change of the content? */
+bool msalex__keeps_attribute(const char *name);
+
+/* Does nothing when the attribute has gone, or `value` has no room for it, or `to` cannot have
+ * it. */
+void msalex__copy_attribute(int from, int to, const char *name, void *value, size_t room);
 
 #endif

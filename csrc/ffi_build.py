@@ -42,6 +42,7 @@ POSIX = (
     "content_posix.c",
     "temp_posix.c",
     "place_posix.c",
+    "keep_posix.c",
 )
 
 PLATFORMS = {

@@ -26,7 +26,7 @@ EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 #: Its argument for all properties but those about inotify.
 PORTABLE = "portable"
 COVERAGE = ("-g", "-O0", "--coverage")
-#: Left out: lock_test.c and watch_test.c have clocks of their own, and the exercises have keychain_none.c.
+#: Left out: lock_test.c and watch_test.c have clocks of their own, the exercises keychain_none.c.
 CLOCK, KEYCHAIN = "clock_macos", "keychain_macos"
 #: Python's tests of the persistences and of the lock, with the macOS files.
 PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
@@ -41,7 +41,7 @@ OF_LINUX = (
 
 #: The tests with two users, on Linux, cover the rest: whose links and files are trusted.
 POSIX = (
-    *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c"),
+    *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c", "keep_posix.c"),
     *("lock_posix.c", "lock_file_posix.c", "lock_hold_posix.c", "lock_registry_posix.c"),
     "lock_peer_posix.c",
 )

@@ -29,6 +29,7 @@ from tests.support.processes import finished
 DARWIN = PLATFORMS["darwin"]
 FAKES = (
     *("fake_kernel.c", "fake_flock.c", "fake_clocks.c", "fake_files.c"),
+    "fake_attributes.c",
     "fake_keychain.c",
 )
 #: Makes Darwin's names known to Linux's compiler.

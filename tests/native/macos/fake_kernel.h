@@ -42,6 +42,7 @@ struct fake_kernel {
     const char *file_system; /* not NULL: its name */
     bool with_barriers;      /* it can keep the order of writes */
     bool without_lists;      /* it has no access lists */
+    bool without_attributes; /* it has no extended attributes */
     bool quiet_renames;      /* a rename does not change the times of the file (HFS+) */
     bool long_links;         /* the text of a link fills every buffer */
     const char *inherited;   /* not NULL: new files inherit this list from every directory */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "attributes_posix.h"
@@ -437,6 +438,92 @@ static void lists_that_cannot_be_removed(void) {
     end();
 }
 
+/* ---- attributes ---- */
+
+/* What `tmutil addexclusion` sets, a tag, a note of a program's own, a download, a text, and what
+ * only the system sets. */
+static const struct attribute {
+    const char *name;
+    bool stays;
+} ATTRIBUTES[] = {
+    {"com.apple.metadata:com_apple_backup_excludeItem", true},
+    {"com.apple.metadata:_kMDItemUserTags", true},
+    {"org.example.note", true},
+    {"org.example.checksum#C", false},
+    {"com.apple.quarantine", false},
+    {"com.apple.provenance", false},
+};
+enum { ATTRIBUTE_COUNT = sizeof ATTRIBUTES / sizeof ATTRIBUTES[0] };
+
+/* Directly, by Linux's call: the fake would refuse one of them. */
+static bool is_attribute(const char *path, const char *name, const char *expected) {
+    char text[300], value[64];
+    ssize_t size;
+
+    (void)snprintf(text, sizeof text, "user.%s", name);
+    size = syscall(SYS_getxattr, path, text, value, sizeof value);
+    return size == (ssize_t)strlen(expected) && memcmp(value, expected, strlen(expected)) == 0;
+}
+
+static bool give_attribute(const char *path, const char *name, const char *value) {
+    char text[300];
+    (void)snprintf(text, sizeof text, "user.%s", name);
+    return syscall(SYS_setxattr, path, text, value, strlen(value), 0) == 0;
+}
+
+static bool give_attributes(void) {
+    bool given = true;
+    write_text(PATH, "old");
+    for (size_t i = 0; i < ATTRIBUTE_COUNT; i++)
+        given = given && give_attribute(PATH, ATTRIBUTES[i].name, ATTRIBUTES[i].name);
+    return given;
+}
+
+/* A backup may begin at any moment, so the mark comes before the first byte. */
+static void check_temporary_file(const char *name) {
+    DIR *entries;
+    const struct dirent *entry;
+
+    if (strcmp(name, "pwrite") != 0)
+        return;
+    CHECK((entries = opendir(".")) != NULL);
+    while ((entry = readdir(entries)) != NULL) {
+        if (strncmp(entry->d_name, ".msalex-", 8) == 0)
+            CHECK(is_attribute(entry->d_name, ATTRIBUTES[0].name, ATTRIBUTES[0].name));
+    }
+    (void)closedir(entries);
+}
+
+static void attributes_stay(void) {
+    if (!give_attributes()) {
+        skip("this file system has no user attributes");
+        return;
+    }
+    start((struct fake_kernel){.before = check_temporary_file});
+    CHECK_STATUS(save("new"), MSALEX_OK);
+    CHECK_STATUS(save("newer"), MSALEX_OK);
+    for (size_t i = 0; i < ATTRIBUTE_COUNT; i++)
+        CHECK(is_attribute(PATH, ATTRIBUTES[i].name, ATTRIBUTES[i].name) == ATTRIBUTES[i].stays);
+    CHECK(has_text(PATH, "newer") && mode_of(PATH) == 0600);
+    end();
+}
+
+static void attributes_that_cannot_be_copied(void) {
+    static const char *const failing[] = {"flistxattr", "fgetxattr", "fsetxattr", "malloc"};
+
+    for (size_t i = 0; i < sizeof failing / sizeof failing[0]; i++) {
+        (void)give_attributes();
+        start((struct fake_kernel){.failing = failing[i], .code = EIO, .always = i < 3});
+        CHECK_STATUS(save("new"), MSALEX_OK);
+        CHECK(has_text(PATH, "new") && count_entries(".") == 1);
+        CHECK(unlink(PATH) == 0);
+    }
+    write_text(PATH, "old");
+    start((struct fake_kernel){.without_attributes = true});
+    CHECK_STATUS(save("new"), MSALEX_OK);
+    end();
+}
+
 /* ---- writing ---- */
 
 static void what_is_sent_to_the_disk(void) {
@@ -640,11 +727,11 @@ static int call_delete(void) {
 }
 
 static const char *const CALLS[] = {
-    "malloc",        "opendir",       "openat",         "fstat",         "fstatat", "readlinkat",
-    "freadlink",     "unlinkat",      "renameat",       "renameatx_np",  "linkat",  "fchmod",
-    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",    "pread",
-    "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs", "acl_init",
-    "acl_get_fd_np", "acl_set_fd_np",
+    "malloc",        "opendir",       "openat",         "fstat",         "fstatat",   "readlinkat",
+    "freadlink",     "unlinkat",      "renameat",       "renameatx_np",  "linkat",    "fchmod",
+    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",      "pread",
+    "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs",   "acl_init",
+    "acl_get_fd_np", "acl_set_fd_np", "flistxattr",     "fgetxattr",     "fsetxattr",
 };
 
 /* Neither torn nor empty; gone only if it may be. */
@@ -727,6 +814,8 @@ static const struct property properties[] = {
     {"The list of the old file stays", own_lists_stay},
     {"A list that cannot be copied costs the group its rights", lists_that_cannot_be_copied},
     {"A list that cannot be removed stops the save", lists_that_cannot_be_removed},
+    {"Attributes of the user stay, and are there before the content", attributes_stay},
+    {"Attributes that cannot be copied never fail a save", attributes_that_cannot_be_copied},
     {"Content is sent to the disk by a barrier, or by fsync", what_is_sent_to_the_disk},
     {"Room is reserved behind the content, unseen", room_for_content},
     {"What cannot be renamed is written in place, where there is room", write_in_place},
