@@ -18,6 +18,10 @@ int64_t msalex__mtime_ns(const struct stat *file);
  * none, or where the file system has no lists. */
 int msalex__remove_access_list(int fd);
 
+/* Lets the mode decide about a new file of mode 0600, whatever list it inherited.  What the system
+ * refuses stays as it is.  (Linux does so by itself: there the mode is also the mask of the list.) */
+void msalex__let_mode_decide(int fd);
+
 /* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list
  * could not be copied, and the group bits of the mode may be the mask of the list. */
 int msalex__copy_access_list(int from, int to);

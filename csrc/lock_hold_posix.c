@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "internal.h"
 #include "os_posix.h"
 #include "temp_posix.h"
@@ -60,14 +61,17 @@ static int lock_new_file(struct msalex__lock_file *file) {
 
 /* Gives the file to the users that may remove other files in its directory, so that they can remove
  * it if we die: to the directory's owner, when we are root, and to its group.  It holds no secret.
- * In a sticky directory users remove their own files only.  What the system refuses stays as it
- * is. */
+ * Then a list that it inherited stays, too.  In a sticky directory users remove their own files
+ * only.  Nobody else may open it: a reader can take the flock, and keep us out.  What the system
+ * refuses stays as it is. */
 static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
     const struct stat *const directory = &file->directory_status;
     const bool with_group = (directory->st_mode & S_IWGRP) != 0;
     const uid_t owner = made->st_uid == 0 ? directory->st_uid : made->st_uid;
     const gid_t group = with_group ? directory->st_gid : made->st_gid;
 
+    if ((directory->st_mode & S_ISVTX) != 0 || !with_group)
+        msalex__let_mode_decide(file->fd);
     if ((directory->st_mode & S_ISVTX) != 0)
         return;
     if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)

@@ -802,6 +802,31 @@ static void owner_of_the_directory(void) {
     end();
 }
 
+static bool has_list(const char *expected) {
+    const char *list = fake_list_of(PATH);
+    return list != NULL && strcmp(list, expected) == 0;
+}
+
+/* A reader could take the flock of the lock file, and keep it. */
+static void inherited_lists(void) {
+    static const char READERS[] = "group:everyone allow read";
+    static const mode_t modes[] = {0700, 01777, 0770};
+
+    for (size_t i = 0; i < 3; i++) {
+        const bool is_shared = modes[i] == 0770;
+        start(wait_script);
+        fake_kernel.inherited = READERS;
+        CHECK(chmod(".", modes[i]) == 0);
+        CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
+        CHECK(has_list(is_shared ? READERS : ""));
+        CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+        fake_kernel.failing = "acl_set_fd_np"; /* the refusal does not fail the lock */
+        fake_kernel.code = EPERM;
+        CHECK_STATUS(msalex_lock_acquire(waiter, 0, 0, &error), MSALEX_OK);
+        end();
+    }
+}
+
 static void stale_file_that_stays(void) {
     start(wait_script);
     write_peer(dead_pid());
@@ -1382,6 +1407,8 @@ static const struct property properties[] = {
     {"A grant in a directory that was exchanged is given back", grant_in_a_directory_that_moved},
     {"A directory that is exchanged takes its lock along", holder_in_a_directory_that_moved},
     {"Root's lock file belongs to the owner of its directory", owner_of_the_directory},
+    {"A list that the directory hands down lets nobody lock, unless a group shares it",
+     inherited_lists},
     {"A stale file that cannot be removed is waited for", stale_file_that_stays},
     {"A peer's file is stale when its process is dead, or it is old", peers},
     {"A process is no other one because a clock was set", clock_that_was_set},
