@@ -20,6 +20,7 @@
 enum {
     TURNS_MAX = 64, /* hand-overs in a row, before the file is unlinked all the same */
     YIELDS = 3,     /* after handing over: see see_it_taken */
+    PLACES_MAX = 8, /* that a process remembers to have swept */
     LOOKS = 8       /* whether a waiter takes the lock: 25 ms together */
 };
 
@@ -164,6 +165,24 @@ static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     return lock_named(file);
 }
 
+/* A process that was killed before its rename has left a temporary file.  Saves of files remove such
+ * leftovers, but a program may have its tokens in a keyring, or only take locks.  So each process
+ * looks when it makes its first lock in a place. */
+static void sweep_once(const struct msalex__lock_file *file) {
+    static uint64_t swept[PLACES_MAX];
+    static size_t next;
+    bool is_first = true;
+
+    msalex__registry_enter();
+    for (size_t i = 0; i < PLACES_MAX; i++)
+        is_first = is_first && swept[i] != file->key;
+    if (is_first)
+        swept[next++ % PLACES_MAX] = file->key;
+    msalex__registry_leave();
+    if (is_first)
+        (void)msalex__temp_sweep(file->directory, MSALEX__TEMP_DEAD_S);
+}
+
 /* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that.  On macOS
  * one unlock wakes all waiters.  One that comes too late for the name does not make and remove a
  * file: that changes the directory, and so wakes everybody that watches it. */
@@ -177,8 +196,10 @@ static int create_renamed(struct msalex__lock_file *file) {
     if ((code = create(file, temp, open_unlocked)) != 0)
         return code;
     if ((code = fill(file)) == 0) {
-        if ((code = rename_or_link(file, temp)) == 0)
+        if ((code = rename_or_link(file, temp)) == 0) {
+            sweep_once(file);
             return 0;
+        }
         if (msalex__lock_file_is_name_taken(file))
             code = EEXIST; /* sshfs has no errno of its own for this */
         else if (msalex__is_unsupported(code) || code == EPERM || code == ENOENT)

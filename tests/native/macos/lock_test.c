@@ -708,6 +708,29 @@ static void paths_that_cannot_be(void) {
     msalex_lock_free(lock);
 }
 
+/* The process that made these was killed before it could rename them. */
+static void leftovers(void) {
+    static const char *const old[] = {".msalex-0123456789abcdef.tmp",
+                                      ".msalex-0123456789abcdee.tmp"};
+    static const char young[] = ".msalex-0123456789abcded.tmp";
+    msalex_lock *lock;
+
+    start(wait_script);
+    write_text(old[0], "");
+    make_old(old[0], 61);
+    write_text(young, "");
+    CHECK_STATUS(msalex_lock_new("place that is new.lockfile", "test", &lock, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
+    CHECK(!file_exists(old[0]) && file_exists(young));
+    CHECK_STATUS(msalex_lock_release(lock, &error), MSALEX_OK);
+    write_text(old[1], "");
+    make_old(old[1], 61);
+    CHECK_STATUS(msalex_lock_acquire(lock, 0, 0, &error), MSALEX_OK);
+    CHECK(file_exists(old[1])); /* it looks only once */
+    msalex_lock_free(lock);
+    end();
+}
+
 /* The directory is exchanged for another one with that name. */
 static void exchange_directory(void) {
     CHECK(rename("place", "elsewhere") == 0 && mkdir("place", 0700) == 0);
@@ -1402,6 +1425,7 @@ static const struct property properties[] = {
     {"A file that we may not open is waited for", another_user_s_file},
     {"Where inode numbers change, the nonce tells whose file it is", unstable_inodes},
     {"A path that can be no lock file fails at once", paths_that_cannot_be},
+    {"The first lock in a place removes what killed processes left there", leftovers},
     {"A waiter follows its path when the directory that it waited in is exchanged",
      directory_that_moves},
     {"A grant in a directory that was exchanged is given back", grant_in_a_directory_that_moved},
