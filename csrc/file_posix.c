@@ -196,6 +196,7 @@ static bool has_model(const struct save *save) {
 
 /* Writes the new content into a temporary file beside the old file. */
 static enum outcome prepare(struct save *save, msalex_error *error) {
+    const char *call;
     int code;
 
     save->temp = msalex__temp_open(save->place.directory, save->temp_name);
@@ -213,8 +214,8 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
         (code = msalex__keep_rights(save->old, &save->place.file, save->temp)) != 0)
         return fail_save(save, code, "fchmod", error);
     /* Before the rename: otherwise a power cut could leave an empty file with the name. */
-    if (msalex__sync(save->temp) != 0)
-        return fail_save(save, errno, "fdatasync", error);
+    if ((code = msalex__sync(save->temp, &call)) != 0)
+        return fail_save(save, code, call, error);
     return PREPARED;
 }
 

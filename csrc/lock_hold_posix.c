@@ -37,6 +37,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
                                           .when = when,
                                           .view = file->view};
     char bytes[MSALEX__RECORD_SIZE];
+    const char *call;
     ssize_t written;
 
     msalex__record_format(&record, file->program, bytes);
@@ -46,7 +47,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
     if (written < (ssize_t)sizeof bytes)
         return ENOSPC; /* a short write sets no errno */
     /* Until the system sends it, other hosts would see an empty file. */
-    return file->remote && msalex__sync(file->fd) != 0 && errno == EIO ? EIO : 0;
+    return file->remote && msalex__sync(file->fd, &call) == EIO ? EIO : 0;
 }
 
 /* Takes those locks that the file system has. */

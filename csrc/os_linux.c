@@ -158,8 +158,9 @@ bool msalex__is_path_remote(const char *path) {
 
 /* fdatasync writes the data and the size, which is all that must be on the disk before a rename;
  * the times that it leaves out are not worth a second journal commit. */
-int msalex__sync(int fd) {
-    return fdatasync(fd);
+int msalex__sync(int fd, const char **call) {
+    *call = "fdatasync";
+    return fdatasync(fd) == 0 ? 0 : errno;
 }
 
 /* Not posix_fallocate: where the file system cannot reserve, that writes zeros into the file. */

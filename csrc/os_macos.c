@@ -185,12 +185,14 @@ bool msalex__is_path_remote(const char *path) {
  * content.  A barrier keeps the order (fcntl(2)).  To empty the cache (F_FULLFSYNC) would cost tens
  * of milliseconds for nothing that a save promises.  Only HFS+ and APFS have barriers.  The
  * failures below are about the content, and a later fsync could take it for written. */
-int msalex__sync(int fd) {
+int msalex__sync(int fd, const char **call) {
+    *call = "F_BARRIERFSYNC";
     if (fcntl(fd, F_BARRIERFSYNC) == 0)
         return 0;
     if (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EINTR)
-        return -1;
-    return fsync(fd);
+        return errno;
+    *call = "fsync";
+    return fsync(fd) == 0 ? 0 : errno;
 }
 
 /* F_PREALLOCATE counts from the end of the allocated room (fcntl(2)), and does not change the size.

@@ -46,8 +46,8 @@ bool msalex__is_path_remote(const char *path);
 
 /* ---- writing ---- */
 
-/* Sends the file's content to the disk: 0, or -1 with errno. */
-int msalex__sync(int fd);
+/* Sends the file's content to the disk: 0 or errno.  `call`: by which call, for a message. */
+int msalex__sync(int fd, const char **call);
 
 /* Reserves room for `size` bytes without a change that a reader sees.  EOPNOTSUPP: the file system
  * cannot promise that. */

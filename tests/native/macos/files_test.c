@@ -528,16 +528,21 @@ static void attributes_that_cannot_be_copied(void) {
 
 static void what_is_sent_to_the_disk(void) {
     int fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const char *call = NULL;
 
     start((struct fake_kernel){.with_barriers = true, .failing = "fsync", .code = EIO});
-    CHECK(msalex__sync(fd) == 0); /* not asked for */
+    CHECK(msalex__sync(fd, &call) == 0); /* not asked for */
     start((struct fake_kernel){.failing = "fsync", .code = EIO});
-    CHECK(msalex__sync(fd) != 0 && errno == EIO);
+    CHECK(msalex__sync(fd, &call) == EIO && strcmp(call, "fsync") == 0);
     start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = EIO});
-    CHECK(msalex__sync(fd) != 0 && errno == EIO); /* a second answer would hide this one */
+    CHECK(msalex__sync(fd, &call) == EIO); /* a second answer would hide this one */
+    CHECK(strcmp(call, "F_BARRIERFSYNC") == 0);
     start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = ENOTSUP});
-    CHECK(msalex__sync(fd) == 0);
+    CHECK(msalex__sync(fd, &call) == 0);
     (void)close(fd);
+    start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = ENOSPC});
+    CHECK_STATUS(save("new"), MSALEX_OS_ERROR);
+    CHECK(strcmp(error.call, "F_BARRIERFSYNC") == 0);
     end();
 }
 
