@@ -18,6 +18,11 @@ int64_t msalex__mtime_ns(const struct stat *file) {
     return (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec;
 }
 
+bool msalex__is_open_to_others(int fd) {
+    (void)fd;
+    return false;
+}
+
 int msalex__remove_access_list(int fd) {
     return fremovexattr(fd, ACCESS_LIST) == 0 || means_no_list(errno) ? 0 : errno;
 }

@@ -30,15 +30,23 @@ static int set_list(int fd, acl_t list) {
 
 /* Entries that a file inherits from its directory apply whatever its mode is: an entry that allows
  * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
- * vnode_authorize_simple).  With a list without entries the mode decides. */
-int msalex__remove_access_list(int fd) {
+ * vnode_authorize_simple). */
+bool msalex__is_open_to_others(int fd) {
     acl_t list;
-    int code = get_list(fd, &list);
+    const int code = get_list(fd, &list);
 
-    if (code == ENOENT)
-        return 0;
     if (code == 0)
         (void)acl_free(list);
+    return code != ENOENT;
+}
+
+/* With a list without entries the mode decides. */
+int msalex__remove_access_list(int fd) {
+    acl_t list;
+    int code;
+
+    if (!msalex__is_open_to_others(fd))
+        return 0;
     /* A list that we may not even read is replaced all the same. */
     if ((list = acl_init(1)) == NULL)
         return errno;

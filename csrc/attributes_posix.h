@@ -14,6 +14,10 @@
 
 int64_t msalex__mtime_ns(const struct stat *file);
 
+/* Can others open this new file of mode 0600, or directory of mode 0700, because of a list that it
+ * inherited?  (Linux: no, because there the mode is also the mask of the list.) */
+bool msalex__is_open_to_others(int fd);
+
 /* Removes the access list that a new file inherited from its directory.  0 also where there is
  * none, or where the file system has no lists. */
 int msalex__remove_access_list(int fd);

@@ -29,13 +29,83 @@ void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]) {
                    (unsigned long long)msalex__nonce(), SUFFIX);
 }
 
+/* O_EXCL, and not a secret name, keeps us from using a file or link that others planted. */
+static int open_new(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+static void remove_entry(int directory, const char *name, int flags) {
+    for (int tries = 0; tries < REMOVE_TRIES; tries++) {
+        if (unlinkat(directory, name, flags) == 0 || errno != EINTR)
+            return;
+    }
+}
+
+void msalex__temp_remove(int directory, const char *name) {
+    remove_entry(directory, name, 0);
+}
+
+/* Opens the directory that we have just made, unless another one has its name by now. */
+static int open_apart(int directory, const char *name) {
+    const int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat opened;
+    int code;
+
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &opened) == 0 && opened.st_uid == geteuid()) {
+        if ((code = msalex__remove_access_list(fd)) == 0)
+            return fd;
+    } else {
+        code = EACCES;
+    }
+    (void)close(fd);
+    errno = code;
+    return -1;
+}
+
+/* Makes the file in a directory of its own, and moves it from there.  From a directory without a
+ * list it inherits nothing, and it does not inherit when it is moved. */
+static int open_new_apart(int directory, const char *name) {
+    char way[MSALEX__TEMP_NAME_SIZE];
+    int apart, code = 0, fd = -1;
+
+    msalex__temp_name(way);
+    if (mkdirat(directory, way, 0700) != 0)
+        return -1;
+    if ((apart = open_apart(directory, way)) < 0 || (fd = open_new(apart, name)) < 0) {
+        code = errno;
+    } else if (renameat(apart, name, directory, name) != 0) {
+        code = errno;
+        msalex__temp_remove(apart, name);
+        (void)close(fd);
+        fd = -1;
+    }
+    if (apart >= 0)
+        (void)close(apart);
+    remove_entry(directory, way, AT_REMOVEDIR);
+    errno = code;
+    return fd;
+}
+
+/* Nobody else may open the file, not even before the list that it inherited is removed: such a
+ * descriptor could read the content that comes later. */
+static int open_unseen(int directory, const char *name) {
+    int fd = open_new(directory, name);
+
+    if (fd < 0 || !msalex__is_open_to_others(fd))
+        return fd;
+    msalex__temp_remove(directory, name);
+    (void)close(fd);
+    return open_new_apart(directory, name);
+}
+
 int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
     int code, fd = -1;
 
     for (int tries = 0; fd < 0 && tries < OPEN_TRIES; tries++) {
         msalex__temp_name(name);
-        /* O_EXCL, and not a secret name, keeps us from using a file or link that others planted. */
-        fd = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        fd = open_unseen(directory, name);
         if (fd < 0 && errno != EEXIST)
             return -1;
     }
@@ -51,13 +121,6 @@ int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
     return fd;
 }
 
-void msalex__temp_remove(int directory, const char *name) {
-    for (int tries = 0; tries < REMOVE_TRIES; tries++) {
-        if (unlinkat(directory, name, 0) == 0 || errno != EINTR)
-            return;
-    }
-}
-
 /* ---- sweeping ---- */
 
 static bool is_temp_name(const char *name) {
@@ -68,30 +131,38 @@ static bool is_temp_name(const char *name) {
 }
 
 /* Age alone is no proof: a writer that was stopped, or slept with the machine, for any time can
- * still rename its file.  So the file must be old and show no life. */
-static bool is_dead(int fd, int dead_after_s) {
-    struct stat file;
-    return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) &&
-           time(NULL) - file.st_mtime >= dead_after_s && !msalex__shows_life(fd);
+ * still rename its file.  So a file must be old and show no life. */
+static bool is_old(const struct stat *file, int dead_after_s) {
+    return time(NULL) - file->st_mtime >= dead_after_s;
 }
 
-static void sweep_entry(int directory, const char *name, int dead_after_s) {
+static int sweep(int fd, int dead_after_s, bool with_directories);
+
+/* An entry that is a directory holds one file at most; see open_new_apart. */
+static void sweep_entry(int directory, const char *name, int dead_after_s, bool with_directories) {
     int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat entry;
 
     if (fd < 0)
         return;
-    if (is_dead(fd, dead_after_s))
-        msalex__temp_remove(directory, name);
+    if (fstat(fd, &entry) == 0 && is_old(&entry, dead_after_s)) {
+        if (S_ISREG(entry.st_mode) && !msalex__shows_life(fd)) {
+            msalex__temp_remove(directory, name);
+        } else if (S_ISDIR(entry.st_mode) && with_directories) {
+            if (sweep(fd, dead_after_s, false) == 0)
+                remove_entry(directory, name, AT_REMOVEDIR);
+            return; /* it is closed */
+        }
+    }
     (void)close(fd);
 }
 
-int msalex__temp_sweep(int directory, int dead_after_s) {
-    int code, fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+/* Closes the directory: 0 or errno. */
+static int sweep(int fd, int dead_after_s, bool with_directories) {
     const struct dirent *entry;
     DIR *entries;
+    int code;
 
-    if (fd < 0)
-        return errno;
     if ((entries = fdopendir(fd)) == NULL) {
         code = errno;
         (void)close(fd);
@@ -99,8 +170,13 @@ int msalex__temp_sweep(int directory, int dead_after_s) {
     }
     while ((entry = readdir(entries)) != NULL) {
         if (is_temp_name(entry->d_name))
-            sweep_entry(fd, entry->d_name, dead_after_s);
+            sweep_entry(fd, entry->d_name, dead_after_s, with_directories);
     }
     (void)closedir(entries);
     return 0;
+}
+
+int msalex__temp_sweep(int directory, int dead_after_s) {
+    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? errno : sweep(fd, dead_after_s, true);
 }

@@ -27,8 +27,10 @@
 #undef open
 #undef openat
 #undef renameatx_np
+#undef unlinkat
 int fcntl(int fd, int command, ...);
 int mkdirat(int directory, const char *path, mode_t mode);
+int unlinkat(int directory, const char *path, int flags);
 int openat(int directory, const char *path, int flags, ...);
 
 enum {
@@ -156,14 +158,40 @@ int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
     return 0;
 }
 
+/* Does the directory hand down what the script says?  Not if its own list was emptied. */
+static bool hands_down(int directory) {
+    struct stat status;
+    const struct list *list;
+    bool found;
+
+    if (fake_kernel.without_lists)
+        return false;
+    if (status_of(directory, &status) != 0)
+        return true; /* the working directory */
+    (void)pthread_mutex_lock(&mutex);
+    list = find_list(status.st_dev, status.st_ino);
+    found = list == NULL || list->list.text[0] != '\0';
+    (void)pthread_mutex_unlock(&mutex);
+    return found;
+}
+
 /* A new file inherits the list of its directory, whatever its mode (vn_attribute_prepare,
  * kauth_acl_inherit).  Linux uses inode numbers again, so this also removes an older file's
  * list. */
-static int inherit(int fd) {
+static int inherit(int fd, int directory) {
     struct stat file;
     if (fd >= 0 && status_of(fd, &file) == 0)
-        store_list(&file, fake_kernel.without_lists ? NULL : fake_kernel.inherited);
+        store_list(&file, hands_down(directory) ? fake_kernel.inherited : NULL);
     return fd;
+}
+
+/* The list of a directory goes with it. */
+int fake_unlinkat(int directory, const char *path, int flags) {
+    struct stat file;
+
+    if ((flags & AT_REMOVEDIR) != 0 && syscall(SYS_newfstatat, directory, path, &file, 0) == 0)
+        store_list(&file, NULL);
+    return unlinkat(directory, path, flags);
 }
 
 int fake_mkdirat(int directory, const char *path, mode_t mode) {
@@ -171,7 +199,7 @@ int fake_mkdirat(int directory, const char *path, mode_t mode) {
 
     if (fake_fails("mkdirat") || mkdirat(directory, path, mode) != 0)
         return -1;
-    fd = inherit(openat(directory, path, O_PATH | O_CLOEXEC));
+    fd = inherit(openat(directory, path, O_PATH | O_CLOEXEC), directory);
     return fd < 0 ? -1 : close(fd);
 }
 
@@ -268,7 +296,8 @@ static int open_as_darwin(int directory, const char *path, int flags, unsigned m
     if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
         if (fake_kernel.wait != NULL) /* else there are threads */
             fake_kernel.made++;
-        return lock_new(inherit(openat(directory, path, flags & ~O_EXLOCK, mode)), flags);
+        return lock_new(inherit(openat(directory, path, flags & ~O_EXLOCK, mode), directory),
+                        flags);
     }
     return openat(directory, path, flags, mode);
 }

@@ -47,6 +47,11 @@ static bool is_list(const char *path, const char *expected) {
     return list == NULL || expected == NULL ? list == expected : strcmp(list, expected) == 0;
 }
 
+/* Nobody has a right by a list. */
+static bool is_private(const char *path) {
+    return is_list(path, NULL) || is_list(path, "");
+}
+
 /* Was it opened?  Closes it then. */
 static bool opened(int fd) {
     if (fd >= 0)
@@ -370,11 +375,11 @@ static void paths_that_lead_nowhere(void) {
 static void inherited_lists_go(void) {
     start((struct fake_kernel){.inherited = READERS});
     CHECK_STATUS(save("one"), MSALEX_OK);
-    CHECK(is_list(PATH, "") && mode_of(PATH) == 0600);
+    CHECK(is_private(PATH) && mode_of(PATH) == 0600);
     CHECK_STATUS(save("two"), MSALEX_OK);
-    CHECK(is_list(PATH, ""));
+    CHECK(is_private(PATH));
     CHECK_STATUS(msalex_file_create("copy", (const unsigned char *)"x", 1, &error), MSALEX_OK);
-    CHECK(is_list("copy", ""));
+    CHECK(is_private("copy"));
     CHECK_STATUS(msalex_file_touch("signal", &error), MSALEX_OK);
     CHECK(is_list("signal", ""));
     CHECK_STATUS(msalex_directory_make("directory", &error), MSALEX_OK);
@@ -388,6 +393,63 @@ static void inherited_lists_go(void) {
     CHECK(is_list("other", NULL)); /* where nothing is handed down, nothing is set */
 }
 
+/* Another user waits for a temporary file that its list lets everybody read, and keeps it open. */
+static int spies[64];
+static int spy_count;
+
+static void open_what_everybody_may_read(const char *name) {
+    const struct dirent *entry;
+    DIR *entries;
+
+    if (strncmp(name, "acl_", 4) != 0)
+        return;
+    CHECK((entries = opendir(".")) != NULL);
+    while ((entry = readdir(entries)) != NULL) {
+        if (strncmp(entry->d_name, ".msalex-", 8) == 0 && is_list(entry->d_name, READERS) &&
+            spy_count < 64)
+            spies[spy_count++] = open(entry->d_name, O_RDONLY | O_CLOEXEC);
+    }
+    (void)closedir(entries);
+}
+
+static void nobody_reads_meanwhile(void) {
+    char byte;
+
+    for (int is_new = 0; is_new < 2; is_new++) {
+        spy_count = 0;
+        start((struct fake_kernel){.inherited = READERS, .before = open_what_everybody_may_read});
+        CHECK_STATUS(save(is_new == 0 ? "one" : "two"), MSALEX_OK);
+        end();
+        CHECK(spy_count > 0);
+        for (int i = 0; i < spy_count; i++) {
+            CHECK(pread(spies[i], &byte, 1, 0) <= 0); /* nothing, or a directory */
+            (void)close(spies[i]);
+        }
+        CHECK(is_private(PATH) && mode_of(PATH) == 0600 && count_entries(".") == 1);
+    }
+}
+
+/* The process was killed while the file was in a directory of its own. */
+static void leftovers_go(void) {
+    static const char WAY[] = ".msalex-0123456789abcdef.tmp";
+    static const char FILE_IN_IT[] = ".msalex-0123456789abcdef.tmp/.msalex-0123456789abcdee.tmp";
+    static const char OTHER_FILE[] = ".msalex-0123456789abcdef.tmp/other";
+
+    CHECK(mkdir(WAY, 0700) == 0);
+    write_text(FILE_IN_IT, "");
+    write_text(OTHER_FILE, "");
+    make_old(FILE_IN_IT, 61);
+    CHECK_STATUS(msalex_file_sweep(PATH, &error), MSALEX_OK);
+    CHECK(file_exists(FILE_IN_IT)); /* the directory is young */
+    make_old(WAY, 61);
+    CHECK_STATUS(msalex_file_sweep(PATH, &error), MSALEX_OK);
+    CHECK(!file_exists(FILE_IN_IT) && file_exists(OTHER_FILE)); /* which is not ours */
+    CHECK(unlink(OTHER_FILE) == 0);
+    make_old(WAY, 61);
+    CHECK_STATUS(msalex_file_sweep(PATH, &error), MSALEX_OK);
+    CHECK(!file_exists(WAY));
+}
+
 static void own_lists_stay(void) {
     write_text(PATH, "old");
     CHECK(chmod(PATH, 0640) == 0);
@@ -397,23 +459,29 @@ static void own_lists_stay(void) {
     CHECK(is_list(PATH, "user:colleague allow read") && mode_of(PATH) == 0640);
     fake_give_list(PATH, NULL);
     CHECK_STATUS(save("newer"), MSALEX_OK);
-    CHECK(is_list(PATH, "") && mode_of(PATH) == 0640);
+    CHECK(is_private(PATH) && mode_of(PATH) == 0640);
     end();
 }
 
-/* Sets the list of the temporary file for the second time, or reads that of the old file. */
+/* Reads the list of the old file, or gives it to the new one: calls before that were about the new
+ * file and its directory. */
 static void lists_that_cannot_be_copied(void) {
-    static const char *const failing[] = {"acl_get_fd_np", "acl_set_fd_np"};
+    static const struct {
+        const char *name;
+        int after;
+    } failing[] = {{"acl_get_fd_np", 3}, {"acl_set_fd_np", 1}};
 
     for (size_t i = 0; i < 2; i++) {
         write_text(PATH, "old");
         CHECK(chmod(PATH, 0640) == 0);
         fake_give_list(PATH, "user:colleague deny read");
-        start((struct fake_kernel){
-            .inherited = READERS, .failing = failing[i], .code = EACCES, .after = 1});
+        start((struct fake_kernel){.inherited = READERS,
+                                   .failing = failing[i].name,
+                                   .code = EACCES,
+                                   .after = failing[i].after});
         CHECK_STATUS(save("new"), MSALEX_OK);
         CHECK(fake_kernel.failing == NULL);
-        CHECK(is_list(PATH, "") && mode_of(PATH) == 0600); /* the group gets nothing for it */
+        CHECK(is_private(PATH) && mode_of(PATH) == 0600); /* the group gets nothing for it */
         end();
         CHECK(unlink(PATH) == 0);
     }
@@ -431,7 +499,7 @@ static void lists_that_cannot_be_removed(void) {
     /* One that may not even be read is replaced unread. */
     start((struct fake_kernel){.inherited = READERS, .failing = "acl_get_fd_np", .code = EACCES});
     CHECK_STATUS(save("secret"), MSALEX_OK);
-    CHECK(is_list(PATH, ""));
+    CHECK(is_private(PATH));
     /* A file system without lists, where reading one fails in a way of its own. */
     start((struct fake_kernel){.without_lists = true, .failing = "acl_get_fd_np", .code = EIO});
     CHECK_STATUS(save("secret"), MSALEX_OK);
@@ -732,11 +800,11 @@ static int call_delete(void) {
 }
 
 static const char *const CALLS[] = {
-    "malloc",        "opendir",       "openat",         "fstat",         "fstatat",   "readlinkat",
-    "freadlink",     "unlinkat",      "renameat",       "renameatx_np",  "linkat",    "fchmod",
-    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",      "pread",
-    "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs",   "acl_init",
-    "acl_get_fd_np", "acl_set_fd_np", "flistxattr",     "fgetxattr",     "fsetxattr",
+    "malloc",    "opendir",       "openat",        "fstat",          "fstatat",       "readlinkat",
+    "freadlink", "unlinkat",      "mkdirat",       "renameat",       "renameatx_np",  "linkat",
+    "fchmod",    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",
+    "pread",     "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs",
+    "acl_init",  "acl_get_fd_np", "acl_set_fd_np", "flistxattr",     "fgetxattr",     "fsetxattr",
 };
 
 /* Neither torn nor empty; gone only if it may be. */
@@ -745,12 +813,18 @@ static bool holds_old_or_new(bool may_be_gone) {
                                          : may_be_gone);
 }
 
+/* A call that failed may have left a directory in it. */
 static void remove_directory(const char *path) {
     DIR *entries = opendir(path);
     const struct dirent *entry;
+    char below[PATH_MAX];
 
-    while (entries != NULL && (entry = readdir(entries)) != NULL)
-        (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        (void)snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+        if (unlinkat(dirfd(entries), entry->d_name, 0) != 0 && entry->d_name[0] == '.' &&
+            entry->d_name[1] == 'm')
+            remove_directory(below);
+    }
     CHECK(entries != NULL && closedir(entries) == 0 && rmdir(path) == 0);
 }
 
@@ -816,6 +890,9 @@ static const struct property properties[] = {
      links_and_files_of_others},
     {"A path that leads nowhere is an error", paths_that_lead_nowhere},
     {"A list that the directory hands down is removed", inherited_lists_go},
+    {"Nobody reads a save by a descriptor from before the list was removed",
+     nobody_reads_meanwhile},
+    {"What a killed process left in a directory of its own is removed", leftovers_go},
     {"The list of the old file stays", own_lists_stay},
     {"A list that cannot be copied costs the group its rights", lists_that_cannot_be_copied},
     {"A list that cannot be removed stops the save", lists_that_cannot_be_removed},
