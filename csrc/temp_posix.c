@@ -17,16 +17,21 @@
 #include "internal.h"
 #include "os_posix.h"
 
-/* The name is ".msalex-", 16 hexadecimal digits and ".tmp".  The target's name is no part of it,
- * because that may have 255 bytes, which is all that a name can have. */
+/* The name is ".msalex-", 16 hexadecimal digits and ".tmp", or ".dir" for a directory.  The target's
+ * name is no part of it, because that may have 255 bytes, which is all that a name can have. */
 static const char PREFIX[] = ".msalex-";
 static const char SUFFIX[] = ".tmp";
+static const char SUFFIX_OF_DIRECTORY[] = ".dir";
 
 enum { DIGITS = 16, OPEN_TRIES = 10, REMOVE_TRIES = 100 };
 
-void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]) {
+static void make_name(char name[MSALEX__TEMP_NAME_SIZE], const char *suffix) {
     (void)snprintf(name, MSALEX__TEMP_NAME_SIZE, "%s%016llx%s", PREFIX,
-                   (unsigned long long)msalex__nonce(), SUFFIX);
+                   (unsigned long long)msalex__nonce(), suffix);
+}
+
+void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]) {
+    make_name(name, SUFFIX);
 }
 
 /* O_EXCL, and not a secret name, keeps us from using a file or link that others planted. */
@@ -70,7 +75,7 @@ static int open_new_apart(int directory, const char *name) {
     char way[MSALEX__TEMP_NAME_SIZE];
     int apart, code = 0, fd = -1;
 
-    msalex__temp_name(way);
+    make_name(way, SUFFIX_OF_DIRECTORY);
     if (mkdirat(directory, way, 0700) != 0)
         return -1;
     if ((apart = open_apart(directory, way)) < 0 || (fd = open_new(apart, name)) < 0) {
@@ -123,38 +128,47 @@ int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
 
 /* ---- sweeping ---- */
 
-static bool is_temp_name(const char *name) {
+static bool has_name(const char *name, const char *suffix) {
     const size_t prefix = sizeof PREFIX - 1;
     return strncmp(name, PREFIX, prefix) == 0 &&
            strspn(name + prefix, "0123456789abcdef") == DIGITS &&
-           strcmp(name + prefix + DIGITS, SUFFIX) == 0;
+           strcmp(name + prefix + DIGITS, suffix) == 0;
 }
 
 /* Age alone is no proof: a writer that was stopped, or slept with the machine, for any time can
- * still rename its file.  So a file must be old and show no life. */
-static bool is_old(const struct stat *file, int dead_after_s) {
-    return time(NULL) - file->st_mtime >= dead_after_s;
+ * still rename its file.  So the file must be old and show no life. */
+static bool is_dead(int fd, int dead_after_s) {
+    struct stat file;
+    return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) &&
+           time(NULL) - file.st_mtime >= dead_after_s && !msalex__shows_life(fd);
+}
+
+static void sweep_file(int directory, const char *name, int dead_after_s) {
+    int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (is_dead(fd, dead_after_s))
+        msalex__temp_remove(directory, name);
+    (void)close(fd);
 }
 
 static int sweep(int fd, int dead_after_s, bool with_directories);
 
-/* An entry that is a directory holds one file at most; see open_new_apart. */
-static void sweep_entry(int directory, const char *name, int dead_after_s, bool with_directories) {
-    int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    struct stat entry;
+/* The directory holds one file of ours at most (open_new_apart).  With anything else in it, it
+ * stays. */
+static void sweep_directory(int directory, const char *name, int dead_after_s) {
+    int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    bool is_old;
 
     if (fd < 0)
         return;
-    if (fstat(fd, &entry) == 0 && is_old(&entry, dead_after_s)) {
-        if (S_ISREG(entry.st_mode) && !msalex__shows_life(fd)) {
-            msalex__temp_remove(directory, name);
-        } else if (S_ISDIR(entry.st_mode) && with_directories) {
-            if (sweep(fd, dead_after_s, false) == 0)
-                remove_entry(directory, name, AT_REMOVEDIR);
-            return; /* it is closed */
-        }
-    }
-    (void)close(fd);
+    is_old = fstat(fd, &status) == 0 && time(NULL) - status.st_mtime >= dead_after_s;
+    if (!is_old)
+        (void)close(fd);
+    else if (sweep(fd, dead_after_s, false) == 0)
+        remove_entry(directory, name, AT_REMOVEDIR);
 }
 
 /* Closes the directory: 0 or errno. */
@@ -169,8 +183,10 @@ static int sweep(int fd, int dead_after_s, bool with_directories) {
         return code;
     }
     while ((entry = readdir(entries)) != NULL) {
-        if (is_temp_name(entry->d_name))
-            sweep_entry(fd, entry->d_name, dead_after_s, with_directories);
+        if (has_name(entry->d_name, SUFFIX))
+            sweep_file(fd, entry->d_name, dead_after_s);
+        else if (with_directories && has_name(entry->d_name, SUFFIX_OF_DIRECTORY))
+            sweep_directory(fd, entry->d_name, dead_after_s);
     }
     (void)closedir(entries);
     return 0;

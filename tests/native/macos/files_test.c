@@ -431,9 +431,9 @@ static void nobody_reads_meanwhile(void) {
 
 /* The process was killed while the file was in a directory of its own. */
 static void leftovers_go(void) {
-    static const char WAY[] = ".msalex-0123456789abcdef.tmp";
-    static const char FILE_IN_IT[] = ".msalex-0123456789abcdef.tmp/.msalex-0123456789abcdee.tmp";
-    static const char OTHER_FILE[] = ".msalex-0123456789abcdef.tmp/other";
+    static const char WAY[] = ".msalex-0123456789abcdef.dir";
+    static const char FILE_IN_IT[] = ".msalex-0123456789abcdef.dir/.msalex-0123456789abcdee.tmp";
+    static const char OTHER_FILE[] = ".msalex-0123456789abcdef.dir/other";
 
     CHECK(mkdir(WAY, 0700) == 0);
     write_text(FILE_IN_IT, "");
