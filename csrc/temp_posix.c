@@ -46,10 +46,6 @@ static void remove_entry(int directory, const char *name, int flags) {
     }
 }
 
-void msalex__temp_remove(int directory, const char *name) {
-    remove_entry(directory, name, 0);
-}
-
 /* Opens the directory that we have just made, unless another one has its name by now. */
 static int open_apart(int directory, const char *name) {
     const int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -124,6 +120,10 @@ int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]) {
         return -1;
     }
     return fd;
+}
+
+void msalex__temp_remove(int directory, const char *name) {
+    remove_entry(directory, name, 0);
 }
 
 /* ---- sweeping ---- */
