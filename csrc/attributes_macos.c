@@ -28,16 +28,22 @@ static int set_list(int fd, acl_t list) {
     return acl_set_fd_np(fd, list, ACL_TYPE_EXTENDED) == 0 ? 0 : errno;
 }
 
-/* Entries that a file inherits from its directory apply whatever its mode is: an entry that allows
- * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
- * vnode_authorize_simple). */
-bool msalex__is_open_to_others(int fd) {
+/* Is there a list?  0, or what get_list says. */
+static int look_at_list(int fd) {
     acl_t list;
     const int code = get_list(fd, &list);
 
     if (code == 0)
         (void)acl_free(list);
-    return code != ENOENT;
+    return code;
+}
+
+/* Entries that a file inherits from its directory apply whatever its mode is: an entry that allows
+ * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
+ * vnode_authorize_simple). */
+bool msalex__is_open_to_others(int fd) {
+    const int code = look_at_list(fd);
+    return code == 0 || code == EACCES || code == EPERM;
 }
 
 /* With a list without entries the mode decides. */
@@ -45,7 +51,7 @@ int msalex__remove_access_list(int fd) {
     acl_t list;
     int code;
 
-    if (!msalex__is_open_to_others(fd))
+    if (look_at_list(fd) == ENOENT)
         return 0;
     /* A list that we may not even read is replaced all the same. */
     if ((list = acl_init(1)) == NULL)
