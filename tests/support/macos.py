@@ -175,7 +175,14 @@ def build_test(
     """A program of tests/native/macos over the fakes."""
     objects = directory / "objects"
     compile_over_fakes(objects, flags)
+    return link_test(name, directory, flags, without)
+
+
+def link_test(name: str, directory: Path, flags: Sequence[str], without: Sequence[str]) -> Path:
+    """The same, when the objects are made."""
     programs = [MACOS / f"{name}.c", MACOS / "wrapped.c", *HARNESS]
+    if name.startswith("lock_"):
+        programs.append(MACOS / "lock_script.c")
     return link_over_fakes(name, programs, directory, flags, without, WRAPPED)
 
 
