@@ -23,7 +23,8 @@ bool msalex__is_open_to_others(int fd);
 int msalex__remove_access_list(int fd);
 
 /* Lets the mode decide about a new file of mode 0600, whatever list it inherited.  What the system
- * refuses stays as it is.  (Linux does so by itself: there the mode is also the mask of the list.) */
+ * refuses stays as it is.  (Linux does so by itself: there the mode is also the mask of the
+ * list.) */
 void msalex__let_mode_decide(int fd);
 
 /* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list

@@ -3,11 +3,11 @@
  *
  * It is mach_absolute_time in nanoseconds (gen/clock_gettime.c of Libc).  Python's time.monotonic()
  * and the timeouts of kevent and nanosleep use that clock, too, so a deadline means the same moment
- * to all of them.  It stands still while the machine sleeps, as on Linux.  So a wait of 5 s does not
- * end because the lid was closed for an hour, in which the holder of the lock slept as well.
+ * to all of them.  It stands still while the machine sleeps, as on Linux.  So a wait of 5 s does
+ * not end because the lid was closed for an hour, in which the holder of the lock slept as well.
  *
- * Darwin's CLOCK_MONOTONIC will not do.  It is the time of day without the time of the boot: it runs
- * on while the machine sleeps, and has steps of a microsecond.
+ * Darwin's CLOCK_MONOTONIC will not do.  It is the time of day without the time of the boot: it
+ * runs on while the machine sleeps, and has steps of a microsecond.
  */
 #define _DARWIN_C_SOURCE /* clock_gettime_nsec_np */
 #include <stdatomic.h>

@@ -166,9 +166,9 @@ static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     return lock_named(file);
 }
 
-/* A process that was killed before its rename has left a temporary file.  Saves of files remove such
- * leftovers, but a program may have its tokens in a keyring, or only take locks.  So each process
- * looks when it makes its first lock in a place. */
+/* A process that was killed before its rename has left a temporary file.  Saves of files remove
+ * such leftovers, but a program may have its tokens in a keyring, or only take locks.  So each
+ * process looks when it makes its first lock in a place. */
 static void sweep_once(const struct msalex__lock_file *file) {
     static uint64_t swept[PLACES_MAX];
     static size_t next;

@@ -7,8 +7,8 @@
  * and then waits, at most SLICE_MS at a time.  A wake-up only means "look again": some come for
  * nothing, and one unlock wakes all waiters.  So there is no queue, and no order.
  *
- * fcntl has a wait with a deadline (F_OFD_SETLKWTIMEOUT, since macOS 15 in the SDK), which we do not
- * use.  It would bring no order: the kernel wakes all waiters of such a lock (F_WAKE1_SAFE of
+ * fcntl has a wait with a deadline (F_OFD_SETLKWTIMEOUT, since macOS 15 in the SDK), which we do
+ * not use.  It would bring no order: the kernel wakes all waiters of such a lock (F_WAKE1_SAFE of
  * kern_lockf.c is for flock alone).  It would also sleep on when the file loses its name, which is
  * how every holder gives back, and when a peer replaces the file.
  */

@@ -17,8 +17,9 @@
 #include "internal.h"
 #include "os_posix.h"
 
-/* The name is ".msalex-", 16 hexadecimal digits and ".tmp", or ".dir" for a directory.  The target's
- * name is no part of it, because that may have 255 bytes, which is all that a name can have. */
+/* The name is ".msalex-", 16 hexadecimal digits and ".tmp", or ".dir" for a directory.  The
+ * target's name is no part of it, because that may have 255 bytes, which is all that a name can
+ * have. */
 static const char PREFIX[] = ".msalex-";
 static const char SUFFIX[] = ".tmp";
 static const char SUFFIX_OF_DIRECTORY[] = ".dir";

@@ -14,8 +14,8 @@
  * Each look also compares what stat says with the last time.  That finds what inotify cannot see:
  * changes by other hosts on a network file system, a path that leads elsewhere since a link or a
  * parent directory was replaced, a writer that never closes the file.  Where nothing can be watched
- * (no directory yet, no permission to read it, no inotify instance or watch left) we only look, more
- * often at first (watch.c), and each look tries again to watch.
+ * (no directory yet, no permission to read it, no inotify instance or watch left) we only look,
+ * more often at first (watch.c), and each look tries again to watch.
  *
  * A child made by fork shares its parent's queue of events: the one never sees an event that the
  * other has read.  So only the process that opened a queue reads it.  In another process the first

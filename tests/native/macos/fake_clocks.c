@@ -1,6 +1,7 @@
 /*
- * The clocks, the boot and the processes of a Mac: see fake_kernel.h.  The rules are those of Apple's
- * sources: Libc (gen/clock_gettime.c) and xnu-11417 (bsd/kern unless another directory is named).
+ * The clocks, the boot and the processes of a Mac: see fake_kernel.h.  The rules are those of
+ * Apple's sources: Libc (gen/clock_gettime.c) and xnu-11417 (bsd/kern unless another directory is
+ * named).
  */
 #include <errno.h>
 #include <libproc.h>

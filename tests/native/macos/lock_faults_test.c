@@ -1,6 +1,6 @@
 /*
- * Each call of the macOS lock that can fail does, once, over a kernel with a script (lock_script.h).
- * Run by tests/macos/test_over_fakes.py.
+ * Each call of the macOS lock that can fail does, once, over a kernel with a script
+ * (lock_script.h).  Run by tests/macos/test_over_fakes.py.
  */
 #define _GNU_SOURCE
 #include <errno.h>

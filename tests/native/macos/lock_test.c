@@ -1,6 +1,6 @@
 /*
- * The macOS lock in one thread, over a kernel with a script (lock_script.h): waits, grants and forks.
- * Run by tests/macos/test_over_fakes.py.
+ * The macOS lock in one thread, over a kernel with a script (lock_script.h): waits, grants and
+ * forks.  Run by tests/macos/test_over_fakes.py.
  */
 #define _GNU_SOURCE
 #include <errno.h>
