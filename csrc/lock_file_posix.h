@@ -21,7 +21,9 @@ enum {
     MSALEX__NAMELESS = -1, /* the file has lost its name */
     MSALEX__PEERS = -2,    /* it has become a peer's */
     MSALEX__NOT_YET = -3,  /* another has it; the wait goes on with the next call... */
-    MSALEX__SIGNAL = -4    /* ...and so it does after a signal */
+    MSALEX__SIGNAL = -4,   /* ...and so it does after a signal */
+    MSALEX__ELECTED = -5   /* it has lost its name, and no other waiter of ours makes the next one
+                            * before this one closes the file (macOS) */
 };
 
 /* ---- its place ---- */

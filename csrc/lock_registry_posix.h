@@ -76,6 +76,7 @@ struct msalex__lock_file {
     struct msalex__gap gap;     /* what its record says */
     struct msalex__gap carried; /* what the file said for which we waited before this one */
     int64_t since;              /* when this process began to hold it */
+    int64_t left;               /* when a waiter saw that it has lost its name, or 0 (macOS) */
     int64_t until;              /* the end of a gap that its record told of, or 0 */
     unsigned order;             /* our place among the waiters that it sent away for that gap */
 

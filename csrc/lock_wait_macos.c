@@ -27,7 +27,8 @@
 
 enum {
     SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss a change */
-    BLIND_MS = 20   /* the same without a kqueue */
+    BLIND_MS = 20,  /* the same without a kqueue */
+    ELECTION_MS = 5 /* how long a waiter leaves the next file to another one */
 };
 
 /* Makes a kqueue that tells of the file.  Where that fails, `events` stays -1. */
@@ -50,7 +51,8 @@ static void watch(struct msalex__lock_file *file) {
 
 /* Waits for a change, a slice at most: 0 or EINTR. */
 static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
-    const int64_t longest = file->events >= 0 ? SLICE_MS : BLIND_MS;
+    const int64_t usual = file->events >= 0 ? SLICE_MS : BLIND_MS;
+    const int64_t longest = file->left != 0 ? ELECTION_MS : usual;
     const int64_t slice = left >= 0 && left < longest ? left : longest;
     const struct timespec timeout = {.tv_nsec = (long)slice * 1000000};
     struct kevent change;
@@ -64,13 +66,30 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* One try.  A file that has lost its name is left alone: to lock and unlock it would wake all other
- * waiters for nothing.  (On a network file system a signal may interrupt the try.) */
-static int attempt(struct msalex__lock_file *file) {
+/* The file has lost its name, and all waiters wake up.  If each of them made the next file, all but
+ * one would have to remove theirs again.  So the flock of the nameless file elects one of them, and
+ * the others wait until that one closes it; but not for long, because the holder of a file that
+ * somebody else removed goes on.  When the name is taken, or the farewell tells of a gap, nobody
+ * has to be elected. */
+static int elect(struct msalex__lock_file *file, int64_t deadline) {
+    int code;
+
+    if (file->left == 0)
+        file->left = msalex__now_ms();
+    code = msalex__lock_file_is_name_taken(file) ? EEXIST : msalex__lock_file_try(file);
+    if (code == EWOULDBLOCK && msalex__now_ms() - file->left < ELECTION_MS &&
+        msalex__time_left(deadline) != 0)
+        return MSALEX__NOT_YET;
+    msalex__lock_file_read_farewell(file);
+    return code == 0 && file->until == 0 ? MSALEX__ELECTED : MSALEX__NAMELESS;
+}
+
+/* One try.  (On a network file system a signal may interrupt it.) */
+static int attempt(struct msalex__lock_file *file, int64_t deadline) {
     int code = msalex__lock_file_check(file);
 
     if (code == MSALEX__NAMELESS)
-        msalex__lock_file_read_farewell(file); /* its holder may not have unlocked it yet */
+        return elect(file, deadline);
     if (code != 0)
         return code;
     if ((code = msalex__lock_file_try(file)) == 0)
@@ -89,7 +108,7 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
     const int64_t deadline = msalex__deadline(timeout_ms);
     int code;
 
-    while ((code = attempt(file)) == MSALEX__NOT_YET) {
+    while ((code = attempt(file, deadline)) == MSALEX__NOT_YET) {
         int64_t left;
         if (file->events < 0) {
             watch(file);

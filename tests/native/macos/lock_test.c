@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -42,8 +43,8 @@ static void grant(void) {
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(now == begin + 1 && waits == 1);
     /* Tried, watched, tried again, and only then waited.  The holder unlocks the file, which has
-     * lost its name.  So the waiter leaves it alone, and locks the new one. */
-    CHECK(strcmp(fake_kernel.log, "LOALWUL") == 0);
+     * lost its name.  The waiter locks it until the new one is there and locked. */
+    CHECK(strcmp(fake_kernel.log, "LOALWULLU") == 0);
     /* For an unlock, a removal, a rename or a replacement, and a forced unmount. */
     CHECK(fake_kernel.added == (0x100 | 0x1 | 0x20 | 0x40));
     CHECK(names("waiter") && msalex_lock_check(waiter, &error) == MSALEX_OK);
@@ -101,8 +102,9 @@ static void missed_event(void) {
 static void deletion(void) {
     start_held(wait_script);
     event = somebody_unlinks;
+    event_at = 1;
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
-    CHECK(waits == 1);
+    CHECK(waits == 2 && now <= begin + 10); /* its holder does not unlock it */
     CHECK_STATUS(msalex_lock_check(holder, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_NOT_FOUND);
     CHECK_STATUS(msalex_lock_check(waiter, &error), MSALEX_OK); /* left alone */
@@ -137,6 +139,50 @@ static void lost_race(void) {
     CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
     CHECK(waits == 2);
     CHECK(names("waiter"));
+    end();
+}
+
+/* Another waiter, which the same removal wakes, and which has an open file of its own. */
+static int rival;
+
+static void rival_is_elected(void) {
+    if (waits == 1) {
+        rival = open(PATH, O_RDWR | O_CLOEXEC);
+        holder_releases();
+        CHECK(flock(rival, LOCK_EX | LOCK_NB) == 0);
+    } else if (waits == 2) {
+        CHECK_STATUS(msalex_lock_acquire(third, 0, 0, &error), MSALEX_OK); /* it makes the file */
+        (void)close(rival);
+    } else if (waits == 4) {
+        CHECK_STATUS(msalex_lock_release(third, &error), MSALEX_OK);
+    }
+}
+
+static void one_makes_the_next_file(void) {
+    start_held(wait_script);
+    fake_kernel.made = 0;
+    event = rival_is_elected;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
+    CHECK(waits == 4 && fake_kernel.made == 2); /* one for `third`, one for `waiter` */
+    CHECK(names("waiter"));
+    end();
+}
+
+static void rival_is_stopped(void) {
+    if (waits == 1) {
+        rival = open(PATH, O_RDWR | O_CLOEXEC);
+        holder_releases();
+        CHECK(flock(rival, LOCK_EX | LOCK_NB) == 0);
+    }
+}
+
+/* The one that was elected does nothing: the others do not wait for long. */
+static void elected_waiter_that_is_stopped(void) {
+    start_held(wait_script);
+    event = rival_is_stopped;
+    CHECK_STATUS(msalex_lock_acquire(waiter, 5000, 5000, &error), MSALEX_OK);
+    CHECK(now <= begin + 10 && names("waiter"));
+    (void)close(rival);
     end();
 }
 
@@ -339,6 +385,8 @@ static const struct property properties[] = {
     {"A file that a peer replaces is waited for in its turn", replacement},
     {"A signal ends the wait, which may go on", interruption},
     {"Who loses the race for a free lock waits for the winner", lost_race},
+    {"Of all waiters that a removal wakes one makes the next file", one_makes_the_next_file},
+    {"A waiter that is stopped just then does not keep the others", elected_waiter_that_is_stopped},
     {"Where the name is taken meanwhile, no file is made for it", name_that_is_taken_meanwhile},
     {"An unlock between the first try and the watch is not lost", unlock_before_the_watch},
     {"A holder that dies is followed at once", death},
