@@ -27,10 +27,8 @@
 #undef open
 #undef openat
 #undef renameatx_np
-#undef unlinkat
 int fcntl(int fd, int command, ...);
 int mkdirat(int directory, const char *path, mode_t mode);
-int unlinkat(int directory, const char *path, int flags);
 int openat(int directory, const char *path, int flags, ...);
 
 enum {
@@ -155,24 +153,19 @@ int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
         return -1;
     }
     store_list(&file, list->text);
+    if (S_ISDIR(file.st_mode) && list->text[0] == '\0')
+        fake_kernel.emptied = file.st_ino;
     return 0;
 }
 
 /* Does the directory hand down what the script says?  Not if its own list was emptied. */
 static bool hands_down(int directory) {
     struct stat status;
-    const struct list *list;
-    bool found;
 
-    if (fake_kernel.without_lists)
+    if (fake_kernel.without_lists || fake_kernel.inherited == NULL)
         return false;
-    if (status_of(directory, &status) != 0)
-        return true; /* the working directory */
-    (void)pthread_mutex_lock(&mutex);
-    list = find_list(status.st_dev, status.st_ino);
-    found = list == NULL || list->list.text[0] != '\0';
-    (void)pthread_mutex_unlock(&mutex);
-    return found;
+    return status_of(directory, &status) != 0 /* the working directory */ ||
+           status.st_ino != fake_kernel.emptied;
 }
 
 /* A new file inherits the list of its directory, whatever its mode (vn_attribute_prepare,
@@ -183,15 +176,6 @@ static int inherit(int fd, int directory) {
     if (fd >= 0 && status_of(fd, &file) == 0)
         store_list(&file, hands_down(directory) ? fake_kernel.inherited : NULL);
     return fd;
-}
-
-/* The list of a directory goes with it. */
-int fake_unlinkat(int directory, const char *path, int flags) {
-    struct stat file;
-
-    if ((flags & AT_REMOVEDIR) != 0 && syscall(SYS_newfstatat, directory, path, &file, 0) == 0)
-        store_list(&file, NULL);
-    return unlinkat(directory, path, flags);
 }
 
 int fake_mkdirat(int directory, const char *path, mode_t mode) {

@@ -53,6 +53,7 @@ struct watch {
     uint32_t wanted;
     struct stat before;
     struct fake_unlocks unlocks;
+    bool is_doubted;
     char name[4096];
 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -125,13 +126,19 @@ static int add(int queue, const struct kevent *change) {
     return result;
 }
 
-/* Was the file unlocked since the last call?  See fake_flock.c. */
+/* Was the file unlocked since the last call?  See fake_flock.c.  A lock that has gone without an
+ * unlock must be seen to have gone twice. */
 static bool was_unlocked(struct watch *watch) {
     const struct fake_unlocks now = fake_unlocks_of(&watch->before), before = watch->unlocks;
+    const bool has_gone = (before.is_locked || now.locks != before.locks) && !now.is_locked;
 
+    if (now.unlocks == before.unlocks && has_gone && !watch->is_doubted) {
+        watch->is_doubted = true;
+        return false;
+    }
+    watch->is_doubted = false;
     watch->unlocks = now;
-    return now.unlocks != before.unlocks ||
-           ((before.is_locked || now.locks != before.locks) && !now.is_locked);
+    return now.unlocks != before.unlocks || has_gone;
 }
 
 /* The events of a file since the last call. */

@@ -45,7 +45,8 @@ struct fake_kernel {
     bool without_attributes; /* it has no extended attributes */
     bool quiet_renames;      /* a rename does not change the times of the file (HFS+) */
     bool long_links;         /* the text of a link fills every buffer */
-    const char *inherited;   /* not NULL: new files inherit this list from every directory */
+    const char *inherited;   /* not NULL: new files inherit this list from every directory... */
+    ino_t emptied;           /* ...but this one, whose own list the library has emptied */
     int made;                /* how many new files were made */
     uint32_t added;          /* the events that the library asked for when it added the last file */
     /* The calls during a script: O open a kqueue, A add a file, W wait, L try a lock, U unlock, u

@@ -43,7 +43,6 @@ typedef struct fstore {
 #define fcntl fake_fcntl
 #define dlsym fake_dlsym
 #define mkdirat fake_mkdirat
-#define unlinkat fake_unlinkat
 #define clock_gettime fake_clock_gettime
 int fake_close(int fd);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
@@ -53,7 +52,6 @@ int fake_open(const char *path, int flags, ...);
 int fake_openat(int directory, const char *path, int flags, ...);
 int fake_fcntl(int fd, int command, ...);
 int fake_mkdirat(int directory, const char *path, mode_t mode);
-int fake_unlinkat(int directory, const char *path, int flags);
 uint64_t clock_gettime_nsec_np(clockid_t clock);
 void *fake_dlsym(void *handle, const char *name);
 
