@@ -66,7 +66,7 @@ struct msalex__lock_file {
     ino_t inode;
     uint64_t nonce;
     uint64_t view;    /* how far a kernel lock reaches: msalex__lock_view */
-    bool has_flock;   /* our open file has the flock */
+    bool has_flock;   /* our open file has the flock; a thread sets it inside the registry */
     bool remote;      /* inode numbers prove nothing on this file system */
     bool exists;      /* flock does not work there: the file's existence is the lock */
     bool handed_over; /* we left it to a waiter, when its record said... */
