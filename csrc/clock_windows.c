@@ -1,4 +1,4 @@
-/* A clock that never jumps, Windows.  Twin: clock_posix.c. */
+/* A clock that never jumps, Windows.  Twins: clock_linux.c, clock_macos.c. */
 #include "os_windows.h"
 
 int64_t msalex__now_ms(void) {

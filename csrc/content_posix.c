@@ -83,12 +83,11 @@ static int make_room(int fd, const unsigned char *data, size_t size, size_t old_
 /* 0 or errno. */
 static int replace_all(int fd, const unsigned char *data, size_t size) {
     int code = msalex__content_write(fd, data, size, 0);
+    const char *call;
 
     if (code == 0 && ftruncate(fd, (off_t)size) != 0)
         code = errno;
-    if (code == 0 && msalex__sync(fd) != 0)
-        code = errno;
-    return code;
+    return code != 0 ? code : msalex__sync(fd, &call);
 }
 
 /* Cuts off what make_room() may have added.  True when the file is as long as before. */

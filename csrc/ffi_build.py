@@ -30,7 +30,7 @@ class Platform(NamedTuple):
     link_args_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
-PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c")
+PORTABLE = ("error.c", "buffer.c", "clock.c", "nonce.c", "lock_record.c", "lock_gap.c", "watch.c")
 
 POSIX = (
     "lock_posix.c",
@@ -42,7 +42,7 @@ POSIX = (
     "content_posix.c",
     "temp_posix.c",
     "place_posix.c",
-    "clock_posix.c",
+    "keep_posix.c",
     "thread_posix.c",
 )
 
@@ -53,6 +53,9 @@ PLATFORMS = {
             "lock_wait_linux.c",
             "watch_linux.c",
             "os_linux.c",
+            "attributes_linux.c",
+            "process_linux.c",
+            "clock_linux.c",
             "libsecret_linux.c",
             "libsecret_bus_linux.c",
             "libsecret_prompt_linux.c",
@@ -72,6 +75,9 @@ PLATFORMS = {
             "lock_wait_macos.c",
             "watch_macos.c",
             "os_macos.c",
+            "attributes_macos.c",
+            "process_macos.c",
+            "clock_macos.c",
             "libsecret_none.c",
             "dpapi_none.c",
             "keychain_macos.c",

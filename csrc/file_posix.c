@@ -25,8 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "content_posix.h"
 #include "internal.h"
+#include "keep_posix.h"
 #include "os_posix.h"
 #include "place_posix.h"
 #include "temp_posix.h"
@@ -187,35 +189,14 @@ static enum outcome fail_save(struct save *save, int code, const char *call, msa
     return FAILED;
 }
 
-/* Gives the temporary file the owner, group, access list and mode of the old file, but nobody more
- * rights than before.  Group and list belong together: without the group it gets no list.  0 or
- * errno. */
-static int take_after(const struct save *save) {
-    const struct stat *old = &save->place.file;
-    mode_t mode = old->st_mode & 0660;
-    bool has_group = true;
-    struct stat new;
-
-    if (save->old < 0 || !save->place.keeps_owner)
-        return 0; /* it is ours, with mode 0600 */
-    if (fstat(save->temp, &new) != 0)
-        return errno;
-    if (new.st_uid != old->st_uid || new.st_gid != old->st_gid)
-        has_group = fchown(save->temp, old->st_uid, old->st_gid) == 0 ||
-                    fchown(save->temp, (uid_t)-1, old->st_gid) == 0;
-    /* With an access list the group bits of the mode are the mask of the list, and not the rights
-     * of the group. */
-    if (!has_group || msalex__copy_access_list(save->old, save->temp) != 0)
-        mode &= 0600;
-    if (mode == 0600 && (old->st_mode & 07777) == 0600)
-        return 0;
-    if (fchmod(save->temp, mode) == 0 || (new.st_mode & 0777) != 0600)
-        return 0; /* a file system without our modes: we made it with 0600, and it shows others */
-    return errno;
+/* Does the new file take after the old one?  If not, it is ours, with mode 0600. */
+static bool has_model(const struct save *save) {
+    return save->old >= 0 && save->place.keeps_owner;
 }
 
 /* Writes the new content into a temporary file beside the old file. */
 static enum outcome prepare(struct save *save, msalex_error *error) {
+    const char *call;
     int code;
 
     save->temp = msalex__temp_open(save->place.directory, save->temp_name);
@@ -225,13 +206,16 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
             return IN_PLACE;
         return fail_save(save, code, "open", error);
     }
+    if (has_model(save))
+        msalex__keep_attributes(save->old, save->temp);
     if ((code = msalex__content_write(save->temp, save->data, save->size, 0)) != 0)
         return fail_save(save, code, "write", error);
-    if ((code = take_after(save)) != 0)
+    if (has_model(save) &&
+        (code = msalex__keep_rights(save->old, &save->place.file, save->temp)) != 0)
         return fail_save(save, code, "fchmod", error);
     /* Before the rename: otherwise a power cut could leave an empty file with the name. */
-    if (msalex__sync(save->temp) != 0)
-        return fail_save(save, errno, "fdatasync", error);
+    if ((code = msalex__sync(save->temp, &call)) != 0)
+        return fail_save(save, code, call, error);
     return PREPARED;
 }
 

@@ -48,7 +48,8 @@ int64_t msalex__time_left(int64_t deadline);
 
 /* ---- clock_<platform>.c ---- */
 
-/* Milliseconds, and microseconds, on a clock that never jumps. */
+/* Milliseconds, and microseconds, on a clock that never jumps.  All processes since the start of
+ * the system share it.  On POSIX it stands still while the machine sleeps. */
 int64_t msalex__now_ms(void);
 int64_t msalex__now_us(void);
 

@@ -31,7 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "os_posix.h"
+#include "attributes_posix.h"
 
 enum {
     FLOCK_MS = 3000,   /* how long a call waits for other processes */

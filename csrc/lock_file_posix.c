@@ -13,6 +13,7 @@
 
 #include "internal.h"
 #include "os_posix.h"
+#include "process_posix.h"
 #include "place_posix.h"
 
 enum { CALLS_MAX = 100 /* of one kind: signals interrupt them on some network file systems */ };
@@ -115,6 +116,7 @@ void msalex__lock_file_close_fd(struct msalex__lock_file *file) {
         (void)close(file->fd);
     file->fd = -1;
     file->inode = 0;
+    file->has_flock = false;
     msalex__registry_leave();
 }
 
@@ -285,6 +287,14 @@ int msalex__lock_file_unlink(const struct msalex__lock_file *file) {
     return code;
 }
 
-int msalex__lock_file_try(const struct msalex__lock_file *file) {
-    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+int msalex__lock_file_try(struct msalex__lock_file *file) {
+    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0)
+        return errno;
+    file->has_flock = true;
+    return 0;
+}
+
+void msalex__lock_file_unlock(struct msalex__lock_file *file) {
+    msalex__unlock(file->fd, file->has_flock);
+    file->has_flock = false;
 }

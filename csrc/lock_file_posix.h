@@ -21,7 +21,9 @@ enum {
     MSALEX__NAMELESS = -1, /* the file has lost its name */
     MSALEX__PEERS = -2,    /* it has become a peer's */
     MSALEX__NOT_YET = -3,  /* another has it; the wait goes on with the next call... */
-    MSALEX__SIGNAL = -4    /* ...and so it does after a signal */
+    MSALEX__SIGNAL = -4,   /* ...and so it does after a signal */
+    MSALEX__ELECTED = -5   /* it has lost its name, and no other waiter of ours makes the next one
+                            * before this one closes the file (macOS) */
 };
 
 /* ---- its place ---- */
@@ -80,6 +82,10 @@ bool msalex__lock_file_is_at(const struct msalex__lock_file *file, const char *p
 int msalex__lock_file_unlink(const struct msalex__lock_file *file);
 
 /* Tries the flock.  EWOULDBLOCK: another has it. */
-int msalex__lock_file_try(const struct msalex__lock_file *file);
+int msalex__lock_file_try(struct msalex__lock_file *file);
+
+/* Withdraws all locks of the open file, but unlocks only what it has locked: on macOS an unlock
+ * wakes all waiters, even if nothing was locked. */
+void msalex__lock_file_unlock(struct msalex__lock_file *file);
 
 #endif

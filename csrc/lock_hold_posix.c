@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "internal.h"
 #include "os_posix.h"
 #include "temp_posix.h"
@@ -19,6 +20,7 @@
 enum {
     TURNS_MAX = 64, /* hand-overs in a row, before the file is unlinked all the same */
     YIELDS = 3,     /* after handing over: see see_it_taken */
+    PLACES_MAX = 8, /* that a process remembers to have swept */
     LOOKS = 8       /* whether a waiter takes the lock: 25 ms together */
 };
 
@@ -35,6 +37,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
                                           .when = when,
                                           .view = file->view};
     char bytes[MSALEX__RECORD_SIZE];
+    const char *call;
     ssize_t written;
 
     msalex__record_format(&record, file->program, bytes);
@@ -44,7 +47,7 @@ static int write_record(const struct msalex__lock_file *file, enum msalex__recor
     if (written < (ssize_t)sizeof bytes)
         return ENOSPC; /* a short write sets no errno */
     /* Until the system sends it, other hosts would see an empty file. */
-    return file->remote && msalex__sync(file->fd) != 0 && errno == EIO ? EIO : 0;
+    return file->remote && msalex__sync(file->fd, &call) == EIO ? EIO : 0;
 }
 
 /* Takes those locks that the file system has. */
@@ -60,14 +63,17 @@ static int lock_new_file(struct msalex__lock_file *file) {
 
 /* Gives the file to the users that may remove other files in its directory, so that they can remove
  * it if we die: to the directory's owner, when we are root, and to its group.  It holds no secret.
- * In a sticky directory users remove their own files only.  What the system refuses stays as it
- * is. */
+ * Then a list that it inherited stays, too.  In a sticky directory users remove their own files
+ * only.  Nobody else may open it: a reader can take the flock, and keep us out.  What the system
+ * refuses stays as it is. */
 static void share_with_directory(const struct msalex__lock_file *file, const struct stat *made) {
     const struct stat *const directory = &file->directory_status;
     const bool with_group = (directory->st_mode & S_IWGRP) != 0;
     const uid_t owner = made->st_uid == 0 ? directory->st_uid : made->st_uid;
     const gid_t group = with_group ? directory->st_gid : made->st_gid;
 
+    if ((directory->st_mode & S_ISVTX) != 0 || !with_group)
+        msalex__let_mode_decide(file->fd);
     if ((directory->st_mode & S_ISVTX) != 0)
         return;
     if ((owner != made->st_uid || group != made->st_gid) && fchown(file->fd, owner, group) != 0)
@@ -90,14 +96,22 @@ static int fill(struct msalex__lock_file *file) {
     return 0;
 }
 
-/* Opens a new file.  `name` NULL: one without a name, where there are such files. */
-static int create(struct msalex__lock_file *file, const char *name) {
-    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+static int open_nameless(int directory, const char *name) {
+    (void)name;
+    return msalex__open_nameless(directory);
+}
+
+static int open_unlocked(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+/* Opens a new file in one of these ways. */
+static int create(struct msalex__lock_file *file, const char *name,
+                  int (*open_new)(int directory, const char *name)) {
     int code;
 
     msalex__registry_enter();
-    file->fd = name == NULL ? msalex__open_nameless(file->directory)
-                            : openat(file->directory, name, flags, 0600);
+    file->fd = open_new(file->directory, name);
     code = file->fd < 0 ? errno : 0;
     msalex__registry_leave();
     return code;
@@ -108,7 +122,7 @@ static int create(struct msalex__lock_file *file, const char *name) {
 static int create_nameless(struct msalex__lock_file *file) {
     int code;
 
-    if ((code = create(file, NULL)) != 0)
+    if ((code = create(file, NULL, open_nameless)) != 0)
         return code == EISDIR || code == EINVAL || code == ENOENT ? EOPNOTSUPP : code;
     if ((code = fill(file)) != 0)
         return code;
@@ -152,17 +166,41 @@ static int rename_or_link(struct msalex__lock_file *file, const char *temp) {
     return lock_named(file);
 }
 
-/* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that. */
+/* A process that was killed before its rename has left a temporary file.  Saves of files remove
+ * such leftovers, but a program may have its tokens in a keyring, or only take locks.  So each
+ * process looks when it makes its first lock in a place. */
+static void sweep_once(const struct msalex__lock_file *file) {
+    static uint64_t swept[PLACES_MAX];
+    static size_t next;
+    bool is_first = true;
+
+    msalex__registry_enter();
+    for (size_t i = 0; i < PLACES_MAX; i++)
+        is_first = is_first && swept[i] != file->key;
+    if (is_first)
+        swept[next++ % PLACES_MAX] = file->key;
+    msalex__registry_leave();
+    if (is_first)
+        (void)msalex__temp_sweep(file->directory, MSALEX__TEMP_DEAD_S);
+}
+
+/* Makes the file with another name first.  EOPNOTSUPP: the file system cannot do that.  On macOS
+ * one unlock wakes all waiters.  One that comes too late for the name does not make and remove a
+ * file: that changes the directory, and so wakes everybody that watches it. */
 static int create_renamed(struct msalex__lock_file *file) {
     char temp[MSALEX__TEMP_NAME_SIZE];
     int code;
 
+    if (msalex__lock_file_is_name_taken(file))
+        return EEXIST;
     msalex__temp_name(temp);
-    if ((code = create(file, temp)) != 0)
+    if ((code = create(file, temp, open_unlocked)) != 0)
         return code;
     if ((code = fill(file)) == 0) {
-        if ((code = rename_or_link(file, temp)) == 0)
+        if ((code = rename_or_link(file, temp)) == 0) {
+            sweep_once(file);
             return 0;
+        }
         if (msalex__lock_file_is_name_taken(file))
             code = EEXIST; /* sshfs has no errno of its own for this */
         else if (msalex__is_unsupported(code) || code == EPERM || code == ENOENT)
@@ -173,11 +211,12 @@ static int create_renamed(struct msalex__lock_file *file) {
 }
 
 /* Makes the file with its name from the start.  Processes of ours never touch a young file without
- * a record.  A peer may, and then the file is the peer's. */
+ * a record.  A peer may, and then the file is the peer's.  The way before this one has found out
+ * whether there are locks here. */
 static int create_named(struct msalex__lock_file *file) {
-    int code;
+    int code = create(file, file->name, file->exists ? open_unlocked : msalex__open_named);
 
-    if ((code = create(file, file->name)) != 0)
+    if (code != 0)
         return msalex__lock_file_is_name_taken(file) ? EEXIST : code;
     if ((code = fill(file)) == 0 && (code = msalex__lock_file_check(file)) == 0)
         return 0;
@@ -346,7 +385,7 @@ static void see_it_taken(struct msalex__lock_file *file) {
     if (is_left(file) && msalex__lock_file_try(file) == 0) {
         if (is_left(file) && msalex__lock_file_check(file) == 0)
             (void)msalex__lock_file_unlink(file);
-        msalex__unlock(file->fd);
+        msalex__lock_file_unlock(file);
     }
 }
 
@@ -356,7 +395,7 @@ void msalex__lock_file_close(struct msalex__lock_file *file) {
     if (!msalex__lock_file_is_open(file)) {
         file->fd = -1;
     } else {
-        msalex__unlock(file->fd);
+        msalex__lock_file_unlock(file);
         if (file->handed_over)
             see_it_taken(file);
     }

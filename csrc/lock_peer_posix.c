@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "lock.h"
 #include "lock_record.h"
 #include "os_posix.h"
+#include "process_posix.h"
 
 /* By what the peer wrote, and when. */
 static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, size_t size) {
@@ -38,17 +38,16 @@ static bool seems_gone(const struct msalex__lock_file *file, const char *bytes, 
     }
 }
 
-static bool is_flocked(const struct msalex__lock_file *file) {
+static bool is_flocked(struct msalex__lock_file *file) {
     const int code = msalex__lock_file_try(file);
 
     if (code != 0)
         return !msalex__is_unsupported(code);
-    (void)flock(file->fd, LOCK_UN);
+    msalex__lock_file_unlock(file);
     return false;
 }
 
-bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char *bytes,
-                               size_t size) {
+bool msalex__lock_peer_is_gone(struct msalex__lock_file *file, const char *bytes, size_t size) {
     /* The flock comes last, because our try can make the peer's own try fail. */
     return seems_gone(file, bytes, size) && !msalex__is_fcntl_locked(file->fd) && !is_flocked(file);
 }
@@ -88,7 +87,7 @@ static int remove_guarded(const struct msalex__lock_file *file) {
     return code;
 }
 
-int msalex__lock_peer_remove(const struct msalex__lock_file *file) {
+int msalex__lock_peer_remove(struct msalex__lock_file *file) {
     const int code = msalex__lock_file_try(file);
 
     if (code == 0)

@@ -23,8 +23,9 @@
  * to the start, out of order.  TURNS_MAX (lock_hold_posix.c) limits how often the file stays in
  * place, so that peers which wait for it to vanish get their turn.  Peers that only look now and
  * then must find it gone, so the name stays free for a moment after some seconds (lock_gap.h).
- * macOS has no queue, and nothing promises an order there: one unlock wakes all waiters, the first
- * one to look is next, and a holder always removes the file.
+ * macOS has no queue, and nothing promises an order there: one unlock wakes all waiters, and a
+ * holder always removes the file.  The waiter that gets the flock of that nameless file first makes
+ * the next one, while the others look on (lock_wait_macos.c).
  *
  * The flock alone never gives us the right to remove a file.  Every process that gets it, also one
  * whose wait was given up, first asks whether the file still has its name and its record, and takes
@@ -67,15 +68,16 @@ enum {
 };
 
 struct msalex_lock {
-    struct msalex__lock_file *file; /* held or waited for, else NULL */
-    msalex_watch *watch;            /* while a peer's file is in the way, or in a gap */
-    int status;                     /* of the attempt that has just filled the error */
-    struct msalex__gap carried;     /* by the last file for which we waited: it lost its name */
-    int64_t gap_until;              /* the name shall stay free until then, or 0 */
-    unsigned gap_order;             /* how many others come back first */
-    bool gap_watched;               /* this process watches whether a peer comes */
-    bool lost;                      /* a check found another file in the place of ours */
-    uint64_t key;                   /* of lock_gap.c */
+    struct msalex__lock_file *file;    /* held or waited for, else NULL */
+    struct msalex__lock_file *elected; /* keeps other waiters from making the next file, or NULL */
+    msalex_watch *watch;               /* while a peer's file is in the way, or in a gap */
+    int status;                        /* of the attempt that has just filled the error */
+    struct msalex__gap carried;        /* by the last file for which we waited: it lost its name */
+    int64_t gap_until;                 /* the name shall stay free until then, or 0 */
+    unsigned gap_order;                /* how many others come back first */
+    bool gap_watched;                  /* this process watches whether a peer comes */
+    bool lost;                         /* a check found another file in the place of ours */
+    uint64_t key;                      /* of lock_gap.c */
     char *program;
     char path[];
 };
@@ -147,6 +149,11 @@ static enum outcome after_flock(msalex_lock *lock, int code, msalex_error *error
     case 0:
         msalex__lock_file_hold(lock->file);
         return HELD;
+    case MSALEX__ELECTED:
+        lock->carried = lock->file->gap;
+        lock->elected = lock->file;
+        lock->file = NULL;
+        return CHANGED;
     case MSALEX__NAMELESS:
         lock->carried = lock->file->gap;
         lock->gap_until = lock->file->until;
@@ -317,6 +324,12 @@ int msalex_lock_new(const char *path, const char *program, msalex_lock **lock,
     return msalex__ok(error);
 }
 
+/* The next file is there, or this waiter does not make it: the other ones may look. */
+static void end_election(msalex_lock *lock) {
+    msalex__lock_file_close(lock->elected);
+    lock->elected = NULL;
+}
+
 /* One turn of msalex_lock_acquire. */
 static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patience,
                             msalex_error *error) {
@@ -331,6 +344,7 @@ static enum outcome attempt(msalex_lock *lock, int64_t deadline, int64_t patienc
         if (lock->status != MSALEX_OK)
             return FAILED;
         outcome = look(lock, left, error);
+        end_election(lock);
     }
     if (outcome == QUEUED)
         outcome = wait_in_queue(lock, msalex__time_left(deadline), error);
@@ -367,6 +381,7 @@ int msalex_lock_acquire(msalex_lock *lock, int64_t slice_ms, int64_t patience_ms
         if (outcome == FAILED && error->code == ESTALE && tries + 1 < TRIES_MAX)
             outcome = CHANGED;
     }
+    end_election(lock);
     if (outcome == FAILED && lock->status == MSALEX_TIMEOUT) /* of the server, not of the wait */
         return msalex__fail(error, MSALEX_OS_ERROR, ETIMEDOUT, "lock file",
                             "the file system does not answer");
@@ -413,6 +428,7 @@ int msalex_lock_release(msalex_lock *lock, msalex_error *error) {
         msalex__lock_wait_leave(lock->file);
     }
     lock->file = NULL;
+    end_election(lock);
     lock->gap_until = 0;
     lock->lost = false;
     stop_watching(lock);

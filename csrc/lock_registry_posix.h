@@ -66,6 +66,7 @@ struct msalex__lock_file {
     ino_t inode;
     uint64_t nonce;
     uint64_t view;    /* how far a kernel lock reaches: msalex__lock_view */
+    bool has_flock;   /* our open file has the flock; a thread sets it inside the registry */
     bool remote;      /* inode numbers prove nothing on this file system */
     bool exists;      /* flock does not work there: the file's existence is the lock */
     bool handed_over; /* we left it to a waiter, when its record said... */
@@ -75,6 +76,7 @@ struct msalex__lock_file {
     struct msalex__gap gap;     /* what its record says */
     struct msalex__gap carried; /* what the file said for which we waited before this one */
     int64_t since;              /* when this process began to hold it */
+    int64_t left;               /* when a waiter saw that it has lost its name, or 0 (macOS) */
     int64_t until;              /* the end of a gap that its record told of, or 0 */
     unsigned order;             /* our place among the waiters that it sent away for that gap */
 

@@ -92,6 +92,9 @@ static void wait_in_flock(struct msalex__lock_file *file) {
         code = flock(file->fd, LOCK_EX) == 0 ? 0 : errno;
     while (code == EINTR);
 
+    msalex__registry_enter(); /* another wait may just adopt the file */
+    file->has_flock = code == 0;
+    msalex__registry_leave();
     if (code != 0) {
         while (!tell(file, MSALEX__WAITING, MSALEX__SETTLED, code)) {
             if (keep(file)) { /* else another wait has just adopted it */

@@ -6,6 +6,11 @@
  * removal or a rename, tries *again*, because an unlock before the kqueue was there wakes nobody,
  * and then waits, at most SLICE_MS at a time.  A wake-up only means "look again": some come for
  * nothing, and one unlock wakes all waiters.  So there is no queue, and no order.
+ *
+ * fcntl has a wait with a deadline (F_OFD_SETLKWTIMEOUT, since macOS 15 in the SDK), which we do
+ * not use.  It would bring no order: the kernel wakes all waiters of such a lock (F_WAKE1_SAFE of
+ * kern_lockf.c is for flock alone).  It would also sleep on when the file loses its name, which is
+ * how every holder gives back, and when a peer replaces the file.
  */
 #define _DARWIN_C_SOURCE /* kqueue */
 #include "lock_wait_posix.h"
@@ -22,7 +27,8 @@
 
 enum {
     SLICE_MS = 250, /* the longest wait between two tries: a kqueue may miss a change */
-    BLIND_MS = 20   /* the same without a kqueue */
+    BLIND_MS = 20,  /* the same without a kqueue */
+    ELECTION_MS = 5 /* how long a waiter leaves the next file to another one */
 };
 
 /* Makes a kqueue that tells of the file.  Where that fails, `events` stays -1. */
@@ -45,7 +51,8 @@ static void watch(struct msalex__lock_file *file) {
 
 /* Waits for a change, a slice at most: 0 or EINTR. */
 static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
-    const int64_t longest = file->events >= 0 ? SLICE_MS : BLIND_MS;
+    const int64_t usual = file->events >= 0 ? SLICE_MS : BLIND_MS;
+    const int64_t longest = file->left != 0 ? ELECTION_MS : usual;
     const int64_t slice = left >= 0 && left < longest ? left : longest;
     const struct timespec timeout = {.tv_nsec = (long)slice * 1000000};
     struct kevent change;
@@ -59,17 +66,37 @@ static int wait_a_slice(const struct msalex__lock_file *file, int64_t left) {
     return nanosleep(&timeout, NULL) == 0 ? 0 : EINTR;
 }
 
-/* One try.  (On a network file system a signal may interrupt it.) */
-static int attempt(struct msalex__lock_file *file) {
-    int code = msalex__lock_file_try(file);
+/* The file has lost its name, and all waiters wake up.  If each of them made the next file, all but
+ * one would have to remove theirs again.  So the flock of the nameless file elects one of them, and
+ * the others wait until that one closes it; but not for long, because the holder of a file that
+ * somebody else removed goes on.  When the name is taken, or the farewell tells of a gap, nobody
+ * has to be elected. */
+static int elect(struct msalex__lock_file *file, int64_t deadline) {
+    int code;
 
-    if (code == 0)
+    if (file->left == 0)
+        file->left = msalex__now_ms();
+    code = msalex__lock_file_is_name_taken(file) ? EEXIST : msalex__lock_file_try(file);
+    if (code == EWOULDBLOCK && msalex__now_ms() - file->left < ELECTION_MS &&
+        msalex__time_left(deadline) != 0)
+        return MSALEX__NOT_YET;
+    msalex__lock_file_read_farewell(file);
+    return code == 0 && file->until == 0 ? MSALEX__ELECTED : MSALEX__NAMELESS;
+}
+
+/* One try.  (On a network file system a signal may interrupt it.) */
+static int attempt(struct msalex__lock_file *file, int64_t deadline) {
+    int code = msalex__lock_file_check(file);
+
+    if (code == MSALEX__NAMELESS)
+        return elect(file, deadline);
+    if (code != 0)
+        return code;
+    if ((code = msalex__lock_file_try(file)) == 0)
         return msalex__lock_file_take_over(file);
-    if (code != EWOULDBLOCK)
-        return code == EINTR ? MSALEX__SIGNAL : code;
-    if ((code = msalex__lock_file_check(file)) == MSALEX__NAMELESS)
-        msalex__lock_file_read_farewell(file); /* its holder has not unlocked it yet */
-    return code == 0 ? MSALEX__NOT_YET : code;
+    if (code == EWOULDBLOCK)
+        return MSALEX__NOT_YET;
+    return code == EINTR ? MSALEX__SIGNAL : code;
 }
 
 bool msalex__lock_wait_join(struct msalex__lock_file **file) {
@@ -81,7 +108,7 @@ int msalex__lock_wait_for(struct msalex__lock_file *file, int64_t timeout_ms) {
     const int64_t deadline = msalex__deadline(timeout_ms);
     int code;
 
-    while ((code = attempt(file)) == MSALEX__NOT_YET) {
+    while ((code = attempt(file, deadline)) == MSALEX__NOT_YET) {
         int64_t left;
         if (file->events < 0) {
             watch(file);

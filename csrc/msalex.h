@@ -217,10 +217,11 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
  * MSALEX_LOCK_LOST.  Processes that save with a guard check it and rename one at a time (POSIX).
  *
  * What is kept.  POSIX: the owner, the group, the access list, and those bits of the mode that let
- * owner and group read and write (0660).  Where one of them cannot be kept, the group loses
- * rights; it never gains any.  The owner is not kept where others may write to the directory and
- * the file belongs to a third person.  Windows: some attributes, and the access list, unless the
- * file belongs to a third person (save_windows.c).
+ * owner and group read and write (0660).  Where one of them cannot be kept, the group loses rights;
+ * it never gains any.  The owner is not kept where others may write to the directory and the file
+ * belongs to a third person.  Otherwise extended attributes of the user are kept as well
+ * (keep_posix.h), such as the mark of `tmutil addexclusion`.  Windows: some attributes, and the
+ * access list, unless the file belongs to a third person (save_windows.c).
  *
  * Some files cannot be renamed over: a mount point, a file in a read-only directory, or (Windows)
  * one whose access list grants writing but not deletion.  They are written in place; a reader

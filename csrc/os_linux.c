@@ -3,11 +3,9 @@
 #define _GNU_SOURCE /* O_PATH, fallocate, F_OFD_SETLK, syscall */
 #include "os_posix.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,21 +78,6 @@ bool msalex__has_magic_links(int directory) {
 
     return fstatfs(directory, &system) == 0 && (long)system.f_type == proc &&
            !(fstat(directory, &opened) == 0 && opened.st_ino == proc_root);
-}
-
-/* Reads the start of a file of procfs, as a string.  False: it is hidden from us. */
-static bool read_proc(const char *path, char *text, size_t room) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size;
-
-    if (fd < 0)
-        return false;
-    size = read(fd, text, room - 1);
-    (void)close(fd);
-    if (size <= 0)
-        return false;
-    text[size] = '\0';
-    return true;
 }
 
 /* Reads numbers from a file of /proc.  Returns how many. */
@@ -172,38 +154,13 @@ bool msalex__is_path_remote(const char *path) {
     return statfs(path, &system) != 0 || is_type_remote(&system);
 }
 
-/* ---- what a file carries beside its content ---- */
-
-/* acl(5): the access list is kept as this attribute. */
-static const char ACCESS_LIST[] = "system.posix_acl_access";
-
-static bool means_no_list(int code) {
-    return code == ENODATA || code == EOPNOTSUPP || code == ENOSYS;
-}
-
-int64_t msalex__mtime_ns(const struct stat *file) {
-    return (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec;
-}
-
-int msalex__remove_access_list(int fd) {
-    return fremovexattr(fd, ACCESS_LIST) == 0 || means_no_list(errno) ? 0 : errno;
-}
-
-int msalex__copy_access_list(int from, int to) {
-    char list[4096]; /* 500 entries */
-    ssize_t size = fgetxattr(from, ACCESS_LIST, list, sizeof list);
-
-    if (size < 0)
-        return means_no_list(errno) ? 0 : errno;
-    return fsetxattr(to, ACCESS_LIST, list, (size_t)size, 0) == 0 ? 0 : errno;
-}
-
 /* ---- writing ---- */
 
 /* fdatasync writes the data and the size, which is all that must be on the disk before a rename;
  * the times that it leaves out are not worth a second journal commit. */
-int msalex__sync(int fd) {
-    return fdatasync(fd);
+int msalex__sync(int fd, const char **call) {
+    *call = "fdatasync";
+    return fdatasync(fd) == 0 ? 0 : errno;
 }
 
 /* Not posix_fallocate: where the file system cannot reserve, that writes zeros into the file. */
@@ -260,6 +217,10 @@ int msalex__give_name(int fd, int directory, const char *name) {
     return linkat(AT_FDCWD, unnamed, directory, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
 }
 
+int msalex__open_named(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
 bool msalex__is_unsupported(int code) {
     return code == ENOLCK || code == ENOSYS || code == EINVAL || code == EOPNOTSUPP;
 }
@@ -288,9 +249,10 @@ bool msalex__is_announced(int fd) {
     return is_locked(fd, ANNOUNCE_AT, 1);
 }
 
-void msalex__unlock(int fd) {
+void msalex__unlock(int fd, bool has_flock) {
     (void)set_lock(fd, F_UNLCK, 0, 0);
-    (void)flock(fd, LOCK_UN);
+    if (has_flock)
+        (void)flock(fd, LOCK_UN);
 }
 
 /* Do the mount's options say that its locks stay on this host (nfs(5), mount.cifs(8))?
@@ -325,94 +287,6 @@ bool msalex__is_lock_local(int fd, dev_t device) {
     if (fstatfs(fd, &system) != 0 || (long)system.f_type == fuse || (long)system.f_type == plan9)
         return true;
     return has_local_locks(device);
-}
-
-size_t msalex__read_boot_id(char *id, size_t room) {
-    return read_proc("/proc/sys/kernel/random/boot_id", id, room) ? strlen(id) : 0;
-}
-
-/* ---- processes ---- */
-
-/* proc_pid_stat(5): fields 3 (state), 20 (threads) and 22 (start, in ticks since boot). */
-static bool read_process(long long pid, char *state, long *threads, time_t *start) {
-    char path[64], stat[1024], *fields;
-    unsigned long long ticks;
-
-    (void)snprintf(path, sizeof path, "/proc/%lld/stat", pid);
-    /* The name in brackets may contain brackets and spaces: start behind the last bracket. */
-    if (!read_proc(path, stat, sizeof stat) || (fields = strrchr(stat, ')')) == NULL ||
-        sscanf(fields + 1,
-               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %*s %llu",
-               state, threads, &ticks) != 3)
-        return false;
-    *start = (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
-    return true;
-}
-
-/* Can the process with that pid, of our namespace, have written a file at that time?  A zombie is
- * dead, unless only its first thread has ended.  When /proc is hidden (hidepid), or descriptors
- * have run out, at least ask the kernel. */
-static bool is_writer(long long pid, time_t written) {
-    struct timespec now, since_boot;
-    time_t booted, start;
-    long threads;
-    char state;
-
-    if (!read_process(pid, &state, &threads, &start))
-        return pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
-    if ((state == 'Z' && threads <= 1) || state == 'X')
-        return false;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    booted = now.tv_sec - since_boot.tv_sec;
-    return booted <= written + MSALEX__BOOT_S && booted + start <= written + MSALEX__REUSE_S;
-}
-
-/* Do we see the processes of all namespaces and of all users? */
-static bool sees_all_processes(void) {
-    static const char INITIAL_NAMESPACE[] = "pid:[4026531836]"; /* PROC_PID_INIT_INO */
-    char name[sizeof INITIAL_NAMESPACE] = "", ignored[8];
-
-    return readlink("/proc/self/ns/pid", name, sizeof name) == sizeof name - 1 &&
-           memcmp(name, INITIAL_NAMESPACE, sizeof name - 1) == 0 &&
-           read_proc("/proc/1/stat", ignored, sizeof ignored);
-}
-
-/* Does the process have that pid in a namespace below ours?  proc_pid_status(5): NSpid lists its
- * pids, from our namespace to its own. */
-static bool has_nested_pid(const char *process, long long pid) {
-    char path[64], status[4096], *at;
-
-    (void)snprintf(path, sizeof path, "/proc/%.20s/status", process);
-    if (!read_proc(path, status, sizeof status) || (at = strstr(status, "\nNSpid:")) == NULL)
-        return false;
-    at += sizeof "\nNSpid:" - 1;
-    (void)strtoll(at, &at, 10); /* in our namespace */
-    while (*at == '\t') {
-        if (strtoll(at, &at, 10) == pid)
-            return true;
-    }
-    return false;
-}
-
-enum msalex__life msalex__life_of(int64_t pid, time_t written) {
-    enum msalex__life life = MSALEX__DEAD;
-    const struct dirent *entry;
-    DIR *processes;
-
-    if (is_writer(pid, written))
-        return MSALEX__ALIVE;
-    if (!sees_all_processes() || (processes = opendir("/proc")) == NULL)
-        return MSALEX__UNSEEN;
-    /* The pid may be one of a container that shares the directory with us. */
-    while (life == MSALEX__DEAD && (entry = readdir(processes)) != NULL) {
-        const char *const name = entry->d_name;
-        if (name[0] >= '1' && name[0] <= '9' && has_nested_pid(name, pid) &&
-            is_writer(strtoll(name, NULL, 10), written))
-            life = MSALEX__ALIVE;
-    }
-    (void)closedir(processes);
-    return life;
 }
 
 /* ---- locks on data files ---- */

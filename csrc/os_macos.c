@@ -3,23 +3,18 @@
  * os_linux.c.
  *
  * We read in its source what the kernel does (xnu-7195, which is macOS 11, to xnu-11417, macOS 15;
- * bsd/vfs unless another file is named), and in Libc (posix1e/acl_file.c, gen/filesec.c).  Each
- * rule stands beside the code that needs it.
+ * bsd/vfs unless another file is named).  Each rule stands beside the code that needs it.
  */
 #define _DARWIN_C_SOURCE /* O_NOFOLLOW_ANY, O_SYMLINK, F_PREALLOCATE, fstatfs, flock */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/param.h>
 #include <sys/mount.h>
-#include <sys/acl.h>
 #include <sys/file.h>
-#include <sys/proc.h>
-#include <sys/sysctl.h>
 #include <unistd.h>
 
 #include "os_posix.h"
@@ -184,65 +179,20 @@ bool msalex__is_path_remote(const char *path) {
     return statfs(path, &system) != 0 || is_type_remote(&system);
 }
 
-/* ---- what a file carries beside its content ---- */
-
-int64_t msalex__mtime_ns(const struct stat *file) {
-    return (int64_t)file->st_mtimespec.tv_sec * 1000000000 + file->st_mtimespec.tv_nsec;
-}
-
-/* acl_get_fd_np says ENOENT when a file has no list, or its file system has none
- * (filesec_get_property). */
-static int get_list(int fd, acl_t *list) {
-    *list = acl_get_fd_np(fd, ACL_TYPE_EXTENDED);
-    return *list != NULL ? 0 : errno;
-}
-
-static int set_list(int fd, acl_t list) {
-    return acl_set_fd_np(fd, list, ACL_TYPE_EXTENDED) == 0 ? 0 : errno;
-}
-
-/* Entries that a file inherits from its directory apply whatever its mode is: an entry that allows
- * reading lets others read a file of mode 0600 (kauth_acl_inherit, kern/kern_authorization.c;
- * vnode_authorize_simple).  With a list without entries the mode decides. */
-int msalex__remove_access_list(int fd) {
-    acl_t list;
-    int code = get_list(fd, &list);
-
-    if (code == ENOENT)
-        return 0;
-    if (code == 0)
-        (void)acl_free(list);
-    /* A list that we may not even read is replaced all the same. */
-    if ((list = acl_init(1)) == NULL)
-        return errno;
-    code = set_list(fd, list);
-    (void)acl_free(list);
-    return code == ENOTSUP ? 0 : code; /* vnode_setattr, kpi_vfs.c */
-}
-
-int msalex__copy_access_list(int from, int to) {
-    acl_t list;
-    int code = get_list(from, &list);
-
-    if (code != 0)
-        return code == ENOENT ? 0 : code;
-    code = set_list(to, list);
-    (void)acl_free(list);
-    return code;
-}
-
 /* ---- writing ---- */
 
 /* fsync does not make the drive empty its cache, which may then write the rename before the
  * content.  A barrier keeps the order (fcntl(2)).  To empty the cache (F_FULLFSYNC) would cost tens
  * of milliseconds for nothing that a save promises.  Only HFS+ and APFS have barriers.  The
  * failures below are about the content, and a later fsync could take it for written. */
-int msalex__sync(int fd) {
+int msalex__sync(int fd, const char **call) {
+    *call = "F_BARRIERFSYNC";
     if (fcntl(fd, F_BARRIERFSYNC) == 0)
         return 0;
     if (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EINTR)
-        return -1;
-    return fsync(fd);
+        return errno;
+    *call = "fsync";
+    return fsync(fd) == 0 ? 0 : errno;
 }
 
 /* F_PREALLOCATE counts from the end of the allocated room (fcntl(2)), and does not change the size.
@@ -282,6 +232,13 @@ int msalex__give_name(int fd, int directory, const char *name) {
     return EOPNOTSUPP;
 }
 
+/* The kernel takes the lock in the same call as it makes the file, though not in the same moment
+ * (open1, vfs_syscalls.c).  If the lock fails, the file stays. */
+int msalex__open_named(int directory, const char *name) {
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    return openat(directory, name, flags | O_EXLOCK | O_NONBLOCK, 0600);
+}
+
 bool msalex__is_unsupported(int code) {
     return code == ENOTSUP || code == EOPNOTSUPP || code == ENOLCK || code == EINVAL;
 }
@@ -315,8 +272,11 @@ bool msalex__is_announced(int fd) {
     return false;
 }
 
-void msalex__unlock(int fd) {
-    (void)flock(fd, LOCK_UN);
+/* The unlock of a file that nobody has locked succeeds, and wakes every waiter for nothing
+ * (lf_advlock of kern_lockf.c; VNOP_ADVLOCK of kpi_vfs.c posts NOTE_FUNLOCK). */
+void msalex__unlock(int fd, bool has_flock) {
+    if (has_flock)
+        (void)flock(fd, LOCK_UN);
 }
 
 /* On these the local kernel locks, and knows nothing of processes that come by another mount. */
@@ -326,35 +286,6 @@ bool msalex__is_lock_local(int fd, dev_t device) {
     (void)device;
     /* We do not trust what we do not know. */
     return fstatfs(fd, &system) != 0 || is_foreign(&system);
-}
-
-size_t msalex__read_boot_id(char *id, size_t room) {
-    return sysctlbyname("kern.bootsessionuuid", id, &room, NULL, 0) == 0 ? room : 0;
-}
-
-/* When the system was started, by the clock of today; 0: we cannot find it out. */
-static time_t boot_time(void) {
-    int name[] = {CTL_KERN, KERN_BOOTTIME};
-    struct timeval booted;
-    size_t size = sizeof booted;
-
-    return sysctl(name, 2, &booted, &size, NULL, 0) == 0 ? booted.tv_sec : 0;
-}
-
-/* A zombie is dead.  A sandbox hides other processes: then at least ask whether there is one. */
-enum msalex__life msalex__life_of(int64_t pid, time_t written) {
-    int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PID, (int)pid};
-    struct kinfo_proc process;
-    size_t size = sizeof process;
-    bool alive;
-
-    if (sysctl(name, 4, &process, &size, NULL, 0) != 0)
-        alive = kill((pid_t)pid, 0) == 0 || errno != ESRCH;
-    else
-        alive = size > 0 && process.kp_proc.p_stat != SZOMB &&
-                process.kp_proc.p_starttime.tv_sec <= written + MSALEX__REUSE_S &&
-                boot_time() <= written + MSALEX__BOOT_S;
-    return alive ? MSALEX__ALIVE : MSALEX__DEAD;
 }
 
 /* ---- locks on data files ---- */

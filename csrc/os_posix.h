@@ -44,22 +44,10 @@ bool msalex__is_remote(int fd);
 /* The same of the file that a path leads to. */
 bool msalex__is_path_remote(const char *path);
 
-/* ---- what a file carries beside its content ---- */
-
-int64_t msalex__mtime_ns(const struct stat *file);
-
-/* Removes the access list that a new file inherited from its directory.  0 also where there is
- * none, or where the file system has no lists. */
-int msalex__remove_access_list(int fd);
-
-/* Gives `to` the access list of `from`.  0 also when `from` has none.  Any errno value: the list
- * could not be copied, and the group bits of the mode may be the mask of the list. */
-int msalex__copy_access_list(int from, int to);
-
 /* ---- writing ---- */
 
-/* Sends the file's content to the disk: 0, or -1 with errno. */
-int msalex__sync(int fd);
+/* Sends the file's content to the disk: 0 or errno.  `call`: by which call, for a message. */
+int msalex__sync(int fd, const char **call);
 
 /* Reserves room for `size` bytes without a change that a reader sees.  EOPNOTSUPP: the file system
  * cannot promise that. */
@@ -77,6 +65,11 @@ int msalex__open_nameless(int directory);
 
 /* Gives a file without a name one.  EEXIST, and no change, when the name is taken. */
 int msalex__give_name(int fd, int directory, const char *name);
+
+/* Opens a new file that has the name at once, mode 0600: a descriptor, or -1 with errno.  macOS
+ * takes the flock right behind the creation.  EWOULDBLOCK: another process was still faster, and
+ * the file is there.  (Linux takes no lock.) */
+int msalex__open_named(int directory, const char *name);
 
 /* Does this errno value of a kernel lock say that the file system has none? */
 bool msalex__is_unsupported(int code);
@@ -98,31 +91,15 @@ void msalex__announce(int fd);
 void msalex__withdraw(int fd);
 bool msalex__is_announced(int fd);
 
-/* Withdraws all these locks, and the flock.  Closing would not do: a child forked just now may
- * share the open file, and the kernel reports IN_CLOSE before it drops a closed file's locks. */
-void msalex__unlock(int fd);
+/* Withdraws all these locks, and the flock if the open file has it.  Closing would not do: a child
+ * forked just now may share the open file, and Linux reports IN_CLOSE before it drops a closed
+ * file's locks. */
+void msalex__unlock(int fd, bool has_flock);
 
 /* Does a flock on the open file, on that device, exclude only processes of this machine that come
  * by the same mount (FUSE, 9p, and network file systems that were mounted with local locks)?  True
  * also when we cannot find it out. */
 bool msalex__is_lock_local(int fd, dev_t device);
-
-/* Reads a text that names this boot of this machine, and no other.  Returns its length; 0: it is
- * hidden. */
-size_t msalex__read_boot_id(char *id, size_t room);
-
-/* What can we find out about the process that wrote its pid into a file at that time?  Pids are
- * given to other processes later, and other namespaces have other pids.  UNSEEN: the process may be
- * one that is not visible from here. */
-enum msalex__life { MSALEX__DEAD, MSALEX__ALIVE, MSALEX__UNSEEN };
-enum msalex__life msalex__life_of(int64_t pid, time_t written);
-
-enum {
-    /* A process that started later than this after the file was written, by the clock of today, is
-     * not its writer.  The margin is large because somebody may have set the clock since. */
-    MSALEX__REUSE_S = 3600,
-    MSALEX__BOOT_S = 60 /* the same for a file that is older than this boot */
-};
 
 /* ---- locks on data files ----
  *

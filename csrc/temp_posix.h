@@ -19,8 +19,9 @@ enum {
 /* Fills `name` with a new name, which in practice no other call makes. */
 void msalex__temp_name(char name[MSALEX__TEMP_NAME_SIZE]);
 
-/* Opens a new temporary file, with mode 0600 and without an inherited access list, and fills
- * `name`.  Returns a descriptor that shows life (os_posix.h), or -1 with errno. */
+/* Opens a new temporary file, with mode 0600, which nobody else could open at any moment, whatever
+ * access list the directory hands down.  Fills `name`.  Returns a descriptor that shows life
+ * (os_posix.h), or -1 with errno. */
 int msalex__temp_open(int directory, char name[MSALEX__TEMP_NAME_SIZE]);
 
 /* Removes the file.  A call that a signal interrupts is repeated. */

@@ -7,7 +7,7 @@
  * (lock files, temporary files) do not wake the caller.
  *
  * The directory, too, is watched by its inode, and may be deleted, moved and made again, or be
- * missing at the start.  Events about it, and a look at most LOOK_MS later, notice that: we ask
+ * missing at the start.  Events about it, and a look 250 ms later at most, notice that: we ask
  * again for a watch of the same path.  The answer is the same number as long as the path leads to
  * the same directory; if it leads to another one, that one is watched from now on.
  *
@@ -15,7 +15,7 @@
  * changes by other hosts on a network file system, a path that leads elsewhere since a link or a
  * parent directory was replaced, a writer that never closes the file.  Where nothing can be watched
  * (no directory yet, no permission to read it, no inotify instance or watch left) we only look,
- * every BLIND_MS, and each look tries again to watch.
+ * more often at first (watch.c), and each look tries again to watch.
  *
  * A child made by fork shares its parent's queue of events: the one never sees an event that the
  * other has read.  So only the process that opened a queue reads it.  In another process the first
@@ -36,11 +36,6 @@
 #include "internal.h"
 #include "watch.h"
 
-enum {
-    BLIND_MS = 20, /* between two looks, where nothing can be watched */
-    LOOK_MS = 250  /* between two looks behind inotify */
-};
-
 static const uint32_t OF_DIRECTORY = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED;
 static const uint32_t LEAVING = IN_DELETE | IN_MOVED_FROM;
 /* Not IN_MODIFY: a writer in place has not finished until it closes the file. */
@@ -60,7 +55,7 @@ struct msalex_watch {
     pid_t owner;     /* the process that may read from... */
     int inotify;     /* ...this; -1: we did not get one */
     int directory;   /* its number in there; -1: not watched */
-    int64_t next_look;
+    int64_t next_look, blind_since;
     struct look seen;
     char name[NAME_MAX + 1]; /* the file's, in the directory */
     char path[];
@@ -138,7 +133,7 @@ static bool look(msalex_watch *watch) {
     bool differs = !is_same(&now, &watch->seen);
 
     watch->seen = now;
-    watch->next_look = msalex__now_ms() + (watch->directory >= 0 ? LOOK_MS : BLIND_MS);
+    watch->next_look = msalex__watch_next_look(watch->directory >= 0, &watch->blind_since);
     return moved || differs;
 }
 

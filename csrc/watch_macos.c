@@ -11,9 +11,10 @@
  * the name.  So each look *first* opens both anew, and then compares: a change before the new watch
  * shows in the comparison, a change after it is an event.
  *
- * A look every LOOK_MS finds what a kqueue cannot see: changes by other hosts on a network file
+ * A look every 250 ms finds what a kqueue cannot see: changes by other hosts on a network file
  * system, a path that leads elsewhere since a parent directory was replaced.  Where nothing can be
- * watched (no directory yet, no permission, no descriptor left) we only look, every BLIND_MS.
+ * watched (no directory yet, no permission, no descriptor left) we only look, more often at first
+ * (watch.c).
  *
  * A child made by fork does not inherit a kqueue; its number is another file's there.
  */
@@ -34,11 +35,6 @@
 #include "internal.h"
 #include "watch.h"
 
-enum {
-    BLIND_MS = 20, /* between two looks, where nothing can be watched */
-    LOOK_MS = 250  /* between two looks behind a kqueue */
-};
-
 /* What stat says of the file and of its directory.  If there is none, all is zero except the
  * code. */
 struct look {
@@ -56,7 +52,7 @@ struct msalex_watch {
     pid_t owner;         /* the process that has... */
     int queue;           /* ...this; -1: we did not get one */
     int file, directory; /* watched by it, or -1 */
-    int64_t next_look;
+    int64_t next_look, blind_since;
     struct look seen;
     char *directory_path; /* behind the path */
     char path[];
@@ -139,7 +135,7 @@ static bool look(msalex_watch *watch) {
     now = look_at(watch);
     differs = !is_same(&now, &watch->seen);
     watch->seen = now;
-    watch->next_look = msalex__now_ms() + (watch->directory >= 0 ? LOOK_MS : BLIND_MS);
+    watch->next_look = msalex__watch_next_look(watch->directory >= 0, &watch->blind_since);
     return differs;
 }
 

@@ -9,26 +9,22 @@
  * look in any case.
  *
  * The handle does not keep anybody from deleting the directory, but the directory's name is free
- * again only once the handle is closed.  So each look, at most LOOK_MS later, asks whether the path
+ * again only once the handle is closed.  So each look, 250 ms later at most, asks whether the path
  * still leads to the directory that is watched.  Where nothing can be watched (no directory yet, no
- * permission to read it, a file server that does not tell) we only look, every BLIND_MS, and each
- * look tries again to watch.
+ * permission to read it, a file server that does not tell) we only look, more often at first
+ * (watch.c), and each look tries again to watch.
  */
 #include "os_windows.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    BLIND_MS = 20, /* between two looks, where nothing can be watched */
-    LOOK_MS = 250  /* between two looks behind a watch */
-};
-
 struct msalex_watch {
     HANDLE changes;                    /* or INVALID_HANDLE_VALUE: nothing could be watched */
     struct msalex__identity directory; /* the one that is watched */
-    int64_t next_look;
+    int64_t next_look, blind_since;
     msalex_stamp seen; /* all zero: there is no such file */
     wchar_t *file, *parent;
 };
@@ -76,7 +72,7 @@ static bool look(msalex_watch *watch) {
               now.size != watch->seen.size || now.mtime_ns != watch->seen.mtime_ns;
     watch->seen = now;
     watch->next_look =
-        msalex__now_ms() + (watch->changes != INVALID_HANDLE_VALUE ? LOOK_MS : BLIND_MS);
+        msalex__watch_next_look(watch->changes != INVALID_HANDLE_VALUE, &watch->blind_since);
     return differs;
 }
 

@@ -20,7 +20,7 @@ from msal_extensions import (
     PersistenceError,
     errors,
 )
-from msal_extensions._native import dpapi, files
+from msal_extensions._native import consent, dpapi, files
 from msal_extensions._native import lock as native_lock
 from tests.support.capability import requires
 from tests.support.library import WORDS, Answers, lib, library_that_answers
@@ -123,6 +123,54 @@ def test_an_error_says_truly_whether_the_old_content_is_there(code: int) -> None
     for call in ("file_create", "file_touch", "file_read"):
         assert "still there" not in str(error_of(call, lib.MSALEX_OS_ERROR, code))
     assert "still there" not in str(lock_error_of(lib.MSALEX_OS_ERROR, code))
+
+
+CONSENT = "Privacy & Security > Files and Folders"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("Desktop", "Documents", "documents/below", "Downloads/new/er"),
+        *("Library/Mobile Documents/com~apple~CloudDocs", "Library/CloudStorage/OneDrive"),
+        "/Volumes/Stick",
+    ],
+)
+def test_a_mac_says_where_a_person_allows_the_use_of_a_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    location = str(tmp_path / place / "cache.bin")
+    error = errors_about(location, errno.EPERM)
+    assert not any(CONSENT in words for words in error)
+    monkeypatch.setattr(consent, "_is_macos", True)
+    assert all(CONSENT in words for words in errors_about(location, errno.EPERM))
+    assert not any(CONSENT in words for words in errors_about(location, errno.EACCES))
+    for elsewhere in ("Library/cache.bin", "Documents2/cache.bin", "Documents"):
+        location = str(tmp_path / elsewhere)
+        assert not any(CONSENT in words for words in errors_about(location, errno.EPERM))
+
+
+def errors_about(location: str, code: int) -> list[str]:
+    """What a save, a directory and a lock say that fail there with that errno."""
+    calls: list[Callable[[], object]] = [
+        lambda: files.replace(location, b""),
+        lambda: files.directory_make(location),
+        lambda: CrossPlatLock(location).acquire(0),
+    ]
+    answers = Answers([lib.MSALEX_DENIED], code, ())
+    names = ("msalex_file_replace", "msalex_directory_make")
+    with (
+        library_that_answers(lib.MSALEX_DENIED, code, *names),
+        mock.patch.object(native_lock, "_lock_acquire", answers.answer),
+    ):
+        return [words_of(call) for call in calls]
+
+
+def words_of(call: Callable[[], object]) -> str:
+    with pytest.raises((PersistenceError, LockFileDenied)) as caught:
+        call()
+    return str(caught.value)
 
 
 def test_a_file_that_no_token_cache_can_be_is_a_typed_error() -> None:

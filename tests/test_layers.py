@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "python" / "msal_extensions"
 LAYERS = (
-    "errors",
+    "errors _native.consent",
     "_native.check",
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain",
     "_native.files",

@@ -392,6 +392,42 @@ def test_upper_and_lower_case_are_the_same_lock_where_the_file_system_says_so(
                 pass
 
 
+ONE_NAME = {
+    "two forms of a letter": ("caf\u00e9.lockfile", "cafe\u0301.lockfile"),  # APFS, HFS+
+    "letter case": ("\u00c9t\u00e9.lockfile", "e\u0301te\u0301.lockfile"),
+    "a letter of another alphabet": ("\u212aelvin.lockfile", "kelvin.lockfile"),
+    "a character that says nothing": ("cache\u200b.lockfile", "cache.lockfile"),  # HFS+, ext4 +F
+    "a short name of Windows": ("long name.lockfile", "LONGNA~1.LOC"),
+}
+
+
+@requires("fcntl")
+@pytest.mark.parametrize(("one", "other"), ONE_NAME.values(), ids=ONE_NAME)
+def test_names_that_the_file_system_takes_for_one_are_the_same_lock(
+    one: str, other: str, tmp_path: Path
+) -> None:
+    """Here a second link stands for such a file system: both names lead to one file."""
+    for held, wanted in ((tmp_path / one, tmp_path / other), (tmp_path / other, tmp_path / one)):
+        with CrossPlatLock(held):
+            if not wanted.exists():
+                os.link(held, wanted)
+            with pytest.raises(LockError, match="This thread already holds"):
+                CrossPlatLock(wanted, timeout=0).acquire()
+            with CrossPlatLock(wanted, reentrant=True):
+                pass
+        wanted.unlink(missing_ok=True)
+
+
+@requires("fcntl")
+def test_two_names_of_other_letters_are_two_locks_without_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CrossPlatLock(tmp_path / "one.lockfile"):
+        monkeypatch.setattr(os.path, "samefile", None)
+        with CrossPlatLock(tmp_path / "other.lockfile", timeout=0):
+            pass
+
+
 def test_a_path_of_bytes_works_as_it_did(path: Path) -> None:
     with CrossPlatLock(os.fsencode(path)):  # type: ignore[arg-type]
         assert not is_free(path)

@@ -84,12 +84,11 @@ class Holding:
         if path == self.path:
             return True
         (mine, my_name), (other, name) = os.path.split(self.path), os.path.split(path)
-        if my_name.casefold() != name.casefold():
+        if not _may_be_same_name(my_name, name):
             return False
         try:
             if not _same_file(mine, other):
                 return False
-            # Only the file system knows whether upper and lower case are the same.
             return _same_name(my_name, name) or _same_file(self.path, path)
         except OSError:
             return False
@@ -114,6 +113,18 @@ class Within:
     def end(self) -> bool:
         """Does nothing: the other object gives the lock back."""
         return not self.outer.is_inherited
+
+
+def _may_be_same_name(one: str, other: str) -> bool:
+    """False: no file system takes the two names for one.
+
+    Only the file system itself knows more: most of macOS and Windows, and some directories of
+    Linux, do not distinguish upper and lower case.  macOS takes a letter with an accent and the
+    two characters of which it can be made for the same.  Windows has short names with a "~".
+    """
+    if one.isascii() and other.isascii() and "~" not in one + other:
+        return one.lower() == other.lower()
+    return True
 
 
 def _same_name(one: str, other: str) -> bool:

@@ -44,9 +44,12 @@ def test_the_library_links_for_macos_without_a_warning(architecture: str, tmp_pa
     print(f"\n{architecture}: {len(SOURCES)} files, {len(library.imported)} symbols imported")
 
 
+@pytest.mark.parametrize("questions", ["files_on_a_mac.c", "locks_on_a_mac.c"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_questions_for_a_mac_compile_for_it(architecture: str, tmp_path: Path) -> None:
-    programs = [MACOS / "files_on_a_mac.c", *HARNESS]
+def test_the_questions_for_a_mac_compile_for_it(
+    architecture: str, questions: str, tmp_path: Path
+) -> None:
+    programs = [MACOS / questions, *HARNESS]
     macos.link(architecture, [*programs, *SOURCES], tmp_path, hidden=False)
 
 

@@ -94,7 +94,11 @@ def wheel(target: Path, name: str) -> Path:
 
 def ours() -> str:
     """Our headers, without comments."""
-    texts = [path.read_text() for path in sorted((MACOS / "include").glob("*/*.h"))]
+    headers = [
+        *(MACOS / "include").glob("CoreFoundation/*.h"),
+        *(MACOS / "include").glob("Security/*.h"),
+    ]
+    texts = [path.read_text() for path in sorted(headers)]
     return re.sub(r"/\*.*?\*/", "", "\n".join(texts), flags=re.DOTALL)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.macos.on_a_mac import throw_away_keychain
 from tests.support import macos, native
 from tests.support.capability import needs
 from tests.support.native import ADDRESS, HARNESS, LINUX, MACOS, PLAIN, ROOT, THREAD
@@ -27,14 +26,16 @@ EXERCISE = [*HARNESS, *sorted(LINUX.glob("exercise*.c"))]
 PORTABLE = "portable"
 #: Children that end by _exit write their counts down by __gcov_dump, if it is linked.
 COVERAGE = ("-g", "-O0", "--coverage", "-Wl,-u,__gcov_dump")
-#: Left out: lock_test.c has a clock of its own, and the exercises have keychain_none.c.
-CLOCK = "clock_posix"
+#: Left out: some programs have a clock of their own, and the exercises have keychain_none.c.
+CLOCK = "clock_macos"
 KEYCHAIN = (
     *("keychain_macos", "keychain_items_macos", "keychain_turn_macos", "keychain_call_macos"),
     *("keychain_status_macos", "keychain_tries_macos"),
 )
 #: Python's tests of the persistences and of the lock, with the macOS files.
-PYTHON_TESTS = ("test_contract.py", "macos/test_keychain.py", "test_lock.py")
+PYTHON_TESTS = (
+    *("test_contract.py", "macos/test_keychain.py", "macos/test_keychain_many.py", "test_lock.py"),
+)
 #: These are left out: the stores of other systems, and tests of facts that only Linux has
 #: (/proc/locks names processes blocked in flock, the last waiter removes a dead holder's file,
 #: fcntl and flock locks are independent).
@@ -46,13 +47,22 @@ OF_LINUX = (
 
 #: The tests with two users, on Linux, cover the rest: whose links and files are trusted.
 POSIX = (
-    *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c"),
+    *("place_posix.c", "content_posix.c", "temp_posix.c", "file_posix.c", "keep_posix.c"),
     *("lock_posix.c", "lock_file_posix.c", "lock_hold_posix.c", "lock_registry_posix.c"),
     "lock_peer_posix.c",
 )
 ENOUGH_PERCENT = 80
 #: The programs of tests/native/macos reach every line of these files.
-OWN = (*(f"{stem}.c" for stem in KEYCHAIN), "lock_wait_macos.c", "os_macos.c")
+OWN = (
+    *(f"{stem}.c" for stem in KEYCHAIN),
+    *("lock_wait_macos.c", "os_macos.c", "attributes_macos.c"),
+    *("process_macos.c", "clock_macos.c", "watch_macos.c"),
+)
+
+
+#: Programs with a script, and a clock of their own.
+OF_LOCK = ("lock_test", "lock_made_test", "lock_peer_test", "lock_gap_test", "lock_faults_test")
+SCRIPTED = (*OF_LOCK, "watch_test")
 
 
 def last_line(output: str) -> str:
@@ -65,11 +75,11 @@ def assert_all_hold(said: str) -> None:
     assert re.fullmatch(r"\d+ properties, 0 checks failed", last_line(said)), said
 
 
-def checked(checker: str, name: str, directory: Path, without: Sequence[str] = ()) -> str:
+def checked(checker: str, name: str, directory: Path) -> str:
     """Build the program, run it under the checker to a successful end: all that it printed."""
     command = native.valgrind() if checker == "valgrind" else []
     flags = PLAIN if checker == "valgrind" else ADDRESS
-    program = macos.build_test(name, directory, flags, without)
+    program = macos.build_test(name, directory, flags, [CLOCK] if name in SCRIPTED else [])
     return macos.run([*command, program], directory, TMPDIR=str(directory))
 
 
@@ -102,13 +112,29 @@ def test_the_threads_of_keychain_calls_have_no_data_race(
     assert_all_hold(macos.run(command, tmp_path, TMPDIR=str(tmp_path)))
 
 
+@pytest.mark.parametrize("program", OF_LOCK)
 @pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
-def test_the_lock_waits_as_it_should_whatever_happens(checker: str, tmp_path: Path) -> None:
-    said = checked(checker, "lock_test", tmp_path, without=[CLOCK])
+def test_the_lock_waits_as_it_should_whatever_happens(
+    checker: str, program: str, tmp_path: Path
+) -> None:
+    said = checked(checker, program, tmp_path)
     assert_all_hold(said)
-    met = re.search(r"(\d+), (\d+) and (\d+) failures met", said)
-    assert met is not None
-    assert min(map(int, met.groups())) >= 20
+    if program == "lock_faults_test":
+        met = re.search(r"(\d+), (\d+) and (\d+) failures met", said)
+        assert met is not None
+        assert min(map(int, met.groups())) >= 20
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_the_watch_tells_of_changes_and_spares_the_battery(checker: str, tmp_path: Path) -> None:
+    assert_all_hold(checked(checker, "watch_test", tmp_path))
+
+
+@pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
+def test_access_lists_give_nobody_a_secret_and_attributes_stay(
+    checker: str, tmp_path: Path
+) -> None:
+    assert_all_hold(checked(checker, "rights_test", tmp_path))
 
 
 @pytest.mark.parametrize("checker", ["sanitizers", "valgrind"])
@@ -118,6 +144,13 @@ def test_files_keep_their_promises_on_each_version_of_macos(checker: str, tmp_pa
     met = re.search(r"(\d+) failures met", said)
     assert met is not None
     assert int(met[1]) >= 500
+
+
+def test_the_fakes_lock_and_tell_of_unlocks_as_a_mac_does(tmp_path: Path) -> None:
+    """The rules are written in fake_flock.c.  A Mac can be asked the same questions."""
+    macos.compile_over_fakes(tmp_path / "objects", ADDRESS, [MACOS / "locks_on_a_mac.c"])
+    program = macos.link_over_fakes("questions", HARNESS, tmp_path, ADDRESS)
+    assert_all_hold(macos.run([program], tmp_path, TMPDIR=str(tmp_path)))
 
 
 def test_the_questions_for_a_mac_have_their_answers_over_the_fakes(tmp_path: Path) -> None:
@@ -143,28 +176,14 @@ def covered(directory: Path, files: Sequence[str]) -> Iterator[tuple[str, float,
 def build_for_coverage(directory: Path) -> list[Path]:
     """All programs, linked with the same object files, so that their coverage adds up."""
     keychain = macos.build_test("keychain_test", directory, COVERAGE)
-    with_wraps = [MACOS / "wrapped.c", *HARNESS]
+    scripted = [macos.link_test(name, directory, COVERAGE, [CLOCK]) for name in SCRIPTED]
     others = [
-        macos.link_over_fakes(
-            name,
-            [MACOS / f"{name}.c", *with_wraps],
-            directory,
-            COVERAGE,
-            without,
-            macos.WRAPPED,
-        )
-        for name, without in (
-            ("keychain_turn_test", []),
-            ("lock_test", [CLOCK]),
-            ("files_test", []),
-        )
+        macos.link_test(name, directory, COVERAGE, [])
+        for name in ("keychain_turn_test", "files_test", "rights_test")
     ]
     whole = [*EXERCISE, ROOT / "csrc" / "keychain_none.c"]
-    return [
-        keychain,
-        *others,
-        macos.link_over_fakes("exercise", whole, directory, COVERAGE, KEYCHAIN),
-    ]
+    exercise = macos.link_over_fakes("exercise", whole, directory, COVERAGE, KEYCHAIN)
+    return [keychain, *scripted, *others, exercise]
 
 
 def test_the_lines_of_the_macos_files_and_most_of_the_posix_files_are_reached(
@@ -215,38 +234,3 @@ def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
     assert int(counts[1]) >= 40, said
     assert "skipped" not in said.splitlines()[-1], said
     assert os.environ.get("FAKE_KEYCHAIN") is None
-
-
-SECURITY = """#!/bin/sh
-echo "$@" >> "$LOG"
-case "$*" in
-  "list-keychains -d user") echo '    "/former/login.keychain-db"'; echo '    "/former/b c"' ;;
-  "default-keychain -d user") echo '    "/former/login.keychain-db"' ;;
-  unlock-keychain*) test -z "$LOCKED" ;;
-esac
-"""
-
-
-@pytest.mark.parametrize("locked", ["", "yes"])
-def test_the_script_for_a_mac_puts_the_former_keychain_back_whatever_happens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
-) -> None:
-    command, log = tmp_path / "security", tmp_path / "log"
-    command.write_text(SECURITY)
-    command.chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(log))
-    monkeypatch.setenv("LOCKED", locked)
-
-    def interrupted() -> None:
-        with throw_away_keychain(tmp_path) as made:
-            assert f"default-keychain -d user -s {made}" in log.read_text()
-            raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit if locked else KeyboardInterrupt):
-        interrupted()
-    assert log.read_text().splitlines()[-3:] == [
-        "default-keychain -d user -s /former/login.keychain-db",
-        "list-keychains -d user -s /former/login.keychain-db /former/b c",
-        f"delete-keychain {tmp_path / 'throw-away.keychain-db'}",
-    ]

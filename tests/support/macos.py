@@ -28,7 +28,8 @@ from tests.support.processes import finished
 
 DARWIN = PLATFORMS["darwin"]
 FAKES = (
-    *("fake_kernel.c", "fake_files.c", "fake_libc.c", "fake_corefoundation.c"),
+    *("fake_kernel.c", "fake_flock.c", "fake_clocks.c", "fake_files.c", "fake_attributes.c"),
+    *("fake_libc.c", "fake_corefoundation.c"),
     *("fake_keychain.c", "fake_keychain_person.c", "fake_keychain_store.c"),
 )
 #: Makes Darwin's names known to Linux's compiler.
@@ -175,7 +176,14 @@ def build_test(
     """A program of tests/native/macos over the fakes."""
     objects = directory / "objects"
     compile_over_fakes(objects, flags)
+    return link_test(name, directory, flags, without)
+
+
+def link_test(name: str, directory: Path, flags: Sequence[str], without: Sequence[str]) -> Path:
+    """The same, when the objects are made."""
     programs = [MACOS / f"{name}.c", MACOS / "wrapped.c", *HARNESS]
+    if name.startswith("lock_"):
+        programs.append(MACOS / "lock_script.c")
     return link_over_fakes(name, programs, directory, flags, without, WRAPPED)
 
 

@@ -21,6 +21,7 @@ from ..errors import (
     PersistenceTorn,
     PersistenceUnavailable,
 )
+from .consent import consent_remedy
 
 #: How often a call is repeated that a signal has interrupted.  Network file systems stop at a
 #: signal.  A limit is needed, because a signal that comes during each call would repeat for ever.
@@ -92,8 +93,13 @@ def describe(error: Any, remedy: str) -> str:
     return f"{words} ({call}). {remedy}".rstrip()
 
 
-def remedy_for(status: int, code: int, better: Mapping[int, str] = {}) -> str:
-    return _STATUS_REMEDIES.get(status) or better.get(code) or FILE_REMEDIES.get(code, "")
+def remedy_for(status: int, code: int, location: str, better: Mapping[int, str] = {}) -> str:
+    return (
+        _STATUS_REMEDIES.get(status)
+        or consent_remedy(code, location)
+        or better.get(code)
+        or FILE_REMEDIES.get(code, "")
+    )
 
 
 def check_file(
@@ -107,7 +113,7 @@ def check_file(
         return
     code = int(error.code)
     kind = EXCEPTIONS.get(status) or BY_ERRNO.get(code, (PersistenceError,))[0]
-    remedy = remedy_for(status, code, better_remedies)
+    remedy = remedy_for(status, code, location, better_remedies)
     raise kind(code or None, describe(error, remedy), location)
 
 

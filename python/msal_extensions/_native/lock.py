@@ -71,7 +71,7 @@ class Lock:
         kind = BY_ERRNO.get(code, (None, LockFileError))[1]
         if status in (lib.MSALEX_DENIED, lib.MSALEX_NOT_TRUSTED):
             kind = LockFileDenied
-        words = describe(self._error, remedy_for(status, code))
+        words = describe(self._error, remedy_for(status, code, self._location))
         raise kind(code or None, words, self._location)
 
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/acl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -152,16 +153,28 @@ int acl_set_fd_np(int fd, acl_t list, acl_type_t type) {
         return -1;
     }
     store_list(&file, list->text);
+    if (S_ISDIR(file.st_mode) && list->text[0] == '\0')
+        fake_kernel.emptied = file.st_ino;
     return 0;
+}
+
+/* Does the directory hand down what the script says?  Not if its own list was emptied. */
+static bool hands_down(int directory) {
+    struct stat status;
+
+    if (fake_kernel.without_lists || fake_kernel.inherited == NULL)
+        return false;
+    return status_of(directory, &status) != 0 /* the working directory */ ||
+           status.st_ino != fake_kernel.emptied;
 }
 
 /* A new file inherits the list of its directory, whatever its mode (vn_attribute_prepare,
  * kauth_acl_inherit).  Linux uses inode numbers again, so this also removes an older file's
  * list. */
-static int inherit(int fd) {
+static int inherit(int fd, int directory) {
     struct stat file;
     if (fd >= 0 && status_of(fd, &file) == 0)
-        store_list(&file, fake_kernel.without_lists ? NULL : fake_kernel.inherited);
+        store_list(&file, hands_down(directory) ? fake_kernel.inherited : NULL);
     return fd;
 }
 
@@ -170,7 +183,7 @@ int fake_mkdirat(int directory, const char *path, mode_t mode) {
 
     if (fake_fails("mkdirat") || mkdirat(directory, path, mode) != 0)
         return -1;
-    fd = inherit(openat(directory, path, O_PATH | O_CLOEXEC));
+    fd = inherit(openat(directory, path, O_PATH | O_CLOEXEC), directory);
     return fd < 0 ? -1 : close(fd);
 }
 
@@ -236,6 +249,22 @@ static bool fails_to_open(const char *name, int flags) {
     return fake_fails((flags & FAKE_O_EXEC) != 0 ? "opendir" : name);
 }
 
+/* O_EXLOCK: open1, vfs_syscalls.c.  When the lock fails, the file has been made all the same. */
+static int lock_new(int fd, int flags) {
+    int code;
+
+    if (fd < 0 || (flags & O_EXLOCK) == 0)
+        return fd;
+    if ((flags & O_NONBLOCK) == 0)
+        abort(); /* it would wait */
+    if (fake_flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    code = errno;
+    (void)close(fd);
+    errno = code;
+    return -1;
+}
+
 static int open_as_darwin(int directory, const char *path, int flags, unsigned mode) {
     const bool for_search = (flags & FAKE_O_EXEC) != 0 && version() >= 13;
 
@@ -248,8 +277,12 @@ static int open_as_darwin(int directory, const char *path, int flags, unsigned m
         return open_without_links(directory, path, flags);
     if ((flags & O_SYMLINK) != 0) /* the link itself; the library reads only its text */
         return openat(directory, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
-        return inherit(openat(directory, path, flags, mode));
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) {
+        if (fake_kernel.wait != NULL) /* else there are threads */
+            fake_kernel.made++;
+        return lock_new(inherit(openat(directory, path, flags & ~O_EXLOCK, mode), directory),
+                        flags);
+    }
     return openat(directory, path, flags, mode);
 }
 

@@ -12,19 +12,16 @@
 #include <sys/event.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/sysctl.h>
 #include <unistd.h>
 
 #undef close
-#undef flock
 int close(int fd);
-int flock(int fd, int operation);
 
 enum { WATCHES_MAX = 256, STEP_MS = 2 };
 
 struct fake_kernel fake_kernel;
 
-static void note(char what) {
+void fake_note(char what) {
     size_t length;
 
     if (fake_kernel.wait == NULL)
@@ -47,84 +44,6 @@ bool fake_fails(const char *name) {
     return true;
 }
 
-/* ---- calls that Linux has in another form ---- */
-
-int fake_flock(int fd, int operation) {
-    if ((operation & LOCK_NB) != 0) {
-        note('L');
-        if (fake_kernel.trying != NULL)
-            fake_kernel.trying(fd);
-        if (fake_fails("flock"))
-            return -1;
-    }
-    return flock(fd, operation);
-}
-
-static time_t boot_time(void) {
-    struct timespec now, since_boot;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    return now.tv_sec - since_boot.tv_sec;
-}
-
-/* Reads proc(5).  If there is no such process, the call succeeds with size 0. */
-static void find_process(int pid, struct kinfo_proc *process, size_t *size) {
-    char path[64], text[1024], *fields, state;
-    unsigned long long ticks;
-    size_t length;
-    FILE *file;
-
-    *size = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if ((file = fopen(path, "re")) == NULL)
-        return;
-    length = fread(text, 1, sizeof text - 1, file);
-    (void)fclose(file);
-    text[length] = '\0';
-    if ((fields = strrchr(text, ')')) == NULL ||
-        sscanf(fields + 1,
-               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-               &state, &ticks) != 2)
-        return;
-    *process = (struct kinfo_proc){0};
-    process->kp_proc.p_stat = state == 'Z' ? SZOMB : 2;
-    process->kp_proc.p_starttime.tv_sec =
-        boot_time() + (time_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
-    *size = sizeof *process;
-}
-
-/* KERN_PROC_PID and KERN_BOOTTIME. */
-int sysctl(int *name, unsigned count, void *old, size_t *old_size, void *new, size_t new_size) {
-    if (name[0] != CTL_KERN || new != NULL || new_size != 0)
-        abort();
-    if (fake_fails("sysctl"))
-        return -1;
-    if (count == 4 && name[1] == KERN_PROC && name[2] == KERN_PROC_PID &&
-        *old_size == sizeof(struct kinfo_proc)) {
-        find_process(name[3], old, old_size);
-    } else if (count == 2 && name[1] == KERN_BOOTTIME && *old_size == sizeof(struct timeval)) {
-        const int64_t booted = fake_kernel.booted != 0 ? fake_kernel.booted : boot_time();
-        *(struct timeval *)old = (struct timeval){.tv_sec = booted};
-    } else {
-        abort();
-    }
-    return 0;
-}
-
-int sysctlbyname(const char *name, void *old, size_t *old_size, void *new, size_t new_size) {
-    static const char BOOT[] = "01234567-89AB-CDEF-0123-456789ABCDEF";
-
-    if (strcmp(name, "kern.bootsessionuuid") != 0 || *old_size < sizeof BOOT || new != NULL ||
-        new_size != 0)
-        abort();
-    if (fake_fails("sysctlbyname"))
-        return -1;
-    memcpy(old, BOOT, sizeof BOOT);
-    *old_size = sizeof BOOT;
-    return 0;
-}
-
 /* ---- kqueue ---- */
 
 /* One file in one kqueue, with its state at the last event. */
@@ -133,6 +52,8 @@ struct watch {
     int fd;
     uint32_t wanted;
     struct stat before;
+    struct fake_unlocks unlocks;
+    bool is_doubted;
     char name[4096];
 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -152,7 +73,7 @@ __attribute__((constructor)) static void survive_forks(void) {
 }
 
 int kqueue(void) {
-    note('O');
+    fake_note('O');
     return fake_fails("kqueue") ? -1 : eventfd(0, 0); /* Darwin's is not close-on-exec either */
 }
 
@@ -182,7 +103,7 @@ static int add(int queue, const struct kevent *change) {
 
     if (change->filter != EVFILT_VNODE || change->flags != (EV_ADD | EV_CLEAR))
         abort();
-    note('A');
+    fake_note('A');
     if (fake_kernel.wait != NULL)
         fake_kernel.added = change->fflags;
     if (fake_kernel.adding != NULL)
@@ -194,12 +115,30 @@ static int add(int queue, const struct kevent *change) {
     for (size_t i = 0; i < WATCHES_MAX && result != 0; i++) {
         if (watches[i].queue != 0)
             continue;
-        watches[i] = (struct watch){queue, (int)change->ident, change->fflags, {0}, ""};
+        watches[i] =
+            (struct watch){.queue = queue, .fd = (int)change->ident, .wanted = change->fflags};
         result = fstat(watches[i].fd, &watches[i].before);
+        if (result == 0 && (change->fflags & NOTE_FUNLOCK) != 0)
+            watches[i].unlocks = fake_unlocks_of(&watches[i].before);
         name_of(watches[i].fd, watches[i].name);
     }
     (void)pthread_mutex_unlock(&mutex);
     return result;
+}
+
+/* Was the file unlocked since the last call?  See fake_flock.c.  A lock that has gone without an
+ * unlock must be seen to have gone twice. */
+static bool was_unlocked(struct watch *watch) {
+    const struct fake_unlocks now = fake_unlocks_of(&watch->before), before = watch->unlocks;
+    const bool has_gone = (before.is_locked || now.locks != before.locks) && !now.is_locked;
+
+    if (now.unlocks == before.unlocks && has_gone && !watch->is_doubted) {
+        watch->is_doubted = true;
+        return false;
+    }
+    watch->is_doubted = false;
+    watch->unlocks = now;
+    return now.unlocks != before.unlocks || has_gone;
 }
 
 /* The events of a file since the last call. */
@@ -220,6 +159,8 @@ static uint32_t changes_of(struct watch *watch) {
     if (memcmp(&now.st_ctim, &watch->before.st_ctim, sizeof now.st_ctim) != 0)
         found |= NOTE_ATTRIB;
     watch->before = now;
+    if ((watch->wanted & NOTE_FUNLOCK) != 0 && was_unlocked(watch))
+        found |= NOTE_FUNLOCK;
     (void)snprintf(watch->name, sizeof watch->name, "%s", name);
     return found & watch->wanted;
 }
@@ -267,13 +208,14 @@ int kevent(int queue, const struct kevent *changes, int change_count, struct kev
         return 0;
     if (fcntl(queue, F_GETFD) != FD_CLOEXEC)
         abort(); /* a child would get it */
-    note('W');
+    fake_note('W');
     left = timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000;
     if (fake_fails("kevent"))
         return -1;
     if (fake_kernel.wait != NULL) {
-        events[0] = (struct kevent){0}; /* it does not say which file it is about */
-        return fake_kernel.wait(queue, left);
+        const int count = fake_kernel.wait(queue, left);
+        events[0] = (struct kevent){.ident = (uintptr_t)fake_kernel.told};
+        return count;
     }
     return wait_live(queue, events, left);
 }

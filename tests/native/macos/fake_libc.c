@@ -6,6 +6,9 @@
 
 #include "fake_corefoundation.h"
 
+#undef clock_gettime
+int clock_gettime(clockid_t clock, struct timespec *now); /* Linux's own */
+
 /* Libc's confstr.c: the directory for caches of the effective user, with a slash at its end.  The
  * result is the size of the whole text, even when it was cut; 0 when there is no such directory. */
 size_t fake_confstr(int name, char *text, size_t size) {

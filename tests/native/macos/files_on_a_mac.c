@@ -20,9 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "check.h"
 #include "lock_file_posix.h"
 #include "os_posix.h"
+#include "process_posix.h"
 
 static int open_here(void) {
     return msalex__open_directory(AT_FDCWD, ".");
@@ -84,9 +86,11 @@ static void right_to_search(void) {
 static void writing(void) {
     int fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600), here = open_here();
     struct stat before, after;
+    const char *call = "";
 
     CHECK(write(fd, "old", 3) == 3 && fstat(fd, &before) == 0);
-    CHECK(msalex__sync(fd) == 0);
+    CHECK(msalex__sync(fd, &call) == 0);
+    printf("    sent to the disk by %s\n", call);
     printf("    F_BARRIERFSYNC: %d\n", fcntl(fd, F_BARRIERFSYNC));
     CHECK(msalex__reserve(fd, 1000000) == 0);
     CHECK(fstat(fd, &after) == 0 && after.st_size == 3 && has_text("file", "old"));

@@ -8,14 +8,16 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "attributes_posix.h"
 #include "check.h"
 #include "fake_kernel.h"
+#include "internal.h"
 #include "lock_file_posix.h"
 #include "os_posix.h"
 
@@ -37,11 +39,6 @@ static void end(void) {
 static int save(const char *text) {
     return msalex_file_replace(PATH, (const unsigned char *)text, strlen(text), NULL, &stamp,
                                &error);
-}
-
-static bool is_list(const char *path, const char *expected) {
-    const char *list = fake_list_of(path);
-    return list == NULL || expected == NULL ? list == expected : strcmp(list, expected) == 0;
 }
 
 /* Was it opened?  Closes it then. */
@@ -264,7 +261,7 @@ static void what_locks_lack(void) {
     msalex__announce(fd);
     CHECK(!msalex__is_announced(fd) && !msalex__is_fcntl_locked(fd));
     msalex__withdraw(fd);
-    msalex__unlock(fd);
+    msalex__unlock(fd, true);
     (void)close(fd);
     (void)close(here);
 }
@@ -362,93 +359,25 @@ static void paths_that_lead_nowhere(void) {
     end();
 }
 
-/* ---- access lists ---- */
-
-static void inherited_lists_go(void) {
-    start((struct fake_kernel){.inherited = READERS});
-    CHECK_STATUS(save("one"), MSALEX_OK);
-    CHECK(is_list(PATH, "") && mode_of(PATH) == 0600);
-    CHECK_STATUS(save("two"), MSALEX_OK);
-    CHECK(is_list(PATH, ""));
-    CHECK_STATUS(msalex_file_create("copy", (const unsigned char *)"x", 1, &error), MSALEX_OK);
-    CHECK(is_list("copy", ""));
-    CHECK_STATUS(msalex_file_touch("signal", &error), MSALEX_OK);
-    CHECK(is_list("signal", ""));
-    CHECK_STATUS(msalex_directory_make("directory", &error), MSALEX_OK);
-    CHECK(is_list("directory", "") && mode_of("directory") == 0700);
-    fake_kernel.failing = "acl_set_fd_np";
-    fake_kernel.code = EIO;
-    CHECK_STATUS(msalex_directory_make("other directory", &error), MSALEX_OS_ERROR);
-    CHECK(error.code == EIO && !file_exists("other directory"));
-    end();
-    CHECK_STATUS(msalex_file_touch("other", &error), MSALEX_OK);
-    CHECK(is_list("other", NULL)); /* where nothing is handed down, nothing is set */
-}
-
-static void own_lists_stay(void) {
-    write_text(PATH, "old");
-    CHECK(chmod(PATH, 0640) == 0);
-    fake_give_list(PATH, "user:colleague allow read");
-    start((struct fake_kernel){.inherited = READERS});
-    CHECK_STATUS(save("new"), MSALEX_OK);
-    CHECK(is_list(PATH, "user:colleague allow read") && mode_of(PATH) == 0640);
-    fake_give_list(PATH, NULL);
-    CHECK_STATUS(save("newer"), MSALEX_OK);
-    CHECK(is_list(PATH, "") && mode_of(PATH) == 0640);
-    end();
-}
-
-/* Sets the list of the temporary file for the second time, or reads that of the old file. */
-static void lists_that_cannot_be_copied(void) {
-    static const char *const failing[] = {"acl_get_fd_np", "acl_set_fd_np"};
-
-    for (size_t i = 0; i < 2; i++) {
-        write_text(PATH, "old");
-        CHECK(chmod(PATH, 0640) == 0);
-        fake_give_list(PATH, "user:colleague deny read");
-        start((struct fake_kernel){
-            .inherited = READERS, .failing = failing[i], .code = EACCES, .after = 1});
-        CHECK_STATUS(save("new"), MSALEX_OK);
-        CHECK(fake_kernel.failing == NULL);
-        CHECK(is_list(PATH, "") && mode_of(PATH) == 0600); /* the group gets nothing for it */
-        end();
-        CHECK(unlink(PATH) == 0);
-    }
-}
-
-static void lists_that_cannot_be_removed(void) {
-    static const char *const failing[] = {"acl_init", "acl_set_fd_np"};
-
-    for (size_t i = 0; i < 2; i++) {
-        start((struct fake_kernel){.inherited = READERS, .failing = failing[i], .code = EIO});
-        CHECK_STATUS(save("secret"), MSALEX_OS_ERROR);
-        CHECK(error.code == EIO && count_entries(".") == 0);
-        end();
-    }
-    /* One that may not even be read is replaced unread. */
-    start((struct fake_kernel){.inherited = READERS, .failing = "acl_get_fd_np", .code = EACCES});
-    CHECK_STATUS(save("secret"), MSALEX_OK);
-    CHECK(is_list(PATH, ""));
-    /* A file system without lists, where reading one fails in a way of its own. */
-    start((struct fake_kernel){.without_lists = true, .failing = "acl_get_fd_np", .code = EIO});
-    CHECK_STATUS(save("secret"), MSALEX_OK);
-    end();
-}
-
 /* ---- writing ---- */
 
 static void what_is_sent_to_the_disk(void) {
     int fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const char *call = NULL;
 
     start((struct fake_kernel){.with_barriers = true, .failing = "fsync", .code = EIO});
-    CHECK(msalex__sync(fd) == 0); /* not asked for */
+    CHECK(msalex__sync(fd, &call) == 0); /* not asked for */
     start((struct fake_kernel){.failing = "fsync", .code = EIO});
-    CHECK(msalex__sync(fd) != 0 && errno == EIO);
+    CHECK(msalex__sync(fd, &call) == EIO && strcmp(call, "fsync") == 0);
     start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = EIO});
-    CHECK(msalex__sync(fd) != 0 && errno == EIO); /* a second answer would hide this one */
+    CHECK(msalex__sync(fd, &call) == EIO); /* a second answer would hide this one */
+    CHECK(strcmp(call, "F_BARRIERFSYNC") == 0);
     start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = ENOTSUP});
-    CHECK(msalex__sync(fd) == 0);
+    CHECK(msalex__sync(fd, &call) == 0);
     (void)close(fd);
+    start((struct fake_kernel){.failing = "F_BARRIERFSYNC", .code = ENOSPC});
+    CHECK_STATUS(save("new"), MSALEX_OS_ERROR);
+    CHECK(strcmp(error.call, "F_BARRIERFSYNC") == 0);
     end();
 }
 
@@ -493,6 +422,31 @@ static void rename_to_a_new_name(void) {
 static void time_of_a_file(void) {
     struct stat file = {.st_mtim = {.tv_sec = 3, .tv_nsec = 7}};
     CHECK(msalex__mtime_ns(&file) == 3000000007);
+}
+
+/* Deadlines that C and Python compute have to agree, and a peer that sleeps with the machine is not
+ * late. */
+static void sleep_is_no_time(void) {
+    const int64_t before = msalex__now_ms();
+
+    start((struct fake_kernel){.slept_ms = 3600 * 1000});
+    CHECK(msalex__now_ms() >= before && msalex__now_ms() < before + 1800 * 1000);
+    CHECK(msalex__now_us() / 1000 >= before);
+    end();
+}
+
+static void numbers_that_differ(void) {
+    enum { NUMBERS = 1000 };
+    uint64_t numbers[NUMBERS];
+
+    for (int i = 0; i < NUMBERS; i++)
+        numbers[i] = msalex__nonce(); /* faster than the clock ticks */
+    for (int i = 0; i < NUMBERS; i++) {
+        for (int j = 0; j < i; j++) {
+            if (!CHECK(numbers[i] != numbers[j]))
+                return;
+        }
+    }
 }
 
 static int in_place_code;
@@ -613,11 +567,11 @@ static int call_delete(void) {
 }
 
 static const char *const CALLS[] = {
-    "malloc",        "opendir",       "openat",         "fstat",         "fstatat", "readlinkat",
-    "freadlink",     "unlinkat",      "renameat",       "renameatx_np",  "linkat",  "fchmod",
-    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",    "pread",
-    "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs", "acl_init",
-    "acl_get_fd_np", "acl_set_fd_np",
+    "malloc",    "opendir",       "openat",        "fstat",          "fstatat",       "readlinkat",
+    "freadlink", "unlinkat",      "mkdirat",       "renameat",       "renameatx_np",  "linkat",
+    "fchmod",    "fchown",        "ftruncate",     "fsync",          "futimens",      "read",
+    "pread",     "pwrite",        "flock",         "F_BARRIERFSYNC", "F_PREALLOCATE", "fstatfs",
+    "acl_init",  "acl_get_fd_np", "acl_set_fd_np", "flistxattr",     "fgetxattr",     "fsetxattr",
 };
 
 /* Neither torn nor empty; gone only if it may be. */
@@ -626,12 +580,18 @@ static bool holds_old_or_new(bool may_be_gone) {
                                          : may_be_gone);
 }
 
+/* A call that failed may have left a directory in it. */
 static void remove_directory(const char *path) {
     DIR *entries = opendir(path);
     const struct dirent *entry;
+    char below[PATH_MAX];
 
-    while (entries != NULL && (entry = readdir(entries)) != NULL)
-        (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        (void)snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+        if (unlinkat(dirfd(entries), entry->d_name, 0) != 0 && entry->d_name[0] == '.' &&
+            entry->d_name[1] == 'm')
+            remove_directory(below);
+    }
     CHECK(entries != NULL && closedir(entries) == 0 && rmdir(path) == 0);
 }
 
@@ -696,15 +656,13 @@ static const struct property properties[] = {
     {"Links and files of others are trusted by the rules of place_posix.h",
      links_and_files_of_others},
     {"A path that leads nowhere is an error", paths_that_lead_nowhere},
-    {"A list that the directory hands down is removed", inherited_lists_go},
-    {"The list of the old file stays", own_lists_stay},
-    {"A list that cannot be copied costs the group its rights", lists_that_cannot_be_copied},
-    {"A list that cannot be removed stops the save", lists_that_cannot_be_removed},
     {"Content is sent to the disk by a barrier, or by fsync", what_is_sent_to_the_disk},
     {"Room is reserved behind the content, unseen", room_for_content},
     {"What cannot be renamed is written in place, where there is room", write_in_place},
     {"A rename to a new name replaces nothing", rename_to_a_new_name},
     {"The time of a file is told in nanoseconds", time_of_a_file},
+    {"While the machine sleeps no time passes", sleep_is_no_time},
+    {"A thousand nonces in a row all differ", numbers_that_differ},
     {"A writer shows its life until it ends", signs_of_life},
     {"One at a time has the turn", one_turn_at_a_time},
     {"Whatever call fails, the content is the old one or the new one", every_call_may_fail},

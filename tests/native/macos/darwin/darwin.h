@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -16,6 +17,7 @@
 #define F_ALLOCATEALL 4
 #define F_PEOFPOSMODE 3
 #define O_EVTONLY O_RDONLY
+#define O_EXLOCK 0x08000000 /* 0x20 there */
 #define O_NOFOLLOW_ANY 0x20000000
 #define O_SYMLINK 0x10000000 /* 0x00200000 there */
 #define st_ctimespec st_ctim
@@ -24,6 +26,7 @@
 #define MNT_LOCAL 0x1000
 #define SZOMB 5
 #define _CS_DARWIN_USER_CACHE_DIR 65538
+#define CLOCK_UPTIME_RAW 8
 
 typedef struct fstore {
     unsigned int fst_flags;
@@ -36,7 +39,7 @@ typedef struct fstore {
 #define renameatx_np fake_renameatx_np
 #define fstatfs fake_fstatfs
 #define statfs(path, system) fake_statfs(path, system) /* and not the struct */
-#define flock fake_flock
+#define flock(fd, operation) fake_flock(fd, operation) /* and not the struct */
 #define close fake_close
 #define open fake_open
 #define openat fake_openat
@@ -44,6 +47,7 @@ typedef struct fstore {
 #define dlsym fake_dlsym
 #define mkdirat fake_mkdirat
 #define confstr fake_confstr
+#define clock_gettime fake_clock_gettime
 int fake_close(int fd);
 int fake_renameatx_np(int from_directory, const char *from, int to_directory, const char *to,
                       unsigned flags);
@@ -55,6 +59,8 @@ int fake_mkdirat(int directory, const char *path, mode_t mode);
 size_t fake_confstr(int name, char *text, size_t size);
 int pthread_cond_timedwait_relative_np(pthread_cond_t *condition, pthread_mutex_t *mutex,
                                        const struct timespec *timeout);
+int fake_clock_gettime(clockid_t clock, struct timespec *now);
+uint64_t clock_gettime_nsec_np(clockid_t clock);
 void *fake_dlsym(void *handle, const char *name);
 
 #endif

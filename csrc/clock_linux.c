@@ -1,4 +1,5 @@
-/* A clock that never jumps, Linux and macOS.  Twin: clock_windows.c. */
+/* A clock that never jumps, Linux: it stands still while the machine sleeps.  Twins: clock_macos.c,
+ * clock_windows.c. */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include <time.h>
 #include <unistd.h>
