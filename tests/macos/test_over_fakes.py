@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.macos.on_a_mac import throw_away_keychain
 from tests.support import macos, native
 from tests.support.capability import needs
 from tests.support.native import ADDRESS, HARNESS, LINUX, MACOS, PLAIN, ROOT, THREAD
@@ -186,38 +185,3 @@ def test_python_keeps_its_promises_over_the_macos_half(tmp_path: Path) -> None:
     assert int(counts[1]) >= 40, said
     assert "skipped" not in said.splitlines()[-1], said
     assert os.environ.get("FAKE_KEYCHAIN") is None
-
-
-SECURITY = """#!/bin/sh
-echo "$@" >> "$LOG"
-case "$*" in
-  "list-keychains -d user") echo '    "/former/login.keychain-db"'; echo '    "/former/b c"' ;;
-  "default-keychain -d user") echo '    "/former/login.keychain-db"' ;;
-  unlock-keychain*) test -z "$LOCKED" ;;
-esac
-"""
-
-
-@pytest.mark.parametrize("locked", ["", "yes"])
-def test_the_script_for_a_mac_puts_the_former_keychain_back_whatever_happens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: str
-) -> None:
-    command, log = tmp_path / "security", tmp_path / "log"
-    command.write_text(SECURITY)
-    command.chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(log))
-    monkeypatch.setenv("LOCKED", locked)
-
-    def interrupted() -> None:
-        with throw_away_keychain(tmp_path) as made:
-            assert f"default-keychain -d user -s {made}" in log.read_text()
-            raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit if locked else KeyboardInterrupt):
-        interrupted()
-    assert log.read_text().splitlines()[-3:] == [
-        "default-keychain -d user -s /former/login.keychain-db",
-        "list-keychains -d user -s /former/login.keychain-db /former/b c",
-        f"delete-keychain {tmp_path / 'throw-away.keychain-db'}",
-    ]
