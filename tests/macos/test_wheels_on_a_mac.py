@@ -160,5 +160,5 @@ def test_a_wheel_that_did_not_run_is_not_even_asked_about(
 
 
 def test_a_program_that_hangs_is_ended_with_all_its_children() -> None:
-    status, said = script.run(["/bin/sh", "-c", "echo begun; sleep 600 & wait"], 1)
+    status, said = script.run(["/bin/sh", "-c", "echo begun; sleep 600 & wait"], 5)
     assert (status, said) == (-9, "begun\n")
