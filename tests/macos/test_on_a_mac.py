@@ -1,13 +1,13 @@
 """on_a_mac.py as far as it runs without a Mac: how it asks, what it records, what it puts back.
 
-Its questions about the lock are asked here, too, and those about the keychain over the fake one.
+Its questions about the lock are asked here, too; test_on_a_mac_over_fakes.py asks some about the
+keychain.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,41 +20,19 @@ from typing import Any
 import pytest
 
 from tests.support import plan
-from tests.support.mac import machine, probing, questions
+from tests.support.mac import fake_security, machine, probing, questions
+from tests.support.mac.fake_security import put_back
 from tests.support.mac.questions import crowds, locks, suite
 from tests.support.native import ROOT
 from tests.support.plan import CannotAsk, Question
-
-SECURITY = """#!/bin/sh
-echo "$@" >> "$LOG"
-case "$*" in
-  "list-keychains -d user") echo '    "/former/login.keychain-db"'; echo '    "/former/b c"' ;;
-  "default-keychain -d user") test -n "$NO_DEFAULT" || echo '    "/former/login.keychain-db"'
-                              test -z "$NO_DEFAULT" ;;
-  unlock-keychain*) test -z "$LOCKED" ;;
-esac
-"""
 
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the command `security` was told; it does nothing."""
-    command = tmp_path / "security"
-    command.write_text(SECURITY)
-    command.chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("LOCKED", "NO_DEFAULT"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    for name, value in fake_security.install(tmp_path).items():
+        monkeypatch.setenv(name, value)
     return tmp_path / "log"
-
-
-def put_back(directory: Path, default: str = " /former/login.keychain-db") -> list[str]:
-    return [
-        f"default-keychain -d user -s{default}",
-        "list-keychains -d user -s /former/login.keychain-db /former/b c",
-        f"delete-keychain {directory / 'throw-away.keychain-db'}",
-    ]
 
 
 def ask_until(end: BaseException, directory: Path, log: Path) -> None:

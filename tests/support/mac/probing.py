@@ -35,8 +35,8 @@ def steps_in(said: str) -> list[Step]:
     found = []
     for line in said.splitlines():
         parts = line.split("\t")
-        if len(parts) == 5:
-            name, came, median, most, detail = parts
+        if len(parts) in (4, 5):  # the detail may be empty, and run() strips
+            name, came, median, most, detail = [*parts, ""][:5]
             each = (one.split(" x ") for one in came.split(", "))
             counted = {int(status): int(times) for status, times in each}
             found.append(Step(name, counted, float(median), float(most), detail))
@@ -116,6 +116,16 @@ def use(
     elif status != 0 or len(lines) != len(actions):
         raise AssertionError(f"status {status}\n{said}")
     return lines
+
+
+def shortened(used: Used) -> Used:
+    """For the record: of a long text its length."""
+
+    def short(value: Any) -> Any:
+        is_long = isinstance(value, str) and len(value) > 500
+        return f"{value[:20]}... ({len(value)} characters)" if is_long else value
+
+    return [{key: short(value) for key, value in one.items()} for one in used]
 
 
 def results(used: Used) -> Sequence[Any]:
