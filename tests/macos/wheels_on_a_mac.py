@@ -31,6 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S, INSTALL_S, TRY_S = 5400, 600, 5400
+ASK_MINUTES = 60  # the last question may take half an hour more
 #: The wheel of most users: every CPython from 3.10 on.
 OF_MOST = "cp310-abi3"
 #: What tests/support/smoke.py prints for each wheel that it tries.
@@ -161,7 +162,8 @@ def build(architecture: str, directory: Path, python: str | Path) -> list[str]:
 def try_out(wheel: Path, record: Path, python: str | Path) -> list[str]:
     """Ask this Mac all questions with the wheel, which that Python has: what does not hold."""
     on_a_mac = ROOT / "tests" / "macos" / "on_a_mac.py"
-    status, _ = run([python, on_a_mac, "--wheel", wheel, "--record", record], TRY_S)
+    told = [python, on_a_mac, "--wheel", wheel, "--record", record, "--minutes", str(ASK_MINUTES)]
+    status, _ = run(told, TRY_S)
     return [f"on_a_mac.py: status {status}"] if status else []
 
 

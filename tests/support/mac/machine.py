@@ -302,14 +302,24 @@ class Desk(contextlib.ExitStack):
 
     def stranger(self) -> Path:
         """A program that macOS takes for another one than `keychain_on_a_mac`."""
-        program = self._directory / "stranger"
-        if not program.exists():
-            shutil.copy(self.probe(), program)
-            signed = ["codesign", "--force", "--sign", "-", "--identifier", "stranger", program]
-            status, said = run(*signed)
+        return self._signed_anew(self.probe(), "stranger")
+
+    def other_python(self) -> tuple[Path, dict[str, str]]:
+        """A Python that macOS takes for another one than this, and its environment."""
+        packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+        environment = {"PYTHONHOME": sys.base_prefix, "PYTHONPATH": packages}
+        return self._signed_anew(Path(signed_program()), "other-python"), environment
+
+    def _signed_anew(self, program: Path, name: str) -> Path:
+        """A copy with that name, and with a signature of its own."""
+        copy = self._directory / name
+        if not copy.exists():
+            shutil.copy(program, copy)
+            status, said = run("codesign", "--force", "--sign", "-", "--identifier", name, copy)
             if status != 0:
+                copy.unlink()
                 raise CannotAsk(f"codesign: status {status} {said}")
-        return program
+        return copy
 
     def probe(self) -> Path:
         """keychain_on_a_mac.c, which calls Security directly, without this library's turns."""

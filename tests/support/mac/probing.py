@@ -102,13 +102,14 @@ def use(
     options: Mapping[str, Any] = {},
     seconds: float = PATIENCE_S,
     variables: Mapping[str, str] = {},
+    python: str | Path = sys.executable,
 ) -> Used:
     """What a new process sees that uses KeychainPersistence in this way.
 
     The last entry is {"asked_or_hung": True} if it had to be ended.
     """
     signal = desk.directory() / "signal"
-    told = [sys.executable, "-c", USE, signal, SERVICE, account, json.dumps(options), *actions]
+    told = [python, "-c", USE, signal, SERVICE, account, json.dumps(options), *actions]
     status, said = run(*told, seconds=seconds, variables=variables)
     lines = [json.loads(line) for line in said.splitlines() if line.startswith('{"')]
     if status == TOO_LONG:

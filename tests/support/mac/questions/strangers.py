@@ -1,8 +1,8 @@
 """Questions about two programs that use one item, and about questions on the screen.
 
-The stranger is a copy of keychain_on_a_mac with a signature of its own, so macOS takes it for
-another program. What it may not do ends with an OSStatus where no screen is, and with a question
-where one is. A program that waits for a person is ended.
+The stranger is a copy of keychain_on_a_mac, or of this Python, with a signature of its own, so
+macOS takes it for another program. What it may not do ends with an OSStatus where no screen is, and
+with a question where one is. A program that waits for a person is ended.
 """
 
 from __future__ import annotations
@@ -74,6 +74,19 @@ def _saves(desk: Desk) -> Answer:
     use(desk, "saves", "save:text")
     probed = probe(desk.stranger(), "saves", "quiet", "update")
     return not probed.asked and probed.steps[-1].status == SUCCESS, probed.fact()
+
+
+@question("A copy of this Python that is signed anew may not load, but save and delete")
+def _other_python(desk: Desk) -> Answer:
+    _ = desk.keychain
+    python, variables = desk.other_python()
+    silent = {"interactive": False}
+    use(desk, "other python", "save:mine")
+    told = ("load", "save:theirs", "delete")
+    used = use(desk, "other python", *told, options=silent, variables=variables, python=python)
+    mine = use(desk, "other python", "load")
+    holds = was_asked(used[:1]) and "error" not in used[1] and "error" not in used[2]
+    return holds and "PersistenceNotFound" in mine[0].get("error", []), {"used": used}
 
 
 @question("After a stranger's save we are asked about, and after our own save we are not")
