@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -164,7 +165,8 @@ def test_each_question_of_the_plan_is_a_different_sentence() -> None:
 def test_without_the_command_of_a_mac_nothing_is_asked(tmp_path: Path) -> None:
     script = ROOT / "tests" / "macos" / "on_a_mac.py"
     told = [sys.executable, str(script), "--record", str(tmp_path / "record.json")]
-    done = subprocess.run(told, capture_output=True, text=True, timeout=60)
+    nothing = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(told, env=nothing, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "this is for a Mac" in done.stderr
     assert not (tmp_path / "record.json").exists()
