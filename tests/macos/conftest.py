@@ -1,13 +1,13 @@
 """Which files of this directory run here.
 
-test_build.py, test_constants.py and test_over_fakes.py are for a Linux machine.  test_keychain.py
-makes and deletes items in a keychain that must be nobody's: test_over_fakes.py runs it over the
-fake keychain, which FAKE_KEYCHAIN in the environment shows.  on_a_mac.py is a program for a Mac,
-and runs interop_on_a_mac.py there.
+test_build.py, test_constants.py and those about fakes are for a Linux machine.  test_keychain*.py
+make and delete items in a keychain that must be nobody's: test_over_fakes.py runs them over the
+fake keychain, which FAKE_KEYCHAIN in the environment shows.  on_a_mac.py and wheels_on_a_mac.py are
+programs for a Mac; the first one runs interop_on_a_mac.py there.
 """
 
 from __future__ import annotations
 
 import os
 
-collect_ignore = [] if "FAKE_KEYCHAIN" in os.environ else ["test_keychain.py"]
+collect_ignore_glob = [] if "FAKE_KEYCHAIN" in os.environ else ["test_keychain*.py"]

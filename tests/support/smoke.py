@@ -46,7 +46,8 @@ def main() -> None:
         again = PersistedTokenCache(FilePersistence(persistence.get_location()))
         found = list(again.search(cache.CredentialType.ACCESS_TOKEN, target=["scope"]))
         assert [item["secret"] for item in found] == ["secret"], found
-    print(f"{msal_extensions.__version__} works on {platform.python_version()} {sys.platform}")
+    where = f"{platform.python_version()} {sys.platform} {platform.machine()}"
+    print(f"{msal_extensions.__version__} works on {where}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What only a real Windows can show: asks it, prints what came, and writes a record.
 
     python tests/windows/on_windows.py [--record FILE] [--only WORD ...] [--leave-out WORD ...]
+                                       [--minutes NUMBER]
 
 Run by wheels.yml, with a Python that has the wheel and the tests' packages installed, in a Visual
 Studio command prompt (for `cl`). tests/support/windows/questions.py has the questions. Some of them
@@ -17,80 +18,28 @@ English, with Defender's scans on, and on Windows Server: the record says which 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
-import time
-import traceback
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def asked(question: Any, desk: Any) -> dict[str, Any]:
-    """One question's part of the record; `holds` is None when there was no answer."""
-    started = time.perf_counter()
-    part: dict[str, Any] = {"question": question.sentence, "must_hold": question.must}
-    try:
-        holds, part["facts"] = question.ask(desk)
-        part["holds"] = holds
-    except desk.CannotAsk as reason:
-        part |= {"holds": None, "not_asked": str(reason)}
-    except Exception:
-        part |= {"holds": False, "facts": {"failed": traceback.format_exc(limit=-6)}}
-    part["seconds"] = round(time.perf_counter() - started, 1)
-    return part
-
-
-def shown(part: dict[str, Any]) -> str:
-    verdict = {True: "holds", False: "DOES NOT HOLD", None: "not asked"}[part["holds"]]
-    lines = [f"==== {part['question']}: {verdict} ({part['seconds']} s)"]
-    if "not_asked" in part:
-        lines.append(f"     {part['not_asked']}")
-    for name, fact in part.get("facts", {}).items():
-        text = fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
-        lines += [f"     {name}: {line}" for line in text.strip().splitlines() or [""]]
-    return "\n".join(lines)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Asks what only a real Windows can show.")
-    parser.add_argument("--record", type=Path, default=Path("on_windows.json"))
-    parser.add_argument("--only", nargs="+", default=[], help="words in the questions to ask")
-    parser.add_argument("--leave-out", nargs="+", default=[], help="and in those not to ask")
+    sys.path.insert(0, str(ROOT))
+    from tests.support import plan
+
+    parser = plan.arguments("Asks what only a real Windows can show.", "on_windows.json")
     options = parser.parse_args()
     if sys.platform != "win32":
         raise SystemExit("this is for Windows")
-    sys.path.insert(0, str(ROOT))
     from tests.support.windows import machine, questions
 
-    record: dict[str, Any] = {"machine": machine.facts(), "questions": []}
-    print(json.dumps(record["machine"], indent=2, ensure_ascii=False), flush=True)
+    chosen = plan.chosen(questions.ALL, options)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         desk = machine.Desk(Path(directory))
-        for question in questions.ALL:
-            words = question.sentence.lower()
-            if options.only and not any(word.lower() in words for word in options.only):
-                continue
-            if any(word.lower() in words for word in options.leave_out):
-                continue
-            part = asked(question, desk)
-            record["questions"].append(part)
-            print(shown(part), flush=True)
-            text = json.dumps(record, indent=2, ensure_ascii=False)
-            options.record.write_text(text + "\n", encoding="utf-8")
-    parts = record["questions"]
-    failed = [part["question"] for part in parts if part["must_hold"] and part["holds"] is False]
-    silent = [part["question"] for part in parts if part["holds"] is None]
-    answered = len(parts) - len(silent)
-    print(f"{answered} of {len(parts)} questions answered; the record is {options.record}")
-    for question in silent:
-        print(f"not asked: {question}")
-    for question in failed:
-        print(f"DOES NOT HOLD: {question}")
-    return 1 if failed else 0
+        parts = plan.go_through(chosen, desk, machine.facts(), options)
+    return plan.verdict(parts, options.record)
 
 
 if __name__ == "__main__":

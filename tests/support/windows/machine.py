@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.plan import CannotAsk
 from tests.support.windows import pinned
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,10 +28,6 @@ on_windows: Any = ctypes  # mypy checks this module elsewhere, where ctypes has 
 kernel32: Any = on_windows.WinDLL("kernel32", use_last_error=True)
 CURRENT_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 FILE_SYSTEM = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-
-
-class CannotAsk(Exception):
-    """Why a question cannot be asked on this machine."""
 
 
 def run(
@@ -124,8 +121,6 @@ def facts() -> dict[str, Any]:
 
 class Desk:
     """What the questions need: directories, programs, and the permission to change things."""
-
-    CannotAsk = CannotAsk
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,42 +1,23 @@
 """How the questions of tests/windows/on_windows.py are written.
 
-A question returns whether its promise holds, and facts for the record. `must` says whether the
-answer decides the exit status: where Windows documents nothing, the facts alone count. Numbers in
-brackets are findings of the review of the Windows half.
+tests/support/plan.py says what a question is. Numbers in brackets are findings of the review of the
+Windows half.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.support.windows.machine import CannotAsk, Desk, kernel32, on_windows, run
-
-Answer = tuple[bool, dict[str, Any]]
-
-
-class Question(NamedTuple):
-    sentence: str
-    must: bool
-    ask: Callable[[Desk], Answer]
-
-
-Asker = Callable[..., Callable[[Callable[[Desk], Answer]], None]]
-
-
-def part() -> tuple[list[Question], Asker]:
-    """The questions of a module, and a decorator that adds a function to them."""
-    asked: list[Question] = []
-
-    def question(sentence: str, must: bool = True) -> Callable[[Callable[[Desk], Answer]], None]:
-        return lambda ask: asked.append(Question(sentence, must, ask))
-
-    return asked, question
-
+from tests.support.plan import Answer as Answer
+from tests.support.plan import CannotAsk
+from tests.support.plan import Question as Question
+from tests.support.plan import milliseconds as milliseconds
+from tests.support.plan import part as part
+from tests.support.windows.machine import kernel32, on_windows, run
 
 GENERIC_READ, GENERIC_WRITE, OPEN_ALWAYS, OPEN_EXISTING = 0x80000000, 0x40000000, 4, 3
 SHARE_READ, SHARE_WRITE, OVERLAPPED_FLAG = 1, 2, 0x40000000
@@ -56,14 +37,6 @@ def opened(path: Path, access: int, sharing: int, how: int, flags: int = 0) -> I
         yield handle
     finally:
         kernel32.CloseHandle(handle)
-
-
-def milliseconds(times: list[float]) -> dict[str, float]:
-    ordered = sorted(times)
-    return {
-        "median_ms": round(1000 * statistics.median(ordered), 2),
-        "most_ms": round(1000 * ordered[-1], 2),
-    }
 
 
 @contextlib.contextmanager

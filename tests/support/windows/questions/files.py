@@ -15,8 +15,9 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import Any
 
+from tests.support.plan import CannotAsk
 from tests.support.windows import machine
-from tests.support.windows.machine import CannotAsk, Desk, file_system, kernel32
+from tests.support.windows.machine import Desk, file_system, kernel32
 from tests.support.windows.questions.asking import (
     GENERIC_READ,
     OPEN_EXISTING,

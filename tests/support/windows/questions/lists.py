@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.windows.machine import CannotAsk, Desk, run
+from tests.support.plan import CannotAsk
+from tests.support.windows.machine import Desk, run
 from tests.support.windows.questions.asking import (
     Answer,
     access_list,

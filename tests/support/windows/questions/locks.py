@@ -15,7 +15,8 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import Any
 
-from tests.support.windows.machine import CannotAsk, Desk, kernel32, on_windows, run
+from tests.support.plan import CannotAsk
+from tests.support.windows.machine import Desk, kernel32, on_windows, run
 from tests.support.windows.questions.asking import (
     GENERIC_READ,
     GENERIC_WRITE,

@@ -6,7 +6,8 @@ import os
 import sys
 import time
 
-from tests.support.windows.machine import CannotAsk, Desk, run
+from tests.support.plan import CannotAsk
+from tests.support.windows.machine import Desk, run
 from tests.support.windows.questions.asking import Answer, part
 
 ASKED, question = part()
