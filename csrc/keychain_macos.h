@@ -107,8 +107,9 @@ int msalex__keychain_told(const struct msalex__keychain_job *job, OSStatus code,
 int msalex__keychain_fail_memory(const struct msalex__keychain_job *job, const char *name);
 
 /* Did the call fail because others use the item or the keychain in the same moment, or because
- * securityd has just started anew?  Then it may succeed soon; `tries` have failed so far. */
-bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries);
+ * securityd has just started anew?  Then it may succeed soon; `tries` have failed so far.
+ * `was_long`: the last one was so long that it may have asked a person. */
+bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries, bool was_long);
 
 /* Releases an object that may be NULL; CFRelease(NULL) crashes. */
 void msalex__keychain_release(CFTypeRef object);

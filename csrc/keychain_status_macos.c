@@ -47,8 +47,8 @@ enum {
 };
 
 /* Failures that pass.  An update deletes the record of the item and inserts another one (source:
- * Item.cpp, ItemImpl::updateSSGroup), so whoever found the record before does not find its data
- * after. */
+ * Item.cpp, ItemImpl::updateSSGroup), so a reader that found the record before does not find its
+ * data after. */
 static const struct {
     OSStatus code;
     const char *name; /* the function that failed; NULL: any */
@@ -111,9 +111,11 @@ int msalex__keychain_fail_memory(const struct msalex__keychain_job *job, const c
     return msalex__fail(job->error, MSALEX_OS_ERROR, errSecAllocate, name, "no memory is left");
 }
 
-bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries) {
+bool msalex__keychain_is_race(const msalex_keychain_call *call, int tries, bool was_long) {
     const msalex_error *error = &call->error;
 
+    if (was_long && error->code == errSecAuthFailed)
+        return false; /* a person gave wrong passwords, and is not asked again */
     if (call->operation == MSALEX_KEYCHAIN_ADD && error->code == errSecDuplicateItem)
         return false;
     for (size_t i = 0; i < sizeof races / sizeof races[0]; i++) {

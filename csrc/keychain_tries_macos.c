@@ -6,7 +6,9 @@
 
 #include <string.h>
 
-enum { ASKED_MS = 1000 }; /* a try that took longer than this has probably asked a person */
+/* A try that took longer has probably asked a person.  Without one it takes so long only on a
+ * machine that is very busy. */
+enum { ASKED_MS = 3000 };
 
 /* Milliseconds before the second, third ... try of an operation that failed because of others. */
 static const int64_t pauses[] = {10, 20, 50, 100, 200, 400};
@@ -71,7 +73,7 @@ static int run_in_default_keychain(struct msalex__keychain_job *job) {
 }
 
 /* One try has the turn from its beginning to its end.  Between two tries others have it. */
-static int try_once(struct msalex__keychain_job *job, bool *has_asked) {
+static int try_once(struct msalex__keychain_job *job, bool *was_long) {
     int64_t begin;
     int status = msalex__keychain_take_turn(job->call);
 
@@ -79,21 +81,20 @@ static int try_once(struct msalex__keychain_job *job, bool *has_asked) {
         return status;
     begin = msalex__now_ms();
     status = run_in_default_keychain(job);
-    *has_asked = msalex__now_ms() - begin > ASKED_MS;
+    *was_long = msalex__now_ms() - begin > ASKED_MS;
     msalex__keychain_give_turn();
     return status;
 }
 
 static int try_until_done(struct msalex__keychain_job *job) {
-    bool has_asked = false;
-    int status = try_once(job, &has_asked);
+    bool was_long = false;
+    int status = try_once(job, &was_long);
 
-    /* An answer of a person counts, and is not asked for again. */
-    for (size_t i = 0; i < sizeof pauses / sizeof pauses[0] && status != MSALEX_OK && !has_asked &&
-                       msalex__keychain_is_race(job->call, (int)i + 1) &&
+    for (size_t i = 0; i < sizeof pauses / sizeof pauses[0] && status != MSALEX_OK &&
+                       msalex__keychain_is_race(job->call, (int)i + 1, was_long) &&
                        msalex__keychain_pause(job->call, pauses[i]);
          i++)
-        status = try_once(job, &has_asked);
+        status = try_once(job, &was_long);
     return status;
 }
 

@@ -263,8 +263,9 @@ int msalex_directory_make(const char *path, msalex_error *error);
  *     msalex_libsecret_free(call);
  */
 enum msalex_libsecret_operation {
-    /* Reaches the service, within 5 s; stores and reads nothing, and shows no prompt.  MSALEX_DENIED:
-     * the keyring is locked, and there is no desktop on which its password could be asked for. */
+    /* Reaches the service, within 5 s; stores and reads nothing, and shows no prompt.
+     * MSALEX_DENIED: the keyring is locked, and there is no desktop on which its password could be
+     * asked for. */
     MSALEX_LIBSECRET_CONNECT,
     /* Changes the secret of the item that LOAD would find, if that has no other attributes and lies
      * in the collection; otherwise makes an item, in place of any that has these attributes and
@@ -351,7 +352,7 @@ typedef struct {
     const char *service; /* neither this nor the next is empty */
     const char *account;
     /* 0: nobody is asked.  An operation that would have to ask: MSALEX_DENIED, with code -25308
-     * when the keychain is locked, and -25293 (or -25308) when this program may not use the item. */
+     * when the keychain is locked, -25293 (or -25308) when this program may not use the item. */
     int interactive;
 } msalex_keychain_item;
 

@@ -128,6 +128,7 @@ def test_an_error_says_truly_whether_the_old_content_is_there(code: int) -> None
 CONSENT = "Privacy & Security > Files and Folders"
 
 
+@requires("os.killpg")  # a system with POSIX paths
 @pytest.mark.parametrize(
     "place",
     [

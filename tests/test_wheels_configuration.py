@@ -66,7 +66,7 @@ def configuration() -> dict[str, Any]:
 
 
 def pipeline() -> dict[str, Any]:
-    needs(None if importlib.util.find_spec("ruamel.yaml") else "ruamel.yaml is not installed")
+    needs(None if importlib.util.find_spec("ruamel") else "ruamel.yaml is not installed")
     from ruamel.yaml import YAML
 
     loaded: dict[str, Any] = YAML(typ="safe").load(ROOT / "wheels.yml")

@@ -21,11 +21,14 @@ from typing import Any
 import pytest
 
 from tests.support import plan
+from tests.support.capability import requires
 from tests.support.mac import fake_security, machine, probing, questions
 from tests.support.mac.fake_security import put_back
 from tests.support.mac.questions import crowds, locks, suite
 from tests.support.native import ROOT
 from tests.support.plan import CannotAsk, Question
+
+pytestmark = requires("os.killpg")
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.macos import wheels_on_a_mac as script
-from tests.support.capability import cannot_exist_here, needs
+from tests.support.capability import cannot_exist_here, needs, requires
+
+pytestmark = requires("os.killpg")
 
 IDENTIFIERS = ["cp310-macosx_arm64", "cp314t-macosx_arm64"]
 NAMES = ["x-1-cp310-abi3-macosx_11_0_arm64.whl", "x-1-cp314-cp314t-macosx_11_0_arm64.whl"]

@@ -376,7 +376,7 @@ OSStatus SecItemDelete(CFDictionaryRef query) {
 
 /* ---- SecKeychain ---- */
 
-/* SecKeychainItem.cpp, SecKeychainItemDelete(): whoever has the reference may delete. */
+/* SecKeychainItem.cpp, SecKeychainItemDelete(): a program with the reference may delete. */
 OSStatus SecKeychainItemDelete(SecKeychainItemRef reference) {
     struct visit visit = fake_visit_begin("SecKeychainItemDelete");
     struct place place;

@@ -18,8 +18,8 @@
  * The environment says how it behaves.  It is read at each call.
  *
  *   FAKE_KEYCHAIN            failures: rules with commas between them.  "SecItemUpdate=-25308":
- *                            each call of that name fails so.  "SecItemUpdate=-25308*2": the first two
- *                            calls in this process since the variable got this value.
+ *                            each call of that name fails so.  "SecItemUpdate=-25308*2": the
+ *                            first two calls in this process since the variable got this value.
  *                            "SecItemUpdate=-25299!": it fails so after it has done its work
  *   FAKE_KEYCHAIN_DIRECTORY  where the keychains are, for all processes with the same directory.
  *                            Without it they are in the memory of each process
@@ -27,8 +27,8 @@
  *                            that is away is asked:
  *                            <pid> <call> allowed|forbidden asked|quiet <OSStatus, or "away">
  *   FAKE_PERSON              what the person at the screen answers: "allow" (also if this is not
- *                            set), "always", "deny", "mistaken" (gives a wrong password, after more
- *                            than a second), "away" (never answers), "none" (there is no screen)
+ *                            set), "always", "deny", "mistaken" (gives wrong passwords for more
+ *                            than three seconds), "away" (never answers), "none" (there is no screen)
  *   FAKE_PROGRAM             which program this is, for access lists; else its name
  *   FAKE_CACHES              the directory of confstr; else TMPDIR.  Empty: there is none
  */

@@ -14,7 +14,7 @@
 #include "fake_keychain.h"
 #include "fake_keychain_parts.h"
 
-enum { MISTAKEN_MS = 1100, RULES_MAX = 8 };
+enum { MISTAKEN_MS = 3100, RULES_MAX = 8 };
 
 struct fake_keychain fake_keychain;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

@@ -1,7 +1,7 @@
 /*
  * What does Security answer by itself, without the turns and the tries of keychain_*macos.c?
  * tests/macos/on_a_mac.py compiles and runs this program on a Mac, in a keychain that is deleted
- * afterwards; tests/macos/test_on_a_mac.py runs it over the fake keychain, so that it keeps working.
+ * afterwards; tests/macos/test_on_a_mac_over_fakes.py runs it over the fake keychain.
  *
  *     keychain_on_a_mac <service> <account> <step> ...
  *
@@ -133,7 +133,7 @@ static OSStatus find(char *detail, size_t size) {
     return status;
 }
 
-/* SecItemAdd or SecItemUpdate, with a secret that says who wrote it when. */
+/* SecItemAdd or SecItemUpdate, with a secret that names its writer and the time. */
 static OSStatus write_item(bool is_added) {
     char secret[64];
     CFMutableDataRef data = CFDataCreateMutable(NULL, sizeof secret);

@@ -431,7 +431,7 @@ static void goes_on_without_a_lock_file(void) {
     CHECK_STATUS(load(LONG_MS), MSALEX_OK);
 }
 
-/* A person who is asked by one process delays each call of another process by three seconds. */
+/* A person that one process asks delays each call of another process by three seconds. */
 static void goes_on_beside_a_process_that_asks_a_person(void) {
     msalex_keychain_call *call;
     int child;

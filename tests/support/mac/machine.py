@@ -31,19 +31,8 @@ def run(
     *command: object, seconds: float = PATIENCE_S, variables: Mapping[str, str] = {}
 ) -> tuple[int, str]:
     """The exit status and the output.  After that time the program and its children are ended."""
-    told = [str(part) for part in command]
     try:
-        process = subprocess.Popen(
-            told,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **variables},
-            start_new_session=True,
-        )
+        process = started(*command, variables=variables)
     except OSError as error:
         return NO_PROGRAM, str(error)
     with process:

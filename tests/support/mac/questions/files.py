@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.mac.machine import Desk, run
-from tests.support.mac.questions.locks import attached
+from tests.support.mac.questions.locks import HARNESS, attached
 from tests.support.plan import Answer, CannotAsk, part
 
 ASKED, question = part()
-HARNESS = ("tests/native/check/check.c", "tests/native/check/check_posix.c")
 INHERITED = "everyone allow read,write,file_inherit"
 OWN = "everyone deny delete"
 SAVE = """

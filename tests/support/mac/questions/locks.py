@@ -18,6 +18,8 @@ ASKED, question = part()
 TIMES = 20
 #: A woken waiter has the lock by then, even on a busy machine.
 SOON_S = 5.0
+HARNESS = ("tests/native/check/check.c", "tests/native/check/check_posix.c")
+RULES = "tests/native/macos/locks_on_a_mac.c"
 STRESS = "1600 of 1600 increments, 0 failures"
 
 #: Has the lock while `seconds`, and prints when it got it and when it gave it back.
@@ -42,6 +44,12 @@ def holding(lock: Path, seconds: float) -> Iterator[Popen[str]]:
         yield process
     finally:
         end(process)
+
+
+@question("Locks, and what a kqueue tells of them, are as lock_wait_macos.c believes")
+def _rules(desk: Desk) -> Answer:
+    status, said = run(desk.built("locks_on_a_mac", RULES, *HARNESS))
+    return status == 0, {"status": status, "said": said}
 
 
 def stressed(desk: Desk, directory: Path) -> tuple[bool, dict[str, Any]]:
