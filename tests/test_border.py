@@ -185,6 +185,29 @@ def test_prepare_comes_before_the_lock(lock: str) -> None:
     assert shelf.prepared == 3
 
 
+@pytest.mark.parametrize(("overtaken", "prepared"), [(1, 2), (3, 4), (9, 4)])
+def test_a_transaction_that_others_overtook_leaves_the_lock_and_prepares_again(
+    overtaken: int, prepared: int
+) -> None:
+    """Three times; after the fourth lock it reads what it has to read inside."""
+    shelf = Shelf()
+    cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf))
+    shelf.overtaken = overtaken
+    with cache.transaction():
+        cache.add(sign_in(1))
+    assert shelf.prepared == prepared
+    assert secrets_of(cache) == {"access1"}
+
+
+def test_a_transaction_that_tries_once_takes_the_lock_once() -> None:
+    shelf = Shelf()
+    cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf))
+    shelf.overtaken = 3
+    with cache.transaction(timeout=0):
+        cache.add(sign_in(1))
+    assert shelf.prepared == 1
+
+
 def test_a_damaged_content_is_swapped_and_kept() -> None:
     shelf = Shelf()
     cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf), on_unreadable="quarantine")

@@ -6,7 +6,8 @@ cache uses a *store*: it has bytes, stamps, locks and leases, and knows neither 
 
 The cache reads a store when the stamp is new to it or not settled yet (see ``_freshness.py``).
 To change something, the cache calls prepare(), takes the commit lock, reads, and calls replace()
-with the lease of that lock and with the stamp of the content that it has read.
+with the lease of that lock and with the stamp of the content that it has read.  A keyring may ask
+a person for each read, so what it asks for is read by prepare().
 """
 
 from __future__ import annotations
@@ -126,6 +127,13 @@ class Store(Protocol):
     def prepare(self) -> None:
         """Does everything that may ask a person or take seconds.  The cache calls this before it
         takes the lock, and never while it holds the lock."""
+
+    def is_prepared(self) -> bool:
+        """Whether what prepare() did is enough for a read inside the lock, which must ask nobody.
+
+        The cache asks just after it has taken the lock.  If the answer is no, it leaves the lock
+        and begins with prepare() again, three times at most.
+        """
 
     def stamp(self) -> Stamp | None:
         """The stamp of the stored content.  None: unknown, so read the content."""

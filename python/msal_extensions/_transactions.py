@@ -32,6 +32,10 @@ _PATIENCE = 5.0
 #: programs do not meet again and again.
 _PAUSE = 0.05
 
+#: How often a transaction takes the lock, when others change the store between prepare() and that.
+#: The last time it goes on all the same.
+_TURNS = 4
+
 #: How often one call saves changes that came during its saves.
 _ROUNDS = 10
 
@@ -158,22 +162,43 @@ class Transactions:
                 pending.tidy()
 
     def _enter(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        joins = steps.store.commit_lock.is_mine()  # another cache object of this thread is inside
-        if joins and _thread.is_saving:
-            raise LockError(
-                f"This thread is just saving into {steps.store.location}: what runs meanwhile, a"
-                " signal handler for example, cannot change that by another cache object"
-            )
-        if not joins:
+        store = steps.store
+        if store.commit_lock.is_mine():  # another cache object of this thread is inside
+            if _thread.is_saving:
+                raise LockError(
+                    f"This thread is just saving into {store.location}: what runs meanwhile, a"
+                    " signal handler for example, cannot change that by another cache object"
+                )
+            self._lock(transaction, steps, seconds)
+        else:
+            self._lock_prepared(transaction, steps, seconds)
+        self._current = weakref.ref(transaction)
+        _reload(transaction, steps)
+
+    def _lock_prepared(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
+        """Takes the locks after prepare(), and anew if others came in between.
+
+        :param seconds: For all waiting together.  What prepare() takes, which may ask a person,
+            does not count.  After half of it there is no other turn.
+        """
+        left = seconds
+        for turn in range(1, _TURNS + 1):
             steps.store.prepare()
+            begin = time.monotonic()
+            self._lock(transaction, steps, left)
+            if seconds > 0:
+                left = max(left - (time.monotonic() - begin), 0)
+            if steps.store.is_prepared() or turn == _TURNS or 0 <= left <= seconds / 2:
+                return  # what is not prepared is read inside
+            self._leave(transaction)
+
+    def _lock(self, transaction: Transaction, steps: Steps, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         if transaction.mutex is not None and not _take(transaction.mutex, seconds):
             raise LockError(f"Another thread uses this cache for over {seconds:g} second(s)")
         if seconds > 0:
             seconds = max(deadline - time.monotonic(), 0)
         transaction.lease = steps.store.commit_lock.acquire(seconds)
-        self._current = weakref.ref(transaction)
-        _reload(transaction, steps)
 
     def _leave(self, transaction: Transaction) -> None:
         """Ends a transaction as far as it has begun.  A second call does nothing."""

@@ -43,6 +43,7 @@ class Shelf:
         self.chance = random.Random(seed)
         self.refused = 0  # swaps that failed
         self.prepared = 0
+        self.overtaken = 0  # how often is_prepared() says no
 
     def put(self, data: bytes) -> Stamp:
         """Call it under ``changed``."""
@@ -176,6 +177,11 @@ class DictionaryStore:
     def prepare(self) -> None:
         assert not self.commit_lock.is_mine(), "prepare() inside the lock"
         self._shelf.prepared += 1
+
+    def is_prepared(self) -> bool:
+        assert self.commit_lock.is_mine(), "is_prepared() outside the lock"
+        self._shelf.overtaken -= 1
+        return self._shelf.overtaken < 0
 
     def stamp(self) -> Stamp:
         return self._shelf.version

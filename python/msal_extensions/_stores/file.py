@@ -27,7 +27,11 @@ class LocalStore:
         self.flight_lock: StoreLock = FileLock(lock_location + ".refresh")
 
     def prepare(self) -> None:
-        """Does nothing: no store of this kind asks a person."""
+        """Does nothing: a file asks no person."""
+
+    def is_prepared(self) -> bool:
+        """See ``Store.is_prepared``."""
+        return True
 
     def watch(self) -> Watch:
         """See ``Store.watch``."""
