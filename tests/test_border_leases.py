@@ -16,6 +16,7 @@ from msal_extensions import LockError, PersistedTokenCache
 from msal_extensions._store import ABSENT, Content, Lease, Store
 from msal_extensions._store_of import store_of
 from msal_extensions._stores.file import LocalStore
+from msal_extensions._stores.signalled import SignalledStore
 from msal_extensions.errors import LockLost, PersistenceDamaged, StoreChanged
 from tests.support.capability import REMOVABLE_OPEN_FILES, cannot_exist_here, requires
 from tests.support.dictionary_store import DictionaryPersistence, DictionaryStore, Shelf
@@ -227,7 +228,7 @@ def test_nothing_is_prepared_inside_the_lock(place: Place, monkeypatch: pytest.M
         assert not store.commit_lock.is_mine()
         prepared.append(store)
 
-    for kind in (LocalStore, DictionaryStore):
+    for kind in (LocalStore, SignalledStore, DictionaryStore):
         monkeypatch.setattr(kind, "prepare", prepare)
     cache = place.cache(on_unreadable="quarantine")
     cache.add(sign_in(1))

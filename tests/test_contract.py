@@ -168,6 +168,21 @@ def test_a_missing_location_is_a_value_error(make: Make, location: str) -> None:
         type(persistence)(location)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("make", ["libsecret", "keychain"], indirect=True)
+def test_an_item_whose_signal_file_is_missing_is_added_to_and_not_replaced(make: Make) -> None:
+    """azure-identity has two signal files for one item, and makes one of them later."""
+    persistence = make("cache")
+    entry = {"home_account_id": "1", "environment": "e", "client_id": "c"}
+    PersistedTokenCache(persistence).modify("RefreshToken", entry, {"secret": "s"})
+    os.unlink(persistence.get_location())
+    cache = PersistedTokenCache(make("cache"))
+    assert list(cache.search("RefreshToken")) == []  # a search asks no keyring for nothing
+    cache.modify("RefreshToken", {**entry, "home_account_id": "2"}, {"secret": "s"})
+    found = PersistedTokenCache(make("cache")).search("RefreshToken")
+    assert {entry["home_account_id"] for entry in found} == {"1", "2"}
+    make("cache").delete()
+
+
 def test_token_caches_in_several_threads_share_it_without_loss(make: Make) -> None:
     def work(name: str) -> None:
         cache = PersistedTokenCache(make("cache"))

@@ -23,8 +23,9 @@ LAYERS = (
     "_holding",
     "lock",
     "_stores.file",
-    "_stores.sealed _stores.timed _stores.dpapi _stores.keychain _stores.libsecret",
+    "_stores.sealed _stores.timed _stores.dpapi _stores.libsecret",
     "_stores.signalled _stores.own",
+    "_stores.keychain",
     "_store_of",
     # These come early, because persistences take their agents from here, where a program may have
     # patched them.

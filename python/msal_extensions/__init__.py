@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ._as_token_cache import make_caches_by
 from .errors import (
     CacheDamaged,
+    KeychainDenied,
+    KeychainError,
+    KeychainTimeout,
+    KeychainUnavailable,
     KeyringError,
     KeyringLocked,
     KeyringTimeout,
@@ -96,7 +100,11 @@ __all__ = [
     "CrossPlatLock",
     "FilePersistence",
     "FilePersistenceWithDataProtection",
+    "KeychainDenied",
+    "KeychainError",
     "KeychainPersistence",
+    "KeychainTimeout",
+    "KeychainUnavailable",
     "KeyringError",
     "KeyringLocked",
     "KeyringTimeout",

@@ -193,6 +193,13 @@ class KeychainDenied(KeychainError, PersistenceDenied):
     """The keychain is locked and nobody can be asked, or the user or macOS refused."""
 
 
+class KeychainTimeout(KeychainError, TimeoutError):
+    """The keychain, or the person it asked, did not answer in time.
+
+    ``exit_status`` is 100060: Apple's errSecErrnoBase and macOS' number of ETIMEDOUT.
+    """
+
+
 class KeychainUnavailable(KeychainError, PersistenceUnavailable):
     """There is no keychain in this session."""
 

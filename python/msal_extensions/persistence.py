@@ -28,6 +28,7 @@ from ._native.dpapi import DataProtectionScope as DataProtectionScope
 from ._paths import expand, location_of, make_directories, probe_file, sha256_of
 from ._store_of import register
 from ._text import decode, encode
+from ._timeouts import seconds_of
 from .errors import PersistenceDamaged, PersistenceFileExists
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
@@ -36,6 +37,7 @@ from .errors import PersistenceNotFound as PersistenceNotFound
 
 if TYPE_CHECKING:
     from ._stores.file import FileStore
+    from ._stores.keychain import KeychainStore
     from ._stores.sealed import SealedStore
     from ._stores.signalled import SignalledStore
 
@@ -280,15 +282,30 @@ class KeychainPersistence(_SignalFilePersistence):
     :param account_name: Of the keychain item; default: the SHA-256 of ``signal_location``.
     :raises PersistenceUnavailable: on other systems.
 
-    When the keychain refuses a call, that raises an :class:`msal_extensions.osx.KeychainError`.
-    macOS may ask the user; then the call waits for the answer: see docs/keychain.md.
+    :param timeout: Seconds that one call of the keychain may take.  macOS may ask a person for a
+        password or a permission, and that counts.  None: 300.  A negative number: for ever.
+    :param interactive: False: macOS must ask nobody, as in a daemon.  What needs an answer then
+        raises a KeychainDenied.  macOS knows this as a switch of the whole process.  It is off for
+        the length of each call, and other threads that use the keychain meanwhile cannot ask
+        either.
+
+    When the keychain refuses a call, that raises an :class:`msal_extensions.osx.KeychainError`;
+    when the time is up, its subclass :class:`msal_extensions.KeychainTimeout`.  See
+    docs/keychain.md for the questions that macOS asks.
     """
+
+    # A pickled object of an older version has neither.
+    _timeout: float | None = None
+    _interactive = True
 
     def __init__(
         self,
         signal_location: str | os.PathLike[str],
         service_name: str | None = None,
         account_name: str | None = None,
+        *,
+        timeout: float | None = None,
+        interactive: bool = True,
     ) -> None:
         from ._native import keychain
 
@@ -297,17 +314,17 @@ class KeychainPersistence(_SignalFilePersistence):
         self._file_persistence = FilePersistence(location)
         self._service_name = service_name or "msal-extensions"
         self._account_name = account_name or sha256_of(location)
+        self._timeout = None if timeout is None else seconds_of(timeout)
+        self._interactive = bool(interactive)
 
     def save(self, content: str) -> None:
         secret, content = content, ""
         _keychain_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
-        from ._stores.keychain import KeychainItem, place_of
-
-        location = place_of(self._service_name, self._account_name)
+        location = f"Service:{self._service_name} Account:{self._account_name}"
         try:
-            secret = KeychainItem(self._service_name, self._account_name).load()
+            secret = _keychain_store(self, "").load()
         except PersistenceNotFound:
             raise PersistenceNotFound(
                 None,
@@ -323,7 +340,13 @@ class KeychainPersistence(_SignalFilePersistence):
         service, account = self._service_name, f"{self._account_name}.verify-"
         _prove(
             self.get_location(),
-            lambda place, digits: KeychainPersistence(place, service, account + digits),
+            lambda place, digits: KeychainPersistence(
+                place,
+                service,
+                account + digits,
+                timeout=self._timeout,
+                interactive=self._interactive,
+            ),
         )
 
 
@@ -413,12 +436,16 @@ def _sealed_store(
     return SealedStore(persistence._location, lock_location, cipher)
 
 
-def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> SignalledStore:
-    from ._stores.keychain import KeychainItem
-    from ._stores.signalled import SignalledStore
+def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> KeychainStore:
+    from ._stores.keychain import KeychainItem, KeychainStore
 
-    item = KeychainItem(persistence._service_name, persistence._account_name)
-    return SignalledStore(persistence._file_persistence, item, lock_location)
+    item = KeychainItem(
+        persistence._service_name,
+        persistence._account_name,
+        persistence._timeout,
+        persistence._interactive,
+    )
+    return KeychainStore(persistence._file_persistence, item, lock_location)
 
 
 def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> SignalledStore:
@@ -432,6 +459,8 @@ def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> S
 register(FilePersistence, _file_store, "_location")
 register(FilePersistenceWithDataProtection, _sealed_store, "_location", "_dp_agent")
 register(
-    KeychainPersistence, _keychain_store, "_file_persistence", "_service_name", "_account_name"
+    KeychainPersistence,
+    _keychain_store,
+    *("_file_persistence", "_service_name", "_account_name", "_timeout", "_interactive"),
 )
 register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent")

@@ -6,6 +6,7 @@ Run by test_over_fakes.py with an extension module that has it, and not by itsel
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -23,18 +24,30 @@ from msal_extensions.osx import Keychain, KeychainError
 from msal_extensions.persistence import _auto_hash
 
 CODES = {
-    -25308: "security unlock-keychain",
-    -25293: "Unlock the login keychain",
+    -25308: "choose Always Allow",
+    -25293: f"did not let {os.path.realpath(sys.executable)} have the item",
+    -25320: "Power Nap",
     -128: "Always Allow",
     -67030: "codesign --force --sign",
+    -67061: "codesign --force --sign",
+    -67068: "start the program again",
+    -60005: "refused the authorization",
+    -60006: "wanted to make a keychain",
+    -60007: "security create-keychain",
     -25307: "security default-keychain",
-    -25294: "security create-keychain",
+    -25294: "is missing",
+    -25295: "is damaged",
     -25291: "before the user has logged in",
     -25292: "Library/Keychains",
+    -61: "the directory that it is in",
     -34018: "not sandboxed",
+    -25304: "at each try",
+    -67701: "at each try",
+    -2070: "log out and in again",
+    -308: "restart the Mac",
 }
-DENIED = (-25308, -25293, -128, -67030, -25292)
-UNAVAILABLE = (-25307, -25294, -25291, -34018)
+DENIED = (-25308, -25293, -25320, -128, -67030, -67061, -67068, -60005, -60006, -60007, -25292, -61)
+UNAVAILABLE = (-25307, -25294, -25295, -25291, -34018)
 CALLS = {
     "save": "SecItemUpdate",
     "load": "SecItemCopyMatching",

@@ -152,6 +152,25 @@ def new_handle(kind: str, free: Callable[[Any], None]) -> Any:
     return ffi.gc(ffi.new(kind), lambda place: free(place[0]))
 
 
+def milliseconds(timeout: float) -> int:
+    """A timeout in seconds as the C library takes it: -1 means "for ever"."""
+    return int(timeout * 1000) if 0 <= timeout < LONGEST else -1
+
+
+def finish(wait: Callable[..., int], handle: Any, error: Any, result: Any) -> int:
+    """Waits until a call ends that runs in a thread of its own, and frees it: its status.
+
+    After each slice Python runs the signal handlers, Ctrl-C among them.
+    """
+    while True:
+        status = wait(handle[0], SLICE_MS, result, error)
+        running = status == lib.MSALEX_TIMEOUT and error.code == 0
+        if not running and status != lib.MSALEX_INTERRUPTED:
+            break
+    ffi.release(handle)
+    return status
+
+
 def take(buffer: Any) -> bytes:
     """The content of a buffer as bytes.  The buffer is wiped and freed."""
     try:

@@ -2,39 +2,112 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
 from typing import Any
 
 from .._msalex import ffi, lib
-from ..errors import KeychainDenied, KeychainError, KeychainUnavailable
-from .check import SLICE_MS, check_store, describe, new_buffer, new_handle, take
+from ..errors import (
+    KeychainDenied,
+    KeychainError,
+    KeychainTimeout,
+    KeychainUnavailable,
+    StoreChanged,
+)
+from .check import check_store, describe, finish, milliseconds, new_buffer, new_handle, take
 
 #: The exceptions of the keychain.  Programs written for 1.3.1 catch its KeychainError.
 _KINDS: dict[int, type[KeychainError]] = {
+    lib.MSALEX_TIMEOUT: KeychainTimeout,
     lib.MSALEX_UNAVAILABLE: KeychainUnavailable,
     lib.MSALEX_DENIED: KeychainDenied,
     lib.MSALEX_INVALID: KeychainError,
     lib.MSALEX_OS_ERROR: KeychainError,
 }
 
-#: What a person can do about an OSStatus.
+#: errSecDuplicateItem.
+_DUPLICATE = -25299
+
+#: errSecErrnoBase (SecBase.h), and macOS' number of ETIMEDOUT.
+_TIMED_OUT = 100000 + 60
+
+_SIGN = (
+    "The code signature of {python} is broken: install that Python anew, or sign it again"
+    " (`codesign --force --sign - <file>`)."
+)
+_OVERTAKEN = "Another program changed the item at each try: try again when it is done."
+_LOGIN = "`security default-keychain -s login.keychain-db`"
+
+#: What a person can do about an OSStatus.  docs/keychain.md has the sources.
 _REMEDIES = {
-    -25308: "The keychain is locked, and this session (SSH, launchd, cron) cannot ask for its"
-    " password: run `security unlock-keychain` in it first, or choose another persistence.",
-    -25293: "Unlock the login keychain; after a reset of your account's password it may still"
-    " have the former one (Keychain Access can change that).",
-    -128: "Try again, and choose Allow or Always Allow when macOS asks.",
-    -67030: f"The code signature of {sys.executable or 'this Python'} is broken: install Python"
-    " anew, or sign it again (`codesign --force --sign - <file>`).",
-    -25307: "Make a keychain the default one: `security default-keychain -s login.keychain-db`."
-    " An account without any login at the screen has none.",
-    -25294: "The default keychain was deleted: make one, and make it the default, in Keychain"
-    " Access or with `security create-keychain` and `security default-keychain -s`.",
-    -25291: "There is no keychain before the user has logged in, nor in some daemons; choose"
-    " another persistence there.",
+    -25308: "macOS would have to ask somebody, and cannot or must not here (SSH, launchd, cron,"
+    " interactive=False). If the keychain is locked, run `security unlock-keychain` first, in the"
+    " same session. If it is unlocked, another program wrote the item: run this program once where"
+    " macOS can ask, and choose Always Allow.",
+    -25293: "macOS did not let {python} have the item. If it asked nobody, either it must not"
+    " (interactive=False), or the signature of that program is not in order: see"
+    " `codesign --verify <file>`, and start the program again after an upgrade of Python. If that"
+    " is not it, lock and unlock the keychain, or log in anew.",
+    -128: "Try again, and choose Allow or Always Allow when macOS asks. It wants the password of"
+    " the keychain, as a rule the one of your account.",
+    -67030: _SIGN,
+    -67061: _SIGN,
+    -67068: "The file {python} is gone, as after an upgrade of Python: start the program again.",
+    -25307: f"Make a keychain the default one: {_LOGIN}. An account without any login at the screen"
+    " has none.",
+    -25294: "The file of the default keychain is missing: connect its volume, or make another"
+    f" keychain the default one ({_LOGIN}).",
+    -25295: "The file of the default keychain is damaged: restore it from a backup, or make another"
+    " keychain the default one (`security create-keychain`, `security default-keychain -s`).",
+    -25291: "The keychain's service did not answer. There is none before the user has logged in,"
+    " nor in some daemons: choose another persistence there. Elsewhere try again later.",
     -25292: "Make the keychain's file, in ~/Library/Keychains, writable.",
+    -61: "Make the keychain's file, and the directory that it is in, writable.",
+    -25244: "Another program made the item: delete it in Keychain Access, or with"
+    " `security delete-generic-password -s <service> -a <account>`.",
+    -25320: "The Mac sleeps with its screen off (Power Nap), and cannot ask anybody: try again"
+    " later, or keep the keychain unlocked.",
+    -2070: "The keychain's service failed: try again. If it keeps failing, log out and in again.",
+    -308: "The keychain's service ended while it worked: try again. If it keeps failing, restart"
+    " the Mac.",
+    -60005: "macOS refused the authorization: try again as the owner of the keychain.",
+    -60006: "Try again, and answer the question of macOS: it wanted to make a keychain.",
+    -60007: "There is no default keychain, and this session cannot ask for one: make one with"
+    " `security create-keychain` and `security default-keychain -s`.",
     -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
+    -25304: _OVERTAKEN,
+    -67701: _OVERTAKEN,
+    -25299: _OVERTAKEN,
+    _TIMED_OUT: "See whether macOS asks for your password or your permission; then try again, with"
+    " a longer timeout= if need be.",
 }
+
+
+def _signed_program() -> str:
+    """The file whose signature macOS looks at.
+
+    The program of a framework's Python (python.org, Homebrew) only starts another one.
+    """
+    program = os.path.join(sys.base_prefix, "Resources/Python.app/Contents/MacOS/Python")
+    if sysconfig.get_config_var("PYTHONFRAMEWORKPREFIX") and os.path.exists(program):
+        return program
+    return os.path.realpath(sys.executable) if sys.executable else "this Python"
+
+
+class Item:
+    """Identifies a generic password.
+
+    :raises ValueError: when a name contains a NUL character.
+    """
+
+    def __init__(self, service: str, account: str) -> None:
+        if "\0" in service + account:
+            raise ValueError("embedded null byte in the service or the account")
+        self.service = service
+        self.account = account
+        #: What exceptions call it.
+        self.location = f"Service:{service} Account:{account}"
 
 
 def require() -> None:
@@ -43,50 +116,69 @@ def require() -> None:
     check_store(lib.msalex_keychain_available(error), error, "Keychain")
 
 
-def save(service: str, account: str, secret: bytes) -> None:
-    """Stores a generic password."""
-    _call(lib.MSALEX_KEYCHAIN_SAVE, service, account, secret)
+# Each of these takes at most ``timeout`` seconds; a negative number is for ever.  With
+# ``interactive`` False macOS asks nobody: where it would have to, that is a KeychainDenied.
 
 
-def load(service: str, account: str) -> bytes:
+def unlock(item: Item, timeout: float, interactive: bool = True) -> None:
+    """Asks for the password of the keychain, if that is locked.  Reads and changes nothing."""
+    _call(lib.MSALEX_KEYCHAIN_UNLOCK, item, b"", timeout, interactive)
+
+
+def look(item: Item, timeout: float) -> bytes:
+    """What stands for the present version of the item.  It asks nobody.
+
+    :raises PersistenceNotFound: when there is no such item.
+    """
+    return _call(lib.MSALEX_KEYCHAIN_LOOK, item, b"", timeout, True)
+
+
+def load(item: Item, timeout: float, interactive: bool = True) -> bytes:
     """:raises PersistenceNotFound: when there is no such item."""
-    return _call(lib.MSALEX_KEYCHAIN_LOAD, service, account, b"")
+    return _call(lib.MSALEX_KEYCHAIN_LOAD, item, b"", timeout, interactive)
 
 
-def delete(service: str, account: str) -> None:
+def save(item: Item, secret: bytes, timeout: float, interactive: bool = True) -> None:
+    """Changes the item, or makes it."""
+    _call(lib.MSALEX_KEYCHAIN_SAVE, item, secret, timeout, interactive)
+
+
+def add(item: Item, secret: bytes, timeout: float, interactive: bool = True) -> None:
+    """Makes the item.
+
+    :raises StoreChanged: when there is such an item.  It was not changed.
+    """
+    _call(lib.MSALEX_KEYCHAIN_ADD, item, secret, timeout, interactive)
+
+
+def delete(item: Item, timeout: float, interactive: bool = True) -> None:
     """:raises PersistenceNotFound: when there is no such item."""
-    _call(lib.MSALEX_KEYCHAIN_DELETE, service, account, b"")
+    _call(lib.MSALEX_KEYCHAIN_DELETE, item, b"", timeout, interactive)
 
 
-def _call(operation: int, service: str, account: str, secret: bytes) -> bytes:
+def _call(operation: int, item: Item, secret: bytes, timeout: float, interactive: bool) -> bytes:
     error, result = ffi.new("msalex_error *"), new_buffer()
     handle = new_handle("msalex_keychain_call **", lib.msalex_keychain_free)
-    strings = [ffi.new("char[]", name) for name in _names(service, account)]
-    item = ffi.new("msalex_keychain_item *", [*strings, 1])
-    status = lib.msalex_keychain_start(operation, item, secret, len(secret), -1, handle, error)
+    service = ffi.new("char[]", item.service.encode("utf-8"))
+    account = ffi.new("char[]", item.account.encode("utf-8"))
+    native = ffi.new("msalex_keychain_item *", [service, account, interactive])
+    limit = milliseconds(timeout)
+    status = lib.msalex_keychain_start(operation, native, secret, len(secret), limit, handle, error)
     if status == lib.MSALEX_OK:
-        while True:
-            status = lib.msalex_keychain_wait(handle[0], SLICE_MS, result, error)
-            running = status == lib.MSALEX_TIMEOUT and error.code == 0
-            if not running and status != lib.MSALEX_INTERRUPTED:
-                break
-        ffi.release(handle)
-    _check(status, error, service, account)
+        status = finish(lib.msalex_keychain_wait, handle, error, result)
+    if operation == lib.MSALEX_KEYCHAIN_SAVE and status == lib.MSALEX_NOT_FOUND:
+        # The item came and went while we saved, which is no "nothing is stored".
+        status = lib.MSALEX_OS_ERROR
+    if status != lib.MSALEX_OK:
+        _raise(status, error, operation, item)
     return take(result)
 
 
-def _names(service: str, account: str) -> tuple[bytes, bytes]:
-    if "\0" in service + account:
-        raise ValueError("embedded null byte in the service or the account")
-    return service.encode(), account.encode()
-
-
-def _check(status: int, error: Any, service: str, account: str) -> None:
-    location = f"Service:{service} Account:{account}"
+def _raise(status: int, error: Any, operation: int, item: Item) -> None:
+    code = _TIMED_OUT if status == lib.MSALEX_TIMEOUT else int(error.code)
+    if operation == lib.MSALEX_KEYCHAIN_ADD and code == _DUPLICATE:
+        raise StoreChanged(None, describe(error, ""), item.location)
     if status not in _KINDS:
-        check_store(status, error, location)
-        return
-    code = int(error.code)
-    remedy = _REMEDIES.get(code, "")
-    words = describe(error, remedy)
-    raise _KINDS[status](code, f"[OSStatus {code}] {words}", location)
+        check_store(status, error, item.location)
+    words = describe(error, _REMEDIES.get(code, "").replace("{python}", _signed_program()))
+    raise _KINDS[status](code, f"[OSStatus {code}] {words}", item.location)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from .._msalex import ffi, lib
 from ..errors import KeyringError, KeyringLocked, KeyringTimeout, PersistenceError
-from .check import EXCEPTIONS, LONGEST, SLICE_MS, describe, new_buffer, new_handle, take
+from .check import EXCEPTIONS, describe, finish, milliseconds, new_buffer, new_handle, take
 
 #: The exceptions of the Secret Service.
 _KINDS: dict[int, type[PersistenceError]] = {
@@ -98,11 +98,6 @@ def _c_string(text: str) -> Any:
     return ffi.new("char[]", text.encode("utf-8"))
 
 
-def _milliseconds(timeout: float) -> int:
-    """The timeout for the C library, where -1 means "for ever"."""
-    return int(timeout * 1000) if 0 <= timeout < LONGEST else -1
-
-
 def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
     error, result = ffi.new("msalex_error *"), new_buffer()
     handle = new_handle("msalex_libsecret_call **", lib.msalex_libsecret_free)
@@ -116,15 +111,10 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
         [schema, label, collection, names, values, types, len(item.attributes)],
     )
     status = lib.msalex_libsecret_start(
-        operation, native, secret, len(secret), _milliseconds(timeout), handle, error
+        operation, native, secret, len(secret), milliseconds(timeout), handle, error
     )
     if status == lib.MSALEX_OK:
-        while True:
-            status = lib.msalex_libsecret_wait(handle[0], SLICE_MS, result, error)
-            running = status == lib.MSALEX_TIMEOUT and error.code == 0
-            if not running and status != lib.MSALEX_INTERRUPTED:
-                break
-        ffi.release(handle)
+        status = finish(lib.msalex_libsecret_wait, handle, error, result)
     if status != lib.MSALEX_OK:
         # The code is GLib's and no errno, except when the time was up.
         code = errno.ETIMEDOUT if status == lib.MSALEX_TIMEOUT else None

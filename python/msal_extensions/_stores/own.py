@@ -61,7 +61,7 @@ class OwnStore(TimedStore):
         # A lone surrogate becomes \udxxx, which JSON reads as that surrogate.
         return secret.encode("utf-8", "backslashreplace")
 
-    def save(self, secret: bytes) -> None:
+    def save(self, secret: bytes, expected: Stamp | None) -> None:
         verbatim = isinstance(secret, Verbatim)
         self._persistence.save(bytes(secret) if verbatim else secret.decode())
 

@@ -1,8 +1,9 @@
 """An item of a keyring, together with a signal file, as a store.
 
 The item holds the content.  The file is empty: its time shows that the item has changed, so a
-search need not call the keyring.  Other programs may change the item without the file.  That is
-one reason why a transaction always reads the item.
+search need not call the keyring.  Other programs may change the item without the file, and
+azure-identity has two files for one item.  That is one reason why a transaction always reads the
+item, even if there is no file yet.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from .._native import files
 from .._paths import probe_file
-from .._store import Lease
-from ..errors import PersistenceError
+from .._store import ABSENT, Content, Lease, Stamp
+from ..errors import PersistenceError, PersistenceNotFound
 from .timed import TimedStore
 
 
@@ -31,6 +32,10 @@ class Item(Protocol):
 
     def load(self) -> bytes:
         """:raises PersistenceNotFound: when there is no such item."""
+
+    def prepare(self) -> None:
+        """Asks what the keyring may have to ask a person, so that a load() just after this need
+        not ask."""
 
     def delete(self) -> None:
         """Removes the item.  It is no error when there is none."""
@@ -63,11 +68,23 @@ class SignalledStore(TimedStore):
     def time(self) -> float:
         return self._signal.time_last_modified()
 
+    def prepare(self) -> None:
+        self._item.prepare()
+
     def load(self) -> bytes:
         return self._item.load()
 
-    def save(self, secret: bytes) -> None:
-        _check_signal(self._signal)
+    def read(self) -> Content:
+        stamp = self.stamp()
+        if stamp is ABSENT and not self.commit_lock.is_mine():
+            return Content(b"", ABSENT)
+        try:
+            return Content(self.load(), None if stamp is ABSENT else stamp)
+        except PersistenceNotFound:
+            return Content(b"", ABSENT)
+
+    def save(self, secret: bytes, expected: Stamp | None) -> None:
+        check_signal(self._signal)
         if self._item.save(secret):
             self._signal.touch()
 
@@ -79,7 +96,7 @@ class SignalledStore(TimedStore):
         return self._item.copy_aside(suffix)
 
 
-def _check_signal(signal: SignalFile) -> None:
+def check_signal(signal: SignalFile) -> None:
     """Raises before a save what touch() would raise after it, so that nothing is half done.
 
     The time must change after the save, or other processes would read too early.  Here it changes

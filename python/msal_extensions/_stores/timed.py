@@ -29,8 +29,11 @@ class TimedStore(LocalStore):
         """:raises PersistenceNotFound: when nothing is stored."""
         raise NotImplementedError
 
-    def save(self, secret: bytes) -> None:
-        """Stores the content, and sets the time afterwards."""
+    def save(self, secret: bytes, expected: Stamp | None) -> None:
+        """Stores the content, and sets the time afterwards.
+
+        :param expected: See ``Store.replace``.
+        """
         raise NotImplementedError
 
     def kept(self, secret: bytes) -> bytes:
@@ -57,7 +60,7 @@ class TimedStore(LocalStore):
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
         require_held(lease)
-        self.save(secret)
+        self.save(secret, expected)
         stamp = self.stamp()
         secret = self.kept(secret)
         require_held(lease)
