@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.support import keyring
+from msal_extensions import CrossPlatLock
+from tests.support import keyring, situations
 from tests.support.capability import needs
 from tests.support.keyring_programs import AT_ONCE, AZURE, PRELUDE, SECRET, living, run
-from tests.support.processes import PATIENCE, python
+from tests.support.processes import PATIENCE, eventually, python
 from tests.support.reference import python_with_gi, reference_site_packages
 
 pytestmark = pytest.mark.slow
@@ -337,6 +338,30 @@ def test_an_unlock_prompt_that_the_user_dismisses_is_a_denial_at_once(
         assert "locked" in line
         assert "s3cr3t" not in line
         assert float(line.split()[0]) < AT_ONCE
+
+
+def test_a_change_asks_a_person_while_the_lock_of_the_cache_is_free(
+    tmp_path: Path, location: str
+) -> None:
+    """Others wait for that lock for five seconds, and a person may need minutes."""
+    needs(keyring.missing())
+    code = f"""
+from msal_extensions import LibsecretPersistence, PersistedTokenCache
+cache = PersistedTokenCache(LibsecretPersistence({location!r}, "schema", {{}}, timeout=60))
+entry = {{"home_account_id": "1", "environment": "e", "client_id": "c"}}
+cache.modify("RefreshToken", entry, {{"secret": "s"}})
+"""
+    closed = situations.fake(desktop=True, locked=True, stocked=True, prompt="never")
+    with (
+        closed(tmp_path) as situation,
+        subprocess.Popen([sys.executable, "-c", code], env=situation.environment) as process,
+    ):
+        assert situation.service is not None
+        calls = situation.service.calls
+        assert eventually(lambda: "Prompt" in calls())
+        with CrossPlatLock(location + ".lockfile", timeout=0):
+            assert process.poll() is None
+        process.kill()
 
 
 @pytest.mark.parametrize("mode", ["silent", "prompt"])

@@ -6,19 +6,23 @@ import base64
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
 from .._native import libsecret
 from .._text import decode, encode
 from .._timeouts import seconds_of
-from ..errors import PersistenceNotFound
+from ..errors import PersistenceDamaged, PersistenceNotFound
 
 #: Seconds.  A person may have to type a password.  Over SSH the dialog, if there is one, may be on
 #: a screen where nobody sits; without a display there is nobody to ask.
 TIMEOUT_ON_A_DESKTOP = 300.0
 TIMEOUT_OVER_SSH = 60.0
 TIMEOUT_WITHOUT_DISPLAY = 15.0
+
+#: Seconds for which a keyring that has just answered is taken for unlocked.
+_REMAINS_UNLOCKED = 30.0
 
 
 def _default_timeout() -> float:
@@ -146,12 +150,20 @@ class LibsecretItem:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._asks_again_at = 0.0  # by the monotonic clock
+
+    def prepare(self) -> None:
+        """Loads, so that a locked keyring asks for its password now, and not at the next load."""
+        if isinstance(self._agent, LibSecretAgent) and time.monotonic() >= self._asks_again_at:
+            with contextlib.suppress(PersistenceNotFound, PersistenceDamaged):
+                self.load()
 
     def save(self, secret: bytes) -> bool:
         return self._agent.save(secret.decode())
 
     def load(self) -> bytes:
         secret = self._agent.load()
+        self._asks_again_at = time.monotonic() + _REMAINS_UNLOCKED
         if secret is None:
             raise PersistenceNotFound
         return encode(secret)
