@@ -109,9 +109,10 @@ class _Known(NamedTuple):
 class KeychainStore(SignalledStore):
     """See ``Store``."""
 
+    _item: KeychainItem
+
     def __init__(self, signal: SignalFile, item: KeychainItem, lock_location: str) -> None:
         super().__init__(signal, item, lock_location)
-        self._keychain = item
         self._known: _Known | None = None
         self._lacks_item: Stamp | None = None  # the stamp of a signal file that has no item
         self._has_fine_times = False
@@ -130,9 +131,9 @@ class KeychainStore(SignalledStore):
         return seconds
 
     def prepare(self) -> None:
-        stamp, version = self.stamp(), self._keychain.version()  # both before the content
+        stamp, version = self.stamp(), self._item.version()  # both before the content
         if version is None:
-            self._keychain.prepare()  # for the save: one cannot add to a locked keychain
+            self._item.prepare()  # for the save: one cannot add to a locked keychain
         self._know(stamp, version or b"")
 
     def is_prepared(self) -> bool:
@@ -164,25 +165,24 @@ class KeychainStore(SignalledStore):
         """
         inside, stamp = self.commit_lock.is_mine(), self.stamp()
         is_believed = stamp is ABSENT or stamp == self._lacks_item
-        for pause in () if is_believed else _ASK_AGAIN_AFTER:
+        pauses = [] if is_believed else list(_ASK_AGAIN_AFTER)
+        while True:
             try:
-                return self._keychain.load(inside=inside)
+                return self._item.load(inside=inside)
             except PersistenceNotFound:
-                time.sleep(pause)
-        try:
-            return self._keychain.load(inside=inside)
-        except PersistenceNotFound:
-            self._lacks_item = stamp
-            raise
+                if not pauses:
+                    self._lacks_item = stamp
+                    raise
+            time.sleep(pauses.pop(0))
 
     def save(self, secret: bytes, expected: Stamp | None) -> None:
         inside = self.commit_lock.is_mine()
         check_signal(self._signal)
         self._known = None
         if expected is ABSENT:
-            self._keychain.add(secret, inside=inside)
+            self._item.add(secret, inside=inside)
         else:
-            self._keychain.save(secret, inside=inside)
+            self._item.save(secret, inside=inside)
         self._signal.touch()
 
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
@@ -196,11 +196,11 @@ class KeychainStore(SignalledStore):
         super().delete(lease=lease)
 
     def copy_aside(self, suffix: str) -> str:
-        return self._keychain.keep(suffix, self.read().data)
+        return self._item.keep(suffix, self.read().data)
 
     def _version_inside(self) -> bytes | None:
         try:
-            return self._keychain.version(inside=True) or b""
+            return self._item.version(inside=True) or b""
         except KeychainTimeout:  # another thread of this program waits for a person
             return None
 

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from .._native import files
 from .._paths import probe_file
-from .._store import ABSENT, Content, Lease, Stamp
-from ..errors import PersistenceError, PersistenceNotFound
+from .._store import Lease, Stamp
+from ..errors import PersistenceError
 from .timed import TimedStore
 
 
@@ -74,14 +74,9 @@ class SignalledStore(TimedStore):
     def load(self) -> bytes:
         return self._item.load()
 
-    def read(self) -> Content:
-        stamp = self.stamp()
-        if stamp is ABSENT and not self.commit_lock.is_mine():
-            return Content(b"", ABSENT)
-        try:
-            return Content(self.load(), None if stamp is ABSENT else stamp)
-        except PersistenceNotFound:
-            return Content(b"", ABSENT)
+    def believes_absence(self) -> bool:
+        """A search does, so that it need not call the keyring."""
+        return not self.commit_lock.is_mine()
 
     def save(self, secret: bytes, expected: Stamp | None) -> None:
         check_signal(self._signal)

@@ -50,12 +50,16 @@ class TimedStore(LocalStore):
 
     def read(self) -> Content:
         stamp = self.stamp()  # before the content, so that a change in between shows
-        if stamp is ABSENT:
+        if stamp is ABSENT and self.believes_absence():
             return Content(b"", ABSENT)
         try:
-            return Content(self.load(), stamp)
+            return Content(self.load(), None if stamp is ABSENT else stamp)
         except PersistenceNotFound:
             return Content(b"", ABSENT)
+
+    def believes_absence(self) -> bool:
+        """Whether there is no content where there is no time."""
+        return True
 
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
