@@ -322,7 +322,9 @@ class KeychainPersistence(_SignalFilePersistence):
         _keychain_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
-        location = f"Service:{self._service_name} Account:{self._account_name}"
+        from ._native import keychain
+
+        location = keychain.Item(self._service_name, self._account_name).location
         try:
             secret = _keychain_store(self, "").load()
         except PersistenceNotFound:

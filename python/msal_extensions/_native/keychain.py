@@ -85,7 +85,7 @@ _REMEDIES = {
 
 
 def _signed_program() -> str:
-    """The file whose signature macOS looks at.
+    """The file with the signature that macOS checks.
 
     The program of a framework's Python (python.org, Homebrew) only starts another one.
     """
@@ -166,9 +166,6 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float, interactive
     status = lib.msalex_keychain_start(operation, native, secret, len(secret), limit, handle, error)
     if status == lib.MSALEX_OK:
         status = finish(lib.msalex_keychain_wait, handle, error, result)
-    if operation == lib.MSALEX_KEYCHAIN_SAVE and status == lib.MSALEX_NOT_FOUND:
-        # The item came and went while we saved, which is no "nothing is stored".
-        status = lib.MSALEX_OS_ERROR
     if status != lib.MSALEX_OK:
         _raise(status, error, operation, item)
     return take(result)
