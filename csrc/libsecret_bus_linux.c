@@ -30,7 +30,10 @@
 #define BUS_NAME "org.freedesktop.DBus" /* the bus itself; also its interface */
 #define BUS_PATH "/org/freedesktop/DBus"
 
-enum { SESSIONS_MAX = 4 }; /* how often we ask for a session that is refused */
+enum {
+    SESSIONS_MAX = 4, /* how often we ask for a session that is refused */
+    AGAIN_MS = 5      /* between two attempts to get the bus */
+};
 
 struct msalex__glib msalex__glib;
 
@@ -83,7 +86,7 @@ static const struct {
 } gerror_table[] = {
     {SECRET, SECRET_LOCKED, MSALEX_DENIED, 0},
     {SECRET, SECRET_NO_SUCH_OBJECT, MSALEX_UNAVAILABLE, GONE},
-    {IO, IO_CANCELLED, MSALEX_TIMEOUT, 0},              /* by our deadline: nobody else can */
+    {IO, IO_CANCELLED, MSALEX_TIMEOUT, 0},              /* by our deadline; see ask_for_bus() */
     {IO, IO_TIMED_OUT, MSALEX_TIMEOUT, 0},              /* D-Bus waits 25 s for a reply */
     {IO, IO_NOT_FOUND, MSALEX_UNAVAILABLE, 0},          /* no socket at the address */
     {IO, IO_CONNECTION_REFUSED, MSALEX_UNAVAILABLE, 0}, /* a dead socket */
@@ -105,6 +108,12 @@ static const struct {
     {DBUS, DBUS_TIMEOUT, MSALEX_TIMEOUT, 0}, /* the bus waited long enough */
     {DBUS, DBUS_TIMED_OUT, MSALEX_TIMEOUT, 0},
 };
+
+static bool is_error(const GError *failure, const char *domain, int code) {
+    const struct glib_error *told = (const struct glib_error *)(const void *)failure;
+
+    return told->code == code && strcmp(glib->g_quark_to_string(told->domain), domain) == 0;
+}
 
 int msalex__libsecret_fail(msalex_libsecret_call *call, GError *failure, const char *name,
                            int otherwise) {
@@ -185,15 +194,19 @@ static void cancel_if_ended(msalex_libsecret_call *call) {
         glib->g_cancellable_cancel(call->cancellable);
 }
 
-bool msalex__libsecret_pause(msalex_libsecret_call *call, int64_t ms) {
+/* Runs a context for at most `ms`, until it has told one thing. */
+static void run_once(GMainContext *context, int64_t ms) {
     bool is_time_up;
-    GSource *timer;
+    GSource *timer = start_timer(context, ms, &is_time_up);
 
+    (void)glib->g_main_context_iteration(context, 1);
+    stop_timer(timer);
+}
+
+bool msalex__libsecret_pause(msalex_libsecret_call *call, int64_t ms) {
     if (must_end(call))
         return false;
-    timer = start_timer(call->context, ms, &is_time_up);
-    (void)glib->g_main_context_iteration(call->context, 1);
-    stop_timer(timer);
+    run_once(call->context, ms);
     return true;
 }
 
@@ -282,23 +295,39 @@ static void hear_news(void) {
         ;
 }
 
-/* Gets the session bus, an open one.  GIO has one connection per process.  After that is closed,
- * GIO goes on handing it out as long as somebody has a reference to it.  That may be an event that
- * waits in our context, or another part of the program; only dispose makes GIO forget it then. */
+/* Asks GIO for the session bus.  GIO has one connection per process, and until it exists, one
+ * attempt to make it.  GIO before 2.80 hands the failure of the attempt to all that wait for it,
+ * and to all that ask soon afterwards, even when one of them has cancelled it.  Another's
+ * cancellation is not ours, so we ask again; NULL: ours, or a real failure. */
+static GDBusConnection *ask_for_bus(msalex_libsecret_call *call, GError **failure) {
+    for (;;) {
+        GAsyncResult *result = NULL;
+        GDBusConnection *got;
+
+        glib->g_bus_get(BUS_SESSION, call->cancellable, keep_result, &result);
+        await(call, home, &result);
+        got = glib->g_bus_get_finish(result, failure);
+        glib->g_object_unref(result);
+        if (got != NULL || must_end(call) || !is_error(*failure, IO, IO_CANCELLED))
+            return got;
+        glib->g_error_free(*failure);
+        *failure = NULL;
+        run_once(home, AGAIN_MS); /* the attempt lives as long as a thread of GIO's refers to it */
+    }
+}
+
+/* Gets the session bus, an open one.  After the connection is closed, GIO goes on handing it out as
+ * long as somebody has a reference to it.  That may be an event that waits in our context, or
+ * another part of the program; only dispose makes GIO forget it then. */
 static int connect_to_bus(msalex_libsecret_call *call) {
     static const char name[] = "g_bus_get";
     GError *failure = NULL;
 
     for (int turn = 0; bus == NULL; turn++) {
-        GAsyncResult *result = NULL;
         GDBusConnection *got;
 
         hear_news();
-        glib->g_bus_get(BUS_SESSION, call->cancellable, keep_result, &result);
-        await(call, home, &result);
-        got = glib->g_bus_get_finish(result, &failure);
-        glib->g_object_unref(result);
-        if (got == NULL)
+        if ((got = ask_for_bus(call, &failure)) == NULL)
             return msalex__libsecret_fail(call, failure, name, MSALEX_UNAVAILABLE);
         if (turn < 2 && glib->g_dbus_connection_is_closed(got)) {
             if (turn == 1)

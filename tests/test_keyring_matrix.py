@@ -391,6 +391,43 @@ def test_a_prompt_is_dismissed_when_ctrl_c_ends_its_call(tmp_path: Path) -> None
         assert eventually(lambda: "Dismiss" in service.calls())
 
 
+#: Another part of the program, which uses GLib as well, asks for the session bus and gives up.
+ANOTHER_GIVES_UP = """
+import ctypes, sys, threading, time
+from msal_extensions.libsecret import LibSecretAgent
+
+gio = ctypes.CDLL("libgio-2.0.so.0")
+gio.g_cancellable_new.restype = ctypes.c_void_p
+gio.g_cancellable_cancel.argtypes = [ctypes.c_void_p]
+gio.g_bus_get_sync.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+cancellable = gio.g_cancellable_new()
+other = threading.Thread(target=gio.g_bus_get_sync, args=(2, cancellable, None))
+other.start()
+time.sleep(0.5)
+threading.Timer(0.5, gio.g_cancellable_cancel, [cancellable]).start()
+begin = time.monotonic()
+try:
+    LibSecretAgent("org.example.turns", {}, timeout=4).load()
+except Exception as error:
+    print(type(error).__name__, time.monotonic() - begin)
+other.join()
+"""
+
+
+def test_a_call_is_not_ended_when_another_part_of_the_program_gives_up(tmp_path: Path) -> None:
+    """GIO has one connection for a program, and hands its failure to all that wait for it."""
+    needs(keyring.missing())
+    with s.silent_socket(tmp_path) as situation:
+        done = subprocess.run(
+            situation.command([sys.executable, "-c", ANOTHER_GIVES_UP]),
+            env=situation.environment, capture_output=True, text=True, timeout=PATIENCE, check=True,
+        )  # fmt: skip
+    kind, seconds = done.stdout.split()
+    print(done.stdout)
+    assert kind == "KeyringTimeout"
+    assert float(seconds) > 3.5
+
+
 # ---- words -------------------------------------------------------------------------------
 
 
