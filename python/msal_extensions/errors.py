@@ -157,6 +157,62 @@ class PersistenceUnavailable(PersistenceError, RuntimeError):
     """This machine or session does not offer the store.  Choose another persistence."""
 
 
+class KeyUnavailable(PersistenceUnavailable):
+    """No key can be had: the machine offers no source of keys, or the source does not answer.
+
+    The message names each source that was tried, and says what to mount or to set.
+    """
+
+
+class KeyFileNotTrusted(PersistenceDenied):
+    """Other users may read or change the key file, so its key was not used."""
+
+
+class KeyLost(PersistenceError):
+    """The file is encrypted, and the key that it needs is not here.  The file was not changed.
+
+    The subclasses tell the causes.  ``key_id`` names the key.
+    """
+
+    def __init__(
+        self,
+        err_no: int | None = None,
+        message: str | None = None,
+        location: str | None = None,
+        key_id: str | None = None,
+    ) -> None:
+        super().__init__(err_no, message, location)
+        self.key_id = key_id
+
+
+class KeyLostAtReboot(KeyLost):
+    """The kernel kept the key, and the machine was started anew since.  The key is gone."""
+
+
+class KeyExpired(KeyLost):
+    """The kernel kept the key, and has removed it because nobody used it.  The key is gone."""
+
+
+class KeyInOtherNamespace(KeyLost):
+    """The kernel keeps the key in another user namespace, for example outside this container."""
+
+
+class KeyWrong(KeyLost):
+    """The file was encrypted with another key, or under another ``name``."""
+
+
+class EncryptedFileDamaged(PersistenceDamaged):
+    """The key is the right one, but the file is damaged, or somebody has changed it."""
+
+
+class EncryptedFileUnknown(PersistenceError):
+    """A newer version of this package made the file.  The file was not changed."""
+
+
+class NotEncrypted(PersistenceError):
+    """Something else is in the place of an encrypted file, such as plain text.  It was kept."""
+
+
 class KeyringError(PersistenceError, RuntimeError):
     """The Secret Service failed.  It is a RuntimeError, as the GLib.Error of 1.3.1 was."""
 
