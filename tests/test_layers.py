@@ -19,6 +19,7 @@ LAYERS = (
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain",
     "_native.files",
     "_text _paths _timeouts _as_token_cache",
+    "_base",
     "_store",
     "_holding",
     "lock",

@@ -15,21 +15,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path as Path
 from typing import TYPE_CHECKING, Any
 
-from ._as_token_cache import AsTokenCache
+from ._base import NOT_INITIALIZED, modified_at, prove
+from ._base import BasePersistence as BasePersistence
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
-from ._paths import expand, location_of, make_directories, probe_file, sha256_of
+from ._paths import expand, location_of, make_directories, sha256_of
 from ._store_of import register
 from ._text import decode, encode
 from ._timeouts import seconds_of
-from .errors import PersistenceDamaged, PersistenceFileExists
 from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
@@ -50,9 +48,6 @@ def _open(location: str | os.PathLike[str]) -> int:
     return os.open(location, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
 
 
-_NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
-
-
 def build_encrypted_persistence(location: str) -> BasePersistence:
     """The encrypted persistence that suits this operating system.
 
@@ -66,88 +61,6 @@ def build_encrypted_persistence(location: str) -> BasePersistence:
     if sys.platform.startswith("linux"):
         return LibsecretPersistence(location)
     raise RuntimeError(f"Unsupported platform: {sys.platform}")
-
-
-class BasePersistence(AsTokenCache, ABC):
-    """The base class of all persistences.
-
-    A program may pass a persistence to MSAL directly, as in
-    ``ClientApplication(..., token_cache=persistence)``.  A :class:`PersistedTokenCache`, made
-    for that, then answers MSAL's calls.
-    """
-
-    is_encrypted = False  # to be overridden
-
-    @abstractmethod
-    def save(self, content: str) -> None:
-        """Stores the text in place of the text that was stored before.  It takes no lock.
-
-        :raises PersistenceError: when the text could not be stored, or other processes could not
-            be told of it.
-        """
-        raise NotImplementedError
-
-    @abstractmethod
-    def load(self) -> str:
-        """The text that was stored last.
-
-        :raises PersistenceNotFound: when there is none.
-        :raises PersistenceError: when it cannot be read.
-        """
-        raise NotImplementedError
-
-    @abstractmethod
-    def time_last_modified(self) -> float:
-        """When it was stored, in seconds since 1970.
-
-        :raises PersistenceNotFound: when there is none.
-        """
-        raise NotImplementedError
-
-    @abstractmethod
-    def get_location(self) -> str:
-        """The file that holds the text or, for a keyring, signals a change of it."""
-        raise NotImplementedError
-
-    def delete(self) -> None:
-        """Removes the stored text.  It is no error when nothing is stored.
-
-        :raises PersistenceError: when the text cannot be removed.
-        """
-        raise NotImplementedError(f"{type(self).__name__} cannot delete")
-
-    def verify(self) -> None:
-        """Proves that this store works: saves a probe beside the content, reads and deletes it.
-
-        :raises PersistenceError: when it does not work; the message says what to do.
-        """
-        raise NotImplementedError(f"{type(self).__name__} cannot verify")
-
-
-def _prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
-    """See ``BasePersistence.verify``.
-
-    :param make: Makes a persistence of the same kind.  Its arguments are the path of a file, and
-        16 random digits for the name of an item.
-    """
-    digits = secrets.token_hex(8)
-    place = probe_file(location, digits)
-    probe = make(place, digits)
-    text = secrets.token_hex(16)
-    try:
-        files.create(place, b"")
-        probe.save(text)
-        if probe.load() != text:
-            raise PersistenceDamaged(
-                None, "The store returned something else than was saved.", location
-            )
-    except PersistenceFileExists:  # the file is somebody else's, so it stays
-        raise
-    except BaseException:
-        with contextlib.suppress(PersistenceError):  # the first error tells more
-            probe.delete()
-        raise
-    probe.delete()
 
 
 #: An attribute of a persistence: whether its first save has removed the files of dead writers.
@@ -186,16 +99,11 @@ class FilePersistence(BasePersistence):
         try:
             secret, _ = files.read(self._location)
         except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
+            raise PersistenceNotFound(None, NOT_INITIALIZED, self._location) from None
         return decode(secret, self._location)
 
     def time_last_modified(self) -> float:
-        try:
-            time_ns = files.fields_of(files.stat(self._location)).mtime_ns
-        except PersistenceNotFound:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location) from None
-        seconds: float = time_ns // 10**9 + 1e-9 * (time_ns % 10**9)  # as os.stat() rounds it
-        return seconds
+        return modified_at(self._location)
 
     def touch(self) -> None:
         """Sets the time of the last modification to now.  Makes an empty file when there is none.
@@ -212,7 +120,7 @@ class FilePersistence(BasePersistence):
             files.delete(self._location)
 
     def verify(self) -> None:
-        _prove(self._location, lambda place, _: FilePersistence(place))
+        prove(self._location, lambda place, _: FilePersistence(place))
 
 
 class FilePersistenceWithDataProtection(FilePersistence):
@@ -253,11 +161,11 @@ class FilePersistenceWithDataProtection(FilePersistence):
 
         secret, stamp = _sealed_store(self, "").read()
         if stamp is ABSENT:
-            raise PersistenceNotFound(None, _NOT_INITIALIZED, self._location)
+            raise PersistenceNotFound(None, NOT_INITIALIZED, self._location)
         return decode(secret, self._location)
 
     def verify(self) -> None:
-        _prove(self._location, lambda place, _: FilePersistenceWithDataProtection(place))
+        prove(self._location, lambda place, _: FilePersistenceWithDataProtection(place))
 
 
 class _SignalFilePersistence(BasePersistence):
@@ -340,7 +248,7 @@ class KeychainPersistence(_SignalFilePersistence):
 
     def verify(self) -> None:
         service, account = self._service_name, f"{self._account_name}.verify-"
-        _prove(
+        prove(
             self.get_location(),
             lambda place, digits: KeychainPersistence(
                 place,
@@ -405,7 +313,7 @@ class LibsecretPersistence(_SignalFilePersistence):
 
     def verify(self) -> None:
         item, timeout = self._agent.item, self._agent.timeout
-        _prove(
+        prove(
             self.get_location(),
             lambda place, digits: LibsecretPersistence(
                 place,
