@@ -61,6 +61,7 @@ PLATFORMS = {
             "libsecret_prompt_linux.c",
             "libsecret_requests_linux.c",
             "libsecret_service_linux.c",
+            "kernelkey_linux.c",
             "dpapi_none.c",
             "keychain_none.c",
         ),
@@ -79,6 +80,7 @@ PLATFORMS = {
             "process_macos.c",
             "clock_macos.c",
             "libsecret_none.c",
+            "kernelkey_none.c",
             "dpapi_none.c",
             "keychain_macos.c",
             "keychain_tries_macos.c",
@@ -122,6 +124,7 @@ PLATFORMS = {
             "dpapi_windows.c",
             "keychain_none.c",
             "libsecret_none.c",
+            "kernelkey_none.c",
         ),
         libraries=("crypt32", "advapi32"),
         # For MSVC.  It exports only what is marked for export, as PyInit__msalex is.  /guard:cf

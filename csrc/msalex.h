@@ -385,4 +385,42 @@ int msalex_keychain_wait(msalex_keychain_call *call, int64_t slice_ms, msalex_bu
  * it.  NULL is fine. */
 void msalex_keychain_free(msalex_keychain_call *call);
 
+/* ---- kernelkey_<platform>.c -----------------------------------------------
+ *
+ * Keys that the Linux kernel keeps in memory, in the persistent keyring of this uid and user
+ * namespace (persistent-keyring(7)).  Other users cannot read it, every process of this user can,
+ * and it outlives logins and sessions.  It ends with the machine; and the kernel removes it, with
+ * all keys, some minutes after nobody has used it for three days (the seconds are in
+ * /proc/sys/kernel/keys/persistent_keyring_expiry).  Every call here counts as a use.
+ *
+ * A key is never changed.  So all processes that find a key under a description find the same
+ * bytes, whichever of them made it.
+ *
+ * The calls wait for nothing.  Each makes its system calls in a thread of its own, which has ended
+ * when the call returns, because a thread needs a keyring to reach others, and that keyring counts
+ * against the user's quota for as long as the thread lives (200 keys, 20,000 bytes).
+ *
+ * MSALEX_UNAVAILABLE: this machine or container has no such keyring, or forbids it: ENOSYS and
+ * EOPNOTSUPP (the kernel has none of it, or is older than 5.3 and cannot add a key safely), EPERM
+ * and EACCES (forbidden, as containers do).
+ */
+
+enum { MSALEX_KERNELKEY_SIZE_MAX = 256 }; /* bytes of a key */
+
+/* Finds a key.  MSALEX_NOT_FOUND: it is not there (code ENOKEY), or nobody can use it any more:
+ * somebody has given it a time of its own, and that is over (EKEYEXPIRED), or has revoked it
+ * (EKEYREVOKED).  A key that went with the whole keyring leaves no trace: ENOKEY.  MSALEX_CORRUPT:
+ * another program has put more than MSALEX_KERNELKEY_SIZE_MAX bytes there. */
+int msalex_kernelkey_find(const char *description, msalex_buffer *key, msalex_error *error);
+
+/* Puts a key of 1 to MSALEX_KERNELKEY_SIZE_MAX bytes there.  MSALEX_OS_ERROR with EEXIST: there is
+ * one of that description, and it was not changed.  Of any number of processes that add at the same
+ * time, one gets MSALEX_OK.  Keys that expired or were revoked are replaced.  MSALEX_OS_ERROR with
+ * EDQUOT: the quota of this user is used up. */
+int msalex_kernelkey_add(const char *description, const unsigned char *key, size_t size,
+                         msalex_error *error);
+
+/* Removes a key, also one that nobody can use any more.  MSALEX_NOT_FOUND: there was none. */
+int msalex_kernelkey_remove(const char *description, msalex_error *error);
+
 #endif

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1] / "python" / "msal_extensions"
 LAYERS = (
     "errors _native.consent",
     "_native.check",
-    "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain",
+    "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain _native.kernelkey",
     "_native.files",
     "_text _paths _timeouts _as_token_cache",
     "_base",

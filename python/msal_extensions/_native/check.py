@@ -117,10 +117,15 @@ def check_file(
     raise kind(code or None, describe(error, remedy), location)
 
 
-def check_store(status: int, error: Any, location: str) -> None:
+def check_store(status: int, error: Any, location: str, remedies: Mapping[int, str] = {}) -> None:
+    """Raises the exception for a status.
+
+    :param remedies: What a person can do, by the code of the error.
+    """
     if status != lib.MSALEX_OK:
         kind = EXCEPTIONS.get(status, PersistenceError)
-        raise kind(int(error.code) or None, describe(error, ""), location)
+        code = int(error.code)
+        raise kind(code or None, describe(error, remedies.get(code, "")), location)
 
 
 def again(call: Callable[..., int], *arguments: Any) -> int:
