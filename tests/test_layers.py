@@ -18,7 +18,7 @@ LAYERS = (
     "_native.check",
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain _native.kernelkey",
     "_native.files",
-    "_text _paths _timeouts _as_token_cache",
+    "_text _paths _timeouts _as_token_cache _stores.envelope",
     "_base",
     "_store",
     "_holding",
