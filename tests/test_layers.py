@@ -26,8 +26,15 @@ LAYERS = (
     "_stores.file",
     "_stores.sealed _stores.timed _stores.dpapi _stores.libsecret",
     "_stores.signalled _stores.own",
-    "_stores.keychain",
+    "_stores.keychain _stores.command",
+    "_stores.keys",
+    "_stores.key_file",
+    "_stores.kernel_key",
+    "_stores.vault",
+    "_stores.encrypted",
     "_store_of",
+    "encrypted",
+    "_without_keyring",
     # These come early, because persistences take their agents from here, where a program may have
     # patched them.
     "libsecret windows osx cache_lock filelock",
@@ -51,6 +58,7 @@ OF_OTHERS = {
 }
 LINES = 300
 LONGER = {
+    "errors": "a few lines for each exception; programs import them from here",
     "persistence": "the five classes of 1.3.1, whose import path is this module",
     "token_cache": "one class; what can stand alone is in _reloading, _transactions and _pending",
 }

@@ -68,6 +68,14 @@ from .persistence import (
 
 if TYPE_CHECKING:
     from .changes import CacheChanges
+    from .encrypted import (
+        CommandKey,
+        CredentialKey,
+        EncryptedFilePersistence,
+        KernelKey,
+        KeyFile,
+        Protection,
+    )
     from .lock import CrossPlatLock
     from .token_cache import PersistedTokenCache
 
@@ -75,6 +83,17 @@ if TYPE_CHECKING:
 #: starts sooner without it.
 _LATER = {
     "CacheChanges": "changes",
+    **dict.fromkeys(
+        (
+            "CommandKey",
+            "CredentialKey",
+            "EncryptedFilePersistence",
+            "KernelKey",
+            "KeyFile",
+            "Protection",
+        ),
+        "encrypted",
+    ),
     "CrossPlatLock": "lock",
     "PersistedTokenCache": "token_cache",
 }
@@ -107,12 +126,17 @@ make_caches_by(_cache_of)
 __all__ = [
     "CacheChanges",
     "CacheDamaged",
+    "CommandKey",
+    "CredentialKey",
     "CrossPlatLock",
     "EncryptedFileDamaged",
+    "EncryptedFilePersistence",
     "EncryptedFileUnknown",
     "FilePersistence",
     "FilePersistenceWithDataProtection",
+    "KernelKey",
     "KeyExpired",
+    "KeyFile",
     "KeyFileNotTrusted",
     "KeyInOtherNamespace",
     "KeyLost",
@@ -157,5 +181,6 @@ __all__ = [
     "PersistenceTooLarge",
     "PersistenceTorn",
     "PersistenceUnavailable",
+    "Protection",
     "build_encrypted_persistence",
 ]

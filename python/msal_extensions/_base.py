@@ -24,6 +24,8 @@ class BasePersistence(AsTokenCache, ABC):
     """
 
     is_encrypted = False  # to be overridden
+    #: What build_encrypted_persistence() has chosen, and why, where it had a choice.
+    choice = ""
 
     @abstractmethod
     def save(self, content: str) -> None:

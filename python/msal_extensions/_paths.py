@@ -98,6 +98,11 @@ def expand(path: str) -> str:
     return expanded
 
 
+def sealed_location(signal_location: str) -> str:
+    """The encrypted file that takes the place of a keyring.  It lies beside the signal file."""
+    return expand(signal_location) + ".enc"
+
+
 def probe_file(location: str, digits: str) -> str:
     """A file beside the location, named by 16 random hexadecimal digits.
 

@@ -24,7 +24,7 @@ from ._base import NOT_INITIALIZED, modified_at, prove
 from ._base import BasePersistence as BasePersistence
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
-from ._paths import expand, location_of, make_directories, sha256_of
+from ._paths import expand, location_of, make_directories, sealed_location, sha256_of
 from ._store_of import register
 from ._text import decode, encode
 from ._timeouts import seconds_of
@@ -32,35 +32,82 @@ from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
 from .errors import PersistenceNotFound as PersistenceNotFound
+from .errors import PersistenceUnavailable
 
 if TYPE_CHECKING:
+    from ._store import Store
     from ._stores.file import FileStore
     from ._stores.keychain import KeychainStore
     from ._stores.sealed import SealedStore
-    from ._stores.signalled import SignalledStore
+    from ._without_keyring import InsteadOfKeyring, Policy
+    from .encrypted import Key
 
 # Names of 1.3.1, which programs import and patch.
 _mkdir_p, _auto_hash = make_directories, sha256_of
 logger = logging.getLogger(__name__)
+
+#: An environment variable: what a user wants where there is no keyring.  It is for programs that
+#: construct a LibsecretPersistence themselves, as azure-identity and azure-cli do.
+_WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
 
 
 def _open(location: str | os.PathLike[str]) -> int:
     return os.open(location, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
 
 
-def build_encrypted_persistence(location: str) -> BasePersistence:
+def build_encrypted_persistence(
+    location: str,
+    *,
+    without_keyring: Policy | None = None,
+    key: Key | None = None,
+) -> BasePersistence:
     """The encrypted persistence that suits this operating system.
 
+    :param without_keyring: For Linux, where a server has no keyring.
+
+        - "raise": as 1.3.1 does.
+        - "encrypted_file": use an :class:`EncryptedFilePersistence` at ``<location>.enc``.  Once
+          that file exists, every session uses it, also one with a keyring.
+        - "plain_file": use a :class:`FilePersistence` at ``location``: not encrypted.
+        - None: what the environment variable MSAL_EXTENSIONS_WITHOUT_KEYRING says ("raise" or
+          "encrypted_file"), else "raise".
+    :param key: For the encrypted file, see there.
+    :returns: A persistence.  Its ``choice`` says in words what was chosen, and why.
     :raises PersistenceUnavailable: (also a RuntimeError) where it does not work, such as on a
-        Linux machine without a desktop keyring.
+        Linux machine without a desktop keyring; with "encrypted_file" where there is no key.
+    :raises KeyringLocked: when there is a keyring, and it is locked.
+    :raises KeyringTimeout: when there is a keyring, and it does not answer.
     """
+    if without_keyring not in (None, "raise", "encrypted_file", "plain_file"):
+        raise ValueError('without_keyring is "raise", "encrypted_file", "plain_file" or None')
     if sys.platform.startswith("win"):
         return FilePersistenceWithDataProtection(location)
     if sys.platform.startswith("darwin"):
         return KeychainPersistence(location)
     if sys.platform.startswith("linux"):
-        return LibsecretPersistence(location)
+        return _keyring_or_file(location, without_keyring, key)
     raise RuntimeError(f"Unsupported platform: {sys.platform}")
+
+
+def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
+    path, of_user = location_of(location), os.environ.get(_WITHOUT_KEYRING)
+    if (policy or of_user or "raise") == "raise" and not os.path.lexists(sealed_location(path)):
+        return LibsecretPersistence(path)
+
+    from ._without_keyring import policy_of, replacement
+    from .libsecret import LibSecretAgent
+
+    policy = policy or policy_of(of_user)
+    try:
+        sealed = replacement(LibSecretAgent(sha256_of(path), {}), path, policy, key)
+    except PersistenceUnavailable as error:
+        if policy != "plain_file":
+            raise
+        plain = FilePersistence(path)
+        plain.choice = f"Plain file {plain.get_location()}. There is no keyring: {error.strerror}"
+        logger.info("%s", plain.choice)
+        return plain
+    return sealed or LibsecretPersistence(path)
 
 
 #: An attribute of a persistence: whether its first save has removed the files of dead writers.
@@ -172,13 +219,15 @@ class _SignalFilePersistence(BasePersistence):
     """Keeps the text in a keyring.  The time of a signal file shows that it has changed."""
 
     is_encrypted = True
-    _file_persistence: FilePersistence
+    _file_persistence: Any  # has a location and a time; see also LibsecretPersistence._instead
 
     def time_last_modified(self) -> float:
-        return self._file_persistence.time_last_modified()
+        time: float = self._file_persistence.time_last_modified()
+        return time
 
     def get_location(self) -> str:
-        return self._file_persistence.get_location()
+        location: str = self._file_persistence.get_location()
+        return location
 
 
 class KeychainPersistence(_SignalFilePersistence):
@@ -276,7 +325,15 @@ class LibsecretPersistence(_SignalFilePersistence):
     :raises KeyringLocked: (also a RuntimeError) when it is locked, and there is no desktop to ask
         for its password.
     :raises KeyringTimeout: (also a RuntimeError) when it does not answer within 5 seconds.
+
+    If the environment variable MSAL_EXTENSIONS_WITHOUT_KEYRING is ``encrypted_file``, and there is
+    no such service, the text is in an encrypted file at ``<signal_location>.enc``: see
+    :func:`build_encrypted_persistence`.  So programs that know this class only, such as azure-cli,
+    work on a server.
     """
+
+    #: The encrypted file, where there is no keyring.
+    _instead: InsteadOfKeyring | None = None
 
     def __init__(
         self,
@@ -291,14 +348,31 @@ class LibsecretPersistence(_SignalFilePersistence):
         self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
         if item := getattr(self._agent, "item", None):  # a program's own agent has none
             item.location = location
-        self._agent.connect()
-        self._file_persistence = FilePersistence(location)
+        self._connect(location)
+        self._file_persistence = self._instead or FilePersistence(location)
+
+    def _connect(self, location: str) -> None:
+        """Connects to the keyring.  Without one, goes on in a file if the user wants that."""
+        of_user = os.environ.get(_WITHOUT_KEYRING)
+        if not of_user:
+            return self._agent.connect()
+
+        from ._without_keyring import policy_of, replacement
+
+        if policy_of(of_user) == "raise":
+            return self._agent.connect()
+        self._instead = replacement(self._agent, location, "encrypted_file")
+        if self._instead is not None:
+            self.is_encrypted, self.choice = self._instead.is_encrypted, self._instead.choice
+        return None
 
     def save(self, content: str) -> None:
         secret, content = content, ""
         _libsecret_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
+        if self._instead is not None:
+            return self._instead.load()
         secret = self._agent.load()
         if secret is None:
             raise PersistenceNotFound(
@@ -309,9 +383,18 @@ class LibsecretPersistence(_SignalFilePersistence):
         return secret
 
     def delete(self) -> None:
+        if self._instead is not None:
+            return self._instead.delete()
         _libsecret_store(self, "").delete(lease=None)
+        if os.path.lexists(sealed_location(self.get_location())):
+            from ._without_keyring import forget_file
+
+            forget_file(self.get_location())
+        return None
 
     def verify(self) -> None:
+        if self._instead is not None:
+            return self._instead.verify()
         item, timeout = self._agent.item, self._agent.timeout
         prove(
             self.get_location(),
@@ -325,6 +408,7 @@ class LibsecretPersistence(_SignalFilePersistence):
                 timeout=timeout,
             ),
         )
+        return None
 
 
 # ---- their stores ----
@@ -358,7 +442,10 @@ def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> Key
     return KeychainStore(persistence._file_persistence, item, lock_location)
 
 
-def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> SignalledStore:
+def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> Store:
+    if persistence._instead is not None:
+        return persistence._instead.store(lock_location)
+
     from ._stores.libsecret import LibsecretItem
     from ._stores.signalled import SignalledStore
 
@@ -373,4 +460,4 @@ register(
     _keychain_store,
     *("_file_persistence", "_service_name", "_account_name", "_timeout", "_interactive"),
 )
-register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent")
+register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent", "_instead")

@@ -15,17 +15,12 @@ from .check import check_store, new_buffer, take
 #: Bytes of the longest key.
 LONGEST_KEY: int = lib.MSALEX_KERNELKEY_SIZE_MAX
 
-_OTHER_KEY = (
-    "Let MSAL_EXTENSIONS_KEY_FILE name a file with a key, for example a secret that Docker or"
-    " Kubernetes mounts, or pass a key."
-)
 _FORBIDDEN = (
     "The container, or a rule of this machine, forbids the system calls keyctl and add_key."
-    f" {_OTHER_KEY}"
 )
 _TOO_OLD = (
     "Keys need a Linux of version 5.3 or newer that has persistent keyrings"
-    f" (CONFIG_PERSISTENT_KEYRINGS). {_OTHER_KEY}"
+    " (CONFIG_PERSISTENT_KEYRINGS)."
 )
 #: What a person can do, by errno.
 _REMEDIES = {

@@ -1,0 +1,135 @@
+"""The key in the memory of the Linux kernel, and the choice among the sources that need no word of
+the program."""
+
+from __future__ import annotations
+
+import os
+from secrets import token_bytes
+
+from .._native import kernelkey
+from .._native.kernelkey import Missing
+from ..errors import (
+    KeyExpired,
+    KeyInOtherNamespace,
+    KeyLost,
+    KeyLostAtReboot,
+    KeyUnavailable,
+    KeyWrong,
+    PersistenceUnavailable,
+)
+from .envelope import KEY_BYTES, Header, id_of
+from .key_file import CredentialKey, KeyFile
+from .keys import ORIGINS, KeySource, Protection, Ring
+
+#: The environment variable that names a key file.
+KEY_FILE_VARIABLE = "MSAL_EXTENSIONS_KEY_FILE"
+
+_PLACE = "kernel keyring"
+_HOW_TO_GIVE_A_KEY = f"""\
+Where there is no kernel keyring, give this program a key; `openssl rand -base64 32` makes one:
+- Docker: docker run -v /path/to/key:/run/secrets/key:ro -e {KEY_FILE_VARIABLE}=/run/secrets/key ...
+- Kubernetes: mount a Secret as a volume, and set {KEY_FILE_VARIABLE} to the path of its file.
+- systemd: LoadCredentialEncrypted=msal-extensions-key:/path/to/key.cred in the unit's [Service]."""
+
+
+class KernelKey(KeySource):
+    """A key that the Linux kernel keeps in memory, for all processes of this user.
+
+    It is made by the first save.  It is lost at a reboot, and after three days without use.
+    Containers have their own, or (by seccomp) none.  See persistent-keyring(7).
+
+    :raises KeyUnavailable: where there is no kernel keyring.
+    """
+
+    word = "kernel"
+    refresh_after = 3600.0  # the kernel counts the days from the last look
+
+    #: Whether the kernel said of a key, at the last look, that it is expired.
+    _some_expired = False
+
+    #: There are so many numbers.  A key never changes its number, and a number never its key.
+    NUMBERS = 16
+
+    def ring(self) -> Ring:
+        found = self._found()
+        return {id_of(key): key for key in reversed(found) if key}  # the newest first
+
+    def _found(self) -> list[bytes]:
+        """What the numbers have, in their order; b"": none."""
+        try:
+            found = [kernelkey.find(number) for number in range(1, self.NUMBERS + 1)]
+        except PersistenceUnavailable as error:
+            words = f"{error.strerror}\n{_HOW_TO_GIVE_A_KEY}"
+            raise KeyUnavailable(error.errno, words, _PLACE) from error
+        self._some_expired = Missing.EXPIRED in found
+        return [key if isinstance(key, bytes) and len(key) == KEY_BYTES else b"" for key in found]
+
+    def hints(self) -> dict[str, str]:
+        return {"boot": kernelkey.boot_id(), "userns": kernelkey.user_namespace()}
+
+    def protects(self, location: str) -> Protection:
+        return Protection.UNTIL_REBOOT
+
+    def make(self) -> None:
+        self.put_back(token_bytes(KEY_BYTES))
+
+    def put_back(self, key: bytes) -> bool:
+        """Adds a key at the next number.  Another process may have been faster there: then the
+        ring has the key of that one instead."""
+        last = max((number for number, key in enumerate(self._found(), 1) if key), default=0)
+        if last == self.NUMBERS:
+            words = f"There are {last} keys already. Remove old ones: see `keyctl show`."
+            raise KeyUnavailable(None, words, _PLACE)
+        kernelkey.add(last + 1, key)
+        return True
+
+    def lost(self, header: Header, age: float, location: str) -> KeyLost:
+        if header.source != self.word:
+            return super().lost(header, age, location)
+        here, hints, key_id = self.hints(), header.hints, header.key_id
+        remedy = 'delete() it and sign in again; or use on_lost_key="quarantine". A key file or a'
+        remedy += " credential survives that."
+        if _differ(hints["boot"], here["boot"]):
+            words = "Its key was in the memory of the kernel, and this machine was started anew"
+            return KeyLostAtReboot(None, f"{words} since: {remedy}", location, key_id)
+        if _differ(hints["userns"], here["userns"]):
+            words = "Its key is in the kernel keyring of another user namespace. Run the program"
+            words += " there, outside of (or in the same) container; or delete() it and sign in"
+            return KeyInOtherNamespace(None, f"{words} again.", location, key_id)
+        if self._some_expired or age > kernelkey.expires_after():
+            words = "The kernel has removed its key, because it was not used for"
+            words += f" {kernelkey.expires_after() / 86400:g} days: {remedy}"
+            return KeyExpired(None, words, location, key_id)
+        words = (
+            f"Its key {key_id} is not in the kernel keyring of this user. Was it saved by another"
+        )
+        words += " user, or was the key removed? Run the program as that user; or delete() it and"
+        return KeyWrong(None, f"{words} sign in again.", location, key_id)
+
+
+def _differ(one: str, other: str) -> bool:
+    """For certain: an empty one could not be read."""
+    return bool(one and other) and one != other
+
+
+def default_source(word: str | None, location: str) -> KeySource:
+    """The source where the program names none.
+
+    That is the file that MSAL_EXTENSIONS_KEY_FILE names, else the systemd credential
+    msal-extensions-key, else the kernel keyring.  A file that exists stays with its source.
+
+    :param word: The source of the file that exists; None: there is no file.
+    :raises KeyUnavailable: when that source is not here.
+    """
+    path, credential = os.environ.get(KEY_FILE_VARIABLE), CredentialKey()
+    if word == "file" or (word is None and path):
+        if path:
+            return KeyFile(path)
+        words = f"It is encrypted with the key of a key file: set {KEY_FILE_VARIABLE} to its path."
+        raise KeyUnavailable(None, words, location)
+    if word == "credential" or (word is None and credential.is_there()):
+        return credential
+    if word in (None, "kernel"):
+        return KernelKey()
+    words = f"It is encrypted with a key that came from {ORIGINS[word]}: pass the same key=."
+    raise KeyUnavailable(None, words, location)

@@ -1,0 +1,111 @@
+"""A key in a file: of the user, of Docker or Kubernetes, or of systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+
+from ..errors import KeyFileNotTrusted, KeyUnavailable
+from .keys import HOW_TO_MAKE, SIZE_MAX, KeySource, Protection, Ring, ring_in
+
+
+class KeyFile(KeySource):
+    """A key in a file: a secret of Docker or Kubernetes, or a file that only you can read.
+
+    Such a file is read and never made.
+
+    :param path: The file.  It has 32 bytes, or lines of text: each is the Base64 of 32 bytes.  The
+        first one encrypts, the others open what was encrypted before.
+    """
+
+    word = "file"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+
+    def ring(self) -> Ring:
+        return ring_in(_read_secret(self.path), self.path)
+
+    def protects(self, location: str) -> Protection:
+        key, cache = (os.path.dirname(os.path.realpath(each)) for each in (self.path, location))
+        return Protection.BESIDE if key == cache else Protection.KEY_FILE
+
+
+def _read_secret(path: str) -> bytes:
+    try:
+        # A pipe that nobody writes to must not hold us.
+        file = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except OSError as error:
+        words = f"{error.strerror}. Give the path of a key file that this user may read."
+        raise KeyUnavailable(error.errno, f"{words} {HOW_TO_MAKE}", path) from None
+    try:
+        _check_rights(file, path)
+        with contextlib.suppress(OSError):
+            secret = os.read(file, SIZE_MAX + 1)
+            if len(secret) <= SIZE_MAX:
+                return secret
+    finally:
+        os.close(file)
+    raise KeyUnavailable(None, "This is no key file.", path)
+
+
+def _check_rights(file: int, path: str) -> None:
+    """Who may read a key file can decrypt.  A user who may change it can plant a known key.
+
+    The containers of Docker and Kubernetes have their secrets on mounts that are read-only, where
+    everybody in the container may read them.  A group that root has chosen may read (systemd).
+
+    :raises KeyFileNotTrusted: when others have rights.
+    """
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise KeyUnavailable(None, "This is no file.", path)
+    if sys.platform == "win32":  # the access list there is the administrator's business
+        return
+    me, remedy = os.geteuid(), "Do: chmod 600, and chown to the user of this program."
+    if found.st_uid not in (0, me):
+        raise KeyFileNotTrusted(None, f"Another user owns this key file. {remedy}", path)
+    if found.st_mode & 0o022:
+        raise KeyFileNotTrusted(None, f"Other users may write to this key file. {remedy}", path)
+    by_choice_of_root = found.st_uid == 0 != me and not found.st_mode & 0o004
+    is_read_only = os.fstatvfs(file).f_flag & os.ST_RDONLY
+    if found.st_mode & 0o044 and not by_choice_of_root and not is_read_only:
+        raise KeyFileNotTrusted(None, f"Other users may read this key file. {remedy}", path)
+
+
+class CredentialKey(KeyFile):
+    """A key that systemd gives to a service: LoadCredentialEncrypted= or LoadCredential=.
+
+    https://systemd.io/CREDENTIALS/
+
+    :param name: Of the credential.
+    """
+
+    word = "credential"
+
+    def __init__(self, name: str = "msal-extensions-key") -> None:
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise ValueError("The name of a credential is a plain file name")
+        self._name = name
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """The variable belongs to the process that asks."""
+        return os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), self._name)
+
+    def is_there(self) -> bool:
+        return bool(os.environ.get("CREDENTIALS_DIRECTORY")) and os.path.exists(self.path)
+
+    def ring(self) -> Ring:
+        if os.environ.get("CREDENTIALS_DIRECTORY"):
+            return super().ring()
+        words = "This process has no credentials of systemd (CREDENTIALS_DIRECTORY is not set)."
+        words += f" Run it as a service with LoadCredentialEncrypted={self._name}:..."
+        raise KeyUnavailable(None, words, self._name)
+
+    def protects(self, location: str) -> Protection:
+        return Protection.CREDENTIAL

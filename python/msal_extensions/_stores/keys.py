@@ -1,0 +1,209 @@
+"""Where the key of an encrypted file comes from: one class for each source.
+
+A key is 32 bytes.  A source has a *ring*: its keys by their ids.  The first one encrypts, the
+others open what was encrypted before.  Each file says in its first line by which key of which
+source it is encrypted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import math
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+from .._timeouts import seconds_of
+from ..errors import (
+    KeyLost,
+    KeyUnavailable,
+    KeyWrong,
+)
+from . import command
+from .envelope import KEY_BYTES, KEY_ID, Header, id_of
+
+Ring = Mapping[str, bytes]
+
+#: A file of keys is not larger.
+SIZE_MAX = 4096
+HOW_TO_MAKE = "Make one: openssl rand -base64 32"
+
+
+class Protection(enum.Enum):
+    """What an encryption is worth.  The values are sentences for people."""
+
+    GIVEN = "The program gives the key: it is as safe as the place where the program keeps it."
+    COMMAND = "A command gives the key: it is as safe as the place where the command keeps it."
+    KEY_FILE = "The key is in a file elsewhere: a copy of this file alone opens nothing."
+    BESIDE = "The key file lies beside the cache: a copy of the directory has both."
+    CREDENTIAL = "The service manager gives the key to this service only."
+    UNTIL_REBOOT = "The key is in the kernel's memory until the next reboot, and on no disk."
+
+
+def ring_of(keys: object) -> Ring:
+    """A ring of a key, or of a mapping of ids to keys.
+
+    :raises ValueError: when that is not possible.
+    """
+    if isinstance(keys, (bytes, bytearray)):
+        keys = {"": keys}
+    if not isinstance(keys, Mapping) or not keys:
+        raise ValueError("Give a key of 32 bytes, or a mapping of ids to such keys")
+    ring = {}
+    for name, key in keys.items():
+        if not isinstance(key, (bytes, bytearray)) or len(key) != KEY_BYTES:
+            raise ValueError(f"A key has {KEY_BYTES} bytes")
+        key_id = name or id_of(bytes(key))
+        if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
+            raise ValueError("The id of a key has 1 to 64 characters of A-Z a-z 0-9 - _")
+        ring[key_id] = bytes(key)
+    return ring
+
+
+def ring_in(secret: bytes, location: str) -> Ring:
+    """The ring in the content of a file, or in the output of a command.
+
+    That is 32 bytes, or text: in each line the Base64 of 32 bytes, of either alphabet.
+
+    :raises KeyUnavailable: when it is neither.
+    """
+    if len(secret) == KEY_BYTES and not (secret.isascii() and secret.decode().isprintable()):
+        return ring_of(secret)
+    ring: dict[str, bytes] = {}
+    for line in secret.split():
+        try:
+            text = line.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+            key = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+            ring.update(ring_of(key))
+        except (binascii.Error, ValueError):
+            ring.clear()
+            break
+    if not ring:
+        words = "There is no key: it has to be 32 bytes, or the Base64 of 32 bytes in each line."
+        raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", location)
+    return ring
+
+
+class KeySource(ABC):
+    """See the subclasses."""
+
+    #: Its name in the first line of a file.
+    word = ""
+    #: Whether the ring is here at once: no person is asked, and no program is run.
+    is_quick = True
+    #: Seconds after which a process has to ask for the ring again, lest the key be removed.
+    refresh_after = math.inf
+
+    @abstractmethod
+    def ring(self) -> Ring:
+        """The keys as they are now; empty: none was made yet.
+
+        :raises KeyUnavailable: when the source does not answer.
+        """
+
+    def check(self) -> None:
+        """:raises KeyUnavailable: when it is clear already that ring() will raise."""
+        self.ring()
+
+    def hints(self) -> dict[str, str]:
+        """What the first line of a file says besides, to explain the loss of a key."""
+        return {}
+
+    def protects(self, location: str) -> Protection:
+        """What the encryption of a file at this location is worth."""
+        return Protection[self.word.upper()]
+
+    def make(self) -> None:
+        """Makes a new key, which becomes the first one."""
+        words = f"Give this file a new key ({type(self).__name__}): put it before the old one."
+        raise KeyUnavailable(None, words, self.word)
+
+    def put_back(self, key: bytes) -> bool:
+        """Offers a key that this process has in memory, and that is in the ring no more.
+
+        :returns: Whether the ring is another one now.
+        """
+        return False
+
+    def lost(self, header: Header, age: float, location: str) -> KeyLost:
+        """Why the key of a file is not in the ring.
+
+        :param age: Seconds since the file was saved.
+        """
+        origin = ORIGINS[header.source]
+        words = f"It is encrypted with the key {header.key_id}, which came from {origin}. That is"
+        words += " not among the keys here. Give that key, or restore it where it was; if it is"
+        words += " lost, delete() the file and sign in again."
+        return KeyWrong(None, words, location, header.key_id)
+
+
+#: What the names of the sources mean.
+ORIGINS = {
+    "given": "the program",
+    "command": "a command",
+    "file": "a key file",
+    "credential": "a credential of the service manager",
+    "kernel": "the kernel keyring",
+}
+
+
+class GivenKey(KeySource):
+    """A key that the program gives.
+
+    :param keys: 32 bytes; or a mapping of ids to such keys, the first of which encrypts; or a
+        callable without arguments that returns one of these.  It is called before the cache takes
+        its lock, so it may take its time.
+    :raises ValueError: when it is something else.
+    """
+
+    word = "given"
+
+    def __init__(self, keys: bytes | Ring | Callable[[], bytes | Ring]) -> None:
+        self._keys = keys if callable(keys) else ring_of(keys)
+        self.is_quick = not callable(keys)
+
+    def __reduce__(self) -> str:
+        raise TypeError("A key cannot be pickled: give a KeyFile, a CommandKey or the like")
+
+    def ring(self) -> Ring:
+        return ring_of(self._keys()) if callable(self._keys) else self._keys
+
+    def check(self) -> None:
+        pass
+
+
+def source_of(key: object) -> KeySource:
+    """The source that a program means by the argument ``key``.
+
+    :raises ValueError: when it is no key.
+    """
+    return key if isinstance(key, KeySource) else GivenKey(key)  # type: ignore[arg-type]
+
+
+class CommandKey(KeySource):
+    """A key that a command prints: a password manager, a key vault.
+
+    :param argv: The program and its arguments.  There is no shell.  It has to print what a
+        :class:`KeyFile` contains.
+    :param timeout: Seconds that it may take.
+    """
+
+    word = "command"
+    is_quick = False
+
+    def __init__(self, argv: Sequence[str], timeout: float = 10.0) -> None:
+        if isinstance(argv, (str, bytes)) or not argv:
+            raise ValueError('Give the program and its arguments as a list: ["pass", "show", "x"]')
+        self._argv = [os.fspath(argument) for argument in argv]
+        self._timeout = seconds_of(timeout)
+
+    def ring(self) -> Ring:
+        return ring_in(command.output_of(self._argv, self._timeout, SIZE_MAX), self._argv[0])
+
+    def check(self) -> None:
+        if shutil.which(self._argv[0]) is None:
+            words = "There is no such program. Install it, or give its full path."
+            raise KeyUnavailable(None, words, self._argv[0])
