@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ._native import files
 from ._paths import expand, sealed_location
@@ -93,12 +93,15 @@ class InsteadOfKeyring(EncryptedFilePersistence):
 
     def __init__(self, agent: Agent, signal_location: str, key: Key | None, reason: str) -> None:
         super().__init__(sealed_location(signal_location), key, on_lost_key="quarantine")
-        self._agent = agent
+        self._agent, self._reason = agent, reason
         self._signal_location = expand(signal_location)
         self.choice = f"Encrypted file {self.get_location()}. {reason}"
         if self.choice not in _told:
             _told.add(self.choice)
             logger.info("%s", self.choice)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._agent, self._signal_location, self._vault.source, self._reason)
 
     def delete(self) -> None:
         """Removes the content here, and in the keyring if that has one and answers."""

@@ -165,6 +165,9 @@ class GivenKey(KeySource):
         self._keys = keys if callable(keys) else ring_of(keys)
         self.is_quick = not callable(keys)
 
+    def __deepcopy__(self, memo: object) -> GivenKey:
+        return self
+
     def __reduce__(self) -> str:
         raise TypeError("A key cannot be pickled: give a KeyFile, a CommandKey or the like")
 
