@@ -2,7 +2,7 @@
 
 The encrypted file is the record of the decision.  If it exists, every session uses it, so that a
 desktop and an SSH session of one user have the same tokens.  If not, a keyring that answers is
-used.  If there is none, the policy decides.  A keyring that is locked or slow is not "none": that
+used.  If there is none, the file is made.  A keyring that is locked or slow is not "none": that
 raises, unless the encrypted file exists.
 """
 
@@ -38,42 +38,21 @@ class Agent(Protocol):
     def clear(self) -> object: ...
 
 
-def policy_of(value: str | None) -> Policy:
-    """The policy of a user.
-
-    :param value: Of the environment variable MSAL_EXTENSIONS_WITHOUT_KEYRING; None: there is none.
-    :raises ValueError: when it has no meaning.
-    """
-    if value not in (None, "", "raise", "encrypted_file"):
-        raise ValueError(
-            "MSAL_EXTENSIONS_WITHOUT_KEYRING must be raise or encrypted_file, and not "
-            + repr(value)
-        )
-    return "encrypted_file" if value == "encrypted_file" else "raise"
-
-
-def replacement(
-    agent: Agent, signal_location: str, policy: Policy, key: Key | None = None
-) -> InsteadOfKeyring | None:
+def replacement(agent: Agent, signal_location: str, key: Key | None) -> InsteadOfKeyring | None:
     """The encrypted file that is to be used instead of a keyring; None: the keyring is there.
 
-    :raises PersistenceUnavailable: when there is no keyring, and the policy is another one.
     :raises KeyringError: when it is locked or does not answer.
-    :raises KeyUnavailable: when there is no key for an encrypted file either.
+    :raises KeyUnavailable: when there is no keyring, and no key either.
     """
     sealed = sealed_location(signal_location)
     if os.path.lexists(sealed):
         return InsteadOfKeyring(agent, signal_location, key, "It exists already")
     try:
         agent.connect()
-    except PersistenceUnavailable as error:
-        if policy != "encrypted_file":
-            raise
-        made = InsteadOfKeyring(
-            agent, signal_location, key, f"There is no keyring: {error.strerror}"
-        )
-    else:
         return None
+    except PersistenceUnavailable as error:
+        reason = f"There is no keyring: {error.strerror}"
+    made = InsteadOfKeyring(agent, signal_location, key, reason)
     if os.path.lexists(expand(signal_location)):
         logger.warning(
             "%s shows that a program has used a keyring here, or plain text. What it stored is not"

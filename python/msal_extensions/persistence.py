@@ -16,9 +16,10 @@ import contextlib
 import logging
 import os
 import sys
+from abc import ABC as ABC
 from collections.abc import Mapping
 from pathlib import Path as Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._base import NOT_INITIALIZED, modified_at, prove
 from ._base import BasePersistence as BasePersistence
@@ -90,16 +91,12 @@ def build_encrypted_persistence(
 
 
 def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
-    path, of_user = location_of(location), os.environ.get(_WITHOUT_KEYRING)
-    if (policy or of_user or "raise") == "raise" and not os.path.lexists(sealed_location(path)):
-        return LibsecretPersistence(path)
-
-    from ._without_keyring import policy_of, replacement
-    from .libsecret import LibSecretAgent
-
-    policy = policy or policy_of(of_user)
+    path = location_of(location)
+    of_keyring = "raise" if policy == "plain_file" else policy
+    if os.path.lexists(sealed_location(path)):
+        of_keyring = "encrypted_file"
     try:
-        sealed = replacement(LibSecretAgent(sha256_of(path), {}), path, policy, key)
+        made = LibsecretPersistence(path, without_keyring=of_keyring, key=key)
     except PersistenceUnavailable as error:
         if policy != "plain_file":
             raise
@@ -107,7 +104,7 @@ def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> B
         plain.choice = f"Plain file {plain.get_location()}. There is no keyring: {error.strerror}"
         logger.info("%s", plain.choice)
         return plain
-    return sealed or LibsecretPersistence(path)
+    return made.instead or made
 
 
 #: An attribute of a persistence: whether its first save has removed the files of dead writers.
@@ -219,7 +216,7 @@ class _SignalFilePersistence(BasePersistence):
     """Keeps the text in a keyring.  The time of a signal file shows that it has changed."""
 
     is_encrypted = True
-    _file_persistence: Any  # has a location and a time; see also LibsecretPersistence._instead
+    _file_persistence: Any  # has a location and a time; see also LibsecretPersistence.instead
 
     def time_last_modified(self) -> float:
         time: float = self._file_persistence.time_last_modified()
@@ -318,6 +315,9 @@ class LibsecretPersistence(_SignalFilePersistence):
         and ``time_last_modified()`` of the change.
     :param schema_name: Of the item; default: the SHA-256 of ``signal_location``.
     :param attributes: Strings that identify the item, together with the schema's name.
+    :param without_keyring: "encrypted_file": where there is no such service, the text is in an
+        encrypted file at ``<signal_location>.enc``.  See :func:`build_encrypted_persistence`.
+    :param key: For that file, see :class:`EncryptedFilePersistence`.
     :param kwargs: ``label``, ``attribute_types``, ``collection``, ``timeout``: see
         :class:`msal_extensions.libsecret.LibSecretAgent`.
     :raises PersistenceUnavailable: (also a RuntimeError) when there is no such service, or KWallet
@@ -326,20 +326,21 @@ class LibsecretPersistence(_SignalFilePersistence):
         for its password.
     :raises KeyringTimeout: (also a RuntimeError) when it does not answer within 5 seconds.
 
-    If the environment variable MSAL_EXTENSIONS_WITHOUT_KEYRING is ``encrypted_file``, and there is
-    no such service, the text is in an encrypted file at ``<signal_location>.enc``: see
-    :func:`build_encrypted_persistence`.  So programs that know this class only, such as azure-cli,
-    work on a server.
+    The default of ``without_keyring`` is the environment variable MSAL_EXTENSIONS_WITHOUT_KEYRING.
+    So programs that know this class only, such as azure-cli, can work on a server.
     """
 
     #: The encrypted file, where there is no keyring.
-    _instead: InsteadOfKeyring | None = None
+    instead: InsteadOfKeyring | None = None
 
     def __init__(
         self,
         signal_location: str | os.PathLike[str],
         schema_name: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        *,
+        without_keyring: Literal["raise", "encrypted_file"] | None = None,
+        key: Key | None = None,
         **kwargs: Any,
     ) -> None:
         from .libsecret import LibSecretAgent
@@ -348,31 +349,31 @@ class LibsecretPersistence(_SignalFilePersistence):
         self._agent = LibSecretAgent(schema_name or sha256_of(location), attributes or {}, **kwargs)
         if item := getattr(self._agent, "item", None):  # a program's own agent has none
             item.location = location
-        self._connect(location)
-        self._file_persistence = self._instead or FilePersistence(location)
+        self._connect(location, without_keyring, key)
+        self._file_persistence = self.instead or FilePersistence(location)
 
-    def _connect(self, location: str) -> None:
-        """Connects to the keyring.  Without one, goes on in a file if the user wants that."""
-        of_user = os.environ.get(_WITHOUT_KEYRING)
-        if not of_user:
-            return self._agent.connect()
+    def _connect(self, location: str, policy: str | None, key: Key | None) -> None:
+        """Connects to the keyring.  Where there is none, goes on in a file if that is wanted."""
+        policy = os.environ.get(_WITHOUT_KEYRING) if policy is None else policy
+        if policy in (None, "", "raise"):
+            self._agent.connect()
+        elif policy == "encrypted_file":
+            from ._without_keyring import replacement
 
-        from ._without_keyring import policy_of, replacement
-
-        if policy_of(of_user) == "raise":
-            return self._agent.connect()
-        self._instead = replacement(self._agent, location, "encrypted_file")
-        if self._instead is not None:
-            self.is_encrypted, self.choice = self._instead.is_encrypted, self._instead.choice
-        return None
+            self.instead = replacement(self._agent, location, key)
+        else:
+            words = "must be raise or encrypted_file, and not"
+            raise ValueError(f"without_keyring or {_WITHOUT_KEYRING} {words} {policy!r}")
+        if self.instead is not None:
+            self.is_encrypted, self.choice = self.instead.is_encrypted, self.instead.choice
 
     def save(self, content: str) -> None:
         secret, content = content, ""
         _libsecret_store(self, "").replace(encode(secret), lease=None, expected=None)
 
     def load(self) -> str:
-        if self._instead is not None:
-            return self._instead.load()
+        if self.instead is not None:
+            return self.instead.load()
         secret = self._agent.load()
         if secret is None:
             raise PersistenceNotFound(
@@ -383,8 +384,8 @@ class LibsecretPersistence(_SignalFilePersistence):
         return secret
 
     def delete(self) -> None:
-        if self._instead is not None:
-            return self._instead.delete()
+        if self.instead is not None:
+            return self.instead.delete()
         _libsecret_store(self, "").delete(lease=None)
         if os.path.lexists(sealed_location(self.get_location())):
             from ._without_keyring import forget_file
@@ -393,8 +394,8 @@ class LibsecretPersistence(_SignalFilePersistence):
         return None
 
     def verify(self) -> None:
-        if self._instead is not None:
-            return self._instead.verify()
+        if self.instead is not None:
+            return self.instead.verify()
         item, timeout = self._agent.item, self._agent.timeout
         prove(
             self.get_location(),
@@ -404,6 +405,7 @@ class LibsecretPersistence(_SignalFilePersistence):
                 item.attributes,
                 label=item.label,
                 attribute_types=item.types,
+                without_keyring="raise",
                 collection=item.collection,
                 timeout=timeout,
             ),
@@ -443,8 +445,8 @@ def _keychain_store(persistence: KeychainPersistence, lock_location: str) -> Key
 
 
 def _libsecret_store(persistence: LibsecretPersistence, lock_location: str) -> Store:
-    if persistence._instead is not None:
-        return persistence._instead.store(lock_location)
+    if persistence.instead is not None:
+        return persistence.instead.store(lock_location)
 
     from ._stores.libsecret import LibsecretItem
     from ._stores.signalled import SignalledStore
@@ -460,4 +462,4 @@ register(
     _keychain_store,
     *("_file_persistence", "_service_name", "_account_name", "_timeout", "_interactive"),
 )
-register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent", "_instead")
+register(LibsecretPersistence, _libsecret_store, "_file_persistence", "_agent", "instead")
