@@ -139,8 +139,9 @@ class EncryptedStore(FileStore):
         if source is not None:
             vault.use(source)
         source = source or version.source
-        if next(iter(vault.ask(source)), "") == version.key_id:
-            source.make()
+        ring = vault.ask(source)
+        if next(iter(ring), "") == version.key_id:
+            source.make(ring)
             vault.ask(source)
         vault.latest = dataclasses.replace(version, source=source)
         self.replace(secret, lease=lease, expected=version.stamp)

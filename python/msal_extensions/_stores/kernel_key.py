@@ -70,18 +70,22 @@ class KernelKey(KeySource):
     def protects(self, location: str) -> Protection:
         return Protection.UNTIL_REBOOT
 
-    def make(self) -> None:
-        self.put_back(token_bytes(KEY_BYTES))
+    def make(self, known: Ring) -> None:
+        # At the number after the first known key, and at no other.  If another process has made
+        # that one since, the kernel keeps it: then both processes have the same new key.
+        found, first = self._found(), next(iter(known.values()), None)
+        self._add(found.index(first) + 2 if first in found else 1, token_bytes(KEY_BYTES))
 
     def put_back(self, key: bytes) -> bool:
-        """Adds a key at the next number.  Another process may have been faster there: then the
-        ring has the key of that one instead."""
         last = max((number for number, key in enumerate(self._found(), 1) if key), default=0)
-        if last == self.NUMBERS:
-            words = f"There are {last} keys already. Remove old ones: see `keyctl show`."
-            raise KeyUnavailable(None, words, _PLACE)
-        kernelkey.add(last + 1, key)
+        self._add(last + 1, key)
         return True
+
+    def _add(self, number: int, key: bytes) -> None:
+        if number > self.NUMBERS:
+            words = f"There are {self.NUMBERS} keys already. Remove old ones: see `keyctl show`."
+            raise KeyUnavailable(None, words, _PLACE)
+        kernelkey.add(number, key)
 
     def lost(self, header: Header, age: float, location: str) -> KeyLost:
         if header.source != self.word:

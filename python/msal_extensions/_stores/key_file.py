@@ -21,6 +21,7 @@ class KeyFile(KeySource):
     """
 
     word = "file"
+    refresh_after = 60.0  # so that a program that runs for long finds a new key
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))

@@ -94,7 +94,7 @@ class KeySource(ABC):
     word = ""
     #: Whether the ring is here at once: no person is asked, and no program is run.
     is_quick = True
-    #: Seconds after which a process has to ask for the ring again, lest the key be removed.
+    #: Seconds after which a process asks for the ring again.
     refresh_after = math.inf
 
     @abstractmethod
@@ -116,8 +116,11 @@ class KeySource(ABC):
         """What the encryption of a file at this location is worth."""
         return Protection[self.word.upper()]
 
-    def make(self) -> None:
-        """Makes a new key, which becomes the first one."""
+    def make(self, known: Ring) -> None:
+        """Makes a new key, which becomes the first one.
+
+        :param known: The ring without it.
+        """
         words = f"Give this file a new key ({type(self).__name__}): put it before the old one."
         raise KeyUnavailable(None, words, self.word)
 

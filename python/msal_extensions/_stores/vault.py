@@ -9,7 +9,7 @@ from secrets import token_bytes
 
 from .._native import files
 from .._store import Stamp
-from ..errors import PersistenceError
+from ..errors import KeyUnavailable, PersistenceError
 from . import envelope
 from .envelope import FILE_ID_BYTES, Header, Text
 from .kernel_key import default_source
@@ -63,6 +63,9 @@ class Vault:
         self._rings: dict[str, Ring] = {}
         self._asked_at: dict[str, float] = {}
         self._unknown = "", 0.0  # the id of a key that the source did not have, and when
+
+    def __reduce__(self) -> str:
+        raise TypeError("The keys in memory cannot be pickled: pickle the persistence")
 
     def source_for(self, content: bytes, location: str) -> KeySource:
         """The source of the keys for a file with this content; b"": there is no file yet.
@@ -128,9 +131,9 @@ class Vault:
         :raises KeyUnavailable: when the source has none.
         """
         source = version.source
-        ring = self.ask(source) if self._is_due(source) else self._rings[source.word]
+        ring = self._fresh_ring(source)
         if not ring:
-            source.make()
+            source.make(ring)
             ring = self.ask(source)
         key_id, key = next(iter(ring.items()))
         return envelope.seal(
@@ -147,14 +150,15 @@ class Vault:
     def _key_of(
         self, header: Header, source: KeySource, stamp: Stamp | None, location: str
     ) -> bytes:
-        known = self._rings.get(source.word, {}).get(header.key_id)
-        if self._is_due(source) or (known is None and not self._is_unknown(header.key_id)):
-            self.ask(source)
-        key = self._rings[source.word].get(header.key_id, known)
+        before, key_id = self._rings.get(source.word), header.key_id
+        ring = self._fresh_ring(source)
+        key = ring.get(key_id) or (before or {}).get(key_id)
+        if key is None and ring is before and not self._is_unknown(key_id):
+            key = self.ask(source).get(key_id)
         if key is not None:
             return key
         if not source.is_quick:
-            self._unknown = header.key_id, time.monotonic()
+            self._unknown = key_id, time.monotonic()
         saved_at = (
             files.fields_of(stamp).mtime_ns / 1e9 if isinstance(stamp, bytes) else time.time()
         )
@@ -164,6 +168,15 @@ class Vault:
         unknown, since = self._unknown
         return key_id == unknown and time.monotonic() - since < _ASKS_AGAIN_AFTER
 
-    def _is_due(self, source: KeySource) -> bool:
-        asked_at = self._asked_at.get(source.word)
-        return asked_at is None or time.monotonic() - asked_at > source.refresh_after
+    def _fresh_ring(self, source: KeySource) -> Ring:
+        """The ring; asked for anew if the last time is long ago."""
+        ring, asked_at = self._rings.get(source.word), self._asked_at.get(source.word, 0.0)
+        if ring is not None and time.monotonic() - asked_at <= source.refresh_after:
+            return ring
+        try:
+            return self.ask(source)
+        except KeyUnavailable:
+            if not ring:
+                raise
+        self._asked_at[source.word] = time.monotonic()
+        return ring  # still good, and the source may answer the next time
