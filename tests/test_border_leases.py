@@ -15,6 +15,7 @@ import pytest
 from msal_extensions import LockError, PersistedTokenCache
 from msal_extensions._store import ABSENT, Content, Lease, Store
 from msal_extensions._store_of import store_of
+from msal_extensions._stores.encrypted import EncryptedStore
 from msal_extensions._stores.file import LocalStore
 from msal_extensions._stores.signalled import SignalledStore
 from msal_extensions.errors import LockLost, PersistenceDamaged, StoreChanged
@@ -228,7 +229,7 @@ def test_nothing_is_prepared_inside_the_lock(place: Place, monkeypatch: pytest.M
         assert not store.commit_lock.is_mine()
         prepared.append(store)
 
-    for kind in (LocalStore, SignalledStore, DictionaryStore):
+    for kind in (LocalStore, EncryptedStore, SignalledStore, DictionaryStore):
         monkeypatch.setattr(kind, "prepare", prepare)
     cache = place.cache(on_unreadable="quarantine")
     cache.add(sign_in(1))

@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from msal_extensions._store_of import StoreMemo
+from msal_extensions._stores.encrypted import EncryptedStore
 from msal_extensions._stores.file import FileStore
 from msal_extensions._stores.own import OwnStore
 from msal_extensions._stores.sealed import SealedStore
@@ -25,6 +26,7 @@ def test_each_kind_has_its_store(place: Place) -> None:
     known: dict[str, type] = {
         "file": FileStore,
         "sealed": SealedStore,
+        "encrypted": EncryptedStore,
         "libsecret": SignalledStore,
         "dictionary": DictionaryStore,
         **dict.fromkeys(OWN, OwnStore),

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from msal_extensions import FilePersistence, LibsecretPersistence, PersistedTokenCache
+from msal_extensions import (
+    EncryptedFilePersistence,
+    FilePersistence,
+    LibsecretPersistence,
+    PersistedTokenCache,
+)
 from msal_extensions._store import Store
 from msal_extensions._store_of import store_of
 from tests.support.dictionary_store import DictionaryPersistence, Shelf
@@ -28,6 +34,7 @@ OWN: dict[str, Callable[[Path], Any]] = {
 KINDS: dict[str, Callable[[Path], Any]] = {
     "file": FilePersistence,
     "sealed": Sealed,
+    "encrypted": partial(EncryptedFilePersistence, key=bytes(range(32))),
     "libsecret": LibsecretPersistence,
     **OWN,
 }
