@@ -490,6 +490,31 @@ def test_rekey_waits_for_the_lock_of_the_cache_and_keeps_its_file(location: Path
     assert location.read_bytes() == before
 
 
+def test_a_rekey_that_fails_leaves_file_and_object_as_they_were(location: Path) -> None:
+    persistence = EncryptedFilePersistence(location, KEY)
+    persistence.save("text")
+    before = location.read_bytes()
+
+    def fails() -> bytes:
+        raise ConnectionError("the vault is closed")
+
+    with pytest.raises(ConnectionError):
+        persistence.rekey(fails)
+    assert location.read_bytes() == before
+    assert persistence.load() == "text"
+    persistence.save("more")
+    assert EncryptedFilePersistence(location, KEY).load() == "more"
+
+
+def test_a_damaged_file_is_put_aside_with_a_key_that_takes_its_time_too(location: Path) -> None:
+    location.write_bytes(b"msalex-enc/1 {")
+    persistence = EncryptedFilePersistence(location, lambda: KEY)
+    cache = PersistedTokenCache(persistence, on_unreadable="quarantine")
+    add(cache, "new")
+    assert entries(cache) == {"new"}
+    assert len(list(location.parent.glob("*.damaged-*"))) == 1
+
+
 def test_there_is_nothing_to_rekey_where_nothing_is_stored(location: Path) -> None:
     with pytest.raises(PersistenceNotFound):
         EncryptedFilePersistence(location, KEY).rekey(OTHER)

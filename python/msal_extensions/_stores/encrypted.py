@@ -41,13 +41,11 @@ class EncryptedStore(FileStore):
 
     def prepare(self) -> None:
         if not self._vault.is_quick():
-            content = super().read().data
-            if not self._vault.has_keys_for(content, self.location):
-                self._vault.ask(self._vault.source_for(content, self.location))
+            self._vault.prepare(super().read().data, self.location)
 
     def is_prepared(self) -> bool:
         vault = self._vault
-        return vault.is_quick() or vault.has_keys_for(super().read().data, self.location)
+        return vault.is_quick() or vault.is_prepared(super().read().data, self.location)
 
     def stamp(self) -> Stamp:
         stamp = super().stamp()
@@ -58,18 +56,14 @@ class EncryptedStore(FileStore):
         before, found = self._vault.latest, self._open()
         if found is None:
             return Content(b"", ABSENT)
-        if found[1].is_older_than(before):
-            # Another thread may have read a newer version after this one had read the older.
-            found = self._open()
-            if found is not None and found[1].is_older_than(before):
-                logger.warning(
-                    "%s is older than what this process has read before. Was a backup restored?",
-                    self.location,
-                )
-        if found is None:
-            return Content(b"", ABSENT)
-        self._vault.latest = found[1]
-        return Content(found[0], found[1].stamp)
+        secret, version = found
+        if version.is_older_than(before):
+            logger.warning(
+                "%s is older than what this process has read before. Was a backup restored?",
+                self.location,
+            )
+        self._vault.latest = version
+        return Content(secret, version.stamp)
 
     def _open(self) -> tuple[bytes, Version] | None:
         """What is stored; None: nothing, or nothing that anybody can ever open."""
@@ -136,14 +130,19 @@ class EncryptedStore(FileStore):
         if found is None:
             raise PersistenceNotFound(None, "There is nothing to encrypt anew", self.location)
         secret, version = found
-        if source is not None:
-            vault.use(source)
-        source = source or version.source
-        ring = vault.ask(source)
-        if next(iter(ring), "") == version.key_id:
-            source.make(ring)
-            vault.ask(source)
-        vault.latest = dataclasses.replace(version, source=source)
-        self.replace(secret, lease=lease, expected=version.stamp)
+        before, source = vault.source, source or version.source
+        try:
+            if source is not version.source:
+                vault.use(source)
+            ring = vault.ask(source)
+            if next(iter(ring), "") == version.key_id:
+                source.make(ring)
+                vault.ask(source)
+            vault.latest = dataclasses.replace(version, source=source)
+            self.replace(secret, lease=lease, expected=version.stamp)
+        except BaseException:
+            vault.use(before)
+            vault.latest = None
+            raise
         if self.read().data != secret:  # before anybody throws the old key away
             raise EncryptedFileDamaged(None, "The store returned something else", self.location)

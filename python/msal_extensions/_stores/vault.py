@@ -81,14 +81,22 @@ class Vault:
         """Whether open() and seal() ask no person and run no program, whatever the content is."""
         return self.source is None or self.source.is_quick
 
-    def has_keys_for(self, content: bytes, location: str) -> bool:
+    def prepare(self, content: bytes, location: str) -> None:
+        """Asks the source for the keys that open() and seal() will need.
+
+        :raises KeyUnavailable: when it does not answer.
+        """
+        if not self.is_prepared(content, location):
+            ring, key_id = self.ask(self.source_for(content, location)), _key_id_of(content)
+            if key_id not in ring:
+                self._unknown = key_id, time.monotonic()
+
+    def is_prepared(self, content: bytes, location: str) -> bool:
         """Whether open() and seal() will not have to ask the source."""
-        source = self.source_for(content, location)
-        ring = self._rings.get(source.word, {})
-        if not content:
-            return bool(ring)
-        key_id = envelope.parse(content, location).header.key_id
-        return key_id in ring or self._is_unknown(key_id)
+        ring = self._rings.get(self.source_for(content, location).word, {})
+        key_id = _key_id_of(content)
+        # Without an id there is nothing to open, but a new content may be sealed.
+        return bool(ring) if not key_id else key_id in ring or self._is_unknown(key_id)
 
     def ask(self, source: KeySource) -> Ring:
         """Asks a source for its keys.
@@ -180,3 +188,11 @@ class Vault:
                 raise
         self._asked_at[source.word] = time.monotonic()
         return ring  # still good, and the source may answer the next time
+
+
+def _key_id_of(content: bytes) -> str:
+    """The id of the key of a file; "": it is no file of ours, as open() will say."""
+    try:
+        return envelope.parse(content, "").header.key_id
+    except PersistenceError:
+        return ""
