@@ -134,9 +134,9 @@ class EncryptedStore(FileStore):
         try:
             if source is not version.source:
                 vault.use(source)
-            ring = vault.ask(source)
-            if next(iter(ring), "") == version.key_id:
-                source.make(ring)
+            ids = vault.ask(source)
+            if ids[:1] == [version.key_id]:
+                source.make(ids)
                 vault.ask(source)
             vault.latest = dataclasses.replace(version, source=source)
             self.replace(secret, lease=lease, expected=version.stamp)

@@ -4,6 +4,7 @@ the program."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from secrets import token_bytes
 
 from .._native import kernelkey
@@ -51,18 +52,23 @@ class KernelKey(KeySource):
     NUMBERS = 16
 
     def ring(self) -> Ring:
-        found = self._found()
-        return {id_of(key): key for key in reversed(found) if key}  # the newest first
+        # The one with the highest number is the newest.
+        return {id_of(secret): secret for _, secret in reversed(self._found())}
 
-    def _found(self) -> list[bytes]:
-        """What the numbers have, in their order; b"": none."""
+    def _found(self) -> list[tuple[int, bytes]]:
+        """The keys that are there, and their numbers, in the order of these."""
+        numbers = range(1, self.NUMBERS + 1)
         try:
-            found = [kernelkey.find(number) for number in range(1, self.NUMBERS + 1)]
+            secret = [(number, kernelkey.find(number)) for number in numbers]
         except PersistenceUnavailable as error:
             words = f"{error.strerror}\n{_HOW_TO_GIVE_A_KEY}"
             raise KeyUnavailable(error.errno, words, _PLACE) from error
-        self._some_expired = Missing.EXPIRED in found
-        return [key if isinstance(key, bytes) and len(key) == KEY_BYTES else b"" for key in found]
+        self._some_expired = any(found is Missing.EXPIRED for _, found in secret)
+        return [
+            (number, found)
+            for number, found in secret
+            if isinstance(found, bytes) and len(found) == KEY_BYTES
+        ]
 
     def hints(self) -> dict[str, str]:
         return {"boot": kernelkey.boot_id(), "userns": kernelkey.user_namespace()}
@@ -70,22 +76,21 @@ class KernelKey(KeySource):
     def protects(self, location: str) -> Protection:
         return Protection.UNTIL_REBOOT
 
-    def make(self, known: Ring) -> None:
+    def make(self, known: Sequence[str]) -> None:
         # At the number after the first known key, and at no other.  If another process has made
         # that one since, the kernel keeps it: then both processes have the same new key.
-        found, first = self._found(), next(iter(known.values()), None)
-        self._add(found.index(first) + 2 if first in found else 1, token_bytes(KEY_BYTES))
+        numbers = {id_of(secret): number for number, secret in self._found()}
+        self._add(numbers.get(known[0], 0) + 1 if known else 1, token_bytes(KEY_BYTES))
 
-    def put_back(self, key: bytes) -> bool:
-        last = max((number for number, key in enumerate(self._found(), 1) if key), default=0)
-        self._add(last + 1, key)
+    def put_back(self, secret: bytes) -> bool:
+        self._add(max((number for number, _ in self._found()), default=0) + 1, secret)
         return True
 
-    def _add(self, number: int, key: bytes) -> None:
+    def _add(self, number: int, secret: bytes) -> None:
         if number > self.NUMBERS:
             words = f"There are {self.NUMBERS} keys already. Remove old ones: see `keyctl show`."
             raise KeyUnavailable(None, words, _PLACE)
-        kernelkey.add(number, key)
+        kernelkey.add(number, secret)
 
     def lost(self, header: Header, age: float, location: str) -> KeyLost:
         if header.source != self.word:

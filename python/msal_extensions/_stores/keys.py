@@ -116,15 +116,15 @@ class KeySource(ABC):
         """What the encryption of a file at this location is worth."""
         return Protection[self.word.upper()]
 
-    def make(self, known: Ring) -> None:
+    def make(self, known: Sequence[str]) -> None:
         """Makes a new key, which becomes the first one.
 
-        :param known: The ring without it.
+        :param known: The ids of the ring without it.
         """
         words = f"Give this file a new key ({type(self).__name__}): put it before the old one."
         raise KeyUnavailable(None, words, self.word)
 
-    def put_back(self, key: bytes) -> bool:
+    def put_back(self, secret: bytes) -> bool:
         """Offers a key that this process has in memory, and that is in the ring no more.
 
         :returns: Whether the ring is another one now.

@@ -13,7 +13,7 @@ from ..errors import KeyUnavailable, PersistenceError
 from . import envelope
 from .envelope import FILE_ID_BYTES, Header, Text
 from .kernel_key import default_source
-from .keys import KeySource, Ring
+from .keys import KeySource
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +60,13 @@ class Vault:
     def use(self, source: KeySource | None) -> None:
         """Takes the keys from this source from now on."""
         self.source = source
-        self._rings: dict[str, Ring] = {}
+        #: The keys that this process has seen, by their ids.
+        self._keys: dict[str, bytes] = {}
+        #: The ids that a source had at the last look, and when that was; by the word of the source.
+        self._ids: dict[str, list[str]] = {}
         self._asked_at: dict[str, float] = {}
-        self._unknown = "", 0.0  # the id of a key that the source did not have, and when
+        #: The id of a key that the source did not have, and when it was asked.
+        self._unknown = "", 0.0
 
     def __reduce__(self) -> str:
         raise TypeError("The keys in memory cannot be pickled: pickle the persistence")
@@ -87,25 +91,27 @@ class Vault:
         :raises KeyUnavailable: when it does not answer.
         """
         if not self.is_prepared(content, location):
-            ring, key_id = self.ask(self.source_for(content, location)), _key_id_of(content)
-            if key_id not in ring:
+            ids, key_id = self.ask(self.source_for(content, location)), _key_id_of(content)
+            if key_id not in ids:
                 self._unknown = key_id, time.monotonic()
 
     def is_prepared(self, content: bytes, location: str) -> bool:
         """Whether open() and seal() will not have to ask the source."""
-        ring = self._rings.get(self.source_for(content, location).word, {})
         key_id = _key_id_of(content)
-        # Without an id there is nothing to open, but a new content may be sealed.
-        return bool(ring) if not key_id else key_id in ring or self._is_unknown(key_id)
+        if not key_id:  # there is nothing to open, but a new content may be sealed
+            return bool(self._ids.get(self.source_for(content, location).word))
+        return key_id in self._keys or self._is_unknown(key_id)
 
-    def ask(self, source: KeySource) -> Ring:
-        """Asks a source for its keys.
+    def ask(self, source: KeySource) -> list[str]:
+        """Asks a source for its keys, and returns their ids.
 
         :raises KeyUnavailable: when it does not answer.
         """
-        ring = self._rings[source.word] = source.ring()
+        secret = source.ring()
+        self._keys.update(secret)
+        ids = self._ids[source.word] = list(secret)
         self._asked_at[source.word] = time.monotonic()
-        return ring
+        return ids
 
     def fresh(self, location: str) -> Version:
         """The version before the first one of a new file."""
@@ -119,16 +125,17 @@ class Vault:
         secret, content = content, b""  # a secret: the file may hold plain text
         sealed = envelope.parse(secret, location)
         source = self.source or default_source(sealed.header.source, location)
-        key = self._key_of(sealed.header, source, stamp, location)
-        text = envelope.open_(sealed, key, self.name, location)
-        if sealed.header.key_id not in self._rings[source.word]:
-            self._put_back(key, source)
-        return text, Version(text.file_id, text.generation, source, sealed.header.key_id, stamp)
+        key_id = sealed.header.key_id
+        self._find_key(sealed.header, source, stamp, location)
+        text = envelope.open_(sealed, self._keys[key_id], self.name, location)
+        if key_id not in self._ids[source.word]:
+            self._put_back(key_id, source)
+        return text, Version(text.file_id, text.generation, source, key_id, stamp)
 
-    def _put_back(self, key: bytes, source: KeySource) -> None:
+    def _put_back(self, key_id: str, source: KeySource) -> None:
         """The source has lost a key that opens the file.  Other processes need it."""
         try:
-            if source.put_back(key):
+            if source.put_back(self._keys[key_id]):
                 self.ask(source)
         except PersistenceError as error:  # this process has read the file all the same
             logger.warning("The key of the file could not be kept: %s", error)
@@ -139,55 +146,61 @@ class Vault:
         :raises KeyUnavailable: when the source has none.
         """
         source = version.source
-        ring = self._fresh_ring(source)
-        if not ring:
-            source.make(ring)
-            ring = self.ask(source)
-        key_id, key = next(iter(ring.items()))
+        self._refresh(source)
+        if not self._ids[source.word]:
+            source.make([])
+            self.ask(source)
+        key_id = self._ids[source.word][0]
         return envelope.seal(
             secret,
             file_id=version.file_id,
             generation=version.generation,
-            key=key,
+            key=self._keys[key_id],
             key_id=key_id,
             source=source.word,
             hints=source.hints(),
             name=self.name,
         )
 
-    def _key_of(
+    def _find_key(
         self, header: Header, source: KeySource, stamp: Stamp | None, location: str
-    ) -> bytes:
-        before, key_id = self._rings.get(source.word), header.key_id
-        ring = self._fresh_ring(source)
-        key = ring.get(key_id) or (before or {}).get(key_id)
-        if key is None and ring is before and not self._is_unknown(key_id):
-            key = self.ask(source).get(key_id)
-        if key is not None:
-            return key
+    ) -> None:
+        """Looks for the key of a file in memory and in the source.
+
+        :raises KeyLost: when it is in neither.
+        """
+        key_id = header.key_id
+        is_news = self._refresh(source)
+        if key_id not in self._keys and not is_news and not self._is_unknown(key_id):
+            self.ask(source)
+        if key_id in self._keys:
+            return
         if not source.is_quick:
             self._unknown = key_id, time.monotonic()
-        saved_at = (
-            files.fields_of(stamp).mtime_ns / 1e9 if isinstance(stamp, bytes) else time.time()
-        )
-        raise source.lost(header, time.time() - saved_at, location)
+        now = time.time()
+        saved_at = files.fields_of(stamp).mtime_ns / 1e9 if isinstance(stamp, bytes) else now
+        raise source.lost(header, now - saved_at, location)
 
     def _is_unknown(self, key_id: str) -> bool:
         unknown, since = self._unknown
         return key_id == unknown and time.monotonic() - since < _ASKS_AGAIN_AFTER
 
-    def _fresh_ring(self, source: KeySource) -> Ring:
-        """The ring; asked for anew if the last time is long ago."""
-        ring, asked_at = self._rings.get(source.word), self._asked_at.get(source.word, 0.0)
-        if ring is not None and time.monotonic() - asked_at <= source.refresh_after:
-            return ring
+    def _refresh(self, source: KeySource) -> bool:
+        """Asks the source if the last time is long ago.
+
+        :returns: Whether it has answered now.
+        """
+        asked_at = self._asked_at.get(source.word)
+        if asked_at is not None and time.monotonic() - asked_at <= source.refresh_after:
+            return False
         try:
-            return self.ask(source)
+            self.ask(source)
+            return True
         except KeyUnavailable:
-            if not ring:
+            if not self._ids.get(source.word):
                 raise
-        self._asked_at[source.word] = time.monotonic()
-        return ring  # still good, and the source may answer the next time
+        self._asked_at[source.word] = time.monotonic()  # what is in memory is still good
+        return False
 
 
 def _key_id_of(content: bytes) -> str:
