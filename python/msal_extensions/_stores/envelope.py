@@ -68,7 +68,8 @@ _LINE = re.compile(
     ).encode()
 )
 #: Another format, or another suite of this one.  Numbers only grow.
-_NEWER = re.compile(rb'msalex-enc/(?:1 {"suite":)?(?:[2-9]|[1-9][0-9]{1,8})[ ,]')
+_HIGHER = "(?:[2-9]|[1-9][0-9]{1,8})"
+_NEWER = re.compile(rf'msalex-enc/(?:{_HIGHER} |1 {{"suite":{_HIGHER},)'.encode())
 
 
 class Header(NamedTuple):
