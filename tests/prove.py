@@ -199,6 +199,15 @@ FORMS = (
         setting={"MSALEX_SWAP_SAVES": "20000"},
     ),
     Form(
+        "damage",
+        "A damaged, mixed or planted encrypted file is refused with a typed error in 100 ms.",
+        "files",
+        1,
+        "tests/test_envelope_damage.py",
+        ("test_thousands_of_damaged_files_are_refused_with_a_typed_error_and_in_time",),
+        {"MSALEX_DAMAGED_FILES": "200000"},
+    ),
+    Form(
         "kills",
         "After SIGKILL at any system call of the lock a newcomer enters and nothing is left.",
         "kills",
