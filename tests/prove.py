@@ -208,6 +208,15 @@ FORMS = (
         {"MSALEX_DAMAGED_FILES": "200000"},
     ),
     Form(
+        "fuzz",
+        "No bytes make the reader of encrypted files do what it must not.",
+        "executions",
+        5,
+        "tests/test_envelope_fuzzed.py",
+        ("test_a_fuzzer_finds_no_bytes_that_the_reader_treats_wrongly",),
+        {"MSALEX_FUZZ_S": "300"},
+    ),
+    Form(
         "kills",
         "After SIGKILL at any system call of the lock a newcomer enters and nothing is left.",
         "kills",
