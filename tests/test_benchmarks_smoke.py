@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +25,7 @@ from tests.support.capability import needs
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[1]
 ABOUT = {"Command": "python3 dev.py bench", "Date": "today", "Machine": "this"}
 ABOUT |= {"File system": "some file system"}
 
@@ -90,6 +93,13 @@ def test_every_measurement_of_the_cache_runs_and_the_report_renders(tmp_path: Pa
     page = cache_report.page(results, ABOUT)
     assert "| ... changes lost, and errors | <= 0 | 0.00 | yes |" in page
     ElementTree.fromstring(cache_report.chart(results, ABOUT))
+
+
+def test_sealing_and_opening_an_encrypted_file_is_measured() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "benchmarks/encrypted", "--sizes=smoke"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "9 passed" in done.stdout
 
 
 def test_the_c_program_makes_the_system_calls_of_this_package(floor: Path, tmp_path: Path) -> None:
