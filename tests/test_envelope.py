@@ -56,6 +56,7 @@ def refused(
     assert raised.value.location == PLACE
     said = str(raised.value)
     assert CANARY not in said
+    assert not re.search(r"[\w-]{43}", said)  # neither salt nor commitment
     assert said.endswith(f": {PLACE}")
     return said
 
@@ -186,6 +187,21 @@ def test_a_file_that_is_cut_off_anywhere_is_damaged() -> None:
 def test_bytes_that_were_added_are_damage() -> None:
     for more in (b"\0", b"\n", bytes(1024), sealed()):
         refused(sealed() + more, EncryptedFileDamaged)
+        refused(more + sealed(), NotEncrypted if more[:1] in b"\0\n" else EncryptedFileDamaged)
+
+
+def test_a_wrong_size_is_seen_without_the_key() -> None:
+    content = sealed()
+    for size in (-1, -16, -1024):
+        refused(content[:size], EncryptedFileDamaged, key=bytes(32))
+    for more in (1, 16, 1025):
+        refused(content + bytes(more), EncryptedFileDamaged, key=bytes(32))
+
+
+def test_the_longest_first_line_is_far_shorter_than_any_first_line_may_be() -> None:
+    hints = dict.fromkeys(KERNEL, "h" * 64)
+    longest = envelope.parse(sealed(key_id="k" * 64, source="kernel", hints=hints), PLACE).line
+    assert 4 * len(longest) < envelope.LINE_BYTES == 4096
 
 
 def test_a_changed_bit_after_the_header_is_damage() -> None:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 FILE_ID_BYTES = 16
 SALT_BYTES = 32
-#: The first line with its newline is no longer than this, also in formats to come.
+#: The first line with its newline is no longer than this, also in formats to come.  In this one it
+#: cannot become a quarter as long.
 LINE_BYTES = 4096
 #: What is encrypted has a multiple of this size, so that the size of the file tells less.
 BLOCK_BYTES = 1024
@@ -114,7 +115,7 @@ def parse(content: bytes, location: str) -> Envelope:
     :raises EncryptedFileDamaged: The content is cut off, or its header or its size is wrong.
     """
     secret, content = content, b""  # a secret: the file may hold plain text
-    found = _LINE.match(secret, 0, LINE_BYTES)
+    found = _LINE.match(secret)
     if found is None:
         raise _what_else(secret[:LINE_BYTES], location)
     size = len(secret) - found.end() - TAG_BYTES

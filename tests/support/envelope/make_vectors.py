@@ -56,8 +56,11 @@ GOOD: dict[str, dict[str, Any]] = {
 BAD_LINES = {
     "version 2": ("enc/1", "enc/2", "EncryptedFileUnknown"),
     "version 999999999": ("enc/1", "enc/999999999", "EncryptedFileUnknown"),
+    "a version of ten digits": ("enc/1", "enc/1000000000", "EncryptedFileDamaged"),
     "version 0": ("enc/1", "enc/0", "EncryptedFileDamaged"),
     "suite 2": ('"suite":1', '"suite":2', "EncryptedFileUnknown"),
+    "suite 999999999": ('"suite":1', '"suite":999999999', "EncryptedFileUnknown"),
+    "a suite of ten digits": ('"suite":1', '"suite":1000000000', "EncryptedFileDamaged"),
     "suite 0": ('"suite":1', '"suite":0', "EncryptedFileDamaged"),
     "a suite that is a float": ('"suite":1', '"suite":1.0', "EncryptedFileDamaged"),
     "a suite that is a boolean": ('"suite":1', '"suite":true', "EncryptedFileDamaged"),
