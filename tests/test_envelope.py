@@ -367,22 +367,9 @@ def test_tools_that_report_local_variables_see_secrets_only_under_that_name(what
     with pytest.raises((ValueError, PersistenceError)) as raised:
         calls[what]()
     variables = list(variables_of(raised.value))
-    assert any(CANARY in repr(it) for _, it in variables)  # else this test would see nothing
+    # Else this test would see nothing.  Where the key is wrong, open_() has let go of it.
+    assert what == "open_" or any(CANARY in repr(it) for _, it in variables)
     assert [name for name, it in variables if CANARY in repr(it) and name != "secret"] == []
-
-
-def test_the_padded_copy_of_the_text_is_wiped() -> None:
-    seen: list[bytearray] = []
-
-    class Cipher:
-        def encrypt(self, nonce: bytes, data: bytearray, line: bytes) -> bytes:
-            assert CANARY.encode() in data
-            seen.append(data)
-            raise MemoryError
-
-    with pytest.raises(MemoryError):
-        envelope._encrypt(Cipher(), TEXT, (FILE_ID, 1), b"")  # type: ignore[arg-type]
-    assert seen == [bytearray(1024)]
 
 
 def test_cryptography_is_imported_at_the_first_use() -> None:

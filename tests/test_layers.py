@@ -18,7 +18,8 @@ LAYERS = (
     "_native.check",
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain _native.kernelkey",
     "_native.files",
-    "_text _paths _timeouts _as_token_cache _stores.envelope",
+    "_text _paths _timeouts _as_token_cache _stores.primitives",
+    "_stores.envelope",
     "_base",
     "_store",
     "_holding",
@@ -55,6 +56,8 @@ OF_OTHERS = {
     *("_persistence", "_lock_location", "_last_sync", "_reload_if_necessary", "_location"),
     # Of CPython and PyPy: says whether this thread is inside an RLock; no public name does.
     "_is_owned",
+    # Of typing.NamedTuple: its methods begin with "_" so that they cannot be fields.
+    "_replace",
 }
 LINES = 300
 LONGER = {

@@ -12,6 +12,7 @@ from ._paths import expand, location_of, make_directories
 from ._store import ABSENT
 from ._store_of import register
 from ._stores.encrypted import EncryptedStore
+from ._stores.envelope import encoded
 from ._stores.kernel_key import KernelKey as KernelKey
 from ._stores.key_file import CredentialKey as CredentialKey
 from ._stores.key_file import KeyFile as KeyFile
@@ -54,7 +55,8 @@ class EncryptedFilePersistence(BasePersistence):
         because it may come back.
     :raises KeyUnavailable: (a PersistenceUnavailable) when the source of the key is not here.
     :raises KeyFileNotTrusted: when others may read or change the key file.
-    :raises ValueError: when ``key`` is no key.
+    :raises ValueError: when ``key`` is no key, or the last part of ``location`` is no text and
+        there is no ``name``.
 
     A load raises a subclass of :class:`KeyLost` when the key is not here, an
     :class:`EncryptedFileDamaged` when the file was changed, and a :class:`NotEncrypted` when it is
@@ -76,9 +78,9 @@ class EncryptedFilePersistence(BasePersistence):
             raise ValueError('on_lost_key must be "raise" or "quarantine"')
         self._location = expand(location_of(location))
         self._gives_up = on_lost_key == "quarantine"
-        self._vault = Vault(
-            None if key is None else source_of(key), name or os.path.basename(self._location)
-        )
+        name = name or os.path.basename(self._location)
+        encoded(name)  # a ValueError now, and not at the first save
+        self._vault = Vault(None if key is None else source_of(key), name)
         make_directories(os.path.dirname(self._location))
         self._store = self.store("")
         self._judge()

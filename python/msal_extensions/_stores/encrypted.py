@@ -8,7 +8,6 @@ chosen on_lost_key="quarantine": that file is kept as ``<location>.lost``.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 
 from .._native import files
@@ -37,7 +36,8 @@ class EncryptedStore(FileStore):
     def __init__(self, location: str, lock_location: str, vault: Vault, gives_up: bool) -> None:
         super().__init__(location, lock_location)
         self._vault = vault
-        self._lost = (KeyLostAtReboot, KeyExpired) if gives_up else ()
+        #: Errors after which a file counts as absent.
+        self._absences = (KeyLostAtReboot, KeyExpired) if gives_up else ()
 
     def prepare(self) -> None:
         if not self._vault.is_quick():
@@ -72,7 +72,7 @@ class EncryptedStore(FileStore):
             return None
         try:
             text, version = self._vault.open(secret, stamp, self.location)
-        except self._lost as error:
+        except self._absences as error:
             if stamp != self._vault.given_up:
                 self._vault.given_up = stamp
                 logger.warning("%s", error)
@@ -82,10 +82,10 @@ class EncryptedStore(FileStore):
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
         before = self._version_to_replace(expected)
-        version = dataclasses.replace(before, generation=before.generation + 1)
+        version = before._replace(generation=before.generation + 1)
         sealed = self._vault.seal(secret, version)
         stamp = super().replace(sealed, lease=lease, expected=expected).stamp
-        self._vault.latest = dataclasses.replace(version, stamp=stamp)
+        self._vault.latest = version._replace(stamp=stamp)
         return Content(secret, stamp)
 
     def _version_to_replace(self, expected: Stamp | None) -> Version:
@@ -138,7 +138,7 @@ class EncryptedStore(FileStore):
             if ids[:1] == [version.key_id]:
                 source.make(ids)
                 vault.ask(source)
-            vault.latest = dataclasses.replace(version, source=source)
+            vault.latest = version._replace(source=source)
             self.replace(secret, lease=lease, expected=version.stamp)
         except BaseException:
             vault.use(before)

@@ -11,21 +11,20 @@ A reader calls parse(), finds the key that the header names, and calls open_(). 
 written in one way only, and parse() refuses every other: so it needs no parser of JSON, and two
 readers cannot understand one header differently.  Whatever a message repeats of a file is made of
 letters, digits, "_" and "-", because somebody else may have written the file.
-
-The primitives are those of the package cryptography.  It takes 25 ms to import, so it is imported
-at the first use.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hmac
 import json
 import os
 import re
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from ..errors import (
     EncryptedFileDamaged,
@@ -35,27 +34,20 @@ from ..errors import (
     PersistenceError,
 )
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 KEY_BYTES = 32
 FILE_ID_BYTES = 16
 SALT_BYTES = 32
-#: The first line with its newline is no longer than this, also in formats to come.  In this one it
-#: cannot become a quarter as long.
+#: The first line, with its newline, is no longer than this in any format; here a quarter of it.
 LINE_BYTES = 4096
 #: What is encrypted has a multiple of this size, so that the size of the file tells less.
 BLOCK_BYTES = 1024
 TAG_BYTES = 16
-#: It may be constant, because each save has a new salt, and so a key of its own.
-NONCE = bytes(12)
 INFO = b"msalex-enc/1 A256GCM"
 ID_INFO = b"msalex-enc/1 key id"
 MAGIC = b"msalex-enc/"
 #: What stands before the text: file id, generation, length of the text.
 HEAD = struct.Struct(">16sQQ")
 
-#: A key id.
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: The last of the 43 characters carries four bits, so it is one of sixteen.
 _32_BYTES = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
@@ -137,11 +129,9 @@ def open_(envelope: Envelope, key: bytes, name: str, location: str) -> Text:
     :raises EncryptedFileDamaged: The key is the right one, and the file was changed.
     :raises ValueError: An argument is wrong.
     """
-    from cryptography.exceptions import InvalidTag
-
     secret, key = key, b""
-    header = envelope.header
-    cipher, commit = _cipher(secret, header.salt, name)
+    header, sealed = envelope.header, envelope.sealed
+    secret, commit = _keys(secret, header.salt, name)
     if not hmac.compare_digest(commit, header.commit):
         raise KeyWrong(
             None,
@@ -151,15 +141,23 @@ def open_(envelope: Envelope, key: bytes, name: str, location: str) -> Text:
             location,
             header.key_id,
         )
+    cipher = _primitives().aes_gcm(secret, bytes(sealed[-TAG_BYTES:])).decryptor()
+    cipher.authenticate_additional_data(envelope.line)
+    # In three parts, because a copy of a large text costs more than its decryption.  Nothing is
+    # returned before finalize() has compared the tag, and until then the length is only a place
+    # to cut at.
+    head = cipher.update(sealed[: HEAD.size])
+    file_id, generation, size = HEAD.unpack(head)
+    end = min(HEAD.size + size, len(sealed) - TAG_BYTES)
+    secret = cipher.update(sealed[HEAD.size : end])
+    padding = cipher.update(sealed[end:-TAG_BYTES])
     try:
-        secret = cipher.decrypt(NONCE, envelope.sealed, envelope.line)
-    except InvalidTag:
+        cipher.finalize()
+    except _primitives().InvalidTag:
         raise _damaged("it is not what was saved", location) from None
-    end = HEAD.size + HEAD.unpack_from(secret)[2]
-    if len(secret) != _padded_size(end) or secret[end:].strip(b"\0"):
+    if len(secret) != size or len(padding) != _padding(size) or padding.strip(b"\0"):
         raise _damaged("the program that saved it padded it wrongly", location)
-    file_id, generation, _ = HEAD.unpack_from(secret)
-    return Text(secret[HEAD.size : end], file_id, generation)
+    return Text(secret, file_id, generation)
 
 
 def seal(
@@ -180,13 +178,23 @@ def seal(
     :param key: 32 bytes, random or as good as random: no passphrase.
     :raises ValueError: An argument is wrong.
     """
-    secret, text, key = (text, key), b"", b""
+    secret: tuple[bytes, ...] = text, key
+    text = key = b""
     if len(file_id) != FILE_ID_BYTES or not 0 <= generation < 1 << 64:
         raise ValueError("a file id is 16 bytes, and a generation is 0 to 2^64 - 1")
     salt = os.urandom(SALT_BYTES)
-    cipher, commit = _cipher(secret[1], salt, name)
-    line = _line(Header(key_id, source, dict(hints), salt, commit))
-    return line + _encrypt(cipher, secret[0], (file_id, generation), line)
+    secret = secret[0], *_keys(secret[1], salt, name)
+    line = _line(Header(key_id, source, dict(hints), salt, secret[2]))
+    cipher = _primitives().aes_gcm(secret[1]).encryptor()
+    cipher.authenticate_additional_data(line)
+    parts = [  # in parts for the reason that open_() gives
+        line,
+        cipher.update(HEAD.pack(file_id, generation, len(secret[0]))),
+        cipher.update(secret[0]),
+        cipher.update(bytes(_padding(len(secret[0])))),
+        cipher.finalize(),
+    ]
+    return b"".join((*parts, cipher.tag))
 
 
 def id_of(key: bytes) -> str:
@@ -220,47 +228,46 @@ def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _hkdf(secret: bytes, salt: bytes | None, info: bytes, length: int) -> bytes:
-    """RFC 5869 with SHA-512."""
-    from cryptography.hazmat.primitives.hashes import SHA512
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+@functools.cache
+def _primitives() -> ModuleType:
+    from . import primitives
 
+    return primitives
+
+
+def _hkdf(secret: bytes, salt: bytes | None, info: bytes, length: int) -> bytes:
     if not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
         raise ValueError("a key is 32 bytes")
-    return HKDF(SHA512(), length, salt, info).derive(secret)
+    derived: bytes = _primitives().hkdf(secret, salt, info, length)
+    return derived
 
 
-def _cipher(secret: bytes, salt: bytes, name: str) -> tuple[AESGCM, bytes]:
-    """The cipher for this salt and name, and the commitment to its key."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    from cryptography.hazmat.primitives.hashes import SHA256, Hash
+def _keys(secret: bytes, salt: bytes, name: str) -> tuple[bytes, bytes]:
+    """The key of one save for this name, and the commitment to it."""
+    secret = _hkdf(secret, salt, _info_of(name), 64)
+    return secret[:32], secret[32:]
 
+
+@functools.lru_cache(maxsize=16)
+def _info_of(name: str) -> bytes:
+    digest: bytes = _primitives().sha256(encoded(name))
+    return INFO + digest
+
+
+def encoded(name: str) -> bytes:
+    """A name as it goes into the key.
+
+    :raises ValueError: It is no text, such as the name of a file that is not in UTF-8.
+    """
     try:
-        encoded = name.encode("utf-8")
+        return name.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("a name is text; this one has a lone surrogate: give a name=") from None
-    digest = Hash(SHA256())
-    digest.update(encoded)
-    secret = _hkdf(secret, salt, INFO + digest.finalize(), 64)
-    return AESGCM(secret[:32]), secret[32:]
 
 
-def _padded_size(size: int) -> int:
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def _encrypt(
-    cipher: AESGCM, secret: bytes | bytearray, identity: tuple[bytes, int], line: bytes
-) -> bytes:
-    """The ciphertext of a text.  The padded copy of the text, which can be wiped, is wiped."""
-    end = HEAD.size + len(secret)
-    text, secret = memoryview(secret), bytearray(_padded_size(end))
-    HEAD.pack_into(secret, 0, *identity, len(text))
-    secret[HEAD.size : end] = text
-    try:
-        return cipher.encrypt(NONCE, secret, line)
-    finally:
-        secret[:] = bytes(len(secret))
+def _padding(size: int) -> int:
+    """The number of zeros after a text of this size."""
+    return -(HEAD.size + size) % BLOCK_BYTES
 
 
 def _what_else(head: bytes, location: str) -> PersistenceError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from secrets import token_bytes
+from typing import NamedTuple
 
 from .._native import files
 from .._store import Stamp
@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 _ASKS_AGAIN_AFTER = 5.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """One version of the file."""
 
     file_id: bytes

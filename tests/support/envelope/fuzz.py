@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import atheris
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 with atheris.instrument_imports(include=["msal_extensions._stores", "json"]):
     from msal_extensions._stores import envelope
@@ -41,7 +42,8 @@ ALPHABET = set(string.ascii_letters + string.digits + "-_")
 PARSE_ERRORS = (EncryptedFileDamaged, EncryptedFileUnknown, NotEncrypted)
 KEY, NAME, PLACE = make_vectors.KEY, make_vectors.NAME, "place"
 SALT = bytes(32)
-CIPHER, COMMIT = envelope._cipher(KEY, SALT, NAME)
+SAVED_BY, COMMIT = envelope._keys(KEY, SALT, NAME)
+CIPHER = AESGCM(SAVED_BY)
 LINE = envelope._line(envelope.Header("k-1", "given", {}, SALT, COMMIT))
 #: The steps of these functions show the fuzzer what an input has reached.
 reached: Callable[[Function], Function] = atheris.instrument_func

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from msal_extensions._stores import envelope
 
 VECTORS = Path(__file__).with_name("vectors.json")
@@ -141,21 +143,10 @@ def _bad(
 def _with_plaintext(what: str) -> bytes:
     """A file with a good tag and a bad plaintext: only a program with the key can make it."""
 
-    class Cipher:
-        def __init__(self, cipher: Any) -> None:
-            self._cipher = cipher
-
-        def encrypt(self, nonce: bytes, data: bytes, line: bytes) -> bytes:
-            return bytes(self._cipher.encrypt(nonce, BAD_PADDING[what](bytes(data)), line))
-
-    made = envelope._cipher
-
-    def cipher(*arguments: Any) -> Any:
-        found, commit = made(*arguments)
-        return Cipher(found), commit
-
-    with mock.patch.object(envelope, "_cipher", cipher):
-        return _seal("the example of the document")
+    sealed = envelope.parse(_seal("the example of the document"), "")
+    cipher = AESGCM(envelope._keys(KEY, sealed.header.salt, NAME)[0])
+    plaintext = cipher.decrypt(bytes(12), bytes(sealed.sealed), sealed.line)
+    return sealed.line + cipher.encrypt(bytes(12), BAD_PADDING[what](plaintext), sealed.line)
 
 
 def make() -> dict[str, list[dict[str, Any]]]:
