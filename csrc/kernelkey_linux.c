@@ -31,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -38,7 +39,11 @@
 
 enum {
     STACK = 128 * 1024, /* bytes; the thread only makes a few system calls */
-    LISTED = 1000       /* keys; a user has 200 at most, root may have more */
+    LISTED = 1000,      /* keys; a user has 200 at most, root may have more */
+    /* The kernel counts the keyring of a thread that has ended for some 50 ms more, so many calls
+     * of this user at once can use up the quota for a moment. */
+    QUOTA_MS = 1000,
+    PAUSE_NS = 20 * 1000 * 1000
 };
 
 /* linux/keyctl.h of Linux 5.3, for the headers of older systems. */
@@ -184,8 +189,15 @@ static void *run(void *argument) {
 
 static int run_call(int (*work)(const void *, int32_t, msalex_error *), const void *request,
                     msalex_error *error) {
+    static const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    const int64_t deadline = msalex__deadline(QUOTA_MS);
     call here = {work, request, error, MSALEX_OK};
-    const int code = msalex__run_in_thread(run, &here, STACK);
+    int code;
+
+    while ((code = msalex__run_in_thread(run, &here, STACK)) == 0 &&
+           here.status == MSALEX_OS_ERROR && error->code == EDQUOT &&
+           msalex__time_left(deadline) > 0)
+        (void)nanosleep(&pause, NULL);
     return code != 0 ? msalex__fail_errno(error, code, "pthread_create") : here.status;
 }
 

@@ -388,17 +388,18 @@ void msalex_keychain_free(msalex_keychain_call *call);
 /* ---- kernelkey_<platform>.c -----------------------------------------------
  *
  * Keys that the Linux kernel keeps in memory, in the persistent keyring of this uid and user
- * namespace (persistent-keyring(7)).  Other users cannot read it, every process of this user can,
- * and it outlives logins and sessions.  It ends with the machine; and the kernel removes it, with
+ * namespace (persistent-keyring(7)).  Other users, except root, cannot read it, every process of
+ * this user can, and it outlives logins and sessions.  It ends with the machine; and the kernel removes it, with
  * all keys, some minutes after nobody has used it for three days (the seconds are in
  * /proc/sys/kernel/keys/persistent_keyring_expiry).  Every call here counts as a use.
  *
- * A key is never changed.  So all processes that find a key under a description find the same
- * bytes, whichever of them made it.
+ * No call changes a key.  So all processes find the same bytes under a description, whichever of
+ * them made it, until somebody removes it.
  *
- * The calls wait for nothing.  Each makes its system calls in a thread of its own, which has ended
- * when the call returns, because a thread needs a keyring to reach others, and that keyring counts
- * against the user's quota for as long as the thread lives (200 keys, 20,000 bytes).
+ * A call waits for nobody, except for up to a second while the user's quota is used up (200 keys,
+ * 20,000 bytes).  It makes its system calls in a thread of its own, which has ended when the call
+ * returns, because a thread needs a keyring to reach others, and that keyring counts against the
+ * quota for as long as the thread lives.
  *
  * MSALEX_UNAVAILABLE: this machine or container has no such keyring, or forbids it: ENOSYS and
  * EOPNOTSUPP (the kernel has none of it, or is older than 5.3 and cannot add a key safely), EPERM
