@@ -40,6 +40,7 @@
 enum {
     STACK = 128 * 1024, /* bytes; the thread only makes a few system calls */
     LISTED = 1000,      /* keys; a user has 200 at most, root may have more */
+    TRIES = 100,        /* at reading a key that others remove and make anew */
     /* The kernel counts the keyring of a thread that has ended for some 50 ms more, so many calls
      * of this user at once can use up the quota for a moment. */
     QUOTA_MS = 1000,
@@ -123,23 +124,38 @@ static void drop_dead_keys(int32_t keyring) {
 
 /* ---- what runs in the thread ---- */
 
+/* Reads a key straight into the buffer of the caller, so there is no other copy: its size, or a
+ * negative errno value. */
+static long read_key(int32_t keyring, const char *description, unsigned char *bytes) {
+    long key = 0, size = -EACCES;
+
+    /* EACCES can also mean that the key was removed since the search.  Then there is none now, or
+     * another one. */
+    for (int tries = 0; size == -EACCES && tries < TRIES; tries++) {
+        const long before = key;
+        if ((key = search(keyring, description)) < 0)
+            return key;
+        if (key == before)
+            break;
+        size = keyctl(KEYCTL_READ, key, (long)bytes, MSALEX_KERNELKEY_SIZE_MAX, 0);
+    }
+    return size;
+}
+
 static int find(const void *argument, int32_t keyring, msalex_error *error) {
     const find_request *request = argument;
-    const long key = search(keyring, request->description);
+    msalex_buffer *const key = request->key;
     long size;
 
-    if (key < 0)
-        return fail_key(error, key, "keyctl_search");
-    /* The kernel writes straight into the buffer of the caller, so there is no other copy. */
-    if ((request->key->data = malloc(MSALEX_KERNELKEY_SIZE_MAX)) == NULL)
+    if ((key->data = malloc(MSALEX_KERNELKEY_SIZE_MAX)) == NULL)
         return msalex__fail_errno(error, ENOMEM, "malloc");
-    request->key->size = MSALEX_KERNELKEY_SIZE_MAX;
-    size = keyctl(KEYCTL_READ, key, (long)request->key->data, MSALEX_KERNELKEY_SIZE_MAX, 0);
+    key->size = MSALEX_KERNELKEY_SIZE_MAX;
+    size = read_key(keyring, request->description, key->data);
     if (size >= 0 && size <= MSALEX_KERNELKEY_SIZE_MAX) {
-        request->key->size = (size_t)size;
+        key->size = (size_t)size;
         return msalex__ok(error);
     }
-    msalex_buffer_free(request->key);
+    msalex_buffer_free(key);
     return size < 0 ? fail_key(error, size, "keyctl_read")
                     : msalex__fail(error, MSALEX_CORRUPT, EFBIG, "keyctl_read",
                                    "what is there is too large for a key");
