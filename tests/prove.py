@@ -123,6 +123,15 @@ FORMS = (
         {"MSALEX_BORDER_SIGN_INS": "60"},
     ),
     Form(
+        "kernel-keys",
+        "Of 16 processes that make a key of the kernel at once one does, and all find it.",
+        "keys",
+        1,
+        "tests/test_kernel_key.py",
+        ("test_of_many_processes_that_add_a_key_at_once_one_does_and_all_find_its_bytes",),
+        {"MSALEX_KERNEL_KEYS": "1000"},
+    ),
+    Form(
         "flight",
         "One of many processes refreshes a token, and all others get the new one.",
         "processes",
