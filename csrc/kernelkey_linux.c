@@ -42,13 +42,14 @@ enum {
     LISTED = 1000,      /* keys; a user has 200 at most, root may have more */
     TRIES = 100,        /* at reading a key that others remove and make anew */
     /* The kernel counts the keyring of a thread that has ended for some 50 ms more, so many calls
-     * of this user at once can use up the quota for a moment. */
-    QUOTA_MS = 1000,
-    PAUSE_NS = 20 * 1000 * 1000
+     * of this user at once can use up the quota for a moment.  Six pauses, each twice as long as
+     * the one before, are 1.3 s. */
+    FIRST_PAUSE_NS = 20 * 1000 * 1000,
+    LAST_PAUSE_NS = 32 * FIRST_PAUSE_NS
 };
 
-/* linux/keyctl.h of Linux 5.3, for the headers of older systems. */
-enum { MOVE = 30, MOVE_EXCL = 1 };
+/* linux/keyctl.h of Linux 3.13 and 5.3, for the headers of older systems. */
+enum { GET_PERSISTENT = 22, MOVE = 30, MOVE_EXCL = 1 };
 
 static const char TYPE[] = "user";
 
@@ -196,7 +197,7 @@ static int take_out(const void *description, int32_t keyring, msalex_error *erro
 static void *run(void *argument) {
     call *here = argument;
     /* It makes the keyring when there is none, and begins its time anew.  -1: of this user. */
-    const long keyring = keyctl(KEYCTL_GET_PERSISTENT, -1, KEY_SPEC_THREAD_KEYRING, 0, 0);
+    const long keyring = keyctl(GET_PERSISTENT, -1, KEY_SPEC_THREAD_KEYRING, 0, 0);
 
     here->status = keyring < 0 ? fail_key(here->error, keyring, "keyctl_get_persistent")
                                : here->work(here->request, (int32_t)keyring, here->error);
@@ -205,15 +206,16 @@ static void *run(void *argument) {
 
 static int run_call(int (*work)(const void *, int32_t, msalex_error *), const void *request,
                     msalex_error *error) {
-    static const struct timespec pause = {.tv_nsec = PAUSE_NS};
-    const int64_t deadline = msalex__deadline(QUOTA_MS);
+    struct timespec pause = {.tv_nsec = FIRST_PAUSE_NS};
     call here = {work, request, error, MSALEX_OK};
     int code;
 
     while ((code = msalex__run_in_thread(run, &here, STACK)) == 0 &&
            here.status == MSALEX_OS_ERROR && error->code == EDQUOT &&
-           msalex__time_left(deadline) > 0)
+           pause.tv_nsec <= LAST_PAUSE_NS) {
         (void)nanosleep(&pause, NULL);
+        pause.tv_nsec *= 2;
+    }
     return code != 0 ? msalex__fail_errno(error, code, "pthread_create") : here.status;
 }
 

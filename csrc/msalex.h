@@ -389,14 +389,14 @@ void msalex_keychain_free(msalex_keychain_call *call);
  *
  * Keys that the Linux kernel keeps in memory, in the persistent keyring of this uid and user
  * namespace (persistent-keyring(7)).  Other users, except root, cannot read it, every process of
- * this user can, and it outlives logins and sessions.  It ends with the machine; and the kernel removes it, with
- * all keys, some minutes after nobody has used it for three days (the seconds are in
- * /proc/sys/kernel/keys/persistent_keyring_expiry).  Every call here counts as a use.
+ * this user can, and it outlives logins and sessions.  It ends with the machine.  And when nobody
+ * has used it for three days, the kernel removes it some minutes later, with all keys (the seconds
+ * are in /proc/sys/kernel/keys/persistent_keyring_expiry).  Every call here counts as a use.
  *
  * No call changes a key.  So all processes find the same bytes under a description, whichever of
  * them made it, until somebody removes it.
  *
- * A call waits for nobody, except for up to a second while the user's quota is used up (200 keys,
+ * A call waits for nobody, except for a second or so while the user's quota is used up (200 keys,
  * 20,000 bytes).  It makes its system calls in a thread of its own, which has ended when the call
  * returns, because a thread needs a keyring to reach others, and that keyring counts against the
  * quota for as long as the thread lives.
