@@ -16,7 +16,7 @@ from ..errors import (
     KeyLostAtReboot,
     KeyUnavailable,
     KeyWrong,
-    PersistenceUnavailable,
+    PersistenceError,
 )
 from .envelope import KEY_BYTES, Header, id_of
 from .key_file import CredentialKey, KeyFile
@@ -60,7 +60,7 @@ class KernelKey(KeySource):
         numbers = range(1, self.NUMBERS + 1)
         try:
             secret = [(number, kernelkey.find(number)) for number in numbers]
-        except PersistenceUnavailable as error:
+        except PersistenceError as error:
             words = f"{error.strerror}\n{_HOW_TO_GIVE_A_KEY}"
             raise KeyUnavailable(error.errno, words, _PLACE) from error
         self._some_expired = any(found is Missing.EXPIRED for _, found in secret)
