@@ -307,7 +307,8 @@ class LocalIdentityProvider:
         certificate, context = _self_signed(Path(self._directory.name))
         self.certificate = str(certificate)
         self._server = _Server(self, context)
-        self._origin = f"https://localhost:{self._server.server_port}"
+        # A number, because a bare Debian 12 has no /etc/hosts that knows the name "localhost".
+        self._origin = f"https://127.0.0.1:{self._server.server_port}"
         self.authority = f"{self._origin}/{self.tenant}"
         self.b2c_authority = f"{self.authority}/b2c_1_sign_in"
         self.closing = threading.Event()
