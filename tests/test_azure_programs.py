@@ -7,8 +7,6 @@ are the released ones; the identity provider is on loopback.
 
 from __future__ import annotations
 
-import base64
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ from tests.support.azure_programs import (
     with_ours,
 )
 from tests.support.capability import requires
+from tests.support.key_files import new_key
 from tests.support.provider import provider_fixture as provider_fixture
 
 pytestmark = [pytest.mark.slow, requires("fcntl", "os.fork")]
@@ -51,10 +50,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     """A key file that a variable names, or a kernel keyring that is not that of a user here."""
     if request.param == "kernel keyring":
         return Source(own_keyrings.command([]), ENCRYPTED_FILE)
-    key = tmp_path / "key"
-    key.touch(mode=0o600)
-    key.write_bytes(base64.b64encode(os.urandom(32)) + b"\n")
-    return Source([], {**ENCRYPTED_FILE, "MSAL_EXTENSIONS_KEY_FILE": str(key)})
+    key = str(new_key(tmp_path / "key"))
+    return Source([], {**ENCRYPTED_FILE, "MSAL_EXTENSIONS_KEY_FILE": key})
 
 
 @pytest.fixture

@@ -22,9 +22,14 @@ CLONE_NEWUSER = 0x10000000
 ALL_USERS = f"0 0 {2**32 - 1}"
 
 
-def command(program: Sequence[str], python: str = sys.executable) -> list[str]:
-    """The command that runs a program this way."""
-    return [python, __file__, *program]
+def command(
+    program: Sequence[str], python: str = sys.executable, file: str = __file__
+) -> list[str]:
+    """The command that runs a program this way.
+
+    :param file: Where this file is, if the program runs in another root directory.
+    """
+    return [python, file, *program]
 
 
 def become(program: Sequence[str]) -> NoReturn:
