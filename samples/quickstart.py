@@ -53,6 +53,8 @@ def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
     import msal
     from requests.exceptions import RequestException
 
+    from msal_extensions import PersistenceUnavailable
+
     authority = os.environ["AUTHORITY"]
     try:
         app = msal.ConfidentialClientApplication(
@@ -71,6 +73,8 @@ def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
         result = app.acquire_token_for_client(SCOPES)
     except (RequestException, msal.exceptions.MsalError) as error:
         raise network_problem(error) from error
+    except PersistenceUnavailable as error:
+        raise no_encryption(error) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise storage_problem(persistence.get_location(), error) from error
     if "access_token" not in result:
@@ -79,18 +83,26 @@ def acquire_token(persistence: BasePersistence) -> tuple[str, str]:
     return result["token_source"], fingerprint
 
 
-def choose_persistence(location: str) -> tuple[BasePersistence, str]:
-    """The encrypted persistence of this system, or a plain file and the reason for it."""
-    from msal_extensions import FilePersistence, build_encrypted_persistence
+def choose_persistence(location: str) -> BasePersistence:
+    """The keyring of this system; an encrypted file where there is none, as on a server."""
+    from msal_extensions import PersistenceUnavailable, build_encrypted_persistence
 
     try:
-        try:
-            return build_encrypted_persistence(location), ""
-        except RuntimeError as error:  # PersistenceUnavailable is a RuntimeError
-            why = reason(error)
-        return FilePersistence(location), why
+        return build_encrypted_persistence(location, without_keyring="encrypted_file")
+    except PersistenceUnavailable as error:
+        raise no_encryption(error) from error
     except (OSError, ValueError) as error:
         raise storage_problem(location, error) from error
+
+
+def description(persistence: BasePersistence) -> list[str]:
+    """Where the tokens are, why there, and what their encryption is worth."""
+    from msal_extensions import EncryptedFilePersistence
+
+    if isinstance(persistence, EncryptedFilePersistence):
+        return [f"Persistence: {persistence.choice}", f"Encrypted: {persistence.protection.value}"]
+    name, where = type(persistence).__name__, persistence.get_location()
+    return [f"Persistence: {name} at {where}.", "Encrypted: by this system for its user."]
 
 
 def is_loopback(url: str) -> bool:
@@ -107,6 +119,13 @@ def storage_problem(location: str, error: BaseException) -> UserError:
     return UserError(
         f"Tokens cannot be kept at {location} ({reason(error)}): "
         "name a file with --location that you may read and write."
+    )
+
+
+def no_encryption(error: BaseException) -> UserError:
+    return UserError(
+        f"Tokens cannot be encrypted here ({reason(error)}): "
+        "docs/headless.md says how to give this machine a key."
     )
 
 
@@ -144,14 +163,14 @@ def refusal(text: str) -> UserError:
 
 def second_process(location: str) -> int:
     """The work of --second-process: it gets the location and the variables, but not the token."""
-    persistence, _ = choose_persistence(location)
-    source, fingerprint = acquire_token(persistence)
+    source, fingerprint = acquire_token(choose_persistence(location))
     print(json.dumps({"pid": os.getpid(), "source": source, "fingerprint": fingerprint}))
     return 0
 
 
-def first_process(persistence: BasePersistence, provider: LocalIdentityProvider | None) -> int:
-    location = persistence.get_location()
+def first_process(
+    persistence: BasePersistence, location: str, provider: LocalIdentityProvider | None
+) -> int:
     source, fingerprint = acquire_token(persistence)
     say("First process", os.getpid(), source, fingerprint)
     child = subprocess.run(  # noqa: S603  (this very script)
@@ -165,8 +184,8 @@ def first_process(persistence: BasePersistence, provider: LocalIdentityProvider 
     say("Second process", **found)
     if (found["source"], found["fingerprint"]) != ("cache", fingerprint):
         raise UserError(
-            f"The second process did not find this token at {location}: check that "
-            "nothing else removes it and that tokens live longer than 5 minutes."
+            f"The second process did not find this token at {persistence.get_location()}: check "
+            "that nothing else removes it and that tokens live longer than 5 minutes."
         )
     print("It is the same token.")
     if provider is not None:
@@ -214,16 +233,13 @@ def run(location: str | None) -> int:
         if temporary:
             directory = at_end.enter_context(tempfile.TemporaryDirectory())
             location = str(Path(directory) / "token_cache.bin")
-        persistence, why = choose_persistence(location or default_location())
+        location = location or default_location()
+        persistence = choose_persistence(location)
         if temporary:
             at_end.callback(persistence.delete)  # the cache may be in a keyring
-        print(
-            f"Persistence: {type(persistence).__name__} at {persistence.get_location()}, "
-            f"{'encrypted' if persistence.is_encrypted else 'NOT encrypted'}."
-        )
-        if why:
-            print(f"No encrypted one here: {why}.", flush=True)
-        return first_process(persistence, provider)
+        for line in description(persistence):
+            print(line, flush=True)
+        return first_process(persistence, location, provider)
 
 
 def main() -> int:
