@@ -21,6 +21,7 @@ from samples.local_identity_provider import LocalIdentityProvider
 from tests.support import debian, no_keyctl, own_keyrings
 from tests.support.cached import cached
 from tests.support.capability import needs, requires
+from tests.support.headless import block
 from tests.support.key_files import new_key
 from tests.support.provider import provider_fixture as provider_fixture
 
@@ -38,6 +39,16 @@ SOURCE = re.compile(r"^(?:First|Second) process .* from the (.*)\.$", re.MULTILI
 IDP, CACHE = "identity provider", "cache"
 #: In the other Debian.
 HELPERS = "/srv/checkout/tests/support"
+
+
+INSTALL_SYSTEMD = "apt-get -q install -y --no-install-recommends systemd openssl"
+DECRYPT = """
+mkdir -m 700 /srv/credentials
+cd /srv/credentials
+systemd-creds decrypt --name=msal-extensions-key \\
+    /etc/credstore.encrypted/msal-extensions-key msal-extensions-key
+chmod 400 msal-extensions-key
+"""
 
 
 # ---- a bare Debian ----
@@ -137,6 +148,19 @@ def test_on_a_bare_debian_the_first_command_of_the_readme_ends_with_an_encrypted
     status, said = bare.run(f"{in_container} && {in_container}", variables)
     assert (status, SOURCE.findall(said)) == (0, [IDP, CACHE, CACHE, CACHE]), said
     assert_sealed(bare.path("/root/container.bin.enc"), provider)
+
+    # A systemd credential, by the commands of docs/headless.md; systemd itself decrypts it for the
+    # service, into a directory for that service alone.
+    make_key, encrypt = block("sh", "openssl rand"), block("sh", "systemd-creds encrypt")
+    status, said = bare.run(f"set -e\n{INSTALL_SYSTEMD}\n{make_key}{encrypt}{DECRYPT}")
+    assert status == 0, said
+    del variables["MSAL_EXTENSIONS_KEY_FILE"]
+    variables["CREDENTIALS_DIRECTORY"] = "/srv/credentials"
+    as_service = bare.without_keyctl(f"{quickstart} --location /root/service.bin")
+    status, said = bare.run(f"{as_service} && {as_service}", variables)
+    assert (status, SOURCE.findall(said)) == (0, [IDP, CACHE, CACHE, CACHE]), said
+    assert Protection.CREDENTIAL.value in said
+    assert_sealed(bare.path("/root/service.bin.enc"), provider)
 
 
 def assert_encrypted(said: str) -> None:
