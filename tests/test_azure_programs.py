@@ -7,13 +7,14 @@ are the released ones; the identity provider is on loopback.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from samples.local_identity_provider import LocalIdentityProvider
-from tests.support import own_keyrings
+from tests.support import no_keyctl, own_keyrings
 from tests.support.azure_programs import (
     AZ_PROGRAM,
     AZURE_IDENTITY_PROGRAM,
@@ -120,6 +121,24 @@ def test_without_the_variable_all_is_as_with_1_3_1(
         assert argument == ALLOWED
         assert reference.files_with(theirs.token) == {AZURE_IDENTITY_CACHE}
         assert machine.files_with(ours.token) == {AZURE_IDENTITY_CACHE}
+
+
+@pytest.mark.parametrize("storage", [ALLOWED, FORBIDDEN])
+def test_without_any_key_azure_identity_takes_plain_text_only_if_it_may(
+    storage: str, machine: Machine
+) -> None:
+    """docs/headless.md tells it: azure-identity catches every exception of ours."""
+    machine.variables = ENCRYPTED_FILE
+    around = no_keyctl.command(errno.EPERM, [])
+    [said] = machine.run(AZURE_IDENTITY_PROGRAM, storage, around=around)
+    assert encrypted(machine) == set()
+    if storage == ALLOWED:
+        assert machine.files_with(said.token or "no token") == {AZURE_IDENTITY_CACHE}
+    else:
+        assert said.token is None
+        assert any("KeyUnavailable" in kinds for kinds in said.error)
+        assert "MSAL_EXTENSIONS_KEY_FILE" in said.output
+        assert AZURE_IDENTITY_CACHE not in machine.files()
 
 
 def test_az_logout_removes_the_secret_and_account_clear_does_not(

@@ -281,7 +281,3 @@ def test_the_document_names_no_variable_that_the_package_does_not_read() -> None
     named = set(re.findall(r"MSAL_EXTENSIONS_\w+", DOCUMENT.read_text("utf-8")))
     assert {KEY_FILE, WITHOUT} == named
     assert all(name in code for name in named)
-
-
-def test_the_document_is_short() -> None:
-    assert len(DOCUMENT.read_text("utf-8").splitlines()) <= 150
