@@ -97,6 +97,16 @@ def test_az_finds_its_encrypted_token_and_secret_again_in_another_process(
         assert secret not in first.output
 
 
+def test_az_needs_no_network_to_find_its_token_again(machine: Machine, tmp_path: Path) -> None:
+    machine.variables = {**ENCRYPTED_FILE, "MSAL_EXTENSIONS_KEY_FILE": str(new_key(tmp_path / "k"))}
+    _, first = machine.run(AZ_PROGRAM, LOGIN, GET_TOKEN)
+    # A user namespace allows a network namespace, in which there is no network.
+    cut_off = [*own_keyrings.command([]), "unshare", "--net"]
+    [second] = machine.run(AZ_PROGRAM, GET_TOKEN, around=cut_off)
+    assert second.token == first.token
+    assert second.token, second.output
+
+
 @pytest.mark.parametrize(
     ("program", "argument"),
     [
