@@ -28,7 +28,8 @@ KEY_FILE_VARIABLE = "MSAL_EXTENSIONS_KEY_FILE"
 _PLACE = "kernel keyring"
 _HOW_TO_GIVE_A_KEY = f"""\
 Where there is no kernel keyring, give this program a key; `openssl rand -base64 32` makes one:
-- Docker: docker run -v /path/to/key:/run/secrets/key:ro -e {KEY_FILE_VARIABLE}=/run/secrets/key ...
+- Docker: docker run -v /path/to/key:/run/secrets/key:ro -e {KEY_FILE_VARIABLE}=/run/secrets/key
+  ... (the key file has to belong to the user that the program is in the container)
 - Kubernetes: mount a Secret as a volume, and set {KEY_FILE_VARIABLE} to the path of its file.
 - systemd: LoadCredentialEncrypted=msal-extensions-key:/path/to/key.cred in the unit's [Service]."""
 
