@@ -148,12 +148,18 @@ class EncryptedFilePersistence(BasePersistence):
         :raises KeyUnavailable: when the source has no new key.
         """
         lock = expand(os.fsdecode(lock_location or self._location + ".lockfile"))
-        store = self.store(lock)
+        source = self._vault.source if key is None else source_of(key)
+        vault, store = Vault(source, self._vault.name), self.store(lock)
+        store.prepare()  # before the lock, and so is the next one: they may take seconds
+        if source is not None:
+            vault.ask(source)
         lease = store.commit_lock.acquire(timeout)
         try:
-            store.rekey(None if key is None else source_of(key), lease=lease)
+            store.rekey(vault, lease=lease)
         finally:
             lease.release()
+        self._vault = vault
+        self._store = self.store("")
         self._judge()
 
 

@@ -20,7 +20,6 @@ from ..errors import (
     StoreChanged,
 )
 from .file import FileStore
-from .keys import KeySource
 from .vault import Vault, Version
 
 logger = logging.getLogger(__name__)
@@ -53,17 +52,17 @@ class EncryptedStore(FileStore):
         return ABSENT if empty or stamp == self._vault.given_up else stamp
 
     def read(self) -> Content:
-        before, found = self._vault.latest, self._open()
-        if found is None:
+        before, secret = self._vault.latest, self._open()
+        if secret is None:
             return Content(b"", ABSENT)
-        secret, version = found
+        version = secret[1]
         if version.is_older_than(before):
             logger.warning(
                 "%s is older than what this process has read before. Was a backup restored?",
                 self.location,
             )
         self._vault.latest = version
-        return Content(secret, version.stamp)
+        return Content(secret[0], version.stamp)
 
     def _open(self) -> tuple[bytes, Version] | None:
         """What is stored; None: nothing, or nothing that anybody can ever open."""
@@ -75,7 +74,11 @@ class EncryptedStore(FileStore):
         except self._absences as error:
             if stamp != self._vault.given_up:
                 self._vault.given_up = stamp
-                logger.warning("%s", error)
+                what_happened = str(error.strerror).partition(". ")[0]
+                logger.warning(
+                    "%s. %s counts as absent now; the next save keeps it as %s.lost",
+                    *(what_happened, self.location, self.location),
+                )
             return None
         return text.text, version
 
@@ -94,16 +97,17 @@ class EncryptedStore(FileStore):
             return vault.latest
         if stamp is not ABSENT and stamp == vault.copied:
             return vault.fresh(self.location)
-        given_up = vault.given_up
-        found = self._open()
-        if found is not None:
-            if found[1].stamp == given_up:  # the key came back, after we took the file for absent
+        given_up, secret = vault.given_up, self._open()
+        if secret is not None:
+            version = secret[1]
+            if version.stamp == given_up:  # the key came back, after the file counted as absent
                 vault.given_up = None
                 if expected is not None:
                     raise StoreChanged(None, "The key of the file is here again", self.location)
-            return found[1]
-        if secret := super().read().data:
-            files.replace(self.location + ".lost", secret)
+            return version
+        lost = super().read().data
+        if lost:
+            files.replace(self.location + ".lost", lost)
         return vault.fresh(self.location)
 
     def delete(self, *, lease: Lease | None) -> None:
@@ -117,32 +121,22 @@ class EncryptedStore(FileStore):
         self._vault.copied = stamp
         return where
 
-    def rekey(self, source: KeySource | None, *, lease: Lease) -> None:
-        """Encrypts the content with a new key: the first one of this source.
+    def rekey(self, vault: Vault, *, lease: Lease) -> None:
+        """Encrypts the content with another key: the first one of this vault.
 
-        :param source: None: the one that it has.  If its first key is the present one, the source
-            makes a new one.
+        From then on this store uses that vault.
+
         :raises PersistenceNotFound: when nothing is stored.
-        :raises KeyUnavailable: when the source has no other key than the present one.
-        :raises LockLost: nothing was stored.
+        :raises KeyUnavailable: when the vault has no other key than the present one.
         """
-        found, vault = self._open(), self._vault
-        if found is None:
+        secret = self._open()
+        if secret is None:
             raise PersistenceNotFound(None, "There is nothing to encrypt anew", self.location)
-        secret, version = found
-        before, source = vault.source, source or version.source
-        try:
-            if source is not version.source:
-                vault.use(source)
-            ids = vault.ask(source)
-            if ids[:1] == [version.key_id]:
-                source.make(ids)
-                vault.ask(source)
-            vault.latest = version._replace(source=source)
-            self.replace(secret, lease=lease, expected=version.stamp)
-        except BaseException:
-            vault.use(before)
-            vault.latest = None
-            raise
-        if self.read().data != secret:  # before anybody throws the old key away
+        version = secret[1]
+        source = vault.source or version.source
+        vault.make_another(source, version.key_id)
+        vault.latest = version._replace(source=source)
+        self._vault = vault
+        self.replace(secret[0], lease=lease, expected=version.stamp)
+        if self.read().data != secret[0]:  # before anybody throws the old key away
             raise EncryptedFileDamaged(None, "The store returned something else", self.location)

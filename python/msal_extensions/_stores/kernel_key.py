@@ -97,24 +97,26 @@ class KernelKey(KeySource):
         if header.source != self.word:
             return super().lost(header, age, location)
         here, hints, key_id = self.hints(), header.hints, header.key_id
-        remedy = 'delete() it and sign in again; or use on_lost_key="quarantine". A key file or a'
-        remedy += " credential survives that."
+        remedy = 'Call delete() and sign in again; or use on_lost_key="quarantine". A key file or a'
+        remedy += " credential of systemd survives that."
         if _differ(hints["boot"], here["boot"]):
             words = "Its key was in the memory of the kernel, and this machine was started anew"
-            return KeyLostAtReboot(None, f"{words} since: {remedy}", location, key_id)
+            return KeyLostAtReboot(None, f"{words} since. {remedy}", location, key_id)
         if _differ(hints["userns"], here["userns"]):
-            words = "Its key is in the kernel keyring of another user namespace. Run the program"
-            words += " there, outside of (or in the same) container; or delete() it and sign in"
-            return KeyInOtherNamespace(None, f"{words} again.", location, key_id)
+            words = (
+                "Its key is in the kernel keyring of another user namespace, for example outside"
+            )
+            words += (
+                " of this container. Run the program there; or call delete() and sign in again."
+            )
+            return KeyInOtherNamespace(None, words, location, key_id)
+        days = kernelkey.expires_after() / 86400
         if self._some_expired or age > kernelkey.expires_after():
-            words = "The kernel has removed its key, because it was not used for"
-            words += f" {kernelkey.expires_after() / 86400:g} days: {remedy}"
-            return KeyExpired(None, words, location, key_id)
-        words = (
-            f"Its key {key_id} is not in the kernel keyring of this user. Was it saved by another"
-        )
-        words += " user, or was the key removed? Run the program as that user; or delete() it and"
-        return KeyWrong(None, f"{words} sign in again.", location, key_id)
+            words = f"The kernel has removed its key, because it was not used for {days:g} days"
+            return KeyExpired(None, f"{words}. {remedy}", location, key_id)
+        words = f"Its key {key_id} is not in the kernel keyring of this user. Was it saved by"
+        words += " another user, or was the key removed? Run the program as that user; or call"
+        return KeyWrong(None, f"{words} delete() and sign in again.", location, key_id)
 
 
 def _differ(one: str, other: str) -> bool:

@@ -47,6 +47,7 @@ class Vault:
     """
 
     def __init__(self, source: KeySource | None, name: str) -> None:
+        self.source = source
         self.name = name
         #: The version that was read or saved last.
         self.latest: Version | None = None
@@ -54,11 +55,6 @@ class Vault:
         self.given_up: Stamp | None = None
         #: The stamp of a damaged file of which a copy was kept.
         self.copied: Stamp | None = None
-        self.use(source)
-
-    def use(self, source: KeySource | None) -> None:
-        """Takes the keys from this source from now on."""
-        self.source = source
         #: The keys that this process has seen, by their ids.
         self._keys: dict[str, bytes] = {}
         #: The ids that a source had at the last look, and when that was; by the word of the source.
@@ -111,6 +107,17 @@ class Vault:
         ids = self._ids[source.word] = list(secret)
         self._asked_at[source.word] = time.monotonic()
         return ids
+
+    def make_another(self, source: KeySource, key_id: str) -> None:
+        """Sees to it that the first key of a source is another one than this.
+
+        :raises KeyUnavailable: when it has no other key.
+        """
+        self._refresh(source)
+        ids = self._ids[source.word]
+        if ids[:1] == [key_id]:
+            source.make(ids)
+            self.ask(source)
 
     def fresh(self, location: str) -> Version:
         """The version before the first one of a new file."""
