@@ -225,18 +225,26 @@ def test_a_file_that_exists_is_used_on_the_desktop_too(
         LibsecretPersistence(location).load()
 
 
-def test_a_new_file_beside_what_a_keyring_has_warns_once_and_delete_removes_both(
-    session: Session, tmp_path: Path, construct: Construct, caplog: pytest.LogCaptureFixture
-) -> None:
-    location = str(tmp_path / "c")
+@pytest.fixture
+def beside(session: Session, tmp_path: Path, construct: Construct) -> Any:
+    """A persistence without a keyring, beside what a keyring has."""
     session.on_a_desktop()
-    LibsecretPersistence(location).save("in the keyring")
+    LibsecretPersistence(str(tmp_path / "c")).save("in the keyring")
     session.over_ssh()
-    persistence = construct(location)
-    assert [location in record.getMessage() for record in caplog.records] == [True]
+    persistence = construct(str(tmp_path / "c"))
     persistence.save("in the file")
+    return persistence
+
+
+def test_a_new_file_beside_what_a_keyring_has_warns_once_and_delete_removes_both(
+    beside: Any, session: Session, tmp_path: Path, construct: Construct,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    location = str(tmp_path / "c")
     construct(location)
-    assert len(caplog.records) == 1
+    told = [record.getMessage() for record in caplog.get_records("setup")]
+    assert [location in it for it in told] == [True]
+    assert not caplog.records
     session.on_a_desktop()
     construct(location).delete()
     assert os.listdir(tmp_path) == []
@@ -245,20 +253,13 @@ def test_a_new_file_beside_what_a_keyring_has_warns_once_and_delete_removes_both
 
 
 def test_delete_without_the_keyring_says_what_stays_there(
-    session: Session, tmp_path: Path, construct: Construct, caplog: pytest.LogCaptureFixture
+    beside: Any, session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    location = str(tmp_path / "c")
-    session.on_a_desktop()
-    LibsecretPersistence(location).save("in the keyring")
-    session.over_ssh()
-    persistence = construct(location)
-    persistence.save("in the file")
-    caplog.clear()
-    persistence.delete()
+    beside.delete()
     assert ["stays" in record.getMessage() for record in caplog.records] == [True]
     assert os.listdir(tmp_path) == ["c"]
     session.on_a_desktop()
-    LibsecretPersistence(location).delete()
+    LibsecretPersistence(str(tmp_path / "c")).delete()
 
 
 def test_delete_in_the_keyring_removes_the_file_too(session: Session, tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ class EncryptedFilePersistence(BasePersistence):
             file, a mapping and the like you have to put one first, before the old one.
         :param lock_location: As for :class:`PersistedTokenCache`.
         :param timeout: Seconds to wait for the lock.
-        :raises LockError: when the time is over.
+        :raises LockError: when the time is over; as a LockLost when somebody has removed the lock
+            file.
         :raises PersistenceNotFound: when nothing is stored.
         :raises KeyUnavailable: when the source has no new key.
         """

@@ -70,7 +70,7 @@ class EncryptedStore(FileStore):
         if not secret:
             return None
         try:
-            text, version = self._vault.open(secret, stamp, self.location)
+            return self._vault.open(secret, stamp, self.location)
         except self._absences as error:
             if stamp != self._vault.given_up:
                 self._vault.given_up = stamp
@@ -80,7 +80,6 @@ class EncryptedStore(FileStore):
                     *(what_happened, self.location, self.location),
                 )
             return None
-        return text.text, version
 
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""

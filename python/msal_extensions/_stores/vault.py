@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from secrets import token_bytes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._native import files
 from .._store import Stamp
 from ..errors import KeyUnavailable, PersistenceError
 from . import envelope
-from .envelope import FILE_ID_BYTES, Header, Text
+from .envelope import FILE_ID_BYTES, Header
 from .kernel_key import default_source
 from .keys import KeySource
 
@@ -123,20 +123,22 @@ class Vault:
         """The version before the first one of a new file."""
         return Version(token_bytes(FILE_ID_BYTES), 0, self.source_for(b"", location), "", None)
 
-    def open(self, content: bytes, stamp: Stamp | None, location: str) -> tuple[Text, Version]:
+    def open(self, content: bytes, stamp: Stamp | None, location: str) -> tuple[bytes, Version]:
         """Decrypts a file.
 
+        :returns: The text, and which version of the file it is.
         :raises PersistenceError: which says why that is not possible.
         """
+        secret: Any
         secret, content = content, b""  # a secret: the file may hold plain text
         sealed = envelope.parse(secret, location)
         source = self.source or default_source(sealed.header.source, location)
         key_id = sealed.header.key_id
         self._find_key(sealed.header, source, stamp, location)
-        text = envelope.open_(sealed, self._keys[key_id], self.name, location)
+        secret = envelope.open_(sealed, self._keys[key_id], self.name, location)
         if key_id not in self._ids[source.word]:
             self._put_back(key_id, source)
-        return text, Version(text.file_id, text.generation, source, key_id, stamp)
+        return secret.text, Version(secret.file_id, secret.generation, source, key_id, stamp)
 
     def _put_back(self, key_id: str, source: KeySource) -> None:
         """The source has lost a key that opens the file.  Other processes need it."""
