@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from msal_extensions import (
+    EncryptedFilePersistence,
     FilePersistence,
     FilePersistenceWithDataProtection,
     KeychainPersistence,
@@ -23,9 +24,14 @@ from msal_extensions.persistence import BasePersistence
 from tests.support import keyring
 from tests.support.capability import cannot_exist_here
 from tests.support.dictionary_store import DictionaryPersistence
+from tests.support.key_sources import SOURCES, make_source
+from tests.support.key_sources import own_keys as own_keys
 from tests.support.own_persistences import Own
 
 Make = Callable[[str], BasePersistence]
+
+KINDS = ["file", "libsecret", "dpapi", "keychain", "dictionary", "own"]
+KINDS += [f"encrypted-{source}" for source in SOURCES]
 
 
 def need_store(make: Callable[[], BasePersistence], where: str) -> None:
@@ -43,7 +49,7 @@ def in_a_file(persistence: BasePersistence) -> BasePersistence:
     return persistence
 
 
-@pytest.fixture(params=["file", "libsecret", "dpapi", "keychain", "dictionary", "own"])
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes persistences of one kind; each name is another place."""
     kind: type[BasePersistence] = FilePersistence
@@ -62,6 +68,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         kind = DictionaryPersistence
     elif request.param == "own":
         kind = Own
+    elif request.param.startswith("encrypted"):
+        request.getfixturevalue("own_keys")
+        key = make_source(request.param.removeprefix("encrypted-"), tmp_path / "keys")
+        return lambda name: EncryptedFilePersistence(tmp_path / name, key)
     build: Callable[[Path], BasePersistence] = kind
     return lambda name: build(tmp_path / name)
 

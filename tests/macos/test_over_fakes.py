@@ -42,6 +42,7 @@ PYTHON_TESTS = (
 OF_LINUX = (
     *("libsecret", "dpapi", "whatever_the_program", "pile_up", "kernel_lock_and_a_dead_pid"),
     "dictionary",  # not a system's store, and some of its tests skip
+    "encrypted-kernel",
 )
 
 
