@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
 from ..errors import KeyUnavailable
 
-#: Seconds that a program which has closed its output gets to end.
-_GRACE = 1.0
-
-#: Seconds.  On Windows Ctrl-C has to wait for the end of a join().
-_SLICE = 0.05
+#: Seconds between two looks whether the program has ended, or the time is over.
+_SLICE = 0.02
 
 
 def output_of(argv: Sequence[str], timeout: float, size_max: int) -> bytes:
     """What a program prints.
 
     It reads nothing, and what it says on its error output is not ours to show: it may be secret.
-    When the time is over, the program is ended, with all that it has started.
+    The output ends when the program ends.  What it has started, and left in its session, ends then
+    too, but does not keep us waiting.
 
     :param timeout: In seconds; negative: for ever.
     :param size_max: In bytes.
@@ -43,36 +41,60 @@ def output_of(argv: Sequence[str], timeout: float, size_max: int) -> bytes:
     except OSError as error:
         words = f"{error.strerror}. Give the full path of a program that can be run."
         raise KeyUnavailable(error.errno, words, argv[0]) from None
-    output: list[bytes] = []
-    reader = threading.Thread(target=_read, args=(process, size_max, output), daemon=True)
     try:
-        reader.start()
         deadline = math.inf if timeout < 0 else time.monotonic() + timeout
-        while reader.is_alive() and time.monotonic() < deadline:
-            reader.join(_SLICE)
-        if reader.is_alive():
+        secret = _read(process, deadline, size_max)
+        if secret is None:
             words = f"The command did not end within {timeout:g} seconds. {by_hand}"
             raise KeyUnavailable(None, words, argv[0])
-        secret = b"".join(output)
         if len(secret) > size_max:
             raise KeyUnavailable(None, f"It prints more than a key. {by_hand}", argv[0])
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
         if process.returncode != 0:
-            status = (
-                "did not end" if process.returncode is None else f"failed: {process.returncode}"
-            )
-            raise KeyUnavailable(None, f"The command {status}. {by_hand}", argv[0])
+            words = f"The command failed: {process.returncode}. {by_hand}"
+            raise KeyUnavailable(None, words, argv[0])
         return secret
     finally:
         _end(process)
 
 
-def _read(process: subprocess.Popen[bytes], size_max: int, output: list[bytes]) -> None:
+def _read(process: subprocess.Popen[bytes], deadline: float, size_max: int) -> bytes | None:
+    """The output of a program that has ended; longer than allowed: the program may run on.
+
+    :returns: None: the time was over before.
+    """
     assert process.stdout is not None
-    with contextlib.suppress(OSError, ValueError), process.stdout as pipe:
-        while sum(map(len, output)) <= size_max and (part := os.read(pipe.fileno(), size_max + 1)):
-            output.append(part)
+    secret, is_open = b"", True
+    while len(secret) <= size_max:
+        has_ended = process.poll() is not None  # before the look: so the pipe has all that it wrote
+        if is_open and _has_output(process.stdout.fileno(), 0 if has_ended else _SLICE):
+            part = os.read(process.stdout.fileno(), size_max + 1)
+            secret, is_open = secret + part, bool(part)
+        elif has_ended:
+            break
+        elif not is_open:
+            time.sleep(_SLICE)
+        if time.monotonic() > deadline:
+            return None
+    return secret
+
+
+def _has_output(pipe: int, seconds: float) -> bool:
+    """Whether a read would not wait: there is output, or no program has the pipe any more.
+
+    :param seconds: to wait for that, at most.
+    """
+    if sys.platform != "win32":
+        poll = select.poll()  # select() refuses large numbers of descriptors
+        poll.register(pipe, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    import _winapi
+    import msvcrt
+
+    with contextlib.suppress(BrokenPipeError):
+        if not _winapi.PeekNamedPipe(msvcrt.get_osfhandle(pipe), 0)[0]:
+            time.sleep(seconds)  # a pipe is nothing that Windows can wait for
+            return False
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -82,3 +104,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         else:
             os.killpg(process.pid, signal.SIGKILL)  # its own session; gone is no error
     process.wait()
+    assert process.stdout is not None
+    process.stdout.close()

@@ -51,7 +51,8 @@ def _read_secret(path: str) -> bytes:
                 return secret
     finally:
         os.close(file)
-    raise KeyUnavailable(None, "This is no key file.", path)
+    words = f"This is no key file: it has more than {SIZE_MAX} bytes, or cannot be read."
+    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
 
 
 def _check_rights(file: int, path: str) -> None:
@@ -64,7 +65,8 @@ def _check_rights(file: int, path: str) -> None:
     """
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):
-        raise KeyUnavailable(None, "This is no file.", path)
+        words = "This is a directory, a pipe or a device, and no key file."
+        raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
     if sys.platform == "win32":  # the access list there is the administrator's business
         return
     me, remedy = os.geteuid(), "Do: chmod 600, and chown to the user of this program."

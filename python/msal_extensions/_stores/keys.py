@@ -13,6 +13,7 @@ import enum
 import math
 import os
 import shutil
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
@@ -70,8 +71,8 @@ def ring_in(secret: bytes, location: str) -> Ring:
 
     :raises KeyUnavailable: when it is neither.
     """
-    if len(secret) == KEY_BYTES and not (secret.isascii() and secret.decode().isprintable()):
-        return ring_of(secret)
+    if len(secret) == KEY_BYTES and secret.translate(None, string.printable.encode()):
+        return ring_of(secret)  # a passphrase of this length is text, and no key
     ring: dict[str, bytes] = {}
     for line in secret.split():
         try:
