@@ -8,7 +8,7 @@ source it is encrypted.
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import enum
 import math
 import os
@@ -73,18 +73,19 @@ def ring_in(secret: bytes, location: str) -> Ring:
     """
     if len(secret) == KEY_BYTES and secret.translate(None, string.printable.encode()):
         return ring_of(secret)  # a passphrase of this length is text, and no key
+    with contextlib.suppress(ValueError):
+        if ring := _ring_of_lines(secret):
+            return ring
+    words = "There is no key: it has to be 32 bytes, or the Base64 of 32 bytes in each line."
+    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", location)
+
+
+def _ring_of_lines(secret: bytes) -> Ring:
+    """:raises ValueError: when a line is no key."""
     ring: dict[str, bytes] = {}
-    for line in secret.split():
-        try:
-            text = line.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-            key = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-            ring.update(ring_of(key))
-        except (binascii.Error, ValueError):
-            ring.clear()
-            break
-    if not ring:
-        words = "There is no key: it has to be 32 bytes, or the Base64 of 32 bytes in each line."
-        raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", location)
+    for line in secret.translate(bytes.maketrans(b"-_", b"+/")).split():
+        text = line.rstrip(b"=")
+        ring |= ring_of(base64.b64decode(text + b"=" * (-len(text) % 4), validate=True))
     return ring
 
 
