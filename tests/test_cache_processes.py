@@ -11,15 +11,21 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from msal_extensions import FilePersistence, PersistedTokenCache
 from samples.local_identity_provider import LocalIdentityProvider
+from tests.support.arena import (
+    REFRESH_TOKEN,
+    ROUNDS,
+    Arena,
+    loaded,
+    missed_by,
+    named,
+    written_by,
+)
 from tests.support.capability import LOCK_QUEUE, needs, requires
 from tests.support.fakes import assert_met, faked
 from tests.support.fakes import fakes_fixture as fakes_fixture
@@ -34,120 +40,13 @@ pytestmark = [
     requires(LOCK_QUEUE),  # more processes than polling can serve within 5 seconds
 ]
 
-REFRESH_TOKEN = PersistedTokenCache.CredentialType.REFRESH_TOKEN
-ROUNDS = 20
-#: Entries that exist before the writers begin.
-SEEDED = 50
 #: Seconds after which 1.3.1 gives up or, with portalocker, enters without the lock.
 REFERENCE_PATIENCE_S = 5.0
-
-# Arguments: name of the process, cache file, directory for the marks of processes that are done,
-# rounds, pause in seconds between two changes.  It also runs with 1.3.1, and only 1.3.1 may give
-# up.
-WRITER = """
-    import json, pathlib, random, time
-    from msal_extensions import FilePersistence, LockError, PersistedTokenCache
-    me, location, done, rounds, pause = sys.argv[1:]
-    cache = PersistedTokenCache(FilePersistence(location))
-    gave_up, longest, number = 0, 0.0, 0
-    ready()
-    while number < int(rounds):
-        time.sleep(random.uniform(0, 2 * float(pause)))
-        name, before = f"{me}.{number}", time.monotonic()
-        entry = {"home_account_id": name, "environment": "e", "client_id": "c"}
-        try:
-            cache.modify("RefreshToken", entry, {"secret": name})
-            number += 1
-        except LockError:
-            if hasattr(cache, "transaction"):
-                raise
-            gave_up += 1
-        longest = max(longest, time.monotonic() - before)
-    pathlib.Path(done, me).touch()
-    print(json.dumps({"gave_up": gave_up, "longest": longest}))
-"""
-# Arguments: cache file, directory for the marks of processes that are done, number of writers,
-# pause.  It searches until all writers are done, and once more.
-READER = """
-    import json, os, time
-    from msal_extensions import FilePersistence, PersistedTokenCache
-    location, done, writers, pause = sys.argv[1:]
-    cache = PersistedTokenCache(FilePersistence(location))
-    ready()
-    seen, missed, looks, over = set(), {}, 0, False
-    while not over:
-        over = len(os.listdir(done)) == int(writers)
-        found = {entry["secret"] for entry in cache.search("RefreshToken")}
-        for name in seen - found:
-            missed[name] = missed.get(name, 0) + 1
-        seen |= found
-        looks += 1
-        time.sleep(float(pause))
-    print(json.dumps({"looks": looks, "missed": missed, "seen": len(seen)}))
-"""
-
-
-class Arena:
-    """A cache with entries, and the programs that will use it at the same time."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.location = directory / "cache.bin"
-        self.done = directory / "done"
-        self.done.mkdir(parents=True)
-        self.seeded = {f"seeded.{number}" for number in range(SEEDED)}
-        with self.cache.transaction() as cache:
-            for name in self.seeded:
-                entry = {"home_account_id": name, "environment": "e", "client_id": "c"}
-                cache.modify(REFRESH_TOKEN, entry, {"secret": name})
-
-    @property
-    def cache(self) -> PersistedTokenCache:
-        return PersistedTokenCache(FilePersistence(self.location))
-
-    @property
-    def stored(self) -> set[str]:
-        return {entry["secret"] for entry in self.cache.search(REFRESH_TOKEN)}
-
-    def writers(
-        self,
-        processes: Sequence[str],
-        pause: float = 0,
-        start: tuple[list[str], dict[str, str]] | None = None,
-    ) -> list[Member]:
-        command, environment = start or ([sys.executable], {})
-        where = (str(self.location), str(self.done), str(ROUNDS), str(pause))
-        return [Member(WRITER, (name, *where), command, environment) for name in processes]
-
-    def readers(self, writers: int, pause: float = 0) -> list[Member]:
-        return [Member(READER, (str(self.location), str(self.done), str(writers), str(pause)))] * 4
 
 
 @pytest.fixture
 def arena(tmp_path: Path) -> Arena:
     return Arena(tmp_path)
-
-
-def named(who: str, many: int) -> list[str]:
-    return [f"{who}{number}" for number in range(many)]
-
-
-def written_by(processes: Sequence[str]) -> set[str]:
-    """The entries that these writers wrote."""
-    return {f"{process}.{number}" for process in processes for number in range(ROUNDS)}
-
-
-def loaded(outputs: Sequence[str]) -> list[dict[str, Any]]:
-    return [json.loads(output) for output in outputs]
-
-
-def missed_by(readers: Sequence[dict[str, Any]]) -> Counter[str]:
-    """Entries that one reader had found before and did not find later, and how often."""
-    missed = sum((Counter(reader["missed"]) for reader in readers), Counter[str]())
-    looks = sum(reader["looks"] for reader in readers)
-    print(f"{looks:,} searches, {missed.total():,} misses of something seen before")
-    assert looks > 100
-    return missed
 
 
 def test_a_sign_in_is_one_lock_and_one_rename(

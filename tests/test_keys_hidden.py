@@ -67,8 +67,7 @@ def test_no_object_shows_a_key(
     cache = PersistedTokenCache(persistence)
     cache.modify("RefreshToken", ENTRY, {"secret": "s"})
     vault = persistence._vault
-    rings = [*vault._rings.values()]
-    (key,) = rings[0].values()
+    (key,) = vault._keys.values()
     text, version = vault.open(location.read_bytes(), b"", str(location))
     with pytest.raises(KeyWrong) as wrong:
         EncryptedFilePersistence(location, OTHER).load()
