@@ -127,7 +127,9 @@ def test_a_persistence_with_the_default_source_asks_anew_where_it_is_unpickled(
 
 
 @pytest.mark.parametrize(
-    "source", [KeyFile("/run/key"), CommandKey(["pass"]), CredentialKey(), KernelKey()], ids=repr
+    "source",
+    [KeyFile("/run/key"), CommandKey(["pass"]), CredentialKey(), KernelKey()],
+    ids=lambda source: source.word,
 )
 def test_a_source_without_keys_of_its_own_can_be_copied_and_pickled(source: Key) -> None:
     again = pickle.loads(pickle.dumps(source))

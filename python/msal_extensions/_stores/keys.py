@@ -16,6 +16,7 @@ import shutil
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from .._timeouts import seconds_of
 from ..errors import (
@@ -49,19 +50,23 @@ def ring_of(keys: object) -> Ring:
 
     :raises ValueError: when that is not possible.
     """
-    if isinstance(keys, (bytes, bytearray)):
-        keys = {"": keys}
-    if not isinstance(keys, Mapping) or not keys:
+    secret: Any
+    secret, keys = keys, b""
+    if isinstance(secret, (bytes, bytearray)):
+        secret = {"": secret}
+    if not isinstance(secret, Mapping) or not secret:
         raise ValueError("Give a key of 32 bytes, or a mapping of ids to such keys")
-    ring = {}
-    for name, key in keys.items():
-        if not isinstance(key, (bytes, bytearray)) or len(key) != KEY_BYTES:
-            raise ValueError(f"A key has {KEY_BYTES} bytes")
-        key_id = name or id_of(bytes(key))
-        if not isinstance(key_id, str) or not KEY_ID.fullmatch(key_id):
-            raise ValueError("The id of a key has 1 to 64 characters of A-Z a-z 0-9 - _")
-        ring[key_id] = bytes(key)
+    if not all(_is_key(key) for key in secret.values()):
+        raise ValueError(f"A key has {KEY_BYTES} bytes")
+    secret = {name or id_of(bytes(key)): bytes(key) for name, key in secret.items()}
+    if not all(isinstance(name, str) and KEY_ID.fullmatch(name) for name in secret):
+        raise ValueError("The id of a key has 1 to 64 characters of A-Z a-z 0-9 - _")
+    ring: Ring = secret
     return ring
+
+
+def _is_key(secret: object) -> bool:
+    return isinstance(secret, (bytes, bytearray)) and len(secret) == KEY_BYTES
 
 
 def ring_in(secret: bytes, location: str) -> Ring:
