@@ -7,14 +7,18 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import textwrap
+import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from msal_extensions import CommandKey, EncryptedFilePersistence, KeyUnavailable
+from msal_extensions._stores import command
 from msal_extensions.errors import PersistenceError
 from tests.support.capability import requires
 from tests.support.key_sources import COMMAND_S, text_of
@@ -148,8 +152,28 @@ def test_what_a_command_says_beside_is_in_no_message_and_no_log(
 
 
 def test_a_command_has_no_input_that_it_could_wait_for() -> None:
-    then = f"sys.stdin.read(); print({text_of(KEY)!r})"
-    assert [*CommandKey(printing("", then), COMMAND_S).ring().values()] == [KEY]
+    code = f"""
+        from msal_extensions import CommandKey
+        argv = {[sys.executable, "-c", f"print({text_of(KEY)!r} + open(0).read())"]!r}
+        print(len(CommandKey(argv, {COMMAND_S}).ring()))
+        """
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == [b"1"]  # and the input is still open
+
+
+def test_what_a_program_prints_just_before_its_end_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def busy() -> float:
+        time.sleep(1)  # in which the program ends
+        return time.monotonic()
+
+    then = f"import time; time.sleep(0.1); print({text_of(KEY)[20:]!r})"
+    clock = SimpleNamespace(monotonic=busy, sleep=time.sleep)
+    monkeypatch.setattr(command, "time", clock)
+    assert [*CommandKey(printing(text_of(KEY)[:20], then), 1000).ring().values()] == [KEY]
 
 
 # ---- a program that does not end ----------------------------------------------------------
