@@ -184,8 +184,8 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Pa
     pids = tmp_path / "pids"
     script = f"sleep 1000 & echo $! $$ > {pids}; echo {CANARY}; sleep 1000"
     before = children()
-    error = refused(CommandKey(["sh", "-c", script], timeout=1.5))
-    assert "did not end within 1.5 seconds" in str(error)
+    error = refused(CommandKey(["sh", "-c", script], timeout=5))
+    assert "did not end within 5 seconds" in str(error)
     assert eventually(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
     assert children() == before
 
@@ -234,6 +234,7 @@ def test_ctrl_c_ends_the_wait_and_the_command(tmp_path: Path) -> None:
     assert eventually(lambda: not is_alive(int(pid.read_text())))
 
 
+@pytest.mark.slow
 @requires("os.fork")
 @pytest.mark.parametrize(
     ("script", "timeout"),

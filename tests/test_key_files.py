@@ -376,6 +376,24 @@ def test_a_new_key_before_the_old_one_opens_what_there_is_and_encrypts_the_next_
     assert opened().load() == "third"
 
 
+def test_a_program_that_runs_for_long_finds_the_new_key_and_needs_the_old_file_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, path = tmp_path / "cache", write_key(tmp_path / "keys" / "key", KEY)
+    running = EncryptedFilePersistence(cache, KeyFile(path))
+    running.save("first")
+    write_key(path, OTHER, KEY)
+    assert 0 < KeyFile.refresh_after <= 3600
+    monkeypatch.setattr(KeyFile, "refresh_after", 0.0)  # as if that time were over
+    running.save("second")
+    assert EncryptedFilePersistence(cache, OTHER).load() == "second"
+    path.unlink()  # for a moment, while somebody changes it
+    running.save("third")
+    assert running.load() == "third"
+    write_key(path, OTHER)
+    assert EncryptedFilePersistence(cache, KeyFile(path)).load() == "third"
+
+
 # ---- credentials of systemd ---------------------------------------------------------------
 
 
