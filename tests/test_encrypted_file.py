@@ -40,6 +40,7 @@ from msal_extensions import (
 from msal_extensions._native import kernelkey
 from msal_extensions._native.kernelkey import Missing
 from msal_extensions._stores import envelope
+from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 
 KEY, OTHER = bytes(range(32)), bytes(range(100, 132))
 ENTRY = {"home_account_id": "h", "environment": "e", "client_id": "c"}
@@ -399,6 +400,7 @@ def test_a_new_file_after_a_deletion_is_no_older_version(
     assert not caplog.records
 
 
+@requires(REMOVABLE_OPEN_FILES)
 def test_threads_that_read_beside_a_writer_take_no_version_for_an_older_one(
     location: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -413,11 +415,13 @@ def test_threads_that_read_beside_a_writer_take_no_version_for_an_older_one(
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for number in range(300):
-        writer.save(str(number))
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for number in range(300):
+            writer.save(str(number))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert not caplog.records
 
 
