@@ -1,6 +1,6 @@
 """An encrypted file: what was lost is told and kept, and nothing that cannot be opened is replaced.
 
-The key of the kernel is in a dictionary here; tests/test_kernel_key.py has the real keyring.
+tests/test_lost_keys.py has the keys of the kernel, which can be lost.
 """
 
 from __future__ import annotations
@@ -10,25 +10,17 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import msal_extensions
 from msal_extensions import (
     EncryptedFileDamaged,
     EncryptedFilePersistence,
     EncryptedFileUnknown,
     KernelKey,
-    KeyExpired,
     KeyFile,
-    KeyInOtherNamespace,
-    KeyLost,
-    KeyLostAtReboot,
     KeyUnavailable,
     KeyWrong,
     LockError,
@@ -37,45 +29,14 @@ from msal_extensions import (
     PersistenceNotFound,
     Protection,
 )
-from msal_extensions._native import kernelkey
-from msal_extensions._native.kernelkey import Missing
 from msal_extensions._stores import envelope
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
+from tests.support.kernel_in_memory import Kernel
+from tests.support.kernel_in_memory import kernel_fixture as kernel_fixture
+from tests.support.tokens import add_token, secrets_of
 
 KEY, OTHER = bytes(range(32)), bytes(range(100, 132))
-ENTRY = {"home_account_id": "h", "environment": "e", "client_id": "c"}
 CANARY = "canary-7f3a"
-
-
-class Kernel:
-    """Stands for the kernel: its keys by number, the boot and the user namespace."""
-
-    def __init__(self) -> None:
-        self.keys: dict[int, bytes | Missing] = {}
-        self.boot, self.userns, self.looks = "boot-1", "1", 0
-
-    def find(self, number: int) -> bytes | Missing:
-        self.looks += 1
-        return self.keys.get(number, Missing.NONE)
-
-    def add(self, number: int, key: bytes) -> bool:
-        if isinstance(self.keys.get(number), bytes):
-            return False
-        self.keys[number] = key
-        return True
-
-
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    made = Kernel()
-    monkeypatch.setattr(kernelkey, "find", made.find)
-    monkeypatch.setattr(kernelkey, "add", made.add)
-    monkeypatch.setattr(kernelkey, "boot_id", lambda: made.boot)
-    monkeypatch.setattr(kernelkey, "user_namespace", lambda: made.userns)
-    monkeypatch.setattr(kernelkey, "expires_after", lambda: 1000)
-    for variable in ("MSAL_EXTENSIONS_KEY_FILE", "CREDENTIALS_DIRECTORY"):
-        monkeypatch.delenv(variable, raising=False)
-    return made
 
 
 @pytest.fixture
@@ -83,186 +44,9 @@ def location(tmp_path: Path) -> Path:
     return tmp_path / "cache.bin"
 
 
-def entries(cache: PersistedTokenCache) -> set[str]:
-    return {entry["secret"] for entry in cache.search("RefreshToken")}
-
-
-def add(cache: PersistedTokenCache, secret: str) -> None:
-    cache.modify("RefreshToken", {**ENTRY, "home_account_id": secret}, {"secret": secret})
-
-
 def generation(location: Path, key: bytes = KEY) -> int:
     sealed = envelope.parse(location.read_bytes(), str(location))
     return envelope.open_(sealed, key, location.name, str(location)).generation
-
-
-# ---- a key that is lost ------------------------------------------------------------------
-
-
-def reboot(kernel: Kernel, location: Path) -> None:
-    kernel.boot = "boot-2"
-    kernel.keys.clear()
-
-
-def expiry(kernel: Kernel, location: Path) -> None:
-    kernel.keys.clear()
-    long_ago = time.time() - 1001
-    os.utime(location, (long_ago, long_ago))
-
-
-def expiry_of_the_key(kernel: Kernel, location: Path) -> None:
-    kernel.keys[1] = Missing.EXPIRED
-
-
-def namespace(kernel: Kernel, location: Path) -> None:
-    kernel.userns = "2"
-    kernel.keys.clear()
-
-
-def removal(kernel: Kernel, location: Path) -> None:
-    kernel.keys.clear()
-
-
-def another_key(kernel: Kernel, location: Path) -> None:
-    kernel.keys[1] = OTHER
-
-
-LOSSES = [
-    (reboot, KeyLostAtReboot, "started anew"),
-    (expiry, KeyExpired, "not used"),
-    (expiry_of_the_key, KeyExpired, "not used"),
-    (namespace, KeyInOtherNamespace, "another user namespace"),
-    (removal, KeyWrong, "another user"),
-    (another_key, KeyWrong, "another user"),
-]
-Lose = Callable[[Kernel, Path], None]
-
-
-@pytest.mark.parametrize(("lose", "kind", "words"), LOSSES)
-def test_a_lost_key_is_an_error_that_says_how_it_was_lost_and_changes_nothing(
-    kernel: Kernel, location: Path, lose: Lose, kind: type[KeyLost], words: str
-) -> None:
-    EncryptedFilePersistence(location).save(CANARY)
-    lose(kernel, location)
-    before, keys = location.read_bytes(), {**kernel.keys}
-    persistence = EncryptedFilePersistence(location)
-    cache = PersistedTokenCache(persistence, on_unreadable="quarantine")
-    uses: list[Callable[[], object]] = [
-        persistence.load,
-        lambda: persistence.save("new"),
-        lambda: add(cache, "new"),
-        persistence.rekey,
-    ]
-    for use in uses:
-        with pytest.raises(KeyLost) as caught:
-            use()
-        assert type(caught.value) is kind
-        assert words in str(caught.value)
-        assert "sign in again" in str(caught.value)
-        assert str(location) in str(caught.value)
-    assert location.read_bytes() == before
-    assert kernel.keys == keys
-    assert sorted(os.listdir(location.parent)) == [location.name]
-
-
-@pytest.mark.parametrize(("lose", "kind", "words"), LOSSES)
-def test_only_a_key_that_can_never_come_back_lets_a_cache_start_empty(
-    kernel: Kernel, location: Path, lose: Lose, kind: type[KeyLost], words: str,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    EncryptedFilePersistence(location).save('{"RefreshToken": {}}')
-    lose(kernel, location)
-    before = location.read_bytes()
-    persistence = EncryptedFilePersistence(location, on_lost_key="quarantine")
-    cache = PersistedTokenCache(persistence)
-    if kind not in (KeyLostAtReboot, KeyExpired):
-        with pytest.raises(kind):
-            add(cache, "new")
-        assert location.read_bytes() == before
-        return
-    with pytest.raises(PersistenceNotFound):
-        persistence.load()
-    assert entries(cache) == set()
-    assert location.read_bytes() == before  # a read changes nothing
-    add(cache, "new")
-    assert entries(cache) == {"new"}
-    assert Path(f"{location}.lost").read_bytes() == before
-    assert entries(PersistedTokenCache(EncryptedFilePersistence(location))) == {"new"}
-    assert [words in record.getMessage() for record in caplog.records] == [True]
-
-
-def test_of_several_lost_files_one_is_kept_and_delete_removes_it_too(
-    kernel: Kernel, location: Path
-) -> None:
-    for boot in ("2", "3"):
-        EncryptedFilePersistence(location, on_lost_key="quarantine").save(boot)
-        kernel.boot = boot
-        kernel.keys.clear()
-    persistence = EncryptedFilePersistence(location, on_lost_key="quarantine")
-    persistence.save("last")
-    assert sorted(os.listdir(location.parent)) == ["cache.bin", "cache.bin.lost"]
-    assert persistence.load() == "last"
-    persistence.delete()
-    assert os.listdir(location.parent) == []
-
-
-def test_a_key_that_comes_back_after_its_file_was_given_up_loses_no_token(
-    kernel: Kernel, location: Path
-) -> None:
-    cache = PersistedTokenCache(EncryptedFilePersistence(location))
-    add(cache, "old")
-    key = kernel.keys[1]
-    expiry(kernel, location)
-    late = PersistedTokenCache(EncryptedFilePersistence(location, on_lost_key="quarantine"))
-    assert entries(late) == set()
-    kernel.keys[1] = key  # by a process that still has it
-    add(late, "new")
-    assert entries(PersistedTokenCache(EncryptedFilePersistence(location))) == {"old", "new"}
-    assert os.listdir(location.parent) == [location.name]
-
-
-def test_a_process_that_still_has_the_key_puts_it_back_after_an_hour(
-    kernel: Kernel, location: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    persistence = EncryptedFilePersistence(location)
-    persistence.save("text")
-    looks = kernel.looks
-    assert persistence.load() == "text"
-    assert kernel.looks == looks  # the key is in memory
-    kernel.keys.clear()
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + KernelKey.refresh_after + 1)
-    assert persistence.load() == "text"
-    assert EncryptedFilePersistence(location).load() == "text"
-
-
-def test_an_hourly_look_keeps_the_kernel_from_removing_the_key(
-    kernel: Kernel, location: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    persistence = EncryptedFilePersistence(location)
-    persistence.save("text")
-    now, looks = time.monotonic(), kernel.looks
-    for use in (persistence.load, lambda: persistence.save("more")):
-        now += KernelKey.refresh_after + 1
-        monkeypatch.setattr(time, "monotonic", partial(float, now))
-        use()
-        assert kernel.looks > looks
-        looks = kernel.looks
-
-
-def test_where_a_kernel_has_no_room_for_a_key_the_file_is_still_read(
-    kernel: Kernel, location: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(number: int, key: bytes) -> bool:
-        raise msal_extensions.PersistenceError(122, "Disk quota exceeded", "kernel keyring")
-
-    persistence = EncryptedFilePersistence(location)
-    persistence.save("text")
-    kernel.keys.clear()
-    now = time.monotonic()
-    monkeypatch.setattr(kernelkey, "add", full)
-    monkeypatch.setattr(time, "monotonic", lambda: now + KernelKey.refresh_after + 1)
-    assert persistence.load() == "text"
 
 
 # ---- another key, another name, another content --------------------------------------------
@@ -271,7 +55,7 @@ def test_where_a_kernel_has_no_room_for_a_key_the_file_is_still_read(
 @pytest.mark.parametrize(
     ("content", "kind", "words"),
     [
-        (b'{"RefreshToken": {}}', NotEncrypted, "plain text"),
+        (b'{"AccessToken": {}}', NotEncrypted, "plain text"),
         (b"\x80 something", NotEncrypted, "unknown file"),
         (b"msalex-enc/2 x\n", EncryptedFileUnknown, "newer version"),
         (b"msalex-enc/1 {", EncryptedFileDamaged, "damaged"),
@@ -293,7 +77,7 @@ def test_a_cache_replaces_a_damaged_file_after_it_has_kept_a_copy_and_only_if_to
     location: Path, on_unreadable: Any
 ) -> None:
     cache = PersistedTokenCache(EncryptedFilePersistence(location, KEY))
-    add(cache, "old")
+    add_token(cache, "old")
     damaged = bytearray(location.read_bytes())
     damaged[-1] ^= 1
     location.write_bytes(damaged)
@@ -302,24 +86,24 @@ def test_a_cache_replaces_a_damaged_file_after_it_has_kept_a_copy_and_only_if_to
     )
     if on_unreadable == "raise":
         with pytest.raises(EncryptedFileDamaged):
-            add(cache, "new")
+            add_token(cache, "new")
         assert location.read_bytes() == damaged
         return
-    add(cache, "new")
-    assert entries(cache) == {"new"}
+    add_token(cache, "new")
+    assert secrets_of(cache) == {"new"}
     (copy,) = location.parent.glob("*.damaged-*")
     assert copy.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("on_unreadable", ["raise", "quarantine"])
 def test_plain_text_is_no_damage_and_stays(location: Path, on_unreadable: Any) -> None:
-    location.write_text('{"RefreshToken": {}}')
+    location.write_text('{"AccessToken": {}}')
     cache = PersistedTokenCache(
         EncryptedFilePersistence(location, KEY), on_unreadable=on_unreadable
     )
     with pytest.raises(NotEncrypted):
-        add(cache, "new")
-    assert location.read_text() == '{"RefreshToken": {}}'
+        add_token(cache, "new")
+    assert location.read_text() == '{"AccessToken": {}}'
     assert os.listdir(location.parent) == [location.name]
 
 
@@ -354,9 +138,9 @@ def test_an_empty_file_holds_nothing_and_a_save_fills_it(location: Path) -> None
     with pytest.raises(PersistenceNotFound):
         persistence.load()
     cache = PersistedTokenCache(persistence)
-    assert entries(cache) == set()
-    add(cache, "new")
-    assert entries(PersistedTokenCache(EncryptedFilePersistence(location, KEY))) == {"new"}
+    assert secrets_of(cache) == set()
+    add_token(cache, "new")
+    assert secrets_of(PersistedTokenCache(EncryptedFilePersistence(location, KEY))) == {"new"}
 
 
 # ---- versions ---------------------------------------------------------------------------
@@ -370,8 +154,8 @@ def test_each_save_is_the_next_generation_of_the_same_file(location: Path) -> No
     EncryptedFilePersistence(location, KEY).save("{}")  # which has not read it before
     assert generation(location) == 4
     cache = PersistedTokenCache(EncryptedFilePersistence(location, KEY))
-    add(cache, "one")
-    add(cache, "two")
+    add_token(cache, "one")
+    add_token(cache, "two")
     assert generation(location) == 6
 
 
@@ -514,8 +298,8 @@ def test_a_damaged_file_is_put_aside_with_a_key_that_takes_its_time_too(location
     location.write_bytes(b"msalex-enc/1 {")
     persistence = EncryptedFilePersistence(location, lambda: KEY)
     cache = PersistedTokenCache(persistence, on_unreadable="quarantine")
-    add(cache, "new")
-    assert entries(cache) == {"new"}
+    add_token(cache, "new")
+    assert secrets_of(cache) == {"new"}
     assert len(list(location.parent.glob("*.damaged-*"))) == 1
 
 

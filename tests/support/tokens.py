@@ -51,6 +51,12 @@ def secrets_of(cache: msal.TokenCache, kind: str = ACCESS_TOKEN) -> set[str]:
     return {entry["secret"] for entry in cache.search(kind)}
 
 
+def add_token(cache: msal.TokenCache, secret: str) -> None:
+    """Adds an entry of its own for this access token."""
+    entry = {**token(0, secret), "home_account_id": secret}
+    cache.modify(ACCESS_TOKEN, entry, entry)
+
+
 def secrets_in(path: Path) -> set[str]:
     """The secrets of the access tokens in a file."""
     stored = json.loads(path.read_text())
