@@ -1,4 +1,4 @@
-"""Where there is no keyring: what is used in its place, who decides, and that it stays so.
+"""Where there is no keyring: what is used in its place, and that the choice stays.
 
 The keyrings are real ones on private buses, and so are the sessions without one.
 """

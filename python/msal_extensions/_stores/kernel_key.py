@@ -44,6 +44,7 @@ class KernelKey(KeySource):
     """
 
     word = "kernel"
+    protection = Protection.UNTIL_REBOOT
     refresh_after = 3600.0  # the kernel counts the days from the last look
 
     #: Whether the kernel said of a key, at the last look, that it is expired.
@@ -73,9 +74,6 @@ class KernelKey(KeySource):
 
     def hints(self) -> dict[str, str]:
         return {"boot": kernelkey.boot_id(), "userns": kernelkey.user_namespace()}
-
-    def protects(self, location: str) -> Protection:
-        return Protection.UNTIL_REBOOT
 
     def make(self, known: Sequence[str]) -> None:
         # At the number after the first known key, and at no other.  If another process has made

@@ -56,7 +56,7 @@ def _read_secret(path: str) -> bytes:
 
 
 def _check_rights(file: int, path: str) -> None:
-    """Who may read a key file can decrypt.  A user who may change it can plant a known key.
+    """A user who may read a key file can decrypt; one who may change it can plant a known key.
 
     The containers of Docker and Kubernetes have their secrets on mounts that are read-only, where
     everybody in the container may read them.  A group that root has chosen may read (systemd).

@@ -99,6 +99,8 @@ class KeySource(ABC):
 
     #: Its name in the first line of a file.
     word = ""
+    #: What an encryption with its keys is worth.
+    protection = Protection.GIVEN
     #: Whether the ring is here at once: no person is asked, and no program is run.
     is_quick = True
     #: Seconds after which a process asks for the ring again.
@@ -121,7 +123,7 @@ class KeySource(ABC):
 
     def protects(self, location: str) -> Protection:
         """What the encryption of a file at this location is worth."""
-        return Protection[self.word.upper()]
+        return self.protection
 
     def make(self, known: Sequence[str]) -> None:
         """Makes a new key, which becomes the first one.
@@ -205,6 +207,7 @@ class CommandKey(KeySource):
     """
 
     word = "command"
+    protection = Protection.COMMAND
     is_quick = False
 
     def __init__(self, argv: Sequence[str], timeout: float = 10.0) -> None:
