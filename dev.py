@@ -76,7 +76,11 @@ TEST_PACKAGES = (
     *("wine", "wine64"),
 )
 # Programs that often come from elsewhere than Debian, and their packages there.
-TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm"}  # node: another user of lock files
+TEST_PROGRAMS = {
+    "git": "git",
+    **{"node": "nodejs", "npm": "npm"},  # node: another user of lock files
+    "systemd-analyze": "systemd",  # looks at the units of docs/headless.md
+}
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.

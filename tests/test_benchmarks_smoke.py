@@ -102,6 +102,13 @@ def test_sealing_and_opening_an_encrypted_file_is_measured() -> None:
     assert "9 passed" in done.stdout
 
 
+def test_an_encrypted_cache_is_measured_beside_a_plain_one() -> None:
+    command = [sys.executable, "-m", "benchmarks.encrypted.beside_plain", "3", "10"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("10 tokens: plain ") == 2
+
+
 def test_the_c_program_makes_the_system_calls_of_this_package(floor: Path, tmp_path: Path) -> None:
     needs(None if shutil.which("strace") else "strace is not installed")
     ours = calls.of_ours(tmp_path)

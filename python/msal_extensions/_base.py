@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,6 +12,11 @@ from ._as_token_cache import AsTokenCache
 from ._native import files
 from ._paths import probe_file
 from .errors import PersistenceDamaged, PersistenceError, PersistenceFileExists, PersistenceNotFound
+
+logger = logging.getLogger(__name__)
+
+#: The choices of this process that are in its log.
+_told: set[str] = set()
 
 NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
@@ -24,7 +30,7 @@ class BasePersistence(AsTokenCache, ABC):
     """
 
     is_encrypted = False  # to be overridden
-    #: What build_encrypted_persistence() has chosen, and why, where it had a choice.
+    #: What build_encrypted_persistence() has chosen, and why.
     choice = ""
 
     @abstractmethod
@@ -97,6 +103,14 @@ def prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
             probe.delete()
         raise
     probe.delete()
+
+
+def tell_choice(persistence: BasePersistence, choice: str) -> None:
+    """Keeps in the persistence what was chosen, and why, and logs it once."""
+    persistence.choice = choice
+    if choice not in _told:
+        _told.add(choice)
+        logger.info("%s", choice)
 
 
 def modified_at(location: str) -> float:

@@ -13,6 +13,7 @@ import logging
 import os
 from typing import Any, Literal, Protocol
 
+from ._base import tell_choice
 from ._native import files
 from ._paths import expand, sealed_location
 from ._stores.encrypted import EncryptedStore
@@ -22,9 +23,6 @@ from .encrypted import EncryptedFilePersistence, Key
 from .errors import PersistenceNotFound, PersistenceUnavailable
 
 logger = logging.getLogger(__name__)
-
-#: The choices of this process that are in its log.
-_told: set[str] = set()
 
 #: What to do where there is no keyring.
 Policy = Literal["raise", "encrypted_file", "plain_file"]
@@ -74,10 +72,7 @@ class InsteadOfKeyring(EncryptedFilePersistence):
         super().__init__(sealed_location(signal_location), key, on_lost_key="quarantine")
         self._agent, self._reason = agent, reason
         self._signal_location = expand(signal_location)
-        self.choice = f"Encrypted file {self.get_location()}. {reason}"
-        if self.choice not in _told:
-            _told.add(self.choice)
-            logger.info("%s", self.choice)
+        tell_choice(self, f"Encrypted file {self.get_location()}. {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._agent, self._signal_location, self._vault.source, self._reason)

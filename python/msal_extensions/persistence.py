@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path as Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._base import NOT_INITIALIZED, modified_at, prove
+from ._base import NOT_INITIALIZED, modified_at, prove, tell_choice
 from ._base import BasePersistence as BasePersistence
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
@@ -81,13 +81,18 @@ def build_encrypted_persistence(
     """
     if without_keyring not in (None, "raise", "encrypted_file", "plain_file"):
         raise ValueError('without_keyring is "raise", "encrypted_file", "plain_file" or None')
+    made: BasePersistence
     if sys.platform.startswith("win"):
-        return FilePersistenceWithDataProtection(location)
-    if sys.platform.startswith("darwin"):
-        return KeychainPersistence(location)
-    if sys.platform.startswith("linux"):
-        return _keyring_or_file(location, without_keyring, key)
-    raise RuntimeError(f"Unsupported platform: {sys.platform}")
+        made = FilePersistenceWithDataProtection(location)
+        tell_choice(made, f"File {made.get_location()}, encrypted by Windows")
+    elif sys.platform.startswith("darwin"):
+        made = KeychainPersistence(location)
+        tell_choice(made, "The keychain of macOS")
+    elif sys.platform.startswith("linux"):
+        made = _keyring_or_file(location, without_keyring, key)
+    else:
+        raise RuntimeError(f"Unsupported platform: {sys.platform}")
+    return made
 
 
 def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
@@ -101,10 +106,13 @@ def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> B
         if policy != "plain_file":
             raise
         plain = FilePersistence(path)
-        plain.choice = f"Plain file {plain.get_location()}. There is no keyring: {error.strerror}"
-        logger.info("%s", plain.choice)
+        choice = f"Plain file {plain.get_location()}. There is no keyring: {error.strerror}"
+        tell_choice(plain, choice)
         return plain
-    return made.instead or made
+    if made.instead is not None:
+        return made.instead
+    tell_choice(made, "The keyring. It answers")
+    return made
 
 
 #: An attribute of a persistence: whether its first save has removed the files of dead writers.
