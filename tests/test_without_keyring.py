@@ -21,6 +21,7 @@ import pytest
 from msal_extensions import (
     EncryptedFilePersistence,
     FilePersistence,
+    KeyUnavailable,
     LibsecretPersistence,
     PersistedTokenCache,
     PersistenceNotFound,
@@ -174,6 +175,25 @@ def test_plain_text_is_used_only_where_the_program_says_so(ssh: None, tmp_path: 
     assert not plain.is_encrypted
     assert plain.choice.startswith(f"Plain file {tmp_path / 'c'}. There is no keyring: ")
     assert "choice" not in vars(FilePersistence(tmp_path / "c"))
+
+
+def test_plain_text_never_takes_the_place_of_an_encrypted_file_whose_key_is_missing(
+    ssh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(str(tmp_path / "c")).save("text")
+    monkeypatch.delenv("MSAL_EXTENSIONS_KEY_FILE")
+    with pytest.raises(KeyUnavailable, match="MSAL_EXTENSIONS_KEY_FILE"):
+        build_encrypted_persistence(str(tmp_path / "c"), without_keyring="plain_file")
+    assert os.listdir(tmp_path) == ["c.enc"]
+
+
+def test_a_program_that_puts_a_class_in_the_place_of_ours_gets_what_that_makes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the tests of programs do, which know the one argument of 1.3.1."""
+    monkeypatch.setattr("msal_extensions.persistence.LibsecretPersistence", lambda it: ("made", it))
+    made: Any = build_encrypted_persistence(str(tmp_path / "c"))
+    assert made == ("made", str(tmp_path / "c"))
 
 
 def test_an_unknown_policy_is_a_value_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeVar
 
 from ._as_token_cache import AsTokenCache
 from ._native import files
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: The choices of this process that are in its log.
 _told: set[str] = set()
+
+Persistence = TypeVar("Persistence", bound="BasePersistence")
 
 NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
@@ -105,12 +108,14 @@ def prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
     probe.delete()
 
 
-def tell_choice(persistence: BasePersistence, choice: str) -> None:
+def tell_choice(persistence: Persistence, choice: str) -> Persistence:
     """Keeps in the persistence what was chosen, and why, and logs it once."""
-    persistence.choice = choice
-    if choice not in _told:
-        _told.add(choice)
-        logger.info("%s", choice)
+    if isinstance(persistence, BasePersistence):  # a program's test may have put something else
+        persistence.choice = choice
+        if choice not in _told:
+            _told.add(choice)
+            logger.info("%s", choice)
+    return persistence
 
 
 def modified_at(location: str) -> float:

@@ -81,38 +81,35 @@ def build_encrypted_persistence(
     """
     if without_keyring not in (None, "raise", "encrypted_file", "plain_file"):
         raise ValueError('without_keyring is "raise", "encrypted_file", "plain_file" or None')
-    made: BasePersistence
     if sys.platform.startswith("win"):
-        made = FilePersistenceWithDataProtection(location)
-        tell_choice(made, f"File {made.get_location()}, encrypted by Windows")
-    elif sys.platform.startswith("darwin"):
-        made = KeychainPersistence(location)
-        tell_choice(made, "The keychain of macOS")
-    elif sys.platform.startswith("linux"):
-        made = _keyring_or_file(location, without_keyring, key)
-    else:
-        raise RuntimeError(f"Unsupported platform: {sys.platform}")
-    return made
+        return tell_choice(FilePersistenceWithDataProtection(location), "File encrypted by Windows")
+    if sys.platform.startswith("darwin"):
+        return tell_choice(KeychainPersistence(location), "The keychain of macOS")
+    if sys.platform.startswith("linux"):
+        return _keyring_or_file(location, without_keyring, key)
+    raise RuntimeError(f"Unsupported platform: {sys.platform}")
 
 
 def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
     path = location_of(location)
-    of_keyring = "raise" if policy == "plain_file" else policy
-    if os.path.lexists(sealed_location(path)):
-        of_keyring = "encrypted_file"
+    is_sealed = os.path.lexists(sealed_location(path))
+    options: dict[str, Any] = {}  # none if the program wants none: it may have replaced the class
+    if is_sealed or policy == "encrypted_file":
+        options = {"without_keyring": "encrypted_file", "key": key}
+    elif policy is not None:
+        options = {"without_keyring": "raise"}
+    elif key is not None:
+        options = {"key": key}
     try:
-        made = LibsecretPersistence(path, without_keyring=of_keyring, key=key)
+        made = LibsecretPersistence(path, **options)
     except PersistenceUnavailable as error:
-        if policy != "plain_file":
+        if policy != "plain_file" or is_sealed:
             raise
         plain = FilePersistence(path)
         choice = f"Plain file {plain.get_location()}. There is no keyring: {error.strerror}"
-        tell_choice(plain, choice)
-        return plain
-    if made.instead is not None:
-        return made.instead
-    tell_choice(made, "The keyring. It answers")
-    return made
+        return tell_choice(plain, choice)
+    instead = getattr(made, "instead", None)
+    return instead or tell_choice(made, "The keyring. It answers")
 
 
 #: An attribute of a persistence: whether its first save has removed the files of dead writers.
