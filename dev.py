@@ -72,15 +72,12 @@ TEST_PACKAGES = (
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
     *("debootstrap", "debian-archive-keyring"),  # for another Debian
+    "systemd",  # systemd-analyze looks at the units of docs/headless.md
     *("gcc-mingw-w64-x86-64-win32", "gcc-mingw-w64-i686-win32", "mingw-w64-tools"),  # tests/windows
     *("wine", "wine64"),
 )
 # Programs that often come from elsewhere than Debian, and their packages there.
-TEST_PROGRAMS = {
-    "git": "git",
-    **{"node": "nodejs", "npm": "npm"},  # node: another user of lock files
-    "systemd-analyze": "systemd",  # looks at the units of docs/headless.md
-}
+TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm"}  # node: another user of lock files
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
