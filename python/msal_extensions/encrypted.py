@@ -92,7 +92,10 @@ class EncryptedFilePersistence(BasePersistence):
             source = self._vault.source_for(content, self._location)
         except (PersistenceNotFound, EncryptedFileDamaged, EncryptedFileUnknown, NotEncrypted):
             source = self._vault.source_for(b"", self._location)  # load() will tell the rest
-        source.check()
+        if source.is_quick:
+            self._vault.ask(source)  # and keeps the keys for the first load
+        else:
+            source.check()
         self.protection = source.protects(self._location)
         self.is_encrypted = self.protection is not Protection.BESIDE
 

@@ -93,15 +93,12 @@ def build_encrypted_persistence(
 def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
     path = location_of(location)
     is_sealed = os.path.lexists(sealed_location(path))
-    options: dict[str, Any] = {}  # none if the program wants none: it may have replaced the class
-    if is_sealed or policy == "encrypted_file":
-        options = {"without_keyring": "encrypted_file", "key": key}
-    elif policy is not None:
-        options = {"without_keyring": "raise"}
-    elif key is not None:
-        options = {"key": key}
+    of_keyring = "raise" if policy == "plain_file" else policy
+    options = {"without_keyring": "encrypted_file" if is_sealed else of_keyring, "key": key}
+    # What the program does not want is left out: it may have replaced the class by one of its own.
+    wanted: dict[str, Any] = {name: it for name, it in options.items() if it is not None}
     try:
-        made = LibsecretPersistence(path, **options)
+        made = LibsecretPersistence(path, **wanted)
     except PersistenceUnavailable as error:
         if policy != "plain_file" or is_sealed:
             raise

@@ -19,7 +19,7 @@ from ..errors import (
     PersistenceNotFound,
     StoreChanged,
 )
-from .file import FileStore
+from .file import FileStore, absent_if_empty
 from .vault import Vault, Version
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,8 @@ class EncryptedStore(FileStore):
         return vault.is_quick() or vault.is_prepared(super().read().data, self.location)
 
     def stamp(self) -> Stamp:
-        stamp = super().stamp()
-        empty = isinstance(stamp, bytes) and not files.fields_of(stamp).size
-        return ABSENT if empty or stamp == self._vault.given_up else stamp
+        stamp = absent_if_empty(super().stamp())
+        return ABSENT if stamp == self._vault.given_up else stamp
 
     def read(self) -> Content:
         before, secret = self._vault.latest, self._open()

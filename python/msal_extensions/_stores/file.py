@@ -40,6 +40,15 @@ class LocalStore:
         return watch.Watch(os.path.abspath(self.location))
 
 
+def absent_if_empty(stamp: Stamp) -> Stamp:
+    """The stamp of an encrypted file, where an empty one counts as absent.
+
+    MSAL Node makes an empty file.  .NET, Java and Go take an empty file for "no data".
+    """
+    empty = isinstance(stamp, bytes) and not files.fields_of(stamp).size
+    return ABSENT if empty else stamp
+
+
 class FileStore(LocalStore):
     """See ``Store``.  C checks the lease just before the rename: ``files.replace``."""
 

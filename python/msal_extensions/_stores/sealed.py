@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .._native import files
 from .._store import ABSENT, Content, Lease, Stamp
-from .file import FileStore
+from .file import FileStore, absent_if_empty
 
 
 class Cipher(Protocol):
@@ -30,9 +29,7 @@ class SealedStore(FileStore):
         self._cipher = cipher
 
     def stamp(self) -> Stamp:
-        stamp = super().stamp()
-        # MSAL Node makes an empty file.  .NET, Java and Go take an empty file for "no data".
-        return ABSENT if isinstance(stamp, bytes) and not files.fields_of(stamp).size else stamp
+        return absent_if_empty(super().stamp())
 
     def read(self) -> Content:
         secret, stamp = super().read()
