@@ -23,7 +23,7 @@ from tests.support.azure_programs import (
     with_ours,
 )
 from tests.support.capability import requires
-from tests.support.key_files import new_key
+from tests.support.key_sources import new_key
 from tests.support.provider import provider_fixture as provider_fixture
 
 pytestmark = [pytest.mark.slow, requires("fcntl", "os.fork")]

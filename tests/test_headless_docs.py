@@ -26,7 +26,7 @@ from tests.conftest import SESSION_VARIABLES
 from tests.support import no_keyctl
 from tests.support.capability import needs, requires
 from tests.support.headless import DOCUMENT, block, blocks
-from tests.support.key_files import new_key
+from tests.support.key_sources import new_key
 from tests.support.processes import finished, python
 from tests.support.users import ROOT as ROOT_USER
 from tests.support.users import US, as_user, become

@@ -26,7 +26,7 @@ from msal_extensions.encrypted import Protection
 from samples.local_identity_provider import LocalIdentityProvider
 from tests.support import keyring, no_keyctl, own_keyrings
 from tests.support.capability import needs, requires
-from tests.support.key_files import new_key
+from tests.support.key_sources import new_key
 from tests.support.provider import SAMPLES, SCOPES
 from tests.support.provider import provider_fixture as provider_fixture
 

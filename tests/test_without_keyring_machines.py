@@ -22,7 +22,7 @@ from tests.support import debian, no_keyctl, own_keyrings
 from tests.support.cached import cached
 from tests.support.capability import needs, requires
 from tests.support.headless import block
-from tests.support.key_files import new_key
+from tests.support.key_sources import new_key
 from tests.support.provider import provider_fixture as provider_fixture
 
 pytestmark = [pytest.mark.slow, requires("fcntl", "os.fork")]

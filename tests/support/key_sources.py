@@ -52,6 +52,11 @@ def write_key(path: Path, *keys: bytes) -> Path:
     return path
 
 
+def new_key(path: Path) -> Path:
+    """Makes a key file with a new key."""
+    return write_key(path, os.urandom(32))
+
+
 def make_source(kind: str, directory: Path) -> Key:
     """What a program passes as ``key=``, with the key of this directory.
 

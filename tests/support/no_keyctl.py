@@ -13,7 +13,6 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 CALLS = ("add_key", "request_key", "keyctl")
 # linux/prctl.h, linux/seccomp.h, linux/filter.h
@@ -36,8 +35,8 @@ def command(
     return [python, file, str(error), listed, *program]
 
 
-def become(error: int, numbers: Sequence[int], program: Sequence[str]) -> NoReturn:
-    """Runs it in place of this process."""
+def refuse(error: int, numbers: Sequence[int]) -> None:
+    """From here on these calls of this process fail with that errno."""
     code = [(LOAD_NUMBER, 0, 0, 0)]
     for at, number in enumerate(numbers):
         code.append((JUMP_IF_EQUAL, len(numbers) - at, 0, number))
@@ -50,9 +49,10 @@ def become(error: int, numbers: Sequence[int], program: Sequence[str]) -> NoRetu
     if libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero) or libc.prctl(
         PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), header, zero, zero
     ):
-        sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
-    os.execvp(program[0], list(program))
+        code_of_prctl = ctypes.get_errno()
+        raise OSError(code_of_prctl, f"prctl: {os.strerror(code_of_prctl)}")
 
 
 if __name__ == "__main__":
-    become(int(sys.argv[1]), [int(number) for number in sys.argv[2].split(",")], sys.argv[3:])
+    refuse(int(sys.argv[1]), [int(number) for number in sys.argv[2].split(",")])
+    os.execvp(sys.argv[3], sys.argv[3:])

@@ -32,6 +32,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tests.support import no_keyctl
 from tests.support.capability import needs
 from tests.support.processes import descriptors
 
@@ -54,7 +55,7 @@ MARK = "getppid"
 # linux/seccomp.h, linux/filter.h, linux/prctl.h
 PR_SET_NO_NEW_PRIVS, SECCOMP_SET_MODE_FILTER, NEW_LISTENER = 38, 1, 8
 LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ALLOW, NOTIFY, FAIL = 0x7FFF0000, 0x7FC00000, 0x00050000
+ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000
 RECEIVE, SEND, SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
 CONTINUE, SWITCH_AT_ONCE = 1, 1
 
@@ -97,37 +98,32 @@ def names() -> dict[int, str]:
     return {number: name for name, number in numbers().items()}
 
 
-def _install(calls: Sequence[str], answer: int, otherwise: int, flags: int) -> int:
-    """Gives this process a filter with one answer for these calls and one for all others.
-
-    :returns: What the kernel returns, or a negative errno.
-    """
-    given = [numbers()[name] for name in calls if name in numbers()]
-    instructions = [(LOAD_NUMBER, 0, 0, 0)]
-    for at, number in enumerate(given):
-        instructions.append((JUMP_IF_EQUAL, len(given) - at, 0, number))
-    instructions += [(RETURN, 0, 0, otherwise), (RETURN, 0, 0, answer)]
-    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    result = libc.syscall(
-        numbers()["seccomp"], SECCOMP_SET_MODE_FILTER, flags, ctypes.c_char_p(header)
-    )
-    return int(result) if result >= 0 else -ctypes.get_errno()
-
-
-def forbid(calls: Sequence[str], code: int) -> None:
-    """From here on these calls of this process fail with that errno, as in a container."""
-    result = _install(calls, FAIL | code, ALLOW, 0)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
+def _filter() -> bytes:
+    """The filter program: the kernel lets the unasked calls go on, and asks about all others."""
+    unasked = [numbers()[name] for name in UNASKED if name in numbers()]
+    code = [(LOAD_NUMBER, 0, 0, 0)]
+    for at, number in enumerate(unasked):
+        code.append((JUMP_IF_EQUAL, len(unasked) - at, 0, number))
+    code += [(RETURN, 0, 0, NOTIFY), (RETURN, 0, 0, ALLOW)]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 def _listen() -> int:
     """From here on each call of this process waits for the process that has the descriptor."""
-    return _install(UNASKED, ALLOW, NOTIFY, NEW_LISTENER)
+    libc = ctypes.CDLL(None, use_errno=True)
+    program = _filter()
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    listener = libc.syscall(
+        numbers()["seccomp"], SECCOMP_SET_MODE_FILTER, NEW_LISTENER, ctypes.c_char_p(header)
+    )
+    return int(listener) if listener >= 0 else -ctypes.get_errno()
+
+
+def forbid(calls: Sequence[str], code: int) -> None:
+    """From here on these calls of this process fail with that errno, as in a container."""
+    no_keyctl.refuse(code, [numbers()[name] for name in calls])
 
 
 def _child(
