@@ -3,12 +3,20 @@
 Everything that a persistence raises is a :class:`PersistenceError`, which is an ``OSError``
 with ``errno`` and ``location``.  Some classes have a second base.  msal-extensions 1.3.1 let the
 exceptions of ``open()`` pass, so programs written for it catch that second base.
+
+Each exception has a ``reference`` such as "MSX-25", at the end of its ``str()``.  ``python -m
+msal_extensions explain MSX-25`` and docs/errors.md say what it means.  Most classes have one
+reference; referring() gives an exception a more exact one.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+from typing import TypeVar
+
+from . import _references as references
+from ._references import Reference
 
 
 class PersistenceError(OSError):
@@ -18,6 +26,8 @@ class PersistenceError(OSError):
     :param message: What happened, in the operating system's words, and what to do about it.
     :param location: The file, or the keyring's item.
     """
+
+    reference = references.UNEXPECTED.code
 
     def __init__(
         self,
@@ -29,6 +39,9 @@ class PersistenceError(OSError):
         self.location = location
 
     def __str__(self) -> str:
+        return f"{self._words()} [{self.reference}]"
+
+    def _words(self) -> str:
         # OSError.__str__() would say "[Errno None]" where the store has no errno.
         return super().__str__() if self.errno is not None else f"{self.strerror}: {self.location}"
 
@@ -38,6 +51,8 @@ class PersistenceNotFound(PersistenceError):
 
     ``errno`` is ENOENT.  As in 1.3.1 this is not a ``FileNotFoundError``.
     """
+
+    reference = references.NOT_STORED.code
 
     def __init__(
         self,
@@ -55,6 +70,8 @@ class DataProtectionError(PersistenceError):
     same number, as in 1.3.1.
     """
 
+    reference = references.DPAPI_CANNOT_DECRYPT.code
+
     def __init__(
         self,
         err_no: int | None = None,
@@ -64,7 +81,7 @@ class DataProtectionError(PersistenceError):
         super().__init__(err_no, message, location)
         self.winerror = err_no
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         number = "" if self.winerror is None else f"[WinError {self.winerror}] "
         return f"{number}{self.strerror}: {self.location}"
 
@@ -72,13 +89,19 @@ class DataProtectionError(PersistenceError):
 class PersistenceEncryptionError(DataProtectionError):
     """``save()`` could not encrypt."""
 
+    reference = references.DPAPI_CANNOT_ENCRYPT.code
+
 
 class PersistenceDecryptionError(DataProtectionError):
     """``load()`` could not decrypt: another user, another key, or damaged content."""
 
+    reference = references.DPAPI_CANNOT_DECRYPT.code
+
 
 class PersistenceDamaged(PersistenceError, ValueError):
     """The stored content is not a text that was saved."""
+
+    reference = references.DAMAGED.code
 
 
 class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
@@ -87,6 +110,8 @@ class CacheDamaged(PersistenceDamaged, json.JSONDecodeError):
     It is a ``JSONDecodeError``, as the exception of 1.3.1 was.  Its ``doc`` is empty, because the
     document contains tokens.
     """
+
+    reference = references.CACHE_DAMAGED.code
 
     def __init__(
         self,
@@ -110,9 +135,13 @@ class PersistenceTorn(PersistenceDamaged):
     save failed.
     """
 
+    reference = references.TORN.code
+
 
 class PersistenceDenied(PersistenceError, PermissionError):
     """Permissions, a read-only file system, a locked keyring, or the user's answer forbid it."""
+
+    reference = references.DENIED.code
 
 
 class PersistenceNotTrusted(PersistenceDenied):
@@ -121,6 +150,8 @@ class PersistenceNotTrusted(PersistenceDenied):
     ``errno`` is EACCES.  The message names the user.
     """
 
+    reference = references.NOT_TRUSTED.code
+
 
 class PersistenceDirectoryNotFound(PersistenceError, FileNotFoundError):
     """The directory of the location is missing, or its drive.
@@ -128,33 +159,49 @@ class PersistenceDirectoryNotFound(PersistenceError, FileNotFoundError):
     If only the file is missing, the exception is :class:`PersistenceNotFound`.
     """
 
+    reference = references.DIRECTORY_MISSING.code
+
 
 class PersistenceFileExists(PersistenceError, FileExistsError):
     """The name of the directory or file that should be made is taken by something else."""
+
+    reference = references.NAME_TAKEN.code
 
 
 class PersistenceIsADirectory(PersistenceError, IsADirectoryError):
     """The location is a directory."""
 
+    reference = references.NAME_TAKEN.code
+
 
 class PersistenceNotADirectory(PersistenceError, NotADirectoryError):
     """A part of the location that should be a directory is a file."""
+
+    reference = references.NAME_TAKEN.code
 
 
 class PersistenceTooLarge(PersistenceError):
     """The file is larger than any token cache, or larger than this process may make it."""
 
+    reference = references.TOO_LARGE.code
+
 
 class PersistenceInterrupted(PersistenceError, InterruptedError):
     """Signals interrupted every attempt at an operation."""
+
+    reference = references.INTERRUPTED.code
 
 
 class PersistenceTimeout(PersistenceError, TimeoutError):
     """A network file system did not answer in time."""
 
+    reference = references.SERVER_SILENT.code
+
 
 class PersistenceUnavailable(PersistenceError, RuntimeError):
     """This machine or session does not offer the store.  Choose another persistence."""
+
+    reference = references.KEYRING_MISSING.code
 
 
 class KeyUnavailable(PersistenceUnavailable):
@@ -163,9 +210,13 @@ class KeyUnavailable(PersistenceUnavailable):
     The message names each source that was tried, and says what to mount or to set.
     """
 
+    reference = references.KEY_UNAVAILABLE.code
+
 
 class KeyFileNotTrusted(PersistenceDenied):
     """Other users may read or change the key file, so its key was not used."""
+
+    reference = references.KEY_FILE_NOT_TRUSTED.code
 
 
 class KeyLost(PersistenceError):
@@ -173,6 +224,8 @@ class KeyLost(PersistenceError):
 
     The subclasses tell the causes.  ``key_id`` names the key.
     """
+
+    reference = references.KEY_WRONG.code
 
     def __init__(
         self,
@@ -188,41 +241,61 @@ class KeyLost(PersistenceError):
 class KeyLostAtReboot(KeyLost):
     """The kernel kept the key, and the machine was started anew since.  The key is gone."""
 
+    reference = references.KEY_LOST_AT_REBOOT.code
+
 
 class KeyExpired(KeyLost):
     """The kernel kept the key, and has removed it because nobody used it.  The key is gone."""
+
+    reference = references.KEY_EXPIRED.code
 
 
 class KeyInOtherNamespace(KeyLost):
     """The kernel keeps the key in another user namespace, for example outside this container."""
 
+    reference = references.KEY_IN_OTHER_NAMESPACE.code
+
 
 class KeyWrong(KeyLost):
     """The file was encrypted with another key, or under another ``name``."""
+
+    reference = references.KEY_WRONG.code
 
 
 class EncryptedFileDamaged(PersistenceDamaged):
     """The key is the right one, but the file is damaged, or somebody has changed it."""
 
+    reference = references.ENCRYPTED_DAMAGED.code
+
 
 class EncryptedFileUnknown(PersistenceError):
     """A newer version of this package made the file.  The file was not changed."""
+
+    reference = references.ENCRYPTED_UNKNOWN.code
 
 
 class NotEncrypted(PersistenceError):
     """Something else is in the place of an encrypted file, such as plain text.  It was kept."""
 
+    reference = references.NOT_ENCRYPTED.code
+
 
 class KeyringError(PersistenceError, RuntimeError):
     """The Secret Service failed.  It is a RuntimeError, as the GLib.Error of 1.3.1 was."""
+
+    reference = references.KEYRING_FAILED.code
 
 
 class KeyringLocked(KeyringError, PersistenceDenied):
     """The keyring is locked, or this program may not use it, and nobody unlocked it."""
 
+    reference = references.KEYRING_LOCKED.code
+
 
 class KeyringTimeout(KeyringError, TimeoutError):
     """The Secret Service, or the person it asked, did not answer in time."""
+
+    reference = references.KEYRING_SILENT.code
 
 
 class KeychainError(PersistenceError):
@@ -230,6 +303,8 @@ class KeychainError(PersistenceError):
 
     :param exit_status: The OSStatus, see https://www.osstatus.com
     """
+
+    reference = references.KEYCHAIN_FAILED.code
 
     ACCESS_DENIED = -128
     NO_SUCH_KEYCHAIN = -25294
@@ -248,6 +323,8 @@ class KeychainError(PersistenceError):
 class KeychainDenied(KeychainError, PersistenceDenied):
     """The keychain is locked and nobody can be asked, or the user or macOS refused."""
 
+    reference = references.KEYCHAIN_DENIED.code
+
 
 class KeychainTimeout(KeychainError, TimeoutError):
     """The keychain, or the person it asked, did not answer in time.
@@ -255,13 +332,22 @@ class KeychainTimeout(KeychainError, TimeoutError):
     ``exit_status`` is 100060: Apple's errSecErrnoBase and macOS' number of ETIMEDOUT.
     """
 
+    reference = references.KEYCHAIN_SILENT.code
+
 
 class KeychainUnavailable(KeychainError, PersistenceUnavailable):
     """There is no keychain in this session."""
 
+    reference = references.KEYCHAIN_MISSING.code
+
 
 class LockError(RuntimeError):
     """The lock could not be obtained in time.  The message names the file and its holder."""
+
+    reference = references.LOCK_BUSY.code
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} [{self.reference}]"
 
 
 class LockLost(LockError):
@@ -273,6 +359,8 @@ class LockLost(LockError):
     Inside this package it also means: a save found its lock lost, and stored nothing.
     """
 
+    reference = references.LOCK_LOST.code
+
 
 class StoreChanged(PersistenceError):
     """Somebody else stored something between our read and our save; the save stored nothing.
@@ -280,41 +368,64 @@ class StoreChanged(PersistenceError):
     The token cache catches this, reads again and saves again.  Programs never see it.
     """
 
+    reference = references.STORE_CHANGED.code
+
 
 class LockOrderError(LockError):
     """Two locks were asked for in an order in which two programs could wait for each other."""
+
+    reference = references.LOCK_ORDER.code
 
 
 class LockFileError(OSError, LockError):
     """The lock file could not be made or opened.  ``errno`` and ``filename`` say why."""
 
+    reference = references.LOCK_FILE.code
+
+    def __str__(self) -> str:
+        return f"{OSError.__str__(self)} [{self.reference}]"
+
 
 class LockFileDenied(LockFileError, PermissionError):
     """This user may not make or open the lock file, or another user's link or file is there."""
+
+    reference = references.DENIED.code
 
 
 class LockFileDirectoryNotFound(LockFileError, FileNotFoundError):
     """The directory of the lock file is missing."""
 
+    reference = references.DIRECTORY_MISSING.code
+
 
 class LockFileExists(LockFileError, FileExistsError):
     """The name of the lock file is taken by something else."""
+
+    reference = references.NAME_TAKEN.code
 
 
 class LockFileIsADirectory(LockFileError, IsADirectoryError):
     """A directory has the name of the lock file."""
 
+    reference = references.NAME_TAKEN.code
+
 
 class LockFileNotADirectory(LockFileError, NotADirectoryError):
     """A part of the path of the lock file that should be a directory is a file."""
+
+    reference = references.NAME_TAKEN.code
 
 
 class LockFileInterrupted(LockFileError, InterruptedError):
     """Signals interrupted every attempt at an operation."""
 
+    reference = references.INTERRUPTED.code
+
 
 class LockFileTimeout(LockFileError, TimeoutError):
     """A network file system did not answer in time."""
+
+    reference = references.SERVER_SILENT.code
 
 
 #: The exceptions for an errno of a file call: of a persistence, and of a lock file.  For the same
@@ -332,3 +443,12 @@ BY_ERRNO: dict[int, tuple[type[PersistenceError], type[LockFileError]]] = {
     errno.EINTR: (PersistenceInterrupted, LockFileInterrupted),
     errno.ETIMEDOUT: (PersistenceTimeout, LockFileTimeout),
 }
+
+
+AnError = TypeVar("AnError", bound="PersistenceError | LockError")
+
+
+def referring(error: AnError, reference: Reference) -> AnError:
+    """Gives an exception a more exact reference than that of its class."""
+    error.reference = reference.code
+    return error

@@ -1,0 +1,1 @@
+"""The parts of ``python -m msal_extensions``; see ``__main__.py``."""

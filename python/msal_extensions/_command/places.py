@@ -1,0 +1,243 @@
+"""Where token caches are: those of Azure CLI and azure-identity, and those that a person names.
+
+    az                  ~/.azure/msal_token_cache.json, in plain text
+    az:encrypted        ~/.azure/msal_token_cache.bin, with core.encrypt_token_cache=true
+    az:principals       ~/.azure/service_principal_entries.json, and az:principals-encrypted
+    identity:NAME       a cache of azure-identity: ~/.IdentityService/NAME
+    identity            its default cache: identity:msal.cache.nocae
+    plain:PATH          a plain file
+    encrypted:PATH      an EncryptedFilePersistence
+    keyring:PATH        the keyring of the system; PATH is the signal file
+    dpapi:PATH          a file encrypted by Windows
+    PATH                what the content of that file shows
+
+The locations and the names in the keyrings are those of azure-cli-core 2.91
+(azure/cli/core/auth/persistence.py and identity.py) and azure-identity 1.27
+(azure/identity/_persistent_cache.py).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .. import _references as references
+from ..errors import PersistenceUnavailable, referring
+
+if TYPE_CHECKING:
+    from .._base import BasePersistence
+
+
+class Kind(enum.Enum):
+    """How a cache is stored."""
+
+    PLAIN = "plain"
+    ENCRYPTED = "encrypted"
+    KEYRING = "keyring"
+    DPAPI = "dpapi"
+
+
+class BadPlace(ValueError):
+    """There is no such place; MSX-82."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line says about opening places."""
+
+    timeout: float = 15.0  # seconds for one call of a keyring, and for the lock
+    key_file: str = ""
+    schema: str = ""  # of an item in the Secret Service
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    service: str = ""  # of an item in the keychain of macOS
+    account: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place, which may be empty."""
+
+    name: str
+    kind: Kind
+    location: str  # an absolute path
+    options: Options = field(default_factory=Options)
+
+    def open(self) -> BasePersistence:
+        """The persistence, as the program that owns the cache makes it.
+
+        It makes the directory if that is missing, so ask exists() first.
+
+        :raises PersistenceError: when the store or its key is not available.
+        """
+        from .. import persistence as kinds
+
+        options = self.options
+        if self.kind is Kind.PLAIN:
+            return kinds.FilePersistence(self.location)
+        if self.kind is Kind.DPAPI:
+            return kinds.FilePersistenceWithDataProtection(self.location)
+        if self.kind is Kind.ENCRYPTED:
+            from ..encrypted import EncryptedFilePersistence, KeyFile
+
+            key = KeyFile(options.key_file) if options.key_file else None
+            return EncryptedFilePersistence(self.location, key)
+        if sys.platform == "darwin":
+            return kinds.KeychainPersistence(
+                self.location,
+                options.service or None,
+                options.account or None,
+                timeout=options.timeout,
+            )
+        if sys.platform.startswith("linux"):
+            # An encrypted file that took the place of a keyring is used as its programs use it.
+            return kinds.LibsecretPersistence(
+                self.location,
+                options.schema or None,
+                options.attributes,
+                label=options.label,
+                timeout=options.timeout,
+                without_keyring="encrypted_file" if os.path.lexists(self.sealed()) else None,
+            )
+        words = "This system has no keyring that this package knows. Use another kind of place."
+        raise referring(
+            PersistenceUnavailable(None, words, self.location), references.KEYRING_MISSING
+        )
+
+    def sealed(self) -> str:
+        """For a keyring: the encrypted file that may have taken its place."""
+        return self.location + ".enc"
+
+    def exists(self) -> bool:
+        """Whether a file shows that somebody has used the place.  It asks no keyring."""
+        return os.path.lexists(self.location) or (
+            self.kind is Kind.KEYRING and os.path.lexists(self.sealed())
+        )
+
+
+#: The items of azure-cli.
+_AZ_ITEM = {
+    "schema": "my_schema_name",
+    "attributes": {"my_attr1": "foo", "my_attr2": "bar"},
+    "service": "my_service_name",
+    "account": "my_account_name",
+}
+_IDENTITY = "Microsoft.Developer.IdentityService"
+_DEFAULT_CACHE = "msal.cache.nocae"
+#: The names of azure-identity's caches end so; "msal.cache" is that of old versions.
+_IDENTITY_NAME = re.compile(r"(msal\.cache|.+\.(cae|nocae))")
+#: A prefix of a place, but not a drive of Windows.
+_PREFIX = re.compile(r"([a-z]{2,}):(.*)", re.DOTALL)
+
+
+def _with(options: Options, **item: object) -> Options:
+    """The options of the command line, with the item of a program that is known."""
+    return Options(options.timeout, options.key_file, **item)  # type: ignore[arg-type]
+
+
+def _az(options: Options) -> Iterator[Place]:
+    directory = os.environ.get("AZURE_CONFIG_DIR") or os.path.join("~", ".azure")
+    base = os.path.abspath(os.path.expanduser(directory))
+    kind = Kind.DPAPI if sys.platform == "win32" else Kind.KEYRING
+    for name, encrypted, file in (
+        ("az", "az:encrypted", "msal_token_cache"),
+        ("az:principals", "az:principals-encrypted", "service_principal_entries"),
+    ):
+        yield Place(name, Kind.PLAIN, os.path.join(base, file + ".json"), options)
+        yield Place(encrypted, kind, os.path.join(base, file + ".bin"), _with(options, **_AZ_ITEM))
+
+
+def _identity_directory() -> str:
+    home = os.environ.get("LOCALAPPDATA", "~") if sys.platform == "win32" else "~"
+    return os.path.abspath(os.path.join(os.path.expanduser(home), ".IdentityService"))
+
+
+def _identity(name: str, options: Options) -> Place:
+    """A cache of azure-identity.  Its file is plain text, or signals a change of a keyring."""
+    place = "identity" if name == _DEFAULT_CACHE else f"identity:{name}"
+    location = os.path.join(_identity_directory(), name)
+    if sys.platform == "win32":
+        return Place(place, Kind.DPAPI, location, options)
+    if kind_of(location) is Kind.PLAIN:
+        return Place(place, Kind.PLAIN, location, options)
+    return Place(place, Kind.KEYRING, location, _with(options, **_identity_item(name)))
+
+
+def _identity_item(name: str) -> dict[str, object]:
+    return {
+        "schema": name,
+        "attributes": {"MsalClientID": _IDENTITY},
+        "label": "MSALCache",
+        "service": _IDENTITY,
+        "account": "MSALCache" if name == _DEFAULT_CACHE else name,
+    }
+
+
+def identity_keyring(place: Place) -> Place:
+    """The item of azure-identity that may exist beside its plain file: it uses the keyring when
+    that answers, and the file when it does not."""
+    name = os.path.basename(place.location)
+    options = _with(place.options, **_identity_item(name))
+    return Place(place.name, Kind.KEYRING, place.location, options)
+
+
+def well_known(options: Options) -> list[Place]:
+    """The caches of Azure CLI and azure-identity that somebody has used."""
+    try:
+        files = sorted(os.listdir(_identity_directory()))
+    except OSError:
+        files = []
+    names = dict.fromkeys(name.removesuffix(".enc") for name in files)
+    places = [*_az(options)]
+    places += [_identity(name, options) for name in names if _IDENTITY_NAME.fullmatch(name)]
+    return [place for place in places if place.exists()]
+
+
+def named(text: str, options: Options) -> Place:
+    """The place that a person names.
+
+    :raises BadPlace: when there is none of that name.
+    """
+    for place in _az(options):
+        if place.name == text:
+            return place
+    if text == "identity":
+        return _identity(_DEFAULT_CACHE, options)
+    found = _PREFIX.fullmatch(text)
+    kind, rest = (found[1], found[2]) if found else ("", text)
+    if kind == "identity" and rest and os.path.basename(rest) == rest:
+        return _identity(rest, options)
+    if not rest or "\0" in rest:
+        raise BadPlace(f"{text!r} names no place")
+    location = os.path.abspath(os.path.expanduser(rest))
+    if not kind:
+        return Place(text, kind_of(location) or Kind.PLAIN, location, options)
+    if kind not in {each.value for each in Kind}:
+        raise BadPlace(f"{text!r} begins with no kind of place")
+    return Place(text, Kind(kind), location, options)
+
+
+#: How a file that Windows has encrypted begins: a version, and the GUID of its provider.
+_DPAPI = bytes.fromhex("01000000d08c9ddf0115d1118c7a00c04fc297eb")
+
+
+def kind_of(location: str) -> Kind | None:
+    """What the content of a file shows; None: there is no such file, or it cannot be read."""
+    from .._native import files
+    from .._stores.envelope import MAGIC
+    from ..errors import PersistenceError
+
+    try:
+        secret, _ = files.read(location)
+    except PersistenceError:
+        return None
+    if secret.startswith(MAGIC):
+        return Kind.ENCRYPTED
+    if secret.startswith(_DPAPI):
+        return Kind.DPAPI
+    return Kind.PLAIN if secret else Kind.KEYRING  # a signal file is empty

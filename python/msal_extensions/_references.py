@@ -1,0 +1,469 @@
+"""The references of our errors: what ``MSX-nn`` means, why it happens, and what to do.
+
+This is the only table of them.  Messages end with the reference, ``python -m msal_extensions
+explain MSX-nn`` shows the entry, and docs/errors.md has the same words.  A number never changes its
+meaning, because people search for it.
+
+This module imports nothing of ours: ``explain`` also works where nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Reference(NamedTuple):
+    """One entry of the table."""
+
+    code: str  # "MSX-07"
+    title: str  # what is wrong, in a few words
+    cause: str
+    remedy: str
+    page: str  # of the documentation, for more; "" where there is none
+
+    def __str__(self) -> str:
+        return self.code
+
+
+#: All entries by their code, in the order of the numbers.
+REFERENCES: dict[str, Reference] = {}
+
+
+def _add(number: int, title: str, cause: str, remedy: str, page: str = "") -> Reference:
+    code = f"MSX-{number:02}"
+    assert code not in REFERENCES
+    REFERENCES[code] = Reference(code, title, cause, remedy, page)
+    return REFERENCES[code]
+
+
+# ---- programs and platforms ----
+
+ARGUMENT = _add(
+    1,
+    "A program passed an argument that cannot work",
+    "The program that uses this package passed a value that has no meaning there, or used an"
+    " object in a way that its documentation excludes. The message says which one.",
+    "If the program is yours, correct it. If not, report the message to its makers.",
+)
+PLATFORM = _add(
+    2,
+    "This operating system is not supported",
+    "build_encrypted_persistence() knows Windows, macOS and Linux.",
+    "Use a FilePersistence or an EncryptedFilePersistence.",
+)
+UNEXPECTED = _add(
+    3,
+    "The operating system refused",
+    "A call failed for a reason that is rare. The message has the words of the system, and the"
+    " name of the call.",
+    "Mend what the words name, then try again. If they do not help, report the whole message.",
+)
+
+# ---- the keyrings of the operating systems ----
+
+KEYRING_MISSING = _add(
+    4,
+    "There is no keyring",
+    "The Secret Service cannot be reached: libsecret is not installed, this session has no D-Bus,"
+    " no keyring program runs, or a sandbox keeps it from this program. Servers and containers"
+    " have none, as a rule.",
+    "On a desktop, install and start gnome-keyring, KWallet or KeePassXC. On a server, set"
+    " MSAL_EXTENSIONS_WITHOUT_KEYRING=encrypted_file.",
+    "docs/headless.md",
+)
+KEYRING_NO_COLLECTION = _add(
+    5,
+    "The keyring has no such collection",
+    "A keyring program runs, but nobody has made a default keyring (KWallet: a wallet) yet, or the"
+    " program names a collection that is not there.",
+    "Make a keyring with the keyring program of your desktop.",
+    "docs/keyrings.md",
+)
+KEYRING_FAILED = _add(
+    6,
+    "The keyring failed",
+    "The Secret Service answered with an error of its own. The message has its words.",
+    "Restart the Secret Service: log out and in again.",
+    "docs/keyrings.md",
+)
+KEYRING_LOCKED = _add(
+    7,
+    "The keyring is locked",
+    "The tokens are in the keyring, and it is locked. Nobody unlocked it, or nobody can be asked"
+    " because there is no desktop. Nothing is lost.",
+    "Unlock the keyring, or log in to the desktop; then try again.",
+    "docs/keyrings.md",
+)
+KEYRING_SILENT = _add(
+    8,
+    "The keyring did not answer in time",
+    "The Secret Service hangs, or it waits for a person: a dialog may be open on another screen.",
+    "Answer the dialog. If there is none, restart the Secret Service: log out and in again.",
+    "docs/keyrings.md",
+)
+KEYCHAIN_FAILED = _add(
+    10,
+    "The keychain of macOS failed",
+    "The keychain answered with an error. The message has its OSStatus and its words.",
+    "See the words of the message, and https://www.osstatus.com for the number.",
+    "docs/keychain.md",
+)
+KEYCHAIN_DENIED = _add(
+    11,
+    "The keychain is locked, or the answer was no",
+    "The keychain is locked and nobody can be asked, or a person or macOS refused this program.",
+    "Unlock the keychain (security unlock-keychain), and answer Always Allow; then try again.",
+    "docs/keychain.md",
+)
+KEYCHAIN_SILENT = _add(
+    12,
+    "The keychain did not answer in time",
+    "macOS asks a person for a password or a permission, and nobody answered.",
+    "Answer the dialog; then try again.",
+    "docs/keychain.md",
+)
+KEYCHAIN_MISSING = _add(
+    13,
+    "There is no keychain in this session",
+    "This is not macOS, or the session has no keychain, as in some daemons.",
+    "Use an EncryptedFilePersistence, or run the program in the session of a user.",
+    "docs/keychain.md",
+)
+DPAPI_CANNOT_ENCRYPT = _add(
+    14,
+    "Windows could not encrypt",
+    "The data protection of Windows (DPAPI) has no key in this session: a service without a loaded"
+    " profile, a session over WinRM or SSH with a key, or another operating system.",
+    "Log on with the password, or load the profile of the user; then try again.",
+)
+DPAPI_CANNOT_DECRYPT = _add(
+    15,
+    "Windows could not decrypt",
+    "Another user or another machine encrypted the file, the password was reset by an"
+    " administrator, or the file is damaged.",
+    "Run the program as the user that saved the file; or remove it and sign in again.",
+)
+
+# ---- locations and files ----
+
+NOT_STORED = _add(
+    20,
+    "Nothing is stored there",
+    "Nobody has signed in yet, or somebody signed out.",
+    "Sign in.",
+)
+PLAIN_TEXT = _add(
+    21,
+    "The tokens are in plain text",
+    "The file is not encrypted. Each program of this user, the administrator, and each backup of"
+    " the file has the tokens, and can use the accounts.",
+    "Move them: python -m msal_extensions migrate FROM TO.",
+    "docs/headless.md",
+)
+NO_HOME = _add(
+    22,
+    "There is no home directory",
+    "The path begins with ~, and this user has no home directory.",
+    "Set the environment variable HOME (on Windows USERPROFILE), or give a path without ~.",
+)
+DIRECTORY_MISSING = _add(
+    23,
+    "The directory is missing",
+    "The directory of the file does not exist, or its drive.",
+    "Make the directory, or choose another location.",
+)
+NAME_TAKEN = _add(
+    24,
+    "The name cannot be used",
+    "A directory has the name of the file, a file has the name of a directory, or the name is too"
+    " long.",
+    "Remove what has that name, or choose another location.",
+)
+DENIED = _add(
+    25,
+    "The permissions forbid it",
+    "This user may not read or write the file or its directory.",
+    "Check the permissions of the file and of its directory.",
+)
+READ_ONLY = _add(
+    26,
+    "The file system is read-only",
+    "The disk is mounted read-only, by intention or after a fault.",
+    "Choose a location on a file system that can be written to.",
+)
+NOT_TRUSTED = _add(
+    27,
+    "Another user's link or file is in the way",
+    "A symbolic link or a file of another user is at the location, in a place where that user"
+    " could have put it to get your tokens. It was neither followed nor used.",
+    "Remove it, or choose a location in a directory that only you may write to.",
+    "SECURITY.md",
+)
+DISK_FULL = _add(
+    28,
+    "The disk is full",
+    "No space is left, or your quota is used up. What was stored before is still there.",
+    "Free some space on that disk.",
+)
+DISK_FAILS = _add(
+    29,
+    "The disk fails",
+    "The disk, or the server of a network file system, reported a fault.",
+    "See whether that disk is healthy.",
+)
+TOO_LARGE = _add(
+    30,
+    "The file is too large",
+    "It is larger than any token cache, or larger than this process may write (ulimit -f).",
+    "Remove the file, or give the path of another; or raise the limit.",
+)
+TOO_MANY_OPEN = _add(
+    31,
+    "There are too many open files or threads",
+    "The program or the machine has reached a limit.",
+    "End some programs, or raise the limit (ulimit -n, ulimit -u).",
+)
+INTERRUPTED = _add(
+    32,
+    "Signals kept coming",
+    "Signals interrupted every attempt at an operation.",
+    "Try again.",
+)
+SERVER_SILENT = _add(
+    33,
+    "The server of the file system did not answer",
+    "The file is on a network file system, and its server did not answer in time.",
+    "See whether the server answers; then try again.",
+)
+OPEN_TO_OTHERS = _add(
+    34,
+    "Other users may get at the file",
+    "The permissions of the file or of its directory let other users read or replace it.",
+    "Do: chmod go-rwx FILE; and chmod go-w DIRECTORY.",
+    "SECURITY.md",
+)
+COPIES_LEFT = _add(
+    35,
+    "Copies with tokens were left behind",
+    "Files beside the cache hold tokens: a damaged content that was put aside, a file whose key"
+    " was lost, or what a killed program left.",
+    "Remove them when you do not need them as evidence.",
+)
+
+# ---- what is stored ----
+
+DAMAGED = _add(
+    40,
+    "The stored content is damaged",
+    "What is stored is no text that was saved: another program wrote it, or the disk damaged it.",
+    "Remove it, and sign in again.",
+)
+CACHE_DAMAGED = _add(
+    41,
+    "The token cache is damaged",
+    "What is stored is text, but no token cache. Programs without a lock, and programs that were"
+    " killed while they wrote the file in place, leave such content.",
+    'Remove it and sign in again; or let PersistedTokenCache(..., on_unreadable="quarantine") put'
+    " it aside.",
+)
+TORN = _add(
+    42,
+    "A save failed half-way",
+    "The file had to be written in place, because it is a mount point or its directory is"
+    " read-only, and the write failed. What was stored before is damaged now.",
+    "Mend the cause, then save again; or delete the file, and sign in again.",
+)
+
+# ---- the keys of encrypted files ----
+
+KEY_UNAVAILABLE = _add(
+    50,
+    "There is no key",
+    "The machine offers no source of keys, or the source does not answer: no kernel keyring (most"
+    " containers), a key file or a credential that is not mounted, a command that fails.",
+    "Give the program a key file: MSAL_EXTENSIONS_KEY_FILE=/path/to/key; openssl rand -base64 32"
+    " makes one.",
+    "docs/headless.md",
+)
+KEY_FILE_NOT_TRUSTED = _add(
+    51,
+    "Other users may read or change the key file",
+    "A user that reads the key can decrypt, and a user that changes it can plant a known key. So"
+    " it was not used.",
+    "Do: chmod 600, and chown to the user of this program.",
+    "docs/headless.md",
+)
+KEY_LOST_AT_REBOOT = _add(
+    52,
+    "The key went with a reboot",
+    "The kernel kept the key in memory, and the machine was started anew since. The key is gone.",
+    "Remove the file and sign in again. A key file or a credential of systemd survives a reboot.",
+    "docs/headless.md",
+)
+KEY_EXPIRED = _add(
+    53,
+    "The kernel has removed the key",
+    "The kernel keeps a key for three days without use. The key is gone.",
+    "Remove the file and sign in again. A key file or a credential of systemd does not expire.",
+    "docs/headless.md",
+)
+KEY_IN_OTHER_NAMESPACE = _add(
+    54,
+    "The key is outside this container",
+    "The kernel keeps the key in another user namespace.",
+    "Run the program where the file was saved; or remove the file and sign in again.",
+    "docs/headless.md",
+)
+KEY_WRONG = _add(
+    55,
+    "This is not the key of the file",
+    "The file was encrypted with another key, by another user, or under another name.",
+    "Give the key that it was encrypted with, or restore it; or remove the file and sign in again.",
+    "docs/encrypted-file.md",
+)
+ENCRYPTED_DAMAGED = _add(
+    56,
+    "The encrypted file is damaged, or somebody has changed it",
+    "The key is the right one, but the content is not what was saved.",
+    "Restore a backup; or remove the file and sign in again.",
+    "docs/encrypted-file.md",
+)
+ENCRYPTED_UNKNOWN = _add(
+    57,
+    "A newer version has made the encrypted file",
+    "The file has a format that this version does not know. It was not changed.",
+    "Install the newer version of this package.",
+    "docs/encrypted-file.md",
+)
+NOT_ENCRYPTED = _add(
+    58,
+    "Something else is in the place of the encrypted file",
+    "The file has plain text, or belongs to another program. It was kept.",
+    "Move it away; if it is a token cache: python -m msal_extensions migrate FROM TO.",
+    "docs/encrypted-file.md",
+)
+KEY_BESIDE = _add(
+    59,
+    "The key lies beside the encrypted file",
+    "A copy of the directory has both the file and its key, so the encryption protects nothing.",
+    "Keep the key in another directory, one that is in no backup of this one.",
+    "docs/headless.md",
+)
+
+# ---- the lock ----
+
+LOCK_BUSY = _add(
+    60,
+    "Somebody else holds the lock",
+    "Another program, or another part of this one, works on the cache, and did not end within the"
+    " timeout. The message names it.",
+    "Try again. If it always fails, see what that program waits for.",
+)
+LOCK_LOST = _add(
+    61,
+    "The lock was lost",
+    "Somebody removed the lock file while the lock was held, and changed the same entry.",
+    "Do it again. Let nobody remove lock files: they go by themselves.",
+)
+LOCK_ORDER = _add(
+    62,
+    "The program asked for locks in a wrong order",
+    "Two parts of the program, or two programs, could have waited for each other for ever.",
+    "Correct the program as the message says.",
+    "docs/asyncio.md",
+)
+LOCK_NOT_HELD = _add(
+    63,
+    "The lock is not held",
+    "The program released a lock that it does not hold, or that its parent process holds.",
+    "Release a lock once, in the process that acquired it.",
+)
+LOCK_FILE = _add(
+    64,
+    "The lock file cannot be made",
+    "The lock file lies beside the cache. The message says why it could not be made or opened.",
+    "Make its directory writable, or choose another lock_location.",
+)
+STORE_CHANGED = _add(
+    65,
+    "Somebody else saved at the same moment",
+    "The content changed between our read and our save. The save stored nothing.",
+    "Do it again.",
+)
+LOCK_LEFT = _add(
+    66,
+    "A lock file was left behind",
+    "A program was killed while it held the lock. The next program takes the file over.",
+    "Nothing has to be done.",
+)
+
+# ---- the installation ----
+
+NATIVE_MISSING = _add(
+    70,
+    "The native library cannot be loaded",
+    "The file _msalex of this package is missing, or is for another Python, processor or system;"
+    " or cffi is missing.",
+    "Install the package again: pip install --force-reinstall --no-deps"
+    ' "msal-extensions==1.3.1+native1".',
+    "docs/install.md",
+)
+OVERWRITTEN = _add(
+    71,
+    "Other files are in the place of ours",
+    "Another distribution of msal-extensions, as a rule the pure-Python one, was installed over"
+    " this one; or somebody has changed or removed files of it.",
+    "Install the package again: pip install --force-reinstall --no-deps"
+    ' "msal-extensions==1.3.1+native1".',
+    "docs/install.md",
+)
+OTHER_MSAL = _add(
+    72,
+    "The version of MSAL does not fit",
+    "This package needs msal>=1.29,<2 and finds another one, or none.",
+    'Install one that fits: pip install "msal>=1.29,<2".',
+    "docs/install.md",
+)
+NO_CRYPTOGRAPHY = _add(
+    73,
+    "The package cryptography is missing or does not work",
+    "Encrypted files need it.",
+    "Install it: pip install --force-reinstall cryptography.",
+    "docs/install.md",
+)
+SETTING = _add(
+    74,
+    "A setting has a value without a meaning",
+    "An environment variable that begins with MSAL_EXTENSIONS_ has a value that nothing knows.",
+    "Correct or unset it.",
+    "docs/headless.md",
+)
+
+# ---- the command ----
+
+NOT_CONFIRMED = _add(
+    80,
+    "Nobody has confirmed it",
+    "The command removes something, and asks before. There is no terminal to ask on, or the answer"
+    " was no. Nothing was changed.",
+    "Answer yes, or give --yes.",
+)
+TARGET_IN_USE = _add(
+    81,
+    "There are other tokens already where they should go",
+    "The place to migrate to is not empty, and has not the same content. Nothing was changed.",
+    "Clear one of the two places: python -m msal_extensions clear PLACE.",
+)
+BAD_PLACE = _add(
+    82,
+    "There is no such place",
+    "The command knows az, identity, identity:NAME, a path, and a kind and a path, such as"
+    " encrypted:PATH.",
+    "See: python -m msal_extensions --help.",
+)
+UNKNOWN_REFERENCE = _add(
+    83,
+    "There is no such reference",
+    "References are MSX-01 and so on.",
+    "python -m msal_extensions explain, without a reference, lists all.",
+)
