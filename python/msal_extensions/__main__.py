@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shutil
 import sys
@@ -32,44 +33,54 @@ if TYPE_CHECKING:
 #: Columns, where the output is no terminal.
 _WIDTH = 80
 
+_DESCRIPTION = """\
+Says where the tokens of MSAL are, whether they are encrypted, what is wrong,
+and what to do about it.  It never shows a token."""
+_EPILOG = """\
+places:
+  az                  the cache of Azure CLI, in plain text
+  az:encrypted        its cache with core.encrypt_token_cache=true
+  identity            the cache of azure-identity; identity:NAME for another
+  plain:PATH          a plain file
+  encrypted:PATH      a file that this package has encrypted
+  keyring:PATH        an item in the keyring of the system; PATH is its signal file
+  dpapi:PATH          a file that Windows has encrypted
+  PATH                what the content of that file shows
+status and doctor look at every cache of Azure CLI and azure-identity that is
+there, unless places are given.
+
+The exit status is 0 when everything is fine, 1 after warnings, 2 after
+problems."""
+
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    common = argparse.ArgumentParser(add_help=False)
+    # SUPPRESS, or a subcommand would set an option that stands before it back to its default.
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     add = common.add_argument
     add("--json", action="store_true", help="print one JSON object (docs/status.schema.json)")
     add("-v", "--verbose", action="store_true", help="say more; never a secret")
-    add(
-        "--timeout",
-        type=float,
-        default=15.0,
-        metavar="SECONDS",
-        help="for one call of a keyring, and for the lock (default: 15)",
-    )
-    keys = argparse.ArgumentParser(add_help=False)
-    add = keys.add_argument
-    add("--key-file", default="", metavar="FILE", help="the key of encrypted files")
-    add("--schema", default="", help="of the item in a Linux keyring")
-    add(
-        "--attribute",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the item in a Linux keyring; may be repeated",
-    )
-    add("--service", default="", help="of the item in the keychain of macOS")
-    add("--account", default="", help="of the item in the keychain of macOS")
+    words = "for one call of a keyring, and for the lock (default: 15)"
+    add("--timeout", type=_seconds, metavar="SECONDS", help=words)
+    keys = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = keys.add_argument_group("places with a key or an item of their own").add_argument
+    add("--key-file", metavar="FILE", help="the key of encrypted files")
+    add("--schema", metavar="NAME", help="of the item in a Linux keyring")
+    words = "of the item in a Linux keyring; may be repeated"
+    add("--attribute", action="append", type=_pair, metavar="NAME=VALUE", help=words)
+    add("--service", metavar="NAME", help="of the item in the keychain of macOS")
+    add("--account", metavar="NAME", help="of the item in the keychain of macOS")
     sure = argparse.ArgumentParser(add_help=False)
     sure.add_argument("--yes", action="store_true", help="do not ask")
 
     parser = argparse.ArgumentParser(
         prog="python -m msal_extensions",
-        description=summary,
-        epilog=rest,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common, keys],
     )
-    parser.set_defaults(command="status", places=[])
+    parser.set_defaults(command="status", places=[], json=False, verbose=False, timeout=15.0)
+    parser.set_defaults(key_file="", schema="", attribute=[], service="", account="")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(
@@ -84,23 +95,36 @@ def _parser() -> argparse.ArgumentParser:
         ("doctor", "What is wrong on this machine, and the one thing to do about it."),
     ):
         command(name, words, keys).add_argument("places", nargs="*", metavar="PLACE")
-    command("clear", "Remove the tokens of these places.", keys, sure).add_argument(
-        "places", nargs="+", metavar="PLACE"
-    )
+    clear = command("clear", "Remove the tokens of these places.", keys, sure)
+    clear.add_argument("places", nargs="+", metavar="PLACE")
     migrate = command("migrate", "Move tokens to another place.", keys, sure)
-    migrate.add_argument("places", nargs=1, metavar="FROM")
-    migrate.add_argument("target", metavar="TO")
+    migrate.add_argument("places", nargs=2, metavar=("FROM", "TO"))
     prune = command("prune", "Remove tokens that nobody has used for long.", keys, sure)
     prune.add_argument("places", nargs="+", metavar="PLACE")
-    prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
+    words = "since when nobody has used them (default: 90)"
+    prune.add_argument("--older-than", type=_seconds, default=90.0, metavar="DAYS", help=words)
     rekey = command("rekey", "Encrypt an encrypted file with a new key.", keys)
     rekey.add_argument("places", nargs=1, metavar="PLACE")
-    rekey.add_argument(
-        "--new-key-file", default="", metavar="FILE", help="default: a new key of the same source"
-    )
+    words = "the new key (default: a new one of the same source)"
+    rekey.add_argument("--new-key-file", default="", metavar="FILE", help=words)
     explain = command("explain", "What the reference of an error means.")
     explain.add_argument("references", nargs="*", metavar="MSX-nn")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds, or of days, that has an end."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError
+    return name, value
 
 
 def _explain(report: Report, wanted: Sequence[str]) -> None:
@@ -118,27 +142,27 @@ def _explain(report: Report, wanted: Sequence[str]) -> None:
 def _options(arguments: argparse.Namespace) -> Options:
     from ._command.places import Options
 
-    pairs = [pair.partition("=") for pair in arguments.attribute]
     return Options(
         timeout=arguments.timeout,
         key_file=arguments.key_file,
         schema=arguments.schema,
-        attributes={name: value for name, _, value in pairs},
+        attributes=dict(arguments.attribute),
         service=arguments.service,
         account=arguments.account,
     )
 
 
-def _places(report: Report, names: Sequence[str], options: Options) -> list[Place]:
+def _places(report: Report, names: Sequence[str], options: Options) -> list[Place] | None:
+    """The places of these names; None: one of them is wrong, so nothing must be touched."""
     from ._command import places
 
-    found = []
+    found: list[Place] = []
     for name in names:
         try:
             found.append(places.named(name, options))
         except places.BadPlace as error:
             report.add(Severity.PROBLEM, references.BAD_PLACE, str(error))
-    return found
+    return found if len(found) == len(names) else None
 
 
 def _ask(question: str) -> bool:
@@ -155,19 +179,19 @@ def _work(report: Report, arguments: argparse.Namespace) -> None:
 
     options = _options(arguments)
     chosen = _places(report, arguments.places, options)
-    if report.findings:  # a place has a wrong name: touch nothing
+    if chosen is None:
         return
     if report.command in ("status", "doctor"):
-        for place in chosen if arguments.places else places.well_known(options):
+        looked = chosen or places.well_known(options)
+        for place in looked:
             look.examine(report, place)
         if report.command == "doctor":
-            doctor.check(report, chosen, options)
+            doctor.check(report, looked, options)
         return
     confirm = (lambda _: True) if getattr(arguments, "yes", False) else _ask
     if report.command == "migrate":
-        targets = _places(report, [arguments.target], options)
-        if targets:
-            actions.migrate(report, chosen[0], targets[0], confirm)
+        source, target = chosen
+        actions.migrate(report, source, target, confirm)
     elif report.command == "clear":
         actions.clear(report, chosen, confirm)
     elif report.command == "prune":
@@ -176,11 +200,20 @@ def _work(report: Report, arguments: argparse.Namespace) -> None:
         actions.rekey(report, chosen[0], arguments.new_key_file)
 
 
+def _log_to_stderr() -> None:
+    """Shows what this package logs, and not what others do: they may log secrets."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command, and returns its exit status."""
     arguments = _parser().parse_args(argv)
     if arguments.verbose:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(name)s: %(message)s")
+        _log_to_stderr()
     report = Report(arguments.command, installation.look())
     if report.command == "explain":
         _explain(report, arguments.references)
