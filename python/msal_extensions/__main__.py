@@ -43,7 +43,7 @@ places:
   identity            the cache of azure-identity; identity:NAME for another
   plain:PATH          a plain file
   encrypted:PATH      a file that this package has encrypted
-  keyring:PATH        an item in the keyring of the system; PATH is its signal file
+  keyring:PATH        the item of the keyring for which PATH is the signal file
   dpapi:PATH          a file that Windows has encrypted
   PATH                what the content of that file shows
 status and doctor look at every cache of Azure CLI and azure-identity that is
@@ -53,22 +53,30 @@ The exit status is 0 when everything is fine, 1 after warnings, 2 after
 problems."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    # SUPPRESS, or a subcommand would set an option that stands before it back to its default.
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = common.add_argument
+def _options_of_all() -> argparse.ArgumentParser:
+    # SUPPRESS, or a command would set an option that stands before it back to its default.
+    made = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = made.add_argument
     add("--json", action="store_true", help="print one JSON object (docs/status.schema.json)")
     add("-v", "--verbose", action="store_true", help="say more; never a secret")
     words = "for one call of a keyring, and for the lock (default: 15)"
     add("--timeout", type=_seconds, metavar="SECONDS", help=words)
-    keys = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = keys.add_argument_group("places with a key or an item of their own").add_argument
+    return made
+
+
+def _options_of_places() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = made.add_argument_group("places with a key or an item of their own").add_argument
     add("--key-file", metavar="FILE", help="the key of encrypted files")
     add("--schema", metavar="NAME", help="of the item in a Linux keyring")
     words = "of the item in a Linux keyring; may be repeated"
     add("--attribute", action="append", type=_pair, metavar="NAME=VALUE", help=words)
     add("--service", metavar="NAME", help="of the item in the keychain of macOS")
     add("--account", metavar="NAME", help="of the item in the keychain of macOS")
+    return made
+
+
+def _parser() -> argparse.ArgumentParser:
     sure = argparse.ArgumentParser(add_help=False)
     sure.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -77,11 +85,15 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common, keys],
+        parents=[_options_of_all(), _options_of_places()],
     )
-    parser.set_defaults(command="status", places=[], json=False, verbose=False, timeout=15.0)
+    parser.set_defaults(
+        command="status", places=[], target=[], json=False, verbose=False, timeout=15.0
+    )
     parser.set_defaults(key_file="", schema="", attribute=[], service="", account="")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    # Not those of above: set_defaults() has changed these.
+    common, keys = _options_of_all(), _options_of_places()
 
     def command(
         name: str, words: str, *parents: argparse.ArgumentParser
@@ -98,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     clear = command("clear", "Remove the tokens of these places.", keys, sure)
     clear.add_argument("places", nargs="+", metavar="PLACE")
     migrate = command("migrate", "Move tokens to another place.", keys, sure)
-    migrate.add_argument("places", nargs=2, metavar=("FROM", "TO"))
+    migrate.add_argument("places", nargs=1, metavar="FROM")
+    migrate.add_argument("target", nargs=1, metavar="TO")
     prune = command("prune", "Remove tokens that nobody has used for long.", keys, sure)
     prune.add_argument("places", nargs="+", metavar="PLACE")
     words = "since when nobody has used them (default: 90)"
@@ -178,7 +191,7 @@ def _work(report: Report, arguments: argparse.Namespace) -> None:
     from ._command import actions, doctor, look, places
 
     options = _options(arguments)
-    chosen = _places(report, arguments.places, options)
+    chosen = _places(report, arguments.places + arguments.target, options)
     if chosen is None:
         return
     if report.command in ("status", "doctor"):
