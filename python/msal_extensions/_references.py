@@ -24,6 +24,14 @@ class Reference(NamedTuple):
     def __str__(self) -> str:
         return self.code
 
+    def after(self, words: str) -> str:
+        """The message of an error whose class has no reference, such as a ValueError."""
+        return f"{words} [{self.code}]"
+
+    def saying(self, remedy: str) -> Reference:
+        """The same reference, with a remedy that knows more than the table."""
+        return self._replace(remedy=remedy)
+
 
 #: All entries by their code, in the order of the numbers.
 REFERENCES: dict[str, Reference] = {}
@@ -41,22 +49,24 @@ def _add(number: int, title: str, cause: str, remedy: str, page: str = "") -> Re
 ARGUMENT = _add(
     1,
     "A program passed an argument that cannot work",
-    "The program that uses this package passed a value that has no meaning there, or used an"
-    " object in a way that its documentation excludes. The message says which one.",
+    "The program that uses this package passed a value that has no meaning there, called a method"
+    " that its object does not have, or used an object in a way that the documentation excludes."
+    " The message says which one.",
     "If the program is yours, correct it. If not, report the message to its makers.",
 )
 PLATFORM = _add(
     2,
-    "This operating system is not supported",
-    "build_encrypted_persistence() knows Windows, macOS and Linux.",
-    "Use a FilePersistence or an EncryptedFilePersistence.",
+    "This operating system does not have that store",
+    "The data protection of Windows (DPAPI) and the keychain of macOS exist on those systems only."
+    " build_encrypted_persistence() knows these two, and Linux.",
+    "Use an EncryptedFilePersistence: it works on every system.",
 )
 UNEXPECTED = _add(
     3,
-    "The operating system refused",
-    "A call failed for a reason that is rare. The message has the words of the system, and the"
-    " name of the call.",
-    "Mend what the words name, then try again. If they do not help, report the whole message.",
+    "The operating system refused, for a rare reason",
+    "A call of the system failed in a way for which this package has no advice. The message has the"
+    " words of the system and the name of the call.",
+    "Mend what these words name. If they do not help, report the whole message to us.",
 )
 
 # ---- the keyrings of the operating systems ----
@@ -65,10 +75,10 @@ KEYRING_MISSING = _add(
     4,
     "There is no keyring",
     "The Secret Service cannot be reached: libsecret is not installed, this session has no D-Bus,"
-    " no keyring program runs, or a sandbox keeps it from this program. Servers and containers"
-    " have none, as a rule.",
-    "On a desktop, install and start gnome-keyring, KWallet or KeePassXC. On a server, set"
-    " MSAL_EXTENSIONS_WITHOUT_KEYRING=encrypted_file.",
+    " no keyring program runs or it has just ended, or a sandbox keeps it from this program."
+    " Servers and containers have none, as a rule.",
+    "On a server, set MSAL_EXTENSIONS_WITHOUT_KEYRING=encrypted_file. On a desktop, install and"
+    " start gnome-keyring, KWallet or KeePassXC.",
     "docs/headless.md",
 )
 KEYRING_NO_COLLECTION = _add(
@@ -76,7 +86,8 @@ KEYRING_NO_COLLECTION = _add(
     "The keyring has no such collection",
     "A keyring program runs, but nobody has made a default keyring (KWallet: a wallet) yet, or the"
     " program names a collection that is not there.",
-    "Make a keyring with the keyring program of your desktop.",
+    "Make a keyring with the keyring program of your desktop (Passwords and Keys, KWalletManager,"
+    " KeePassXC).",
     "docs/keyrings.md",
 )
 KEYRING_FAILED = _add(
@@ -89,30 +100,40 @@ KEYRING_FAILED = _add(
 KEYRING_LOCKED = _add(
     7,
     "The keyring is locked",
-    "The tokens are in the keyring, and it is locked. Nobody unlocked it, or nobody can be asked"
-    " because there is no desktop. Nothing is lost.",
-    "Unlock the keyring, or log in to the desktop; then try again.",
+    "The keyring is locked, or it does not let this program in, and nobody said yes: a person"
+    " closed the dialog, or there is no desktop on which the keyring could ask. Nothing is lost.",
+    "Unlock the keyring on the desktop, or allow this program to use it; then try again.",
     "docs/keyrings.md",
 )
 KEYRING_SILENT = _add(
     8,
     "The keyring did not answer in time",
     "The Secret Service hangs, or it waits for a person: a dialog may be open on another screen.",
-    "Answer the dialog. If there is none, restart the Secret Service: log out and in again.",
+    "See whether the keyring waits for your password or your permission, and answer. If it does"
+    " not, restart the Secret Service: log out and in again.",
+    "docs/keyrings.md",
+)
+KEYRING_AFTER_FORK = _add(
+    9,
+    "The keyring cannot be used after a fork",
+    "A process used the keyring, and then made this one by fork. The libraries of the keyring have"
+    " threads, and a child made by fork has none of them.",
+    'Start the process anew: with subprocess, or with multiprocessing.set_start_method("spawn").',
     "docs/keyrings.md",
 )
 KEYCHAIN_FAILED = _add(
     10,
     "The keychain of macOS failed",
-    "The keychain answered with an error. The message has its OSStatus and its words.",
-    "See the words of the message, and https://www.osstatus.com for the number.",
+    "The keychain answered with an error. The message has its number (OSStatus) and its words.",
+    "Try again. If it fails always, look the number up at https://www.osstatus.com.",
     "docs/keychain.md",
 )
 KEYCHAIN_DENIED = _add(
     11,
     "The keychain is locked, or the answer was no",
-    "The keychain is locked and nobody can be asked, or a person or macOS refused this program.",
-    "Unlock the keychain (security unlock-keychain), and answer Always Allow; then try again.",
+    "The keychain is locked and macOS can ask nobody; a person or macOS refused this program; or"
+    " the file of the keychain cannot be written.",
+    "Run security unlock-keychain in the same session, and answer Always Allow when macOS asks.",
     "docs/keychain.md",
 )
 KEYCHAIN_SILENT = _add(
@@ -125,23 +146,25 @@ KEYCHAIN_SILENT = _add(
 KEYCHAIN_MISSING = _add(
     13,
     "There is no keychain in this session",
-    "This is not macOS, or the session has no keychain, as in some daemons.",
-    "Use an EncryptedFilePersistence, or run the program in the session of a user.",
+    "This account has no default keychain, its file is missing or damaged, or the session has no"
+    " keychain, as before a login and in some daemons.",
+    "Run the program in the session of a user that has logged in at the screen.",
     "docs/keychain.md",
 )
 DPAPI_CANNOT_ENCRYPT = _add(
     14,
     "Windows could not encrypt",
     "The data protection of Windows (DPAPI) has no key in this session: a service without a loaded"
-    " profile, a session over WinRM or SSH with a key, or another operating system.",
+    " profile, a scheduled task without a password, a session over WinRM, or over SSH with a key.",
     "Log on with the password, or load the profile of the user; then try again.",
 )
 DPAPI_CANNOT_DECRYPT = _add(
     15,
     "Windows could not decrypt",
-    "Another user or another machine encrypted the file, the password was reset by an"
-    " administrator, or the file is damaged.",
-    "Run the program as the user that saved the file; or remove it and sign in again.",
+    "Another user or another machine encrypted the file, an administrator has reset the password,"
+    " this session has no key (see MSX-14), or the file is damaged or not encrypted at all.",
+    "Run the program as the user that saved the file. If that does not help, remove the file and"
+    " sign in again.",
 )
 
 # ---- locations and files ----
@@ -149,7 +172,7 @@ DPAPI_CANNOT_DECRYPT = _add(
 NOT_STORED = _add(
     20,
     "Nothing is stored there",
-    "Nobody has signed in yet, or somebody signed out.",
+    "Nobody has signed in yet, somebody has signed out, or the program looks at another place.",
     "Sign in.",
 )
 PLAIN_TEXT = _add(
@@ -169,20 +192,23 @@ NO_HOME = _add(
 DIRECTORY_MISSING = _add(
     23,
     "The directory is missing",
-    "The directory of the file does not exist, or its drive.",
+    "The directory of the file does not exist, or its drive, or the working directory of the"
+    " program; or a symbolic link at the location leads nowhere.",
     "Make the directory, or choose another location.",
 )
 NAME_TAKEN = _add(
     24,
     "The name cannot be used",
-    "A directory has the name of the file, a file has the name of a directory, or the name is too"
-    " long.",
+    "Something else has the name: a directory, a link, a pipe or a device where the file belongs,"
+    " or a file where a directory belongs. Or the name is too long, or the system allows no such"
+    " name.",
     "Remove what has that name, or choose another location.",
 )
 DENIED = _add(
     25,
     "The permissions forbid it",
-    "This user may not read or write the file or its directory.",
+    "This user may not read or write the file or its directory. Besides permissions that may be an"
+    " attribute of the file, a sandbox, or a security program.",
     "Check the permissions of the file and of its directory.",
 )
 READ_ONLY = _add(
@@ -202,7 +228,7 @@ NOT_TRUSTED = _add(
 DISK_FULL = _add(
     28,
     "The disk is full",
-    "No space is left, or your quota is used up. What was stored before is still there.",
+    "No space is left on the disk, or your quota is used up.",
     "Free some space on that disk.",
 )
 DISK_FAILS = _add(
@@ -214,19 +240,20 @@ DISK_FAILS = _add(
 TOO_LARGE = _add(
     30,
     "The file is too large",
-    "It is larger than any token cache, or larger than this process may write (ulimit -f).",
-    "Remove the file, or give the path of another; or raise the limit.",
+    "The file is larger than any token cache (256 MiB), so it is none; or this process may not"
+    " write such a large file (ulimit -f).",
+    "Give the path of another file, or raise the limit.",
 )
 TOO_MANY_OPEN = _add(
     31,
-    "There are too many open files or threads",
-    "The program or the machine has reached a limit.",
+    "There are too many open files or threads, or too little memory",
+    "The program, the user or the machine has reached a limit.",
     "End some programs, or raise the limit (ulimit -n, ulimit -u).",
 )
 INTERRUPTED = _add(
     32,
     "Signals kept coming",
-    "Signals interrupted every attempt at an operation.",
+    "A hundred signals, one after the other, interrupted an operation.",
     "Try again.",
 )
 SERVER_SILENT = _add(
@@ -256,7 +283,7 @@ DAMAGED = _add(
     40,
     "The stored content is damaged",
     "What is stored is no text that was saved: another program wrote it, or the disk damaged it.",
-    "Remove it, and sign in again.",
+    "Remove it (python -m msal_extensions clear PLACE), and sign in again.",
 )
 CACHE_DAMAGED = _add(
     41,
@@ -273,14 +300,22 @@ TORN = _add(
     " read-only, and the write failed. What was stored before is damaged now.",
     "Mend the cause, then save again; or delete the file, and sign in again.",
 )
+NOT_KEPT = _add(
+    43,
+    "The store returns something else than was saved",
+    "A save ended without an error, and a load just after it returned another content. The disk,"
+    " the keyring, or a program that changes what is stored does not work as it should.",
+    "Choose another location, on another disk, or another kind of store.",
+)
 
 # ---- the keys of encrypted files ----
 
 KEY_UNAVAILABLE = _add(
     50,
     "There is no key",
-    "The machine offers no source of keys, or the source does not answer: no kernel keyring (most"
-    " containers), a key file or a credential that is not mounted, a command that fails.",
+    "The machine offers no source of keys, or the source gives none: no kernel keyring (as in most"
+    " containers) or a full one, a key file or a credential that is not mounted or has no key in"
+    " it, a command that fails.",
     "Give the program a key file: MSAL_EXTENSIONS_KEY_FILE=/path/to/key; openssl rand -base64 32"
     " makes one.",
     "docs/headless.md",
@@ -288,8 +323,8 @@ KEY_UNAVAILABLE = _add(
 KEY_FILE_NOT_TRUSTED = _add(
     51,
     "Other users may read or change the key file",
-    "A user that reads the key can decrypt, and a user that changes it can plant a known key. So"
-    " it was not used.",
+    "The permissions let other users at the key file. A user that reads the key can decrypt, and a"
+    " user that changes it can plant a known key. So it was not used.",
     "Do: chmod 600, and chown to the user of this program.",
     "docs/headless.md",
 )
@@ -303,7 +338,7 @@ KEY_LOST_AT_REBOOT = _add(
 KEY_EXPIRED = _add(
     53,
     "The kernel has removed the key",
-    "The kernel keeps a key for three days without use. The key is gone.",
+    "The kernel keeps a key for three days without use, as a rule. The key is gone.",
     "Remove the file and sign in again. A key file or a credential of systemd does not expire.",
     "docs/headless.md",
 )
@@ -317,8 +352,10 @@ KEY_IN_OTHER_NAMESPACE = _add(
 KEY_WRONG = _add(
     55,
     "This is not the key of the file",
-    "The file was encrypted with another key, by another user, or under another name.",
-    "Give the key that it was encrypted with, or restore it; or remove the file and sign in again.",
+    "The file was encrypted with another key, by another user, or under another name; or somebody"
+    " has removed the key.",
+    "Give the key that it was encrypted with, or restore it. If it is lost, remove the file and"
+    " sign in again.",
     "docs/encrypted-file.md",
 )
 ENCRYPTED_DAMAGED = _add(
@@ -339,7 +376,7 @@ NOT_ENCRYPTED = _add(
     58,
     "Something else is in the place of the encrypted file",
     "The file has plain text, or belongs to another program. It was kept.",
-    "Move it away; if it is a token cache: python -m msal_extensions migrate FROM TO.",
+    "Move it away. If it is a token cache, do: python -m msal_extensions migrate FROM TO.",
     "docs/encrypted-file.md",
 )
 KEY_BESIDE = _add(
@@ -362,13 +399,15 @@ LOCK_BUSY = _add(
 LOCK_LOST = _add(
     61,
     "The lock was lost",
-    "Somebody removed the lock file while the lock was held, and changed the same entry.",
+    "Somebody removed the lock file while this program held the lock, so another program may have"
+    " saved at the same time.",
     "Do it again. Let nobody remove lock files: they go by themselves.",
 )
 LOCK_ORDER = _add(
     62,
     "The program asked for locks in a wrong order",
-    "Two parts of the program, or two programs, could have waited for each other for ever.",
+    "Two parts of the program, or two programs, could have waited for each other for ever. So the"
+    " lock was refused at once.",
     "Correct the program as the message says.",
     "docs/asyncio.md",
 )
@@ -376,25 +415,35 @@ LOCK_NOT_HELD = _add(
     63,
     "The lock is not held",
     "The program released a lock that it does not hold, or that its parent process holds.",
-    "Release a lock once, in the process that acquired it.",
+    "Correct the program: release a lock once, in the process that acquired it.",
 )
 LOCK_FILE = _add(
     64,
     "The lock file cannot be made",
-    "The lock file lies beside the cache. The message says why it could not be made or opened.",
-    "Make its directory writable, or choose another lock_location.",
+    "The lock file, beside the cache as a rule, could not be made or opened. The message has the"
+    " words of the system.",
+    "Choose another lock_location, in a directory on a local disk that you may write to.",
 )
 STORE_CHANGED = _add(
     65,
     "Somebody else saved at the same moment",
-    "The content changed between our read and our save. The save stored nothing.",
-    "Do it again.",
+    "Another program changed the content between our read and our save, and did so at each try."
+    " This save stored nothing.",
+    "Do it again. If it always fails, see which program saves all the time.",
 )
 LOCK_LEFT = _add(
     66,
     "A lock file was left behind",
     "A program was killed while it held the lock. The next program takes the file over.",
     "Nothing has to be done.",
+)
+LOCK_REENTERED = _add(
+    67,
+    "This thread has the lock already",
+    "A part of the program asks for a lock that the same thread holds or waits for: inside a with,"
+    " in a signal handler, or in a finalizer. It would wait for itself, so the lock was refused at"
+    " once.",
+    "Correct the program: take the lock once, or make the outer one with reentrant=True.",
 )
 
 # ---- the installation ----
@@ -427,15 +476,16 @@ OTHER_MSAL = _add(
 NO_CRYPTOGRAPHY = _add(
     73,
     "The package cryptography is missing or does not work",
-    "Encrypted files need it.",
+    "Encrypted files need it, and so does MSAL.",
     "Install it: pip install --force-reinstall cryptography.",
     "docs/install.md",
 )
 SETTING = _add(
     74,
     "A setting has a value without a meaning",
-    "An environment variable that begins with MSAL_EXTENSIONS_ has a value that nothing knows.",
-    "Correct or unset it.",
+    "An environment variable that begins with MSAL_EXTENSIONS_ has a value that this package does"
+    " not know, or a name that it does not know.",
+    "Correct or unset the variable that the message names.",
     "docs/headless.md",
 )
 
