@@ -114,7 +114,7 @@ def forgetful(times: int) -> s.Enter:
     return s.fake(stocked=True, errors={it: [NO_SESSION, times] for it in methods})
 
 
-NOT_HERE = GONE = unavailable("choose another persistence")
+NOT_HERE = GONE = unavailable("[MSX-04]", "MSAL_EXTENSIONS_WITHOUT_KEYRING")
 GONE_EARLY = GONE._replace(within=LONG / 2)
 NO_LIBRARY = unavailable("libsecret-1-0")
 OTHER_USER = unavailable("another user")

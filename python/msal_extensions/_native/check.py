@@ -10,8 +10,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._msalex import ffi, lib
+from .._references import (
+    ARGUMENT,
+    DENIED,
+    DIRECTORY_MISSING,
+    DISK_FAILS,
+    DISK_FULL,
+    INTERRUPTED,
+    NAME_TAKEN,
+    NOT_TRUSTED,
+    READ_ONLY,
+    REFERENCES,
+    SERVER_SILENT,
+    TOO_LARGE,
+    TOO_MANY_OPEN,
+    TORN,
+    Reference,
+)
 from ..errors import (
     BY_ERRNO,
+    AnError,
     PersistenceDamaged,
     PersistenceDenied,
     PersistenceError,
@@ -20,6 +38,7 @@ from ..errors import (
     PersistenceNotTrusted,
     PersistenceTorn,
     PersistenceUnavailable,
+    referring,
 )
 from .consent import consent_remedy
 
@@ -44,30 +63,41 @@ EXCEPTIONS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_TORN: PersistenceTorn,
 }
 
-#: What a person can do about an errno.  The system's own words say only what happened.
-FILE_REMEDIES = {
-    errno.EACCES: "Check the permissions of the file and of its directory.",
-    errno.EPERM: "Check the permissions and attributes of the file and of its directory.",
-    errno.EROFS: "Choose a location on a file system that can be written to.",
-    errno.ENOSPC: "Free some space on that disk.",
-    errno.EDQUOT: "Your disk quota is used up: remove some of your files, or ask for more.",
-    errno.EFBIG: "No token cache is that large: remove the file, or give the path of another.",
-    errno.ENAMETOOLONG: "Choose a shorter path.",
-    errno.EISDIR: "Give the path of a file, not of a directory.",
-    errno.ENOTDIR: "A part of the path that should be a directory is a file.",
-    errno.ENOENT: "Make sure that its directory exists.",
-    errno.EEXIST: "Remove what has that name, or choose another location.",
-    errno.ELOOP: "Remove the symbolic link, or give the path of the file itself.",
-    errno.EMFILE: "The program has too many files open.",
-    errno.EINTR: "Signals kept coming: try again.",
-    errno.ETIMEDOUT: "See whether the server of that file system answers; then try again.",
+#: What an errno of a file call means, and what a person can do.  The system's own words say only
+#: what happened.  Any other errno has the reference of its exception.
+FILE_CAUSES: dict[int, Reference] = {
+    errno.EACCES: DENIED,
+    errno.EPERM: DENIED.saying(
+        "Check the permissions and attributes of the file and of its directory."
+    ),
+    errno.EROFS: READ_ONLY,
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL.saying(
+        "Your disk quota is used up: remove some of your files, or ask for more."
+    ),
+    errno.EFBIG: TOO_LARGE.saying(
+        "No token cache is that large: remove the file, or give the path of another."
+    ),
+    errno.EIO: DISK_FAILS,
+    errno.ENAMETOOLONG: NAME_TAKEN.saying("Choose a shorter path."),
+    errno.EISDIR: NAME_TAKEN.saying("Give the path of a file, not of a directory."),
+    errno.ENOTDIR: NAME_TAKEN.saying(
+        "A part of the path that should be a directory is a file: choose another location."
+    ),
+    errno.EEXIST: NAME_TAKEN,
+    errno.EINVAL: NAME_TAKEN,
+    errno.ELOOP: NAME_TAKEN.saying(
+        "Remove the symbolic link, or give the path of the file itself."
+    ),
+    errno.ENOENT: DIRECTORY_MISSING,
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM), TOO_MANY_OPEN),
+    errno.EINTR: INTERRUPTED,
+    errno.ETIMEDOUT: SERVER_SILENT,
 }
 #: The same, for statuses that say more than their errno.
-_STATUS_REMEDIES = {
-    lib.MSALEX_NOT_TRUSTED: "Remove it, or choose a location in a directory that only you may"
-    " write to.",
-    lib.MSALEX_TORN: "What was stored before is damaged now. Mend the cause, then save again; or"
-    " delete the file, and sign in again.",
+_BY_STATUS = {
+    lib.MSALEX_NOT_TRUSTED: NOT_TRUSTED,
+    lib.MSALEX_TORN: TORN.saying(f"What was stored before is damaged now. {TORN.remedy}"),
 }
 
 
@@ -83,7 +113,7 @@ def path(location: str | os.PathLike[str]) -> bytes:
     else:
         encoded = os.fsencode(location)
     if b"\0" in encoded:
-        raise ValueError("embedded null byte in the path")
+        raise ValueError(ARGUMENT.after("embedded null byte in the path"))
     return encoded
 
 
@@ -93,39 +123,60 @@ def describe(error: Any, remedy: str) -> str:
     return f"{words} ({call}). {remedy}".rstrip()
 
 
-def remedy_for(status: int, code: int, location: str, better: Mapping[int, str] = {}) -> str:
-    return (
-        _STATUS_REMEDIES.get(status)
-        or consent_remedy(code, location)
-        or better.get(code)
-        or FILE_REMEDIES.get(code, "")
-    )
+def failure(
+    kind: type[AnError], code: int | None, error: Any, location: str, cause: Reference | None
+) -> AnError:
+    """The exception for an error of the C library.
+
+    :param cause: Why it happened, and what a person can do; None: as the class says.
+    """
+    cause = cause or REFERENCES[kind.reference]
+    return referring(kind(code, describe(error, cause.remedy), location), cause)
+
+
+def cause_of(
+    status: int, code: int, location: str, better: Mapping[int, Reference] = {}
+) -> Reference | None:
+    """Why a file call failed, and what a person can do; None: as the exception's class says."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if remedy := consent_remedy(code, location):
+        return DENIED.saying(remedy)
+    return better.get(code) or FILE_CAUSES.get(code)
 
 
 def check_file(
-    status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
+    status: int, error: Any, location: str, better: Mapping[int, Reference] = {}
 ) -> None:
     """Raises the exception for a status.
 
-    :param better_remedies: Remedies by errno that fit this call better than the common ones.
+    :param better: Causes by errno that fit this call better than the common ones.
     """
     if status == lib.MSALEX_OK:
         return
     code = int(error.code)
+    if status == lib.MSALEX_NOT_FOUND:  # its errno, ENOENT, would say that a directory is missing
+        raise failure(PersistenceNotFound, code or None, error, location, None)
     kind = EXCEPTIONS.get(status) or BY_ERRNO.get(code, (PersistenceError,))[0]
-    remedy = remedy_for(status, code, location, better_remedies)
-    raise kind(code or None, describe(error, remedy), location)
+    raise failure(kind, code or None, error, location, cause_of(status, code, location, better))
 
 
-def check_store(status: int, error: Any, location: str, remedies: Mapping[int, str] = {}) -> None:
+def check_store(
+    status: int,
+    error: Any,
+    location: str,
+    causes: Mapping[int, Reference] = {},
+    otherwise: Reference | None = None,
+) -> None:
     """Raises the exception for a status.
 
-    :param remedies: What a person can do, by the code of the error.
+    :param causes: By the code of the error.
+    :param otherwise: For all other codes; None: as the exception's class says.
     """
     if status != lib.MSALEX_OK:
         kind = EXCEPTIONS.get(status, PersistenceError)
         code = int(error.code)
-        raise kind(code or None, describe(error, remedies.get(code, "")), location)
+        raise failure(kind, code or None, error, location, causes.get(code, otherwise))
 
 
 def again(call: Callable[..., int], *arguments: Any) -> int:

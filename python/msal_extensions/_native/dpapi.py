@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from .._msalex import ffi, lib
+from .._references import PLATFORM
 from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
 from .check import check_store, describe, new_buffer, take
 
@@ -58,7 +59,7 @@ class DataProtectionScope(enum.Enum):
 def require() -> None:
     """:raises PersistenceUnavailable: on a system without DPAPI."""
     error = ffi.new("msalex_error *")
-    check_store(lib.msalex_dpapi_available(error), error, "DPAPI")
+    check_store(lib.msalex_dpapi_available(error), error, "DPAPI", otherwise=PLATFORM)
 
 
 def protect(secret: bytes, entropy: bytes, scope: DataProtectionScope) -> bytes:

@@ -9,29 +9,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._msalex import ffi, lib
+from .._references import (
+    DENIED,
+    DIRECTORY_MISSING,
+    DISK_FAILS,
+    DISK_FULL,
+    NAME_TAKEN,
+    READ_ONLY,
+    TOO_LARGE,
+    Reference,
+)
 from ..errors import LockLost
-from .check import FILE_REMEDIES, again, check_file, describe, new_buffer, path, take
+from .check import FILE_CAUSES, again, check_file, describe, new_buffer, path, take
 from .lock import Lock
 
 #: For errors that can stop a save half-way.  It is not promised on Windows, where a file that was
 #: written in place is not restored yet.
 _KEPT = "" if sys.platform == "win32" else " What was stored before is still there."
-_SAVE_REMEDIES = {
-    errno.ENOSPC: FILE_REMEDIES[errno.ENOSPC] + _KEPT,
-    errno.EDQUOT: FILE_REMEDIES[errno.EDQUOT] + _KEPT,
-    errno.EFBIG: "This process may not write such a large file (`ulimit -f`)." + _KEPT,
-    errno.EIO: "See whether that disk is healthy." + _KEPT,
+_SAVE_CAUSES = {
+    code: cause.saying(cause.remedy + _KEPT)
+    for code, cause in {
+        errno.ENOSPC: DISK_FULL,
+        errno.EDQUOT: FILE_CAUSES[errno.EDQUOT],
+        errno.EFBIG: TOO_LARGE.saying(
+            "This process may not write such a large file (`ulimit -f`)."
+        ),
+        errno.EIO: DISK_FAILS,
+    }.items()
 }
-_DIRECTORY_REMEDIES = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "Choose a location in a directory that you may write to.",
-    ),
-    **dict.fromkeys(
-        (errno.EEXIST, errno.ENOENT, errno.ENOTDIR),
-        "Choose a location in a directory that exists or can be made.",
-    ),
-    errno.ENAMETOOLONG: "Choose a location with a shorter path.",
+_NOT_WRITABLE = "Choose a location in a directory that you may write to."
+_NOT_MADE = "Choose a location in a directory that exists or can be made."
+_DIRECTORY_CAUSES = {
+    errno.EACCES: DENIED.saying(_NOT_WRITABLE),
+    errno.EPERM: DENIED.saying(_NOT_WRITABLE),
+    errno.EROFS: READ_ONLY,
+    errno.EEXIST: NAME_TAKEN.saying(_NOT_MADE),
+    errno.ENOTDIR: NAME_TAKEN.saying(_NOT_MADE),
+    errno.ENOENT: DIRECTORY_MISSING.saying(_NOT_MADE),
 }
 
 
@@ -46,7 +60,7 @@ def fields_of(stamp: Stamp) -> Any:
 
 
 def _check_change(
-    status: int, error: Any, location: str, better_remedies: Mapping[int, str] = {}
+    status: int, error: Any, location: str, better: Mapping[int, Reference] = {}
 ) -> None:
     """check_file() for a call that makes or changes something.
 
@@ -54,7 +68,7 @@ def _check_change(
     """
     if status == lib.MSALEX_NOT_FOUND:
         status = lib.MSALEX_OS_ERROR
-    check_file(status, error, location, better_remedies)
+    check_file(status, error, location, better)
 
 
 class _Scratch(threading.local):
@@ -113,7 +127,7 @@ def replace(location: str, secret: bytes, guard: Lock | None = None) -> Stamp:
     status = again(lib.msalex_file_replace, path(location), secret, len(secret), lock, stamp, error)
     if status == lib.MSALEX_LOCK_LOST:
         raise LockLost(describe(error, ""))
-    _check_change(status, error, location, _SAVE_REMEDIES)
+    _check_change(status, error, location, _SAVE_CAUSES)
     return bytes(ffi.buffer(stamp))
 
 
@@ -149,4 +163,4 @@ def directory_make(location: str) -> None:
     """Makes one directory.  Its parent must exist.  On POSIX it is for its owner only."""
     error = ffi.new("msalex_error *")
     status = again(lib.msalex_directory_make, path(location), error)
-    _check_change(status, error, location, _DIRECTORY_REMEDIES)
+    _check_change(status, error, location, _DIRECTORY_CAUSES)

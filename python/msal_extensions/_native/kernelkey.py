@@ -10,30 +10,39 @@ import errno
 import os
 
 from .._msalex import ffi, lib
+from .._references import KEY_UNAVAILABLE
 from .check import check_store, new_buffer, take
 
 #: Bytes of the longest key.
 LONGEST_KEY: int = lib.MSALEX_KERNELKEY_SIZE_MAX
 
-_FORBIDDEN = (
+_FORBIDDEN = KEY_UNAVAILABLE.saying(
     "The container, or a rule of this machine, forbids the system calls keyctl and add_key."
 )
-_TOO_OLD = (
+_TOO_OLD = KEY_UNAVAILABLE.saying(
     "Keys need a Linux of version 5.3 or newer that has persistent keyrings"
     " (CONFIG_PERSISTENT_KEYRINGS)."
 )
-#: What a person can do, by errno.
-_REMEDIES = {
+#: Why there is no key, by errno.
+_CAUSES = {
     errno.EPERM: _FORBIDDEN,
     errno.EACCES: _FORBIDDEN,
     errno.ENOSYS: _TOO_OLD,
     errno.EOPNOTSUPP: _TOO_OLD,
-    errno.EDQUOT: "This user may have no more keys. `keyctl show` and /proc/keys show them,"
-    " /proc/key-users how many are allowed: remove some, or raise kernel.keys.maxkeys and"
-    " kernel.keys.maxbytes (sysctl).",
-    errno.EAGAIN: "This user may start no more threads: end some programs, or raise the limit.",
-    errno.EFBIG: "Another program has put it there: remove it (man persistent-keyring).",
+    errno.EDQUOT: KEY_UNAVAILABLE.saying(
+        "This user may have no more keys. `keyctl show` and /proc/keys show them, /proc/key-users"
+        " how many are allowed: remove some, or raise kernel.keys.maxkeys and kernel.keys.maxbytes"
+        " (sysctl)."
+    ),
+    errno.EAGAIN: KEY_UNAVAILABLE.saying(
+        "This user may start no more threads: end some programs, or raise the limit."
+    ),
+    errno.EFBIG: KEY_UNAVAILABLE.saying(
+        "Another program has put it there: remove it (man persistent-keyring)."
+    ),
 }
+#: For every other errno.  The program that asks for the key says how to give it another one.
+_OTHERWISE = KEY_UNAVAILABLE.saying("")
 #: Seconds; the default of the kernel (security/keys/persistent.c).
 _EXPIRES_AFTER = 3 * 24 * 3600
 
@@ -58,7 +67,7 @@ def find(number: int) -> bytes | Missing:
     status = lib.msalex_kernelkey_find(_description(number), key, error)
     if status == lib.MSALEX_NOT_FOUND:
         return Missing.EXPIRED if error.code == errno.EKEYEXPIRED else Missing.NONE
-    check_store(status, error, _location(number), _REMEDIES)
+    check_store(status, error, _location(number), _CAUSES, _OTHERWISE)
     return take(key)
 
 
@@ -73,7 +82,7 @@ def add(number: int, key: bytes) -> bool:
     status = lib.msalex_kernelkey_add(_description(number), key, len(key), error)
     if status == lib.MSALEX_OS_ERROR and error.code == errno.EEXIST:
         return False
-    check_store(status, error, _location(number), _REMEDIES)
+    check_store(status, error, _location(number), _CAUSES, _OTHERWISE)
     return True
 
 
@@ -85,7 +94,7 @@ def remove(number: int) -> None:
     error = ffi.new("msalex_error *")
     status = lib.msalex_kernelkey_remove(_description(number), error)
     if status != lib.MSALEX_NOT_FOUND:
-        check_store(status, error, _location(number), _REMEDIES)
+        check_store(status, error, _location(number), _CAUSES, _OTHERWISE)
 
 
 def boot_id() -> str:

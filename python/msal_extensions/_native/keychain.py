@@ -8,12 +8,14 @@ import sysconfig
 from typing import Any
 
 from .._msalex import ffi, lib
+from .._references import ARGUMENT, PLATFORM, REFERENCES, STORE_CHANGED
 from ..errors import (
     KeychainDenied,
     KeychainError,
     KeychainTimeout,
     KeychainUnavailable,
     StoreChanged,
+    referring,
 )
 from .check import check_store, describe, finish, milliseconds, new_buffer, new_handle, take
 
@@ -36,8 +38,10 @@ _SIGN = (
     "The code signature of {python} is broken: install that Python anew, or sign it again"
     " (`codesign --force --sign - <file>`)."
 )
-_OVERTAKEN = "Another program changed the item at each try: try again when it is done."
 _LOGIN = "`security default-keychain -s login.keychain-db`"
+
+#: Another program changed the item at each try.
+_OVERTAKEN = (-25304, -67701, _DUPLICATE)
 
 #: What a person can do about an OSStatus.  docs/keychain.md has the sources.
 _REMEDIES = {
@@ -76,9 +80,6 @@ _REMEDIES = {
     -60007: "There is no default keychain, and this session cannot ask for one: make one with"
     " `security create-keychain` and `security default-keychain -s`.",
     -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
-    -25304: _OVERTAKEN,
-    -67701: _OVERTAKEN,
-    -25299: _OVERTAKEN,
     _TIMED_OUT: "See whether macOS asks for your password or your permission; then try again, with"
     " a longer timeout= if need be.",
 }
@@ -103,7 +104,7 @@ class Item:
 
     def __init__(self, service: str, account: str) -> None:
         if "\0" in service + account:
-            raise ValueError("embedded null byte in the service or the account")
+            raise ValueError(ARGUMENT.after("embedded null byte in the service or the account"))
         self.service = service
         self.account = account
         #: What exceptions call it.
@@ -113,7 +114,7 @@ class Item:
 def require() -> None:
     """:raises PersistenceUnavailable: on a system without a keychain."""
     error = ffi.new("msalex_error *")
-    check_store(lib.msalex_keychain_available(error), error, "Keychain")
+    check_store(lib.msalex_keychain_available(error), error, "Keychain", otherwise=PLATFORM)
 
 
 # Each of these takes at most ``timeout`` seconds; a negative number is for ever.  With
@@ -177,5 +178,12 @@ def _raise(status: int, error: Any, operation: int, item: Item) -> None:
         raise StoreChanged(None, describe(error, ""), item.location)
     if status not in _KINDS:
         check_store(status, error, item.location)
-    words = describe(error, _REMEDIES.get(code, "").replace("{python}", _signed_program()))
-    raise _KINDS[status](code, f"[OSStatus {code}] {words}", item.location)
+    kind = _KINDS[status]
+    cause = REFERENCES[kind.reference]
+    if status == lib.MSALEX_INVALID:
+        cause = ARGUMENT
+    elif code in _OVERTAKEN:
+        cause = STORE_CHANGED
+    remedy = _REMEDIES.get(code, cause.remedy).replace("{python}", _signed_program())
+    words = f"[OSStatus {code}] {describe(error, remedy)}"
+    raise referring(kind(code, words, item.location), cause)

@@ -9,8 +9,18 @@ from typing import Any
 from urllib.parse import unquote
 
 from .._msalex import ffi, lib
+from .._references import (
+    ARGUMENT,
+    KEYRING_AFTER_FORK,
+    KEYRING_FAILED,
+    KEYRING_MISSING,
+    KEYRING_NO_COLLECTION,
+    KEYRING_SILENT,
+    TOO_MANY_OPEN,
+    Reference,
+)
 from ..errors import KeyringError, KeyringLocked, KeyringTimeout, PersistenceError
-from .check import EXCEPTIONS, describe, finish, milliseconds, new_buffer, new_handle, take
+from .check import EXCEPTIONS, failure, finish, milliseconds, new_buffer, new_handle, take
 
 #: The exceptions of the Secret Service.
 _KINDS: dict[int, type[PersistenceError]] = {
@@ -20,37 +30,37 @@ _KINDS: dict[int, type[PersistenceError]] = {
     lib.MSALEX_INVALID: KeyringError,
     lib.MSALEX_OS_ERROR: KeyringError,
 }
-_START = (
-    "Install and start a Secret Service (gnome-keyring, KWallet or KeePassXC) in a desktop"
-    " session, or choose another persistence."
-)
-_HANGS = (
+_HANGS = KEYRING_SILENT.saying(
     "While connecting nobody is asked for a password, so the Secret Service hangs: restart it (log"
     " out and in again), or choose another persistence."
 )
 #: What the C library calls while it connects.
 _BUS, _SESSION = "g_bus_get", "secret_service_open"
-#: What a person can do, by status and by the C library's ``error.call``; "" is for all other calls.
-_REMEDIES = {
-    (lib.MSALEX_UNAVAILABLE, "dlopen"): "Install libsecret (Debian and Ubuntu: libsecret-1-0;"
-    " Fedora, Arch and Alpine: libsecret), or choose another persistence.",
-    (lib.MSALEX_UNAVAILABLE, "default"): "Make a keyring with the keyring program of your desktop"
-    " (Passwords and Keys, KWalletManager, KeePassXC), or choose another persistence.",
-    (lib.MSALEX_UNAVAILABLE, "collection"): "Pass another collection=, or none.",
-    (lib.MSALEX_UNAVAILABLE, "fork"): "",
-    (lib.MSALEX_UNAVAILABLE, ""): _START,
-    (lib.MSALEX_DENIED, ""): "Unlock the keyring, or allow this program to use it; then try again.",
+#: Why a call failed, and what a person can do, by status and by the C library's ``error.call``; ""
+#: is for all other calls.  What is not here is as the exception's class says.
+_CAUSES = {
+    (lib.MSALEX_UNAVAILABLE, "dlopen"): KEYRING_MISSING.saying(
+        "Install libsecret (Debian and Ubuntu: libsecret-1-0; Fedora, Arch and Alpine: libsecret),"
+        " or choose another persistence."
+    ),
+    (lib.MSALEX_UNAVAILABLE, "default"): KEYRING_NO_COLLECTION,
+    (lib.MSALEX_UNAVAILABLE, "collection"): KEYRING_NO_COLLECTION.saying(
+        "Pass another collection=, or none."
+    ),
+    (lib.MSALEX_UNAVAILABLE, "fork"): KEYRING_AFTER_FORK,
     (lib.MSALEX_TIMEOUT, _BUS): _HANGS,
     (lib.MSALEX_TIMEOUT, _SESSION): _HANGS,
-    (lib.MSALEX_TIMEOUT, ""): "See whether the keyring waits for your password or your permission;"
-    " then try again, with a longer timeout= if need be.",
-    (lib.MSALEX_OS_ERROR, _SESSION): "The Secret Service is there, but refuses a"
-    " session: its words say why (KWallet needs Debian's libqca-qt5-2-plugins or"
-    " libqca-qt6-plugins). Mend that, or choose another persistence.",
-    (lib.MSALEX_OS_ERROR, ""): "Restart the Secret Service (log out and in again); if that does"
-    " not help, choose another persistence.",
-    (lib.MSALEX_CORRUPT, ""): "Another program has written it: delete the item, and sign in again.",
-    (lib.MSALEX_INVALID, ""): "The program has to pass something else.",
+    (lib.MSALEX_OS_ERROR, _SESSION): KEYRING_FAILED.saying(
+        "The Secret Service is there, but refuses a session: its words say why (KWallet needs"
+        " Debian's libqca-qt5-2-plugins or libqca-qt6-plugins). Mend that, or choose another"
+        " persistence."
+    ),
+    (lib.MSALEX_INVALID, ""): ARGUMENT,
+    # What a call needs before it begins.
+    **dict.fromkeys(
+        ((lib.MSALEX_OS_ERROR, call) for call in ("calloc", "eventfd", "pthread_create")),
+        TOO_MANY_OPEN,
+    ),
 }
 
 
@@ -122,30 +132,30 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
         if operation == lib.MSALEX_LIBSECRET_CONNECT and status == lib.MSALEX_TIMEOUT:
             phase = _SESSION  # it asks nobody from the beginning to the end
         kind = _KINDS.get(status, KeyringError)
-        raise kind(code, describe(error, _remedy(status, phase)), item.location)
+        raise failure(kind, code, error, item.location, _cause(status, phase))
     return take(result)
 
 
-def _remedy(status: int, phase: str) -> str:
+def _cause(status: int, phase: str) -> Reference | None:
     if status == lib.MSALEX_UNAVAILABLE and phase in ("D-Bus", _BUS, _SESSION):
         if os.path.exists("/.flatpak-info"):
             program = os.environ.get("FLATPAK_ID", "PROGRAM")
-            return (
+            return KEYRING_MISSING.saying(
                 "Flatpak keeps it from this program: flatpak override --user"
                 f" --talk-name=org.freedesktop.secrets {program}; or choose another persistence."
             )
         if snap := os.environ.get("SNAP_NAME"):
             # The children of a snap inherit the variable, but not always its confinement.
-            return (
+            return KEYRING_MISSING.saying(
                 "If this program is a snap, allow it: sudo snap connect"
-                f" {snap}:password-manager-service. Otherwise: {_START}"
+                f" {snap}:password-manager-service. Otherwise: {KEYRING_MISSING.remedy}"
             )
         if phase == _BUS and _is_bus_of_another_user():
-            return (
+            return KEYRING_MISSING.saying(
                 "DBUS_SESSION_BUS_ADDRESS is that of another user: unset it, log in as this user"
                 " (su - instead of su), or choose another persistence."
             )
-    return _REMEDIES.get((status, phase), _REMEDIES.get((status, ""), ""))
+    return _CAUSES.get((status, phase)) or _CAUSES.get((status, ""))
 
 
 def _is_bus_of_another_user() -> bool:

@@ -7,7 +7,7 @@ import threading
 
 from .._msalex import ffi, lib
 from ..errors import BY_ERRNO, LockFileDenied, LockFileError
-from .check import describe, new_buffer, path, remedy_for, take
+from .check import cause_of, failure, new_buffer, path, take
 
 # These names save lookups: the lock is taken so often that the time for lookups can be measured.
 _new, _gc = ffi.new, ffi.gc
@@ -71,8 +71,8 @@ class Lock:
         kind = BY_ERRNO.get(code, (None, LockFileError))[1]
         if status in (lib.MSALEX_DENIED, lib.MSALEX_NOT_TRUSTED):
             kind = LockFileDenied
-        words = describe(self._error, remedy_for(status, code, self._location))
-        raise kind(code or None, words, self._location)
+        cause = cause_of(status, code, self._location)
+        raise failure(kind, code or None, self._error, self._location, cause)
 
 
 def holder(location: str) -> str:
