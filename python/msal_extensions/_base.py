@@ -12,7 +12,14 @@ from typing import TypeVar
 from ._as_token_cache import AsTokenCache
 from ._native import files
 from ._paths import probe_file
-from .errors import PersistenceDamaged, PersistenceError, PersistenceFileExists, PersistenceNotFound
+from ._references import ARGUMENT, NOT_KEPT
+from .errors import (
+    PersistenceDamaged,
+    PersistenceError,
+    PersistenceFileExists,
+    PersistenceNotFound,
+    referring,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +79,14 @@ class BasePersistence(AsTokenCache, ABC):
 
         :raises PersistenceError: when the text cannot be removed.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot delete")
+        raise NotImplementedError(ARGUMENT.after(f"{type(self).__name__} cannot delete"))
 
     def verify(self) -> None:
         """Proves that this store works: saves a probe beside the content, reads and deletes it.
 
         :raises PersistenceError: when it does not work; the message says what to do.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot verify")
+        raise NotImplementedError(ARGUMENT.after(f"{type(self).__name__} cannot verify"))
 
 
 def prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
@@ -96,9 +103,8 @@ def prove(location: str, make: Callable[[str, str], BasePersistence]) -> None:
         files.create(place, b"")
         probe.save(text)
         if probe.load() != text:
-            raise PersistenceDamaged(
-                None, "The store returned something else than was saved.", location
-            )
+            words = "The store returned something else than was saved."
+            raise referring(PersistenceDamaged(None, words, location), NOT_KEPT)
     except PersistenceFileExists:  # the file is somebody else's, so it stays
         raise
     except BaseException:

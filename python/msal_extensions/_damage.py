@@ -12,12 +12,10 @@ from typing import Any
 
 import msal
 
+from ._references import CACHE_DAMAGED
 from .errors import CacheDamaged
 
-_REMEDY = (
-    "The token cache is damaged. Remove it and sign in again; or let"
-    ' PersistedTokenCache(..., on_unreadable="quarantine") put it aside.'
-)
+_REMEDY = f"{CACHE_DAMAGED.title}. {CACHE_DAMAGED.remedy}"
 _KINDS = frozenset(msal.TokenCache().key_makers)
 
 #: Strings, whose brackets do not count, and the brackets that give JSON its nesting.

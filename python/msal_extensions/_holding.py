@@ -216,7 +216,8 @@ def absolute(path: str | bytes) -> str:
     try:
         return os.path.join(os.getcwd(), path)
     except OSError as error:
-        kind = LockFileDirectoryNotFound if error.errno == errno.ENOENT else LockFileError
+        is_gone = error.errno == errno.ENOENT
+        kind: type[LockFileError] = LockFileDirectoryNotFound if is_gone else LockFileError
         words = (
             f"{error.strerror} (getcwd). The working directory of this process is gone or cannot"
             " be read: change to another, or give an absolute path."

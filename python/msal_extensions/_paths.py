@@ -8,7 +8,8 @@ import os
 import sys
 
 from ._native import files
-from .errors import PersistenceDirectoryNotFound, PersistenceFileExists
+from ._references import ARGUMENT, NO_HOME
+from .errors import PersistenceDirectoryNotFound, PersistenceFileExists, referring
 
 #: Windows takes directories up to this many characters without a prefix, and files a little longer.
 _LONGEST_DIRECTORY = 247
@@ -72,10 +73,10 @@ def location_of(location: str | os.PathLike[str]) -> str:
     :raises PersistenceDirectoryNotFound: when there is no home directory for its ``~``.
     """
     if not location:
-        raise ValueError("Requires a file path")
+        raise ValueError(ARGUMENT.after("Requires a file path"))
     path = os.fsdecode(location)  # TypeError when it is no path
     if "\0" in path:
-        raise ValueError("A file path must not contain a null byte")
+        raise ValueError(ARGUMENT.after("A file path must not contain a null byte"))
     expand(path)
     return path
 
@@ -89,12 +90,12 @@ def expand(path: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         user = expanded[1:].replace(os.sep, "/").partition("/")[0]
-        words = "This user has no home directory. Set the environment variable HOME (on Windows"
-        words += " USERPROFILE), or give a path without ~."
+        words = f"This user has no home directory. {NO_HOME.remedy}"
         if user:
             words = f"There is no user named {user} with a home directory. Give a path without ~;"
             words += f" ./{expanded} if a file of that name is meant."
-        raise PersistenceDirectoryNotFound(errno.ENOENT, words, path)
+        missing = PersistenceDirectoryNotFound(errno.ENOENT, words, path)
+        raise referring(missing, NO_HOME)
     return expanded
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msal
 
+from ._references import ARGUMENT
 from ._timeouts import seconds_of
 
 _Entry = dict[str, Any]
@@ -76,11 +77,12 @@ def seconds_unused(older_than: datetime.timedelta | float) -> float:
     try:
         seconds = seconds_of(older_than)
     except TypeError:
-        raise TypeError(words) from None
+        raise TypeError(ARGUMENT.after(words)) from None
     except ValueError:
-        raise ValueError(words) from None
+        raise ValueError(ARGUMENT.after(words)) from None
     if seconds < 0:
-        raise ValueError(f"older_than tells how long ago, so it is not negative: {older_than!r}")
+        words = f"older_than tells how long ago, so it is not negative: {older_than!r}"
+        raise ValueError(ARGUMENT.after(words))
     return seconds
 
 

@@ -16,6 +16,8 @@ import json.encoder
 from collections.abc import Iterator
 from typing import Any
 
+from ._references import ARGUMENT
+
 _quote = json.encoder.encode_basestring_ascii  # raises a TypeError when it gets no string
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 _dumps_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -150,4 +152,5 @@ def refuse_unless_json(kind: str, secret: Any) -> None:
         error_type, words = type(error), str(error)
     if error_type not in (TypeError, RecursionError):
         error_type = ValueError
-    raise error_type(f"The cache is JSON, which cannot hold this entry of {kind}: {words}")
+    words = f"The cache is JSON, which cannot hold this entry of {kind}: {words}"
+    raise error_type(ARGUMENT.after(words))

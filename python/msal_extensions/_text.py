@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from ._references import ARGUMENT
 from .errors import PersistenceDamaged
 
 
@@ -29,12 +30,13 @@ def encode(secret: str) -> bytes:
         The error's ``object`` is empty.
     """
     if not isinstance(secret, str):
-        raise TypeError(f"content must be str, not {type(secret).__name__}")
+        raise TypeError(ARGUMENT.after(f"content must be str, not {type(secret).__name__}"))
     try:
         return secret.encode("utf-8")
     except UnicodeEncodeError as error:
         position = error.start
-    raise UnicodeEncodeError("utf-8", "", position, position + 1, "a lone surrogate is not text")
+    words = ARGUMENT.after("a lone surrogate is not text")
+    raise UnicodeEncodeError("utf-8", "", position, position + 1, words)
 
 
 def decode(secret: bytes, location: str | None = None) -> str:

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ._pending import Call, Rule
+from ._references import ARGUMENT, LOCK_REENTERED, STORE_CHANGED
 from ._reloading import Memory, Reloading
 from ._store import Lease, Store, StoreLock, require_held
-from .errors import LockError, LockLost, LockOrderError, StoreChanged
+from .errors import LockError, LockLost, LockOrderError, StoreChanged, referring
 from .lock import DEFAULT_TIMEOUT, this_thread
 
 #: Seconds for which one commit is repeated, while others delete the lock file or change the store.
@@ -165,10 +166,9 @@ class Transactions:
         store = steps.store
         if store.commit_lock.is_mine():  # another cache object of this thread is inside
             if _thread.is_saving:
-                raise LockError(
-                    f"This thread is just saving into {store.location}: what runs meanwhile, a"
-                    " signal handler for example, cannot change that by another cache object"
-                )
+                words = f"This thread is just saving into {store.location}: what runs meanwhile, a"
+                words += " signal handler for example, cannot change that by another cache object"
+                raise referring(LockError(words), LOCK_REENTERED)
             self._lock(transaction, steps, seconds)
         else:
             self._lock_prepared(transaction, steps, seconds)
@@ -218,10 +218,9 @@ class Transactions:
         pending, rounds, deadline = self._reloading.pending, 0, time.monotonic() + _PATIENCE
         while events := pending.all():
             if rounds == _ROUNDS:
-                raise LockError(
-                    f"Each of {_ROUNDS} saves into {steps.store.location} has changed the cache"
-                    " again; look for a save() or a finalizer that does so"
-                )
+                words = f"Each of {_ROUNDS} saves into {steps.store.location} has changed the cache"
+                words += " again; look for a save() or a finalizer that does so"
+                raise referring(LockError(words), ARGUMENT)
             try:
                 _thread.is_saving = True
                 if transaction.saves != _thread.saves:
@@ -239,10 +238,9 @@ class Transactions:
             finally:
                 _thread.is_saving = transaction.began_in_a_save
             if time.monotonic() >= deadline:
-                raise LockError(
-                    "Other programs keep deleting the lock file of, or changing,"
-                    f" {steps.store.location}"
-                )
+                words = "Other programs keep deleting the lock file of, or changing,"
+                words = f"{words} {steps.store.location}"
+                raise referring(LockError(words), STORE_CHANGED)
             _reload(transaction, steps)
         if transaction.was_overtaken:
             raise LockLost(

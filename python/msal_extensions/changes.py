@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 
 from ._freshness import Freshness
 from ._native.check import SLICE_MS
+from ._references import ARGUMENT
 from ._store import Stamp, Store
 from ._timeouts import seconds_of
 
@@ -97,7 +98,9 @@ class CacheChanges:
         """
         deadline = math.inf if timeout is None else time.monotonic() + seconds_of(timeout)
         if self._turn.locked() and not self._closed:
-            raise RuntimeError("Another thread is waiting for these changes already")
+            raise RuntimeError(
+                ARGUMENT.after("Another thread is waiting for these changes already")
+            )
         try:
             with self._turn:  # not acquire(): Ctrl-C could come between it and a try
                 return self._wait(deadline)

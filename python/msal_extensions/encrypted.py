@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ._base import NOT_INITIALIZED, BasePersistence, modified_at, prove
 from ._native import files
 from ._paths import expand, location_of, make_directories
+from ._references import ARGUMENT
 from ._store import ABSENT
 from ._store_of import register
 from ._stores.encrypted import EncryptedStore
@@ -75,7 +76,7 @@ class EncryptedFilePersistence(BasePersistence):
         on_lost_key: Literal["raise", "quarantine"] = "raise",
     ) -> None:
         if on_lost_key not in ("raise", "quarantine"):
-            raise ValueError('on_lost_key must be "raise" or "quarantine"')
+            raise ValueError(ARGUMENT.after('on_lost_key must be "raise" or "quarantine"'))
         self._location = expand(location_of(location))
         self._gives_up = on_lost_key == "quarantine"
         name = name or os.path.basename(self._location)

@@ -18,9 +18,10 @@ from ._holding import this_thread as this_thread
 from ._native import lock as native
 from ._native.check import LONGEST, SLICE_MS
 from ._paths import for_python
+from ._references import ARGUMENT, LOCK_NOT_HELD, LOCK_REENTERED
 from ._store import Lease
 from ._timeouts import seconds_of
-from .errors import LockError, LockFileDenied, LockFileError, LockLost
+from .errors import LockError, LockFileDenied, LockFileError, LockLost, referring
 
 if sys.platform != "win32":
     import pwd
@@ -152,14 +153,16 @@ class CrossPlatLock:
     def __check_within(self, outer: Holding) -> None:
         """:raises LockError: when this object may not enter within the holding of this thread."""
         if outer.state is WAITING:
-            raise LockError(
+            words = (
                 f"This thread is waiting for the lock {outer.path} already: what runs meanwhile,"
-                " a signal handler for example, cannot have it before the wait is over"
             )
+            words += " a signal handler for example, cannot have it before the wait is over"
+            raise referring(LockError(words), LOCK_REENTERED)
         if not (outer.reentrant or self.__reentrant):
             mine = outer in self.__inside
             how = ", by this very object: its release() gives it back" if mine else ""
-            raise LockError(f"This thread already holds the lock {outer.path}{how}")
+            words = f"This thread already holds the lock {outer.path}{how}"
+            raise referring(LockError(words), LOCK_REENTERED)
 
     def __wait(self, lock: native.Lock, timeout: float) -> bool:
         left = math.inf if timeout < 0 else timeout
@@ -179,10 +182,9 @@ class CrossPlatLock:
         :raises LockError: when this object does not hold it, or inherited it by fork.
         """
         if not self.__end():
-            raise LockError(
-                f"The lock {self._lockpath} is held by the process that made this one by fork, and"
-                " only that one can release it"
-            )
+            words = f"The lock {self._lockpath} is held by the process that made this one by fork,"
+            words += " and only that one can release it"
+            raise referring(LockError(words), LOCK_NOT_HELD)
 
     def __end(self) -> bool:
         """Gives the lock back.  False: the parent of this process holds it."""
@@ -192,7 +194,8 @@ class CrossPlatLock:
             entry = self.__inside.pop()
             return entry.end()
         except IndexError:
-            raise LockError(f"The lock {self._lockpath} is not held") from None
+            words = f"The lock {self._lockpath} is not held"
+            raise referring(LockError(words), LOCK_NOT_HELD) from None
         except BaseException:  # Ctrl-C, before the end or after it
             if entry is not None:
                 entry.end()
@@ -272,5 +275,6 @@ class FileLease:
 def native_lock_of(lease: Lease) -> native.Lock:
     """The native lock of a lease.  The C library checks it before it changes the file."""
     if not isinstance(lease, FileLease):
-        raise TypeError(f"a file is protected by a lock file, not by a {type(lease).__name__}")
+        words = f"a file is protected by a lock file, not by a {type(lease).__name__}"
+        raise TypeError(ARGUMENT.after(words))
     return lease.native_lock()

@@ -26,6 +26,7 @@ from ._base import BasePersistence as BasePersistence
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
 from ._paths import expand, location_of, make_directories, sealed_location, sha256_of
+from ._references import ARGUMENT, PLATFORM, SETTING
 from ._store_of import register
 from ._text import decode, encode
 from ._timeouts import seconds_of
@@ -80,14 +81,15 @@ def build_encrypted_persistence(
     :raises KeyringTimeout: when there is a keyring, and it does not answer.
     """
     if without_keyring not in (None, "raise", "encrypted_file", "plain_file"):
-        raise ValueError('without_keyring is "raise", "encrypted_file", "plain_file" or None')
+        words = 'without_keyring is "raise", "encrypted_file", "plain_file" or None'
+        raise ValueError(ARGUMENT.after(words))
     if sys.platform.startswith("win"):
         return tell_choice(FilePersistenceWithDataProtection(location), "File encrypted by Windows")
     if sys.platform.startswith("darwin"):
         return tell_choice(KeychainPersistence(location), "The keychain of macOS")
     if sys.platform.startswith("linux"):
         return _keyring_or_file(location, without_keyring, key)
-    raise RuntimeError(f"Unsupported platform: {sys.platform}")
+    raise RuntimeError(PLATFORM.after(f"Unsupported platform: {sys.platform}"))
 
 
 def _keyring_or_file(location: str, policy: Policy | None, key: Key | None) -> BasePersistence:
@@ -356,7 +358,9 @@ class LibsecretPersistence(_SignalFilePersistence):
 
     def _connect(self, location: str, policy: str | None, key: Key | None) -> None:
         """Connects to the keyring.  Where there is none, goes on in a file if that is wanted."""
-        policy = os.environ.get(_WITHOUT_KEYRING) if policy is None else policy
+        where = ARGUMENT
+        if policy is None:
+            policy, where = os.environ.get(_WITHOUT_KEYRING), SETTING
         if policy in (None, "", "raise"):
             self._agent.connect()
         elif policy == "encrypted_file":
@@ -364,8 +368,10 @@ class LibsecretPersistence(_SignalFilePersistence):
 
             self.instead = replacement(self._agent, location, key)
         else:
-            words = "must be raise or encrypted_file, and not"
-            raise ValueError(f"without_keyring or {_WITHOUT_KEYRING} {words} {policy!r}")
+            words = (
+                f"without_keyring or {_WITHOUT_KEYRING} must be raise or encrypted_file, and not"
+            )
+            raise ValueError(where.after(f"{words} {policy!r}"))
         if self.instead is not None:
             self.is_encrypted, self.choice = self.instead.is_encrypted, self.instead.choice
 

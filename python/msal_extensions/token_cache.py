@@ -27,6 +27,7 @@ from ._inherited import SEARCH, SERIALIZE, Snapshot, is_method
 from ._paths import expand, make_directories
 from ._pending import Change, Event, Rule, entry_in
 from ._pruning import LONGEST_UNUSED, prunable, seconds_unused
+from ._references import ARGUMENT
 from ._reloading import Reloading, may_pass
 from ._serializer import is_same, refuse_unless_json
 from ._store import Lease, Store
@@ -103,7 +104,7 @@ class PersistedTokenCache(msal.SerializableTokenCache):  # type: ignore[misc]
         on_unreadable: Literal["raise", "quarantine"] = "raise",
     ) -> None:
         if on_unreadable not in ("raise", "quarantine"):
-            raise ValueError('on_unreadable must be "raise" or "quarantine"')
+            raise ValueError(ARGUMENT.after('on_unreadable must be "raise" or "quarantine"'))
         super().__init__()
         self._persistence = persistence
         self._lock_location = (

@@ -11,6 +11,7 @@ import contextlib
 import logging
 
 from .._native import files
+from .._references import NOT_KEPT
 from .._store import ABSENT, Content, Lease, Stamp
 from ..errors import (
     EncryptedFileDamaged,
@@ -18,6 +19,7 @@ from ..errors import (
     KeyLostAtReboot,
     PersistenceNotFound,
     StoreChanged,
+    referring,
 )
 from .file import FileStore, absent_if_empty
 from .vault import Vault, Version
@@ -137,4 +139,5 @@ class EncryptedStore(FileStore):
         self._vault = vault
         self.replace(secret[0], lease=lease, expected=version.stamp)
         if self.read().data != secret[0]:  # before anybody throws the old key away
-            raise EncryptedFileDamaged(None, "The store returned something else", self.location)
+            words = "The store returned something else than was saved."
+            raise referring(EncryptedFileDamaged(None, words, self.location), NOT_KEPT)

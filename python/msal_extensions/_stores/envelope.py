@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
+from .._references import ARGUMENT, ENCRYPTED_DAMAGED, ENCRYPTED_UNKNOWN
 from ..errors import (
     EncryptedFileDamaged,
     EncryptedFileUnknown,
@@ -181,7 +182,8 @@ def seal(
     secret: tuple[bytes, ...] = text, key
     text = key = b""
     if len(file_id) != FILE_ID_BYTES or not 0 <= generation < 1 << 64:
-        raise ValueError("a file id is 16 bytes, and a generation is 0 to 2^64 - 1")
+        words = "a file id is 16 bytes, and a generation is 0 to 2^64 - 1"
+        raise ValueError(ARGUMENT.after(words))
     salt = os.urandom(SALT_BYTES)
     secret = secret[0], *_keys(secret[1], salt, name)
     line = _line(Header(key_id, source, dict(hints), salt, secret[2]))
@@ -218,9 +220,10 @@ def _line(header: Header) -> bytes:
     }
     line = b"msalex-enc/1 " + json.dumps(fields, separators=(",", ":")).encode() + b"\n"
     if not _LINE.fullmatch(line):
-        raise ValueError(
+        words = (
             "a key id has 1 to 64 letters, digits, '-' or '_'; only the source 'kernel' has hints"
         )
+        raise ValueError(ARGUMENT.after(words))
     return line
 
 
@@ -237,7 +240,7 @@ def _primitives() -> ModuleType:
 
 def _hkdf(secret: bytes, salt: bytes | None, info: bytes, length: int) -> bytes:
     if not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
-        raise ValueError("a key is 32 bytes")
+        raise ValueError(ARGUMENT.after("a key is 32 bytes"))
     derived: bytes = _primitives().hkdf(secret, salt, info, length)
     return derived
 
@@ -262,7 +265,8 @@ def encoded(name: str) -> bytes:
     try:
         return name.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("a name is text; this one has a lone surrogate: give a name=") from None
+        words = "a name is text; this one has a lone surrogate: give a name="
+        raise ValueError(ARGUMENT.after(words)) from None
 
 
 def _padding(size: int) -> int:
@@ -274,11 +278,8 @@ def _what_else(head: bytes, location: str) -> PersistenceError:
     """The error for the beginning of a content that has no header of ours."""
     secret, head = head, b""
     if _NEWER.match(secret):
-        return EncryptedFileUnknown(
-            None,
-            "A newer version of msal-extensions encrypted the file. Update the package",
-            location,
-        )
+        words = f"{ENCRYPTED_UNKNOWN.title}. {ENCRYPTED_UNKNOWN.remedy}"
+        return EncryptedFileUnknown(None, words, location)
     if secret.startswith(MAGIC) or MAGIC.startswith(secret):
         return _damaged("its first line is cut off or changed", location)
     plain = secret.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
@@ -292,9 +293,5 @@ def _what_else(head: bytes, location: str) -> PersistenceError:
 
 
 def _damaged(what: str, location: str) -> EncryptedFileDamaged:
-    return EncryptedFileDamaged(
-        None,
-        f"The encrypted file is damaged, or somebody has changed it: {what}."
-        " Restore a backup, or delete() it and sign in again",
-        location,
-    )
+    words = f"{ENCRYPTED_DAMAGED.title}: {what}. {ENCRYPTED_DAMAGED.remedy}"
+    return EncryptedFileDamaged(None, words, location)

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 
+from .._references import ARGUMENT, KEY_FILE_NOT_TRUSTED
 from ..errors import KeyFileNotTrusted, KeyUnavailable
 from .keys import HOW_TO_MAKE, SIZE_MAX, KeySource, Protection, Ring, ring_in
 
@@ -69,7 +70,7 @@ def _check_rights(file: int, path: str) -> None:
         raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
     if sys.platform == "win32":  # the access list there is the administrator's business
         return
-    me, remedy = os.geteuid(), "Do: chmod 600, and chown to the user of this program."
+    me, remedy = os.geteuid(), KEY_FILE_NOT_TRUSTED.remedy
     if found.st_uid not in (0, me):
         raise KeyFileNotTrusted(None, f"Another user owns this key file. {remedy}", path)
     if found.st_mode & 0o022:
@@ -92,7 +93,7 @@ class CredentialKey(KeyFile):
 
     def __init__(self, name: str = "msal-extensions-key") -> None:
         if os.path.basename(name) != name or name in ("", ".", ".."):
-            raise ValueError("The name of a credential is a plain file name")
+            raise ValueError(ARGUMENT.after("The name of a credential is a plain file name"))
         self._name = name
 
     @property

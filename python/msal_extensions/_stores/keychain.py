@@ -13,10 +13,11 @@ import time
 from typing import NamedTuple
 
 from .._native import keychain
+from .._references import ARGUMENT, NOT_STORED
 from .._store import ABSENT, Content, Lease, Stamp
 from .._text import decode, encode
 from .._timeouts import seconds_of
-from ..errors import KeychainError, KeychainTimeout, PersistenceNotFound
+from ..errors import KeychainError, KeychainTimeout, PersistenceNotFound, referring
 from .signalled import SignalFile, SignalledStore, check_signal
 
 #: Seconds that one call may take.  A person may have to type a password.
@@ -221,7 +222,8 @@ class Keychain:
 
     def __init__(self, filename: str | None = None) -> None:
         if filename:
-            raise ValueError("Only the default keychain is supported: leave filename out")
+            words = "Only the default keychain is supported: leave filename out"
+            raise ValueError(ARGUMENT.after(words))
         keychain.require()
 
     def __enter__(self) -> Keychain:
@@ -240,7 +242,8 @@ class Keychain:
             return decode(keychain.load(item, DEFAULT_TIMEOUT), item.location)
         except PersistenceNotFound as error:
             code = KeychainError.ITEM_NOT_FOUND
-            raise KeychainError(code, error.strerror, item.location) from None
+            failure = KeychainError(code, error.strerror, item.location)
+            raise referring(failure, NOT_STORED) from None
 
     def set_generic_password(self, service: str, account_name: str, value: str) -> None:
         """Stores a password for that service and account."""

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._references import ARGUMENT
 from .._timeouts import seconds_of
 from ..errors import (
     KeyLost,
@@ -55,12 +56,14 @@ def ring_of(keys: object) -> Ring:
     if isinstance(secret, (bytes, bytearray)):
         secret = {"": secret}
     if not isinstance(secret, Mapping) or not secret:
-        raise ValueError("Give a key of 32 bytes, or a mapping of ids to such keys")
+        words = "Give a key of 32 bytes, or a mapping of ids to such keys"
+        raise ValueError(ARGUMENT.after(words))
     if not all(_is_key(key) for key in secret.values()):
-        raise ValueError(f"A key has {KEY_BYTES} bytes")
+        raise ValueError(ARGUMENT.after(f"A key has {KEY_BYTES} bytes"))
     secret = {name or id_of(bytes(key)): bytes(key) for name, key in secret.items()}
     if not all(isinstance(name, str) and KEY_ID.fullmatch(name) for name in secret):
-        raise ValueError("The id of a key has 1 to 64 characters of A-Z a-z 0-9 - _")
+        words = "The id of a key has 1 to 64 characters of A-Z a-z 0-9 - _"
+        raise ValueError(ARGUMENT.after(words))
     ring: Ring = secret
     return ring
 
@@ -181,7 +184,8 @@ class GivenKey(KeySource):
         return self
 
     def __reduce__(self) -> str:
-        raise TypeError("A key cannot be pickled: give a KeyFile, a CommandKey or the like")
+        words = "A key cannot be pickled: give a KeyFile, a CommandKey or the like"
+        raise TypeError(ARGUMENT.after(words))
 
     def ring(self) -> Ring:
         return ring_of(self._keys()) if callable(self._keys) else self._keys
@@ -212,7 +216,8 @@ class CommandKey(KeySource):
 
     def __init__(self, argv: Sequence[str], timeout: float = 10.0) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
-            raise ValueError('Give the program and its arguments as a list: ["pass", "show", "x"]')
+            words = 'Give the program and its arguments as a list: ["pass", "show", "x"]'
+            raise ValueError(ARGUMENT.after(words))
         self._argv = [os.fspath(argument) for argument in argv]
         self._timeout = seconds_of(timeout)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._references import ARGUMENT
 from .._store import Lease, Stamp, Store
 from .._text import Verbatim
 from .timed import TimedStore
@@ -57,7 +58,8 @@ class OwnStore(TimedStore):
         if secret is None:  # MSAL's deserialize() takes None for "nothing"
             return b""
         if not isinstance(secret, str):
-            raise TypeError(f"load() returned {type(secret).__name__}, not str")
+            words = f"load() returned {type(secret).__name__}, not str"
+            raise TypeError(ARGUMENT.after(words))
         # A lone surrogate becomes \udxxx, which JSON reads as that surrogate.
         return secret.encode("utf-8", "backslashreplace")
 
@@ -82,5 +84,6 @@ class OwnStore(TimedStore):
 
     def copy_aside(self, suffix: str) -> str:
         if self._base is None:
-            raise NotImplementedError(f"{type(self._persistence).__name__} cannot keep a copy")
+            words = f"{type(self._persistence).__name__} cannot keep a copy"
+            raise NotImplementedError(ARGUMENT.after(words))
         return self._base.copy_aside(suffix)

@@ -8,6 +8,7 @@ from secrets import token_bytes
 from typing import Any, NamedTuple
 
 from .._native import files
+from .._references import ARGUMENT
 from .._store import Stamp
 from ..errors import KeyUnavailable, PersistenceError
 from . import envelope
@@ -64,7 +65,8 @@ class Vault:
         self._unknown = "", 0.0
 
     def __reduce__(self) -> str:
-        raise TypeError("The keys in memory cannot be pickled: pickle the persistence")
+        words = "The keys in memory cannot be pickled: pickle the persistence"
+        raise TypeError(ARGUMENT.after(words))
 
     def source_for(self, content: bytes, location: str) -> KeySource:
         """The source of the keys for a file with this content; b"": there is no file yet.
