@@ -57,7 +57,7 @@ def refused(
     said = str(raised.value)
     assert CANARY not in said
     assert not re.search(r"[\w-]{43}", said)  # neither salt nor commitment
-    assert said.endswith(f": {PLACE}")
+    assert said.endswith(f": {PLACE} [{raised.value.reference}]")
     return said
 
 

@@ -48,7 +48,7 @@ def _add(number: int, title: str, cause: str, remedy: str, page: str = "") -> Re
 
 ARGUMENT = _add(
     1,
-    "A program passed an argument that cannot work",
+    "A program uses this package in a wrong way",
     "The program that uses this package passed a value that has no meaning there, called a method"
     " that its object does not have, or used an object in a way that the documentation excludes."
     " The message says which one.",
@@ -140,7 +140,7 @@ KEYCHAIN_SILENT = _add(
     12,
     "The keychain did not answer in time",
     "macOS asks a person for a password or a permission, and nobody answered.",
-    "Answer the dialog; then try again.",
+    "See whether macOS asks for your password or your permission, answer, and try again.",
     "docs/keychain.md",
 )
 KEYCHAIN_MISSING = _add(
@@ -161,8 +161,9 @@ DPAPI_CANNOT_ENCRYPT = _add(
 DPAPI_CANNOT_DECRYPT = _add(
     15,
     "Windows could not decrypt",
-    "Another user or another machine encrypted the file, an administrator has reset the password,"
-    " this session has no key (see MSX-14), or the file is damaged or not encrypted at all.",
+    "Another user or another machine encrypted the file, an administrator has reset the password"
+    " (WinError -2146893813), this session has no key (see MSX-14), or the file is damaged or not"
+    " encrypted at all.",
     "Run the program as the user that saved the file. If that does not help, remove the file and"
     " sign in again.",
 )
@@ -266,7 +267,7 @@ OPEN_TO_OTHERS = _add(
     34,
     "Other users may get at the file",
     "The permissions of the file or of its directory let other users read or replace it.",
-    "Do: chmod go-rwx FILE; and chmod go-w DIRECTORY.",
+    "Run: chmod go-rwx FILE, and chmod go-w DIRECTORY.",
     "SECURITY.md",
 )
 COPIES_LEFT = _add(
@@ -325,7 +326,7 @@ KEY_FILE_NOT_TRUSTED = _add(
     "Other users may read or change the key file",
     "The permissions let other users at the key file. A user that reads the key can decrypt, and a"
     " user that changes it can plant a known key. So it was not used.",
-    "Do: chmod 600, and chown to the user of this program.",
+    "Run chmod 600 for it, and chown to the user of this program.",
     "docs/headless.md",
 )
 KEY_LOST_AT_REBOOT = _add(
@@ -393,7 +394,7 @@ LOCK_BUSY = _add(
     60,
     "Somebody else holds the lock",
     "Another program, or another part of this one, works on the cache, and did not end within the"
-    " timeout. The message names it.",
+    " timeout. The message names it, if it left its name.",
     "Try again. If it always fails, see what that program waits for.",
 )
 LOCK_LOST = _add(
@@ -515,5 +516,5 @@ UNKNOWN_REFERENCE = _add(
     83,
     "There is no such reference",
     "References are MSX-01 and so on.",
-    "python -m msal_extensions explain, without a reference, lists all.",
+    "List them all: python -m msal_extensions explain.",
 )

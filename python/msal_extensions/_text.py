@@ -35,8 +35,9 @@ def encode(secret: str) -> bytes:
         return secret.encode("utf-8")
     except UnicodeEncodeError as error:
         position = error.start
-    words = ARGUMENT.after("a lone surrogate is not text")
-    raise UnicodeEncodeError("utf-8", "", position, position + 1, words)
+    raise UnicodeEncodeError(
+        "utf-8", "", position, position + 1, ARGUMENT.after("a lone surrogate is not text")
+    )
 
 
 def decode(secret: bytes, location: str | None = None) -> str:

@@ -294,5 +294,6 @@ def refuse_second_task(lock: StoreLock) -> None:
     if lock.is_of_another_task():
         raise LockOrderError(
             "Another asyncio task of this thread is inside, and cannot go on while the thread"
-            f" waits for it. Let each task have a thread meanwhile:\n{_RECIPE}"
+            f" waits for it. Let each task have a thread meanwhile:\n{_RECIPE}\n\n"
+            "See docs/asyncio.md."
         )

@@ -42,8 +42,10 @@ class PersistenceError(OSError):
         return f"{self._words()} [{self.reference}]"
 
     def _words(self) -> str:
+        if self.errno is not None:
+            return super().__str__()
         # OSError.__str__() would say "[Errno None]" where the store has no errno.
-        return super().__str__() if self.errno is not None else f"{self.strerror}: {self.location}"
+        return f"{str(self.strerror).removesuffix('.')}: {self.location}"
 
 
 class PersistenceNotFound(PersistenceError):
@@ -83,7 +85,7 @@ class DataProtectionError(PersistenceError):
 
     def _words(self) -> str:
         number = "" if self.winerror is None else f"[WinError {self.winerror}] "
-        return f"{number}{self.strerror}: {self.location}"
+        return f"{number}{str(self.strerror).removesuffix('.')}: {self.location}"
 
 
 class PersistenceEncryptionError(DataProtectionError):

@@ -25,6 +25,7 @@ from .._references import (
     TOO_LARGE,
     TOO_MANY_OPEN,
     TORN,
+    UNEXPECTED,
     Reference,
 )
 from ..errors import (
@@ -78,7 +79,8 @@ FILE_CAUSES: dict[int, Reference] = {
     errno.EFBIG: TOO_LARGE.saying(
         "No token cache is that large: remove the file, or give the path of another."
     ),
-    errno.EIO: DISK_FAILS,
+    # On Windows it stands for each code that the table of the C library does not know.
+    errno.EIO: UNEXPECTED if sys.platform == "win32" else DISK_FAILS,
     errno.ENAMETOOLONG: NAME_TAKEN.saying("Choose a shorter path."),
     errno.EISDIR: NAME_TAKEN.saying("Give the path of a file, not of a directory."),
     errno.ENOTDIR: NAME_TAKEN.saying(

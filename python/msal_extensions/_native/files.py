@@ -12,7 +12,6 @@ from .._msalex import ffi, lib
 from .._references import (
     DENIED,
     DIRECTORY_MISSING,
-    DISK_FAILS,
     DISK_FULL,
     NAME_TAKEN,
     READ_ONLY,
@@ -34,7 +33,7 @@ _SAVE_CAUSES = {
         errno.EFBIG: TOO_LARGE.saying(
             "This process may not write such a large file (`ulimit -f`)."
         ),
-        errno.EIO: DISK_FAILS,
+        errno.EIO: FILE_CAUSES[errno.EIO],
     }.items()
 }
 _NOT_WRITABLE = "Choose a location in a directory that you may write to."

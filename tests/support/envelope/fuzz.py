@@ -92,7 +92,7 @@ def refused(error: PersistenceError) -> None:
     said = str(error)
     assert said.isprintable(), said
     assert said.isascii(), said
-    assert said.endswith(f": {PLACE}"), said
+    assert said.endswith(f": {PLACE} [{error.reference}]"), said
 
 
 @reached
