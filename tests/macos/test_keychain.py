@@ -41,8 +41,8 @@ CODES = {
     -25292: "Library/Keychains",
     -61: "the directory that it is in",
     -34018: "not sandboxed",
-    -25304: "at each try",
-    -67701: "at each try",
+    -25304: "Do it again",
+    -67701: "Do it again",
     -2070: "log out and in again",
     -308: "restart the Mac",
 }
