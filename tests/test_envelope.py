@@ -174,14 +174,14 @@ def test_a_file_of_something_else_is_called_unknown(content: bytes) -> None:
 )
 def test_a_file_of_a_newer_version_asks_for_an_update(start: str) -> None:
     content = with_header(sealed(), 'msalex-enc/1 {"suite":1,', start)
-    assert "Update the package" in refused(content, EncryptedFileUnknown)
+    assert "Install the newer version" in refused(content, EncryptedFileUnknown)
 
 
 def test_a_file_that_is_cut_off_anywhere_is_damaged() -> None:
     content = sealed()
     for size in range(len(content)):
         said = refused(content[:size], EncryptedFileDamaged)
-        assert "Restore a backup, or delete() it" in said
+        assert "Restore a backup; or remove the file" in said
 
 
 def test_bytes_that_were_added_are_damage() -> None:

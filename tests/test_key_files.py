@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +136,24 @@ def test_a_pipe_that_nobody_writes_to_does_not_hold_us(tmp_path: Path) -> None:
     for path in (tmp_path / "key", "/dev/zero", "/dev/tty"):
         with pytest.raises(KeyUnavailable):
             KeyFile(path).ring()
+
+
+@pytest.mark.parametrize("call", ["open", "fstat", "read", "close"])
+def test_whatever_the_system_refuses_is_an_error_of_ours(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, real = key_file(tmp_path / "key", BASE64), getattr(os, call)
+
+    def fail(*arguments: Any) -> None:
+        if call == "close":
+            real(*arguments)
+        raise OSError(errno.EIO, "the disk fails")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(os, call, fail)
+        with pytest.raises(KeyUnavailable, match="the disk fails") as caught:
+            keys.ring()
+    assert caught.value.errno == errno.EIO
 
 
 @requires("os.fork")

@@ -170,3 +170,22 @@ def test_a_crash_report_with_the_locals_of_a_load_has_no_key(location: Path, dam
     with pytest.raises(PersistenceError) as caught:
         persistence.load()
     assert keys_in_locals(caught.value, KEY) == []
+
+
+@pytest.mark.parametrize("key", [KEY, b"/" + KEY[:31], bytes(range(224, 256))])
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_key_in_the_place_of_the_path_of_its_file_is_refused_and_never_shown(
+    by_variable: bool, key: bytes, location: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens with environment variables.  Base64 has slashes, so a key may look like a path."""
+    monkeypatch.chdir(location.parent)
+    monkeypatch.setenv(KEY_FILE, text_of(key))
+    with pytest.raises(KeyUnavailable, match="This is a key") as caught:
+        EncryptedFilePersistence(location) if by_variable else KeyFile(text_of(key))
+    said = shown(caught.value) + repr(vars(caught.value))
+    assert not shows(key, said + "".join(traceback.format_exception(caught.value)))
+
+
+def test_a_file_may_have_a_name_that_could_be_a_key(tmp_path: Path) -> None:
+    path = write_key(tmp_path / text_of(bytes(32)), KEY)
+    assert list(KeyFile(path).ring().values()) == [KEY]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
 
 from .._references import ARGUMENT, KEY_FILE_NOT_TRUSTED
-from ..errors import KeyFileNotTrusted, KeyUnavailable
-from .keys import HOW_TO_MAKE, SIZE_MAX, KeySource, Protection, Ring, ring_in
+from ..errors import KeyFileNotTrusted, KeyUnavailable, PersistenceError
+from .keys import HOW_TO_MAKE, SIZE_MAX, KeySource, Protection, Ring, has_keys, ring_in
 
 
 class KeyFile(KeySource):
@@ -19,13 +18,20 @@ class KeyFile(KeySource):
 
     :param path: The file.  It has 32 bytes, or lines of text: each is the Base64 of 32 bytes.  The
         first one encrypts, the others open what was encrypted before.
+    :raises KeyUnavailable: when this is a key itself, as it happens with environment variables.
     """
 
     word = "file"
     refresh_after = 60.0  # so that a program that runs for long finds a new key
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        secret, path = os.fsdecode(path), ""
+        self.path = os.path.abspath(os.path.expanduser(secret))
+        if not os.path.lexists(self.path) and has_keys(secret):
+            self.path = "(a key)"  # no message may show it
+            words = "This is a key, and not the path of a key file. Put it into a file that only"
+            words += " you can read, and give the path of that file."
+            raise KeyUnavailable(None, words, self.path)
 
     def ring(self) -> Ring:
         return ring_in(_read_secret(self.path), self.path)
@@ -37,23 +43,27 @@ class KeyFile(KeySource):
 
 def _read_secret(path: str) -> bytes:
     try:
-        # A pipe that nobody writes to must not hold us.
-        file = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        secret = _read_trusted(path)
+    except PersistenceError:
+        raise
     except OSError as error:
         words = f"{error.strerror}. Give the path of a key file that this user may read."
         raise KeyUnavailable(error.errno, f"{words} {HOW_TO_MAKE}", path) from None
+    if len(secret) <= SIZE_MAX:
+        return secret
+    words = f"This is no key file: it has more than {SIZE_MAX} bytes."
+    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
+
+
+def _read_trusted(path: str) -> bytes:
+    """:raises OSError: when the system refuses any of the calls."""
+    # A pipe that nobody writes to must not hold us.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _check_rights(file, path)
-        with contextlib.suppress(OSError):
-            secret = os.read(file, SIZE_MAX + 1)
-            if len(secret) <= SIZE_MAX:
-                return secret
+        return os.read(file, SIZE_MAX + 1)
     finally:
         os.close(file)
-    words = f"This is no key file: it has more than {SIZE_MAX} bytes, or cannot be read."
-    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
 
 
 def _check_rights(file: int, path: str) -> None:

@@ -88,6 +88,14 @@ def ring_in(secret: bytes, location: str) -> Ring:
     raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", location)
 
 
+def has_keys(secret: str) -> bool:
+    """Whether a text has in each line the Base64 of a key, as a file of keys has."""
+    try:
+        return bool(_ring_of_lines(secret.encode()))
+    except ValueError:
+        return False
+
+
 def _ring_of_lines(secret: bytes) -> Ring:
     """:raises ValueError: when a line is no key."""
     ring: dict[str, bytes] = {}
