@@ -216,7 +216,7 @@ READ_ONLY = _add(
     26,
     "The file system is read-only",
     "The disk is mounted read-only, by intention or after a fault.",
-    "Choose a location on a file system that can be written to.",
+    "Choose a location on a file system that you may write to.",
 )
 NOT_TRUSTED = _add(
     27,

@@ -9,7 +9,7 @@ mypy checks the annotations, so what a variable is annotated with is what it hol
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,27 +54,44 @@ def names_in(node: ast.AST) -> set[str]:
     }
 
 
-def _is_ours(annotation: ast.expr | None) -> bool:
-    """Whether an annotation names a class with a reference, or its type, and nothing else."""
+def _is_ours(annotation: ast.expr | None, more: Set[str] = frozenset()) -> bool:
+    """Whether an annotation names a class with a reference, or its type, and nothing else.
+
+    :param more: See own_classes().
+    """
     if annotation is None:
         return False
     if isinstance(annotation, ast.Subscript):  # type[X], dict[int, type[X]]
         parts = annotation.slice
         last = parts.elts[-1] if isinstance(parts, ast.Tuple) else parts
-        return ast.unparse(annotation.value) in ("type", "dict") and _is_ours(last)
-    return isinstance(annotation, ast.Name) and annotation.id in {*CLASSES, _ANY_CLASS}
+        return ast.unparse(annotation.value) in ("type", "dict") and _is_ours(last, more)
+    return isinstance(annotation, ast.Name) and annotation.id in {*CLASSES, _ANY_CLASS, *more}
 
 
-def functions(trees: Trees) -> set[str]:
-    """The functions and methods that return an error of ours, by their names.
+def own_classes(trees: Trees) -> set[str]:
+    """The classes whose objects are made with a reference, such as those of the command."""
+    return {
+        kind.name
+        for tree in trees.values()
+        for kind in ast.walk(tree)
+        if isinstance(kind, ast.ClassDef)
+        for made in kind.body
+        if isinstance(made, ast.FunctionDef) and made.name == "__init__"
+        if any(ast.unparse(it.annotation) == "Reference" for it in made.args.args if it.annotation)
+    }
+
+
+def makers(trees: Trees) -> set[str]:
+    """What returns an error with a reference: functions, methods and classes, by their names.
 
     A name counts only if all functions that have it do so.
     """
+    more = own_classes(trees)
     found = [
         node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)
     ]
-    ours = {node.name for node in found if _is_ours(node.returns)}
-    return ours - {node.name for node in found if not _is_ours(node.returns)}
+    ours = {node.name for node in found if _is_ours(node.returns, more)}
+    return more | ours - {node.name for node in found if not _is_ours(node.returns, more)}
 
 
 @dataclass
@@ -167,7 +184,7 @@ def _is_message(argument: ast.expr) -> bool:
 def problems_in(module: str, tree: ast.Module, returning: set[str]) -> Iterator[tuple[str, str]]:
     """The raises without a reference: where each one stands, and its text.
 
-    :param returning: See functions().
+    :param returning: See makers().
     """
     reader = _Reader(module, tree, returning)
     reader.visit(tree)
