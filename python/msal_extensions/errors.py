@@ -6,7 +6,8 @@ exceptions of ``open()`` pass, so programs written for it catch that second base
 
 Each exception has a ``reference`` such as "MSX-25", at the end of its ``str()``.  ``python -m
 msal_extensions explain MSX-25`` and docs/errors.md say what it means.  Most classes have one
-reference; referring() gives an exception a more exact one.
+reference; referring() gives an exception a more exact one.  A ValueError or TypeError of ours has
+its reference at the end of its message.
 """
 
 from __future__ import annotations
