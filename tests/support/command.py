@@ -1,7 +1,7 @@
 """``python -m msal_extensions``, run as a person runs it: in a process of its own.
 
-    said = command.run("status", "--json", environment=command.session(home))
-    assert said.status == 0 and said.json["good_to_go"]
+said = command.run("status", "--json", environment=command.session(home))
+assert said.status == 0 and said.json["good_to_go"]
 """
 
 from __future__ import annotations

@@ -1,13 +1,248 @@
-"""Looks at one place: what is stored there, how it is protected, and who holds its lock."""
+"""Looks at one place: what is stored there, how it is protected, and who holds its lock.
+
+It opens a place as its programs do, but makes nothing: no directory, no file, no key, no item.
+"""
 
 from __future__ import annotations
 
-from .places import Place
-from .report import Cache, Report
+import os
+import sys
+import time
+from dataclasses import replace
+
+from .. import _references as references
+from .._native import files
+from .._paths import expand
+from ..errors import (
+    NotEncrypted,
+    PersistenceDamaged,
+    PersistenceError,
+    PersistenceNotFound,
+    PersistenceUnavailable,
+)
+from . import beside, contents, words
+from .contents import Contents
+from .places import Kind, Place, identity_keyring, kind_of
+from .report import Cache, Report, Severity
+
+_WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
+_PROTECTION = {
+    Kind.DPAPI: "Encrypted by Windows for this user.",
+    Kind.KEYRING: "In the keychain of macOS."
+    if sys.platform == "darwin"
+    else "In the keyring of this user.",
+}
 
 
 def examine(report: Report, place: Place) -> Cache:
-    """Adds the cache of a place, and what is wrong with it.  It raises and changes nothing."""
+    """Adds the cache of a place, and what is wrong with it.  It raises and changes nothing.
+
+    Tokens of one cache may be in several stores: in the keyring, in the encrypted file that took
+    its place, and as plain text in what is its signal file now.  Each that holds some is added.
+
+    :returns: The cache that its programs use.
+    """
+    is_sealed = place.kind is Kind.KEYRING and os.path.lexists(place.sealed())
+    main = replace(place, kind=Kind.ENCRYPTED, location=place.sealed()) if is_sealed else place
+    cache = _look(report, main)
+    try:
+        if is_sealed:
+            cache.notes.append("Programs use this file, and not the keyring.")
+            _look_in_keyring(report, place, cache)
+        elif place.kind is Kind.PLAIN and place.name.startswith("identity"):
+            _look_in_keyring(report, identity_keyring(place), cache)
+        if place.kind is Kind.KEYRING and kind_of(place.location) is Kind.PLAIN:
+            _look(report, replace(place, kind=Kind.PLAIN))
+    except Exception as error:
+        _add(report, cache, error)
+    return cache
+
+
+def _look(report: Report, place: Place) -> Cache:
     cache = Cache(place.name, place.location, place.kind.value)
     report.caches.append(cache)
+    steps = (beside.look_at_file, _read, beside.look_at_lock, beside.look_around)
+    for step in steps:
+        try:
+            step(report, place, cache)
+        except Exception as error:
+            _add(report, cache, error)
     return cache
+
+
+def _look_in_keyring(report: Report, place: Place, main: Cache) -> None:
+    """Adds the item of a cache that its programs have in a file.  They need no keyring."""
+    cache = Cache(place.name, place.location, place.kind.value)
+    try:
+        found = contents.parse(_load(place, cache), time.time())
+    except (PersistenceNotFound, PersistenceUnavailable):
+        return
+    except PersistenceDamaged:
+        found = Contents("damaged")
+    except PersistenceError as error:
+        reference, happened, _ = words.of(error)
+        main.notes.append(f"The keyring may have tokens as well: {happened} [{reference}]")
+        return
+    report.caches.append(cache)
+    _fill(cache, found)
+
+
+def _add(report: Report, cache: Cache, error: BaseException) -> None:
+    reference, happened, remedy = words.of(error)
+    location = getattr(error, "location", None) or ""
+    if os.path.isabs(location) and location != cache.location:  # that of a key file
+        happened = f"{location}: {happened}"
+    if cache.state == "damaged":
+        remedy = words.of_ours("clear", cache.name)
+    report.add(Severity.PROBLEM, reference, happened, remedy, cache.name)
+
+
+# ---- what is stored ----
+
+
+def _read(report: Report, place: Place, cache: Cache) -> None:
+    try:
+        found = contents.parse(_load(place, cache), time.time())
+    except PersistenceNotFound:
+        return
+    except Exception as error:
+        cache.state = "unreadable"
+        if isinstance(error, PersistenceDamaged):
+            cache.state = "damaged"
+        elif isinstance(error, NotEncrypted):
+            cache.state, cache.is_encrypted = "other", False
+        _add(report, cache, error)
+        return
+    is_of_tokens = place.name.startswith(("az", "identity")) and "principals" not in place.name
+    if found.state == "other" and is_of_tokens:
+        found.state = "damaged"
+    _fill(cache, found)
+    if cache.state == "damaged":
+        happened = "What is stored is no token cache."
+        remedy = words.of_ours("clear", place.name)
+        report.add(Severity.PROBLEM, references.CACHE_DAMAGED, happened, remedy, place.name)
+    elif place.kind is Kind.PLAIN:
+        _judge_plain_text(report, place, cache)
+    elif cache.is_encrypted is False:
+        severity, reference = Severity.WARNING, references.KEY_BESIDE
+        report.add(severity, reference, reference.cause, about=place.name)
+
+
+def _fill(cache: Cache, found: Contents) -> None:
+    cache.state, cache.accounts = found.state, found.accounts
+    cache.tokens, cache.entries = found.tokens, found.entries
+
+
+def _load(place: Place, cache: Cache) -> str:
+    """The stored text.  Says in the cache how it is protected.
+
+    :raises PersistenceNotFound: when nothing is stored.
+    :raises PersistenceError: when it cannot be read.
+    """
+    cache.is_encrypted = place.kind is not Kind.PLAIN
+    cache.protection = _PROTECTION.get(place.kind, "")
+    location = expand(place.location)
+    if place.kind is Kind.KEYRING:
+        return _of_keyring(place)
+    files.stat(location)  # because to open a place makes its directory
+    if place.kind is not Kind.ENCRYPTED:
+        return place.open().load()
+    cache.is_encrypted = kind_of(location) is Kind.ENCRYPTED
+    return _of_encrypted_file(place, cache)
+
+
+def _of_encrypted_file(place: Place, cache: Cache) -> str:
+    from .._text import decode
+    from ..encrypted import EncryptedFilePersistence
+
+    opened = place.open()
+    assert isinstance(opened, EncryptedFilePersistence)
+    cache.is_encrypted, cache.protection = opened.is_encrypted, opened.protection.value
+    store = opened.store("")
+    secret, _ = store.read()
+    cache.generation = store.generation
+    return decode(secret, place.location)
+
+
+def _of_keyring(place: Place) -> str:
+    """The text of an item.  A persistence would make the directory of the signal file."""
+    options = place.options
+    if sys.platform == "darwin":
+        from .._stores.keychain import KeychainItem
+        from .._text import decode
+
+        item = KeychainItem(options.service, options.account, options.timeout)
+        return decode(item.load(), place.location)
+    if not sys.platform.startswith("linux"):
+        place.open()  # raises
+    from ..libsecret import LibSecretAgent
+
+    agent = LibSecretAgent(
+        options.schema, options.attributes, options.label, timeout=options.timeout
+    )
+    agent.item.location = place.location
+    agent.connect()
+    secret = agent.load()
+    if secret is None:
+        raise PersistenceNotFound(None, "There is no such item in the keyring", place.location)
+    return secret
+
+
+# ---- plain text ----
+
+
+def _judge_plain_text(report: Report, place: Place, cache: Cache) -> None:
+    """Warns, with the line that moves the tokens to where the same program will find them."""
+    tokens = cache.tokens
+    if cache.state == "other":
+        if place.name != "az:principals" or not tokens.other:
+            return
+        happened = "The secrets of service principals are in plain text."
+    elif not (tokens.access or tokens.refresh or tokens.id or tokens.other):
+        return
+    else:
+        happened = "Every program that can read this file can use these accounts."
+    remedy, more = _how_to_encrypt(place)
+    report.add(Severity.WARNING, references.PLAIN_TEXT, happened + more, remedy, place.name)
+
+
+def _how_to_encrypt(place: Place) -> tuple[str, str]:
+    """A command line, and what to know about it."""
+    commands, more = [], ""
+    if sys.platform.startswith("linux") and not _has_keyring(place.options.timeout):
+        more = " There is no keyring here, so an encrypted file has to take its place."
+        if os.environ.get(_WITHOUT_KEYRING) != "encrypted_file":
+            commands = [f"export {_WITHOUT_KEYRING}=encrypted_file"]
+            more += " The programs need this variable, too: put it into your profile."
+    if place.name in ("az", "az:principals"):
+        # The switch is for both files, so both have to move.
+        base = os.path.dirname(place.location)
+        for name, target, file in (
+            ("az", "az:encrypted", "msal_token_cache.json"),
+            ("az:principals", "az:principals-encrypted", "service_principal_entries.json"),
+        ):
+            if os.path.lexists(os.path.join(base, file)):
+                commands.append(words.of_ours("migrate", name, target))
+        commands.append("az config set core.encrypt_token_cache=true")
+    elif place.name.startswith("identity"):
+        name = place.name.removesuffix(":encrypted")
+        commands.append(words.of_ours("migrate", name, name + ":encrypted"))
+    else:
+        path = place.name.removeprefix("plain:").removeprefix("keyring:")
+        kind = "dpapi" if sys.platform == "win32" else "keyring"
+        commands.append(words.of_ours("migrate", "plain:" + path, f"{kind}:{path}"))
+        more += " First let its program use build_encrypted_persistence()."
+    return " && ".join(commands), more
+
+
+def _has_keyring(timeout: float) -> bool:
+    """Whether there is one, also a locked one."""
+    from ..libsecret import LibSecretAgent
+
+    try:
+        LibSecretAgent("", {}, timeout=timeout).connect()
+    except PersistenceUnavailable:
+        return False
+    except PersistenceError:
+        pass
+    return True

@@ -5,11 +5,13 @@
     az:principals       ~/.azure/service_principal_entries.json, and az:principals-encrypted
     identity:NAME       a cache of azure-identity: ~/.IdentityService/NAME
     identity            its default cache: identity:msal.cache.nocae
+    identity:NAME:encrypted, identity:encrypted
+                        its item in the keyring, also where there is plain text in the file
     plain:PATH          a plain file
     encrypted:PATH      an EncryptedFilePersistence
-    keyring:PATH        the keyring of the system; PATH is the signal file
+    keyring:PATH        the keyring of the system; PATH is the signal file, as its program gives it
     dpapi:PATH          a file encrypted by Windows
-    PATH                what the content of that file shows
+    PATH                what the content of that file shows; ./az for a file that is named az
 
 The locations and the names in the keyrings are those of azure-cli-core 2.91
 (azure/cli/core/auth/persistence.py and identity.py) and azure-identity 1.27
@@ -19,11 +21,13 @@ The locations and the names in the keyrings are those of azure-cli-core 2.91
 from __future__ import annotations
 
 import enum
+import errno
+import hashlib
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .. import _references as references
@@ -65,7 +69,7 @@ class Place:
 
     name: str
     kind: Kind
-    location: str  # an absolute path
+    location: str  # an absolute path; or one with "~", where this user has no home
     options: Options = field(default_factory=Options)
 
     def open(self) -> BasePersistence:
@@ -114,11 +118,31 @@ class Place:
         return self.location + ".enc"
 
     def exists(self) -> bool:
-        """Whether a file shows that somebody has used the place.  It asks no keyring."""
-        return os.path.lexists(self.location) or (
-            self.kind is Kind.KEYRING and os.path.lexists(self.sealed())
-        )
+        """Whether a file shows that somebody has used the place.  It asks no keyring.
 
+        What this user may not look at counts as there, so that opening it tells why.
+        """
+        return _is_there(self.location) or (self.kind is Kind.KEYRING and _is_there(self.sealed()))
+
+
+#: Of these errors a missing file is the cause.
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+
+
+def _is_there(path: str) -> bool:
+    from .._paths import for_python
+
+    try:
+        os.lstat(for_python(path))
+    except OSError as error:
+        return error.errno not in _MISSING and getattr(error, "winerror", None) != _BAD_NAME
+    except ValueError:  # a null byte
+        return False
+    return True
+
+
+#: ERROR_INVALID_NAME of Windows: no file can have such a name.
+_BAD_NAME = 123
 
 #: The items of azure-cli.
 _AZ_ITEM = {
@@ -131,8 +155,9 @@ _IDENTITY = "Microsoft.Developer.IdentityService"
 _DEFAULT_CACHE = "msal.cache.nocae"
 #: The names of azure-identity's caches end so; "msal.cache" is that of old versions.
 _IDENTITY_NAME = re.compile(r"(msal\.cache|.+\.(cae|nocae))")
-#: A prefix of a place, but not a drive of Windows.
+#: A prefix of a place.  A drive of Windows has one letter.
 _PREFIX = re.compile(r"([a-z]{2,}):(.*)", re.DOTALL)
+_ENCRYPTED = ":encrypted"
 
 
 def _with(options: Options, **item: object) -> Options:
@@ -140,9 +165,23 @@ def _with(options: Options, **item: object) -> Options:
     return Options(options.timeout, options.key_file, **item)  # type: ignore[arg-type]
 
 
+def _absolute(path: str) -> str:
+    """The path without ``~``.  Where there is no home it stays, and opening it says so."""
+    expanded = os.path.expanduser(path)
+    return expanded if expanded.startswith("~") else os.path.abspath(expanded)
+
+
+def az_directory() -> str:
+    return _absolute(os.environ.get("AZURE_CONFIG_DIR") or os.path.join("~", ".azure"))
+
+
+def identity_directory() -> str:
+    home = os.environ.get("LOCALAPPDATA", "~") if sys.platform == "win32" else "~"
+    return _absolute(os.path.join(home, ".IdentityService"))
+
+
 def _az(options: Options) -> Iterator[Place]:
-    directory = os.environ.get("AZURE_CONFIG_DIR") or os.path.join("~", ".azure")
-    base = os.path.abspath(os.path.expanduser(directory))
+    base = az_directory()
     kind = Kind.DPAPI if sys.platform == "win32" else Kind.KEYRING
     for name, encrypted, file in (
         ("az", "az:encrypted", "msal_token_cache"),
@@ -152,50 +191,48 @@ def _az(options: Options) -> Iterator[Place]:
         yield Place(encrypted, kind, os.path.join(base, file + ".bin"), _with(options, **_AZ_ITEM))
 
 
-def _identity_directory() -> str:
-    home = os.environ.get("LOCALAPPDATA", "~") if sys.platform == "win32" else "~"
-    return os.path.abspath(os.path.join(os.path.expanduser(home), ".IdentityService"))
-
-
-def _identity(name: str, options: Options) -> Place:
+def _identity(name: str, options: Options, is_encrypted: bool = False) -> Place:
     """A cache of azure-identity.  Its file is plain text, or signals a change of a keyring."""
     place = "identity" if name == _DEFAULT_CACHE else f"identity:{name}"
-    location = os.path.join(_identity_directory(), name)
+    location = os.path.join(identity_directory(), name)
+    plain = Place(place, Kind.PLAIN, location, options)
     if sys.platform == "win32":
-        return Place(place, Kind.DPAPI, location, options)
-    if kind_of(location) is Kind.PLAIN:
-        return Place(place, Kind.PLAIN, location, options)
-    return Place(place, Kind.KEYRING, location, _with(options, **_identity_item(name)))
-
-
-def _identity_item(name: str) -> dict[str, object]:
-    return {
-        "schema": name,
-        "attributes": {"MsalClientID": _IDENTITY},
-        "label": "MSALCache",
-        "service": _IDENTITY,
-        "account": "MSALCache" if name == _DEFAULT_CACHE else name,
-    }
+        return replace(plain, kind=Kind.DPAPI)
+    if is_encrypted:
+        return replace(identity_keyring(plain), name=place + _ENCRYPTED)
+    is_plain = kind_of(location) is Kind.PLAIN and not _is_there(location + ".enc")
+    return plain if is_plain else identity_keyring(plain)
 
 
 def identity_keyring(place: Place) -> Place:
     """The item of azure-identity that may exist beside its plain file: it uses the keyring when
     that answers, and the file when it does not."""
     name = os.path.basename(place.location)
-    options = _with(place.options, **_identity_item(name))
-    return Place(place.name, Kind.KEYRING, place.location, options)
+    item = {
+        "schema": name,
+        "attributes": {"MsalClientID": _IDENTITY},
+        "label": "MSALCache",
+        "service": _IDENTITY,
+        "account": "MSALCache" if name == _DEFAULT_CACHE else name,
+    }
+    return replace(place, kind=Kind.KEYRING, options=_with(place.options, **item))
 
 
 def well_known(options: Options) -> list[Place]:
-    """The caches of Azure CLI and azure-identity that somebody has used."""
+    """The caches of Azure CLI and azure-identity that somebody has used.
+
+    Where this user has no home it is the first one, so that opening it says so.
+    """
+    found = [*_az(options)]
+    if found[0].location.startswith("~"):
+        return found[:1]
     try:
-        files = sorted(os.listdir(_identity_directory()))
+        files = sorted(os.listdir(identity_directory()))
     except OSError:
         files = []
     names = dict.fromkeys(name.removesuffix(".enc") for name in files)
-    places = [*_az(options)]
-    places += [_identity(name, options) for name in names if _IDENTITY_NAME.fullmatch(name)]
-    return [place for place in places if place.exists()]
+    found += [_identity(name, options) for name in names if _IDENTITY_NAME.fullmatch(name)]
+    return [place for place in found if place.exists()]
 
 
 def named(text: str, options: Options) -> Place:
@@ -206,20 +243,33 @@ def named(text: str, options: Options) -> Place:
     for place in _az(options):
         if place.name == text:
             return place
-    if text == "identity":
-        return _identity(_DEFAULT_CACHE, options)
+    if text in ("identity", "identity" + _ENCRYPTED):
+        return _identity(_DEFAULT_CACHE, options, text != "identity")
     found = _PREFIX.fullmatch(text)
     kind, rest = (found[1], found[2]) if found else ("", text)
-    if kind == "identity" and rest and os.path.basename(rest) == rest:
-        return _identity(rest, options)
     if not rest or "\0" in rest:
         raise BadPlace(f"{text!r} names no place")
-    location = os.path.abspath(os.path.expanduser(rest))
-    if not kind:
-        return Place(text, kind_of(location) or Kind.PLAIN, location, options)
-    if kind not in {each.value for each in Kind}:
-        raise BadPlace(f"{text!r} begins with no kind of place")
-    return Place(text, Kind(kind), location, options)
+    if kind == "identity":
+        name = rest.removesuffix(_ENCRYPTED)
+        if not _IDENTITY_NAME.fullmatch(name) or os.path.basename(name) != name:
+            raise BadPlace(f"{text!r}: the caches of azure-identity end in .nocae or .cae")
+        return _identity(name, options, name != rest)
+    if kind and kind not in {each.value for each in Kind}:
+        if not _is_there(text):
+            raise BadPlace(f"{text!r} begins with no kind of place")
+        kind, rest = "", text  # a file whose name has a ":"
+    location = _absolute(rest)
+    chosen = Kind(kind) if kind else _guess(location)
+    if chosen is Kind.KEYRING:  # 1.3.1 names the item by the path as the program gives it
+        name = hashlib.sha256(rest.encode("utf-8", "surrogateescape")).hexdigest()
+        own = {"schema": options.schema or name, "account": options.account or name}
+        options = replace(options, **own)  # type: ignore[arg-type]
+    return Place(text, chosen, location, options)
+
+
+def _guess(location: str) -> Kind:
+    is_replaced = sys.platform.startswith("linux") and _is_there(location + ".enc")
+    return kind_of(location) or (Kind.KEYRING if is_replaced else Kind.PLAIN)
 
 
 #: How a file that Windows has encrypted begins: a version, and the GUID of its provider.
@@ -234,10 +284,11 @@ def kind_of(location: str) -> Kind | None:
 
     try:
         secret, _ = files.read(location)
-    except PersistenceError:
+    except (PersistenceError, ValueError):
         return None
     if secret.startswith(MAGIC):
         return Kind.ENCRYPTED
     if secret.startswith(_DPAPI):
         return Kind.DPAPI
-    return Kind.PLAIN if secret else Kind.KEYRING  # a signal file is empty
+    # The signal file of a keyring is empty.  Windows has no such.
+    return Kind.PLAIN if secret or sys.platform == "win32" else Kind.KEYRING

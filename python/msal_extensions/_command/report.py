@@ -57,6 +57,18 @@ class Tokens:
 
 
 @dataclass
+class Entry:
+    """A token of a cache, without the token."""
+
+    kind: str  # "access", "refresh" or "id"
+    client_id: str
+    tenant: str
+    environment: str
+    scopes: str  # separated by spaces
+    expires_at: float | None  # seconds since 1970
+
+
+@dataclass
 class Lock:
     """The lock file of a cache."""
 
@@ -85,7 +97,9 @@ class Cache:
     generation: int | None = None  # of an encrypted file: how often it was saved
     accounts: list[Account] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
+    entries: list[Entry] = field(default_factory=list)  # the first thousand of its tokens
     lock: Lock | None = None
+    notes: list[str] = field(default_factory=list)  # what else there is to know: sentences
 
 
 @dataclass

@@ -40,6 +40,11 @@ class EncryptedStore(FileStore):
         #: Errors after which a file counts as absent.
         self._absences = (KeyLostAtReboot, KeyExpired) if gives_up else ()
 
+    @property
+    def generation(self) -> int | None:
+        """How often the file was saved, by what this process has read or saved last."""
+        return self._vault.latest.generation if self._vault.latest else None
+
     def prepare(self) -> None:
         if not self._vault.is_quick():
             self._vault.prepare(super().read().data, self.location)

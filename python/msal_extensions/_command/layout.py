@@ -1,0 +1,100 @@
+"""Lines that fit into a terminal, and times as people say them."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import textwrap
+import time
+
+from .words import clean
+
+#: A remedy has a command line from one of these on, which must not be broken or shortened.
+_COMMAND = re.compile(
+    r"(?:^|(?<=[:;] ))(?:python3? -m|pip |chmod |chown |rm |del |export |az |docker |flatpak |sudo "
+    r"|security |openssl |systemctl |loginctl |unset |[A-Z_]{5,}=)"
+)
+_NARROWEST = 30
+_LONGEST = 4000
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+class Page:
+    """Collects lines.
+
+    :param width: Columns.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = max(width, _NARROWEST)
+        self._lines: list[str] = []
+
+    def gap(self) -> None:
+        """An empty line, but not at the beginning, and not two."""
+        if self._lines and self._lines[-1]:
+            self._lines.append("")
+
+    def add(self, text: str, indent: int = 0, hanging: int = 0) -> None:
+        """A paragraph.
+
+        :param hanging: Columns by which its other lines are further in than the first.
+        """
+        self._lines += textwrap.wrap(
+            clean(text, _LONGEST),
+            self._width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + hanging),
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+
+    def remedy(self, text: str, indent: int) -> None:
+        """What to do.  A command line in it stays whole, so that a person can copy it."""
+        text = clean(text, _LONGEST)
+        line = " " * indent + f"fix: {text}"
+        if len(line) <= self._width:
+            self._lines.append(line)
+            return
+        found = _COMMAND.search(text)
+        start = found.start() if found else len(text)
+        if start or not found:
+            self.add(f"fix: {text[:start].strip()}", indent, 5)
+        else:
+            self._lines.append(" " * indent + "fix:")
+        if found:
+            # A full stop ends the sentence and is no part of the command.
+            for command in text[start:].removesuffix(".").split(" && "):
+                self._lines.append(" " * (indent + 2) + command)
+
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+
+def _amount(seconds: float) -> str:
+    for size, noun in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
+        if (count := int(seconds // size)) > (1 if size == _HOUR else 0):
+            return f"{count} {noun}{'s' if count > 1 else ''}"
+    return "a moment"
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return "a strange date"
+
+
+def ago(seconds: float) -> str:
+    """A time of the past: "3 days ago"."""
+    age = time.time() - seconds
+    if age < -_MINUTE:
+        return f"in the future ({_date(seconds)})"
+    return f"{_amount(age)} ago" if age < 60 * _DAY else f"on {_date(seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """A time of the future: "in 50 minutes"; or, when it is over, as ago() says it."""
+    rest = seconds - time.time()
+    if rest <= 0:
+        return ago(seconds)
+    return f"in {_amount(rest)}" if rest < 60 * _DAY else f"on {_date(seconds)}"
