@@ -64,7 +64,7 @@ OF_OTHERS = {
     # Of CPython and PyPy: says whether this thread is inside an RLock; no public name does.
     "_is_owned",
     # Of typing.NamedTuple: its methods begin with "_" so that they cannot be fields.
-    "_replace",
+    *("_replace", "_asdict"),
 }
 LINES = 300
 LONGER = {
