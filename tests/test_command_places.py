@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 
 from msal_extensions import EncryptedFilePersistence, FilePersistence
-from msal_extensions._command import places
+from msal_extensions._command import look, places
+from msal_extensions._command.installation import look as look_at_installation
 from msal_extensions._command.places import BadPlace, Kind, Options, Place
-from tests.support import azure_programs, command, keyring
-from tests.support.capability import FILE_MODES, needs, requires
+from msal_extensions._command.report import Report
+from tests.support import azure_programs, keyring
+from tests.support.capability import requires
 from tests.support.processes import PATIENCE
+from tests.support.users import US, as_user
+from tests.support.users import shared as shared
 
 #: Lets both packages make their persistences, as on this system and as they would on others.
 THEIRS = """
@@ -236,16 +240,19 @@ def test_the_item_of_a_keyring_has_the_name_that_its_program_gave_it(
     assert (given.schema, given.account) == ("S", "A")
 
 
-@requires(FILE_MODES)
-def test_without_a_home_the_command_says_so_and_makes_no_directory_named_tilde(
-    tmp_path: Path,
+@requires("os.setuid")
+def test_without_a_home_one_place_says_so_and_none_is_in_a_directory_named_tilde(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = command.session(tmp_path)
-    del environment["HOME"]
-    unshare = ("setpriv", "--reuid=54321", "--clear-groups") if os.geteuid() == 0 else ()
-    if not unshare:
-        needs("only root can become a user that has no home")
-    tmp_path.chmod(0o777)
-    said = command.run("--json", environment=environment, cwd="/", around=unshare)
-    assert (said.status, said.references) == (command.PROBLEMS, ["MSX-22"]), said.errors
-    assert not (tmp_path / "~").exists()
+    for name in ("HOME", "AZURE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def look_at_all() -> list[tuple[str, str, list[str]]]:
+        report = Report("status", look_at_installation())
+        found = [look.examine(report, place) for place in places.well_known(Options())]
+        codes = [finding.reference.code for finding in report.findings]
+        return [(cache.location, cache.state, codes) for cache in found]
+
+    [(location, state, codes)] = as_user(US, look_at_all)
+    assert location.startswith("~")
+    assert (state, codes) == ("unreadable", ["MSX-22"])

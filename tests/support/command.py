@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,16 @@ class Said:
     def json(self) -> dict[str, Any]:
         """What it printed, of a run with --json."""
         said: dict[str, Any] = json.loads(self.text)
+        assert complaints(said) == []
+        assert said["exit_status"] == self.status
         return said
+
+    @property
+    def cache(self) -> dict[str, Any]:
+        """The only cache of a run with --json."""
+        [cache] = self.json["caches"]
+        found: dict[str, Any] = cache
+        return found
 
     @property
     def references(self) -> list[str]:
@@ -43,6 +53,44 @@ class Said:
     @property
     def everything(self) -> str:
         return self.text + self.errors
+
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "status.schema.json"
+
+
+def complaints(said: object) -> list[str]:
+    """What the schema does not allow."""
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    found = Draft202012Validator(schema).iter_errors(said)
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
+def cache_text(secret: str = "secret", username: str = "alice@example.com") -> str:
+    """A token cache: one account; an access token that is good for an hour, one that has expired;
+    a refresh token, an id token and a client.
+
+    :param secret: This is in each of its secrets.
+    """
+    common = {"environment": "login.example.com", "home_account_id": "user.tenant"}
+    client = {**common, "client_id": "client", "realm": "tenant"}
+
+    def entry(kind: str, **more: str) -> dict[str, str]:
+        return {"credential_type": kind, "secret": f"{kind}-{secret}", **client, **more}
+
+    def expiring(seconds: float) -> dict[str, str]:
+        return entry("AccessToken", target="scope", expires_on=str(int(time.time() + seconds)))
+
+    return json.dumps(
+        {
+            "AccessToken": {"one": expiring(3600), "two": expiring(-3600)},
+            "RefreshToken": {"one": entry("RefreshToken", target="scope")},
+            "IdToken": {"one": entry("IdToken")},
+            "Account": {"one": {**common, "realm": "tenant", "username": username}},
+            "AppMetadata": {"one": client},
+        }
+    )
 
 
 def session(

@@ -34,6 +34,10 @@ class Page:
         if self._lines and self._lines[-1]:
             self._lines.append("")
 
+    def line(self, text: str) -> None:
+        """One line, however long it is, because scripts look at it."""
+        self._lines.append(clean(text, _LONGEST))
+
     def add(self, text: str, indent: int = 0, hanging: int = 0) -> None:
         """A paragraph.
 

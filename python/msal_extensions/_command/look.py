@@ -90,7 +90,7 @@ def _look_in_keyring(report: Report, place: Place, main: Cache) -> None:
 def _add(report: Report, cache: Cache, error: BaseException) -> None:
     reference, happened, remedy = words.of(error)
     location = getattr(error, "location", None) or ""
-    if os.path.isabs(location) and location != cache.location:  # that of a key file
+    if location != cache.location and words.is_there(location):  # that of a key file
         happened = f"{location}: {happened}"
     if cache.state == "damaged":
         remedy = words.of_ours("clear", cache.name)

@@ -106,7 +106,7 @@ def as_text(report: Report, width: int, verbose: bool) -> str:
             page.add(line)
     if report.command != "explain" or report.findings:
         page.gap()
-        page.add(_verdict(report))
+        page.line(_verdict(report))
     return page.text()
 
 

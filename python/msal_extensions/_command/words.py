@@ -5,6 +5,7 @@ Text from files, caches, lock files, keyrings and environment variables may come
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -56,9 +57,12 @@ def of(error: BaseException) -> tuple[Reference, str, str]:
         reference = REFERENCES.get(error.reference, UNEXPECTED)
         said = error.strerror if isinstance(error, OSError) else None
         text = " ".join(str(said or error).removesuffix(f" [{error.reference}]").split())
+        remedy = reference.remedy
+        if text.endswith(remedy):
+            return reference, _sentence(text.removesuffix(remedy).rstrip()), remedy
         happened, *rest = _REMEDY.split(text, maxsplit=1)
         is_for_people = rest and not _FOR_PROGRAMS.search(rest[0])
-        return reference, _sentence(happened), rest[0] if is_for_people else reference.remedy
+        return reference, _sentence(happened), rest[0] if is_for_people else remedy
     if isinstance(error, ImportError) and (error.name or "").startswith("cryptography"):
         return NO_CRYPTOGRAPHY, "It cannot be imported.", NO_CRYPTOGRAPHY.remedy
     if isinstance(error, OSError) and error.strerror:
@@ -68,6 +72,14 @@ def of(error: BaseException) -> tuple[Reference, str, str]:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text.rstrip(";: ") + "."
+
+
+def is_there(path: str) -> bool:
+    """Whether a message may show this path.
+
+    A person that puts a key into MSAL_EXTENSIONS_KEY_FILE by mistake makes a "path" of a secret.
+    """
+    return os.path.isabs(path) and os.path.lexists(path)
 
 
 def command_line(*arguments: str) -> str:
