@@ -15,6 +15,7 @@ what it imports at its head work without the native library, without MSAL and wi
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from . import _references as references
 from ._command import installation, show
 from ._command.report import Report, Severity
+from ._command.words import clean
 
 if TYPE_CHECKING:
     from ._command.places import Options, Place
@@ -213,10 +215,17 @@ def _work(report: Report, arguments: argparse.Namespace) -> None:
         actions.rekey(report, chosen[0], arguments.new_key_file)
 
 
+class _Clean(logging.Formatter):
+    """Messages have names of files, which may come from an attacker; see words.clean()."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(f"{record.name}: {record.getMessage()}", 1000)
+
+
 def _log_to_stderr() -> None:
     """Shows what this package logs, and not what others do: they may log secrets."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    handler.setFormatter(_Clean())
     logger = logging.getLogger(__package__)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -224,6 +233,9 @@ def _log_to_stderr() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command, and returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may have what it cannot show
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     if arguments.verbose:
         _log_to_stderr()
