@@ -154,7 +154,7 @@ _AZ_ITEM = {
 _IDENTITY = "Microsoft.Developer.IdentityService"
 _DEFAULT_CACHE = "msal.cache.nocae"
 #: The names of azure-identity's caches end so; "msal.cache" is that of old versions.
-_IDENTITY_NAME = re.compile(r"(msal\.cache|.+\.(cae|nocae))")
+_IDENTITY_NAME = re.compile(r"(msal\.cache|.+\.(cae|nocae))", re.DOTALL)
 #: A prefix of a place.  A drive of Windows has one letter.
 _PREFIX = re.compile(r"([a-z]{2,}):(.*)", re.DOTALL)
 _ENCRYPTED = ":encrypted"
