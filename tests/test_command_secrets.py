@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from msal_extensions import EncryptedFilePersistence, KeyFile
@@ -153,6 +153,7 @@ def test_a_key_in_an_environment_variable_for_its_path_is_not_shown(home: Path) 
         assert shown(said.everything) == []
 
 
+tried = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 _json = some.recursive(
     some.none() | some.booleans() | some.floats() | some.integers() | some.text(),
     lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner),
@@ -165,6 +166,7 @@ _sections = some.dictionaries(some.text(max_size=3), _entries | _json, max_size=
 _caches = some.dictionaries(some.sampled_from(_kinds), _sections)
 
 
+@tried
 @given(_caches | _json)
 def test_any_json_can_be_looked_at(secret: Any) -> None:
     found = contents.parse(json.dumps(secret), 1.0)
@@ -173,6 +175,7 @@ def test_any_json_can_be_looked_at(secret: Any) -> None:
         assert words.clean(account.username) == account.username
 
 
+@tried
 @given(some.text())
 def test_any_text_can_be_looked_at(text: str) -> None:
     assert contents.parse(text, 1.0).state in ("nothing", "stored", "damaged", "other")
@@ -196,6 +199,7 @@ def is_harmless(output: str) -> bool:
     return not any(unicodedata.category(it) in _HARMFUL for it in output.replace("\n", ""))
 
 
+@tried
 @given(some.text(), some.integers(3, 50))
 def test_cleaned_text_is_one_short_line_that_a_terminal_shows_as_it_is(
     text: str, limit: int
@@ -238,6 +242,7 @@ def test_names_that_the_output_cannot_show_are_no_error(encoding: str, tmp_path:
     assert "account: Zo" in said.text
 
 
+@tried
 @given(some.lists(some.text(some.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
 def test_a_shell_reads_a_command_line_as_the_names_that_it_was_made_of(names: list[str]) -> None:
     if sys.platform != "win32":  # there the rules of list2cmdline hold

@@ -120,6 +120,27 @@ def test_a_damaged_cache_is_a_problem_and_is_not_nothing(home: Path, content: st
     assert status(home).references == ["MSX-40"]
 
 
+@pytest.mark.parametrize("content", ["#!/bin/sh", "{}}", '{"name": "x"}', b"\x7fELF\xff", "[1]"])
+def test_nobody_is_told_to_change_or_remove_a_file_that_is_no_cache(
+    home: Path, content: str | bytes
+) -> None:
+    write(home / "azure-notes", content, 0o666)
+    said = status(home, "azure-notes")
+    assert (said.status, said.cache["state"], said.references) == (FINE, "other", [])
+    assert "no token cache" in text(home, "azure-notes")
+    write(home / "torn", cache_text()[:-9])
+    assert status(home, "torn").references == ["MSX-41"]
+
+
+@requires("os.mkfifo")
+def test_what_is_no_file_is_a_problem_and_nothing_waits_for_it(home: Path) -> None:
+    os.mkfifo(home / "fifo", 0o666)
+    said = status(home, "fifo", "/dev/zero", str(home))
+    assert {cache["state"] for cache in said.json["caches"]} == {"unreadable"}
+    assert len(said.references) == 3
+    assert "MSX-34" not in said.references
+
+
 def test_an_empty_cache_is_no_reason_to_warn(home: Path) -> None:
     for content, state in (("", "nothing"), ("{}", "stored")):
         write(home / ".azure" / "msal_token_cache.json", content)

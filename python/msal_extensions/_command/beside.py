@@ -33,7 +33,7 @@ _TEMPORARY = re.compile(r"\.msalex-[0-9a-f]{16}\.tmp")
 
 
 def look_at_file(report: Report, place: Place, cache: Cache) -> None:
-    """Mode, owner, size and time of the file, and the rights of others."""
+    """Mode, owner, size and time of the file."""
     try:
         found = os.stat(for_python(place.location))
     except OSError:  # _read() says why
@@ -42,7 +42,19 @@ def look_at_file(report: Report, place: Place, cache: Cache) -> None:
     if sys.platform == "win32":  # the modes there say nothing
         return
     cache.mode, cache.owner = f"{stat.S_IMODE(found.st_mode):04o}", _name_of(found.st_uid)
-    if place.kind is Kind.KEYRING:  # the signal file has no content
+
+
+def judge_rights(report: Report, place: Place, cache: Cache) -> None:
+    """Adds what others may do to the file.
+
+    A signal file has no content.  The rights of a file that is no cache are not our business.
+    """
+    is_plain = place.kind is Kind.PLAIN
+    is_ours = place.program() or not is_plain or cache.state in ("stored", "damaged")
+    if not cache.mode or not is_ours or place.kind is Kind.KEYRING:
+        return
+    found = os.stat(for_python(place.location))
+    if not stat.S_ISREG(found.st_mode):
         return
     directory = os.path.dirname(os.path.realpath(place.location))
     _judge_file(report, cache, found, os.stat(directory))

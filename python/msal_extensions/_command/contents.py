@@ -50,12 +50,13 @@ def parse(secret: str, now: float) -> Contents:
 
 
 def _of_json(secret: Any, now: float) -> Contents:
+    is_of_a_cache = any(f'"{kind}"' in secret for kind in _KINDS)
     try:
         secret = json.loads(secret)
     except (ValueError, RecursionError):  # its frames have the text; so nothing keeps it
-        return Contents("damaged")
+        return Contents("damaged" if is_of_a_cache else "other")
     if not isinstance(secret, dict) or (secret and not _KINDS.keys() & secret.keys()):
-        size = len(secret) if isinstance(secret, list | dict) else 1
+        size = len(secret) if isinstance(secret, list | dict) else 0
         return Contents("other", tokens=Tokens(other=size))
     return _of_cache(secret, now)
 

@@ -60,15 +60,17 @@ class Page:
             self._lines.append(line)
             return
         found = _COMMAND.search(text)
-        start = found.start() if found else len(text)
-        if start or not found:
-            self.add(f"fix: {text[:start].strip()}", indent, 5)
-        else:
-            self._lines.append(" " * indent + "fix:")
-        if found:
-            # A full stop ends the sentence and is no part of the command.
-            for command in text[start:].removesuffix(".").split(" && "):
-                self._lines.append(" " * (indent + 2) + command)
+        if found is None:
+            self.add(f"fix: {text}", indent, 5)
+            return
+        before, command, after = text[: found.start()].strip(), text[found.start() :], ""
+        if before:  # a sentence: its full stop is no part of the command
+            command, _, after = command.removesuffix(".").partition("; ")
+        self.add(f"fix: {before}".rstrip(), indent, 5)
+        for each in command.split(" && "):
+            self._lines.append(" " * (indent + 2) + each)
+        if after:
+            self.add(f"{after}.", indent + 5)
 
     def text(self) -> str:
         return "\n".join(self._lines)
@@ -96,9 +98,9 @@ def ago(seconds: float) -> str:
     return f"{_amount(age)} ago" if age < 60 * _DAY else f"on {_date(seconds)}"
 
 
-def duration(seconds: float) -> str:
-    """A time of the future: "in 50 minutes"; or, when it is over, as ago() says it."""
+def expires(seconds: float) -> str:
+    """A time of a token: "expires in 50 minutes", "expired 3 days ago"."""
     rest = seconds - time.time()
     if rest <= 0:
-        return ago(seconds)
-    return f"in {_amount(rest)}" if rest < 60 * _DAY else f"on {_date(seconds)}"
+        return f"expired {ago(seconds)}"
+    return f"expires in {_amount(rest)}" if rest < 60 * _DAY else f"expires on {_date(seconds)}"

@@ -49,7 +49,7 @@ def examine(report: Report, place: Place) -> Cache:
         if is_sealed:
             cache.notes.append("Programs use this file, and not the keyring.")
             _look_in_keyring(report, place, cache)
-        elif place.kind is Kind.PLAIN and place.name.startswith("identity"):
+        elif place.kind is Kind.PLAIN and place.program() == "identity":
             _look_in_keyring(report, identity_keyring(place), cache)
         if place.kind is Kind.KEYRING and kind_of(place.location) is Kind.PLAIN:
             _look(report, replace(place, kind=Kind.PLAIN))
@@ -61,8 +61,8 @@ def examine(report: Report, place: Place) -> Cache:
 def _look(report: Report, place: Place) -> Cache:
     cache = Cache(place.name, place.location, place.kind.value)
     report.caches.append(cache)
-    steps = (beside.look_at_file, _read, beside.look_at_lock, beside.look_around)
-    for step in steps:
+    steps = (beside.look_at_file, _read, beside.judge_rights, beside.look_at_lock)
+    for step in (*steps, beside.look_around):
         try:
             step(report, place, cache)
         except Exception as error:
@@ -108,13 +108,14 @@ def _read(report: Report, place: Place, cache: Cache) -> None:
     except Exception as error:
         cache.state = "unreadable"
         if isinstance(error, PersistenceDamaged):
-            cache.state = "damaged"
+            cache.state = "damaged" if _should_be_a_cache(place) else "other"
+            if cache.state == "other":
+                return
         elif isinstance(error, NotEncrypted):
             cache.state, cache.is_encrypted = "other", False
         _add(report, cache, error)
         return
-    is_of_tokens = place.name.startswith(("az", "identity")) and "principals" not in place.name
-    if found.state == "other" and is_of_tokens:
+    if found.state == "other" and _should_be_a_cache(place):
         found.state = "damaged"
     _fill(cache, found)
     if cache.state == "damaged":
@@ -126,6 +127,16 @@ def _read(report: Report, place: Place, cache: Cache) -> None:
     elif cache.is_encrypted is False:
         severity, reference = Severity.WARNING, references.KEY_BESIDE
         report.add(severity, reference, reference.cause, about=place.name)
+
+
+def _should_be_a_cache(place: Place) -> bool:
+    """Whether a content that is no token cache is damaged.
+
+    A path alone may be that of any file, and nobody should be told to remove that.
+    """
+    if place.name.startswith("az:principals"):
+        return False
+    return place.kind is not Kind.PLAIN or place.program() != "" or place.name.startswith("plain:")
 
 
 def _fill(cache: Cache, found: Contents) -> None:
@@ -214,7 +225,7 @@ def _how_to_encrypt(place: Place) -> tuple[str, str]:
         if os.environ.get(_WITHOUT_KEYRING) != "encrypted_file":
             commands = [f"export {_WITHOUT_KEYRING}=encrypted_file"]
             more += " The programs need this variable, too: put it into your profile."
-    if place.name in ("az", "az:principals"):
+    if place.program() == "az":
         # The switch is for both files, so both have to move.
         base = os.path.dirname(place.location)
         for name, target, file in (
@@ -224,7 +235,7 @@ def _how_to_encrypt(place: Place) -> tuple[str, str]:
             if os.path.lexists(os.path.join(base, file)):
                 commands.append(words.of_ours("migrate", name, target))
         commands.append("az config set core.encrypt_token_cache=true")
-    elif place.name.startswith("identity"):
+    elif place.program() == "identity":
         name = place.name.removesuffix(":encrypted")
         commands.append(words.of_ours("migrate", name, name + ":encrypted"))
     else:

@@ -113,6 +113,12 @@ class Place:
             PersistenceUnavailable(None, words, self.location), references.KEYRING_MISSING
         )
 
+    def program(self) -> str:
+        """Which program has it: "az", "identity", or "" for one that a person gave by its path."""
+        if self.name in ("az", "az:encrypted", "az:principals", "az:principals-encrypted"):
+            return "az"
+        return "identity" if re.match("identity(:|$)", self.name) else ""
+
     def sealed(self) -> str:
         """For a keyring: the encrypted file that may have taken its place."""
         return self.location + ".enc"

@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 from .._references import Reference
-from .layout import Page, ago, duration
+from .layout import Page, ago, expires
 from .report import SCHEMA_VERSION, Cache, Finding, Lock, Report, Severity, Tokens
 from .words import clean, number
 
@@ -192,7 +192,9 @@ def _cache(page: Page, cache: Cache, verbose: bool) -> None:
     if cache.state == "stored":
         page.add(_counts(cache), indent=4)
     elif cache.state == "other":
-        page.add(f"It is no token cache. It has {number(cache.tokens.other, 'entry')}.", indent=4)
+        count = cache.tokens.other
+        size = f" It has {number(count, 'entry')}." if count else ""
+        page.add(f"It is no token cache.{size}", indent=4)
     for note in cache.notes:
         page.add(note, indent=4)
     if cache.lock is not None and (verbose or cache.lock.state != "free"):
@@ -235,19 +237,21 @@ def _counts(cache: Cache) -> str:
 def _expiry(found: Tokens) -> str:
     parts = [f"{found.expired:,} expired"] if found.expired else []
     if found.next_expiry is not None:
-        it = "expires" if found.access == 1 else "the next expires"
-        parts.append(f"{it} {duration(found.next_expiry)}")
+        it = "" if found.access == 1 else "the next "
+        parts.append(it + expires(found.next_expiry))
     return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _lock(lock: Lock) -> str:
     holder = f" by {lock.holder}" if lock.holder else ""
-    since = f", since {ago(lock.since)}" if lock.since is not None else ""
-    return {
-        "free": "lock: free",
-        "held": f"lock: held{holder}{since.replace(' ago', '')}",
-        "left": f"lock: left behind{holder}{since}; the next program takes it over [MSX-66]",
-    }.get(lock.state, f"lock: unknown; the file names{holder or ' nobody'}{since}")
+    when = f", {ago(lock.since)}" if lock.since is not None else ""
+    if lock.state == "held":
+        return f"lock: held{holder}, taken{when[1:]}"
+    if lock.state == "left":
+        return f"lock: left behind{holder}{when}; the next program takes it over [MSX-66]"
+    if lock.state == "free":
+        return "lock: free"
+    return f"lock: there is a lock file{holder}{when}; whether the lock is held is unknown"
 
 
 def _details(page: Page, cache: Cache) -> None:
@@ -260,7 +264,7 @@ def _details(page: Page, cache: Cache) -> None:
             hanging=4,
         )
     for entry in cache.entries[:_FEW]:
-        expiry = f", expires {duration(entry.expires_at)}" if entry.expires_at is not None else ""
+        expiry = "" if entry.expires_at is None else f", {expires(entry.expires_at)}"
         scopes = f", for {entry.scopes}" if entry.scopes else ""
         words = f"{entry.kind} token: client {entry.client_id}{scopes}{expiry}"
         page.add(words, indent=4, hanging=4)

@@ -71,6 +71,7 @@ def of(error: BaseException) -> tuple[Reference, str, str]:
 
 
 def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else text.rstrip(";: ") + "."
 
 
