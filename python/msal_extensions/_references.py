@@ -518,3 +518,25 @@ UNKNOWN_REFERENCE = _add(
     "References are MSX-01 and so on.",
     "List them all: python -m msal_extensions explain.",
 )
+NO_CACHE = _add(
+    84,
+    "There is no token cache in that file",
+    "The file has none of the marks of a token cache, or belongs to a place of another kind. So the"
+    " command did not remove it.",
+    "Check the path. If you are sure, remove the file yourself.",
+)
+OTHER_KIND = _add(
+    85,
+    "The command does not work on a place of that kind",
+    "Only encrypted files have a key that rekey can change. A keyring, Windows and a plain file"
+    " have none.",
+    "Give the path of an encrypted file: encrypted:PATH.",
+    "docs/encrypted-file.md",
+)
+SAME_PLACE = _add(
+    86,
+    "The two places are one",
+    "What would be removed from the first place is what was saved in the second one: they share a"
+    " file, perhaps through a link, or an item of a keyring. Nothing was changed.",
+    "Give another place; or go by way of a third one, in two steps.",
+)
