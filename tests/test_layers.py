@@ -50,7 +50,10 @@ LAYERS = (
     "__init__",
     "_command.installation _command.places",
     "_command.show _command.beside",
-    "_command.look _command.actions",
+    "_command.look",
+    "_command.changing",
+    "_command.clearing _command.migration",
+    "_command.actions",
     "_command.doctor",
     "__main__",
 )

@@ -1,0 +1,171 @@
+"""What clear, migrate, prune and rekey have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .. import _references as references
+from .._damage import parse_leniently
+from .._references import Reference
+from ..errors import CacheDamaged, LockError, PersistenceError
+from ..lock import FileLease, FileLock
+from .places import Kind, Place
+from .report import Report, Severity
+
+#: Asks a person a question, and returns whether the answer was yes.
+Confirm = Callable[[str], bool]
+
+#: The names of copies of a cache, without the name of the cache: what was put aside because it was
+#: damaged (``PersistedTokenCache``), and a file whose key was lost (``_stores/encrypted.py``).
+_COPY = re.compile(r"\.damaged-\d{8}T\d{6}Z-[0-9a-f]{16}|\.lost")
+
+
+class Refusal(Exception):
+    """The command does not do it.  What becomes of it is a finding."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        words: str,
+        remedy: str = "",
+        severity: Severity = Severity.PROBLEM,
+    ) -> None:
+        super().__init__(words)
+        self.reference, self.words, self.remedy = reference, words, remedy
+        self.severity = severity
+
+
+class Telling:
+    """Where an exception belongs: see telling()."""
+
+    def __init__(self, about: str) -> None:
+        self.about = about  # the name of a place
+        self.remedy = ""  # "": that of the exception's reference
+
+
+@contextlib.contextmanager
+def telling(report: Report, about: str) -> Iterator[Telling]:
+    """Makes a finding of an exception in the body, and ends it there."""
+    it = Telling(about)
+    try:
+        yield it
+    except Refusal as refusal:
+        remedy = it.remedy or refusal.remedy
+        report.add(refusal.severity, refusal.reference, refusal.words, remedy, it.about)
+    except (PersistenceError, LockError) as error:
+        reference = references.REFERENCES.get(error.reference, references.UNEXPECTED)
+        words = str(error).removesuffix(f" [{error.reference}]")
+        report.add(Severity.PROBLEM, reference, words, it.remedy, it.about)
+    except Exception as error:  # its text may have anything
+        words = f"There was an error that nobody expected: {type(error).__name__}"
+        report.add(Severity.PROBLEM, references.UNEXPECTED, words, it.remedy, it.about)
+
+
+def is_there(place: Place) -> bool:
+    """Whether something may be stored.  An item of a keyring may have lost its signal file."""
+    if place.kind is Kind.KEYRING:
+        return os.path.isdir(os.path.dirname(place.location))
+    return place.exists()
+
+
+def nothing_in(place: Place, more: str = "") -> Refusal:
+    """A warning, and not silence: the path may have a slip of the pen."""
+    words = f"Nothing is stored in {described(place)}.{more}"
+    remedy = "If you expected tokens there, check the name and the path."
+    return Refusal(references.NOT_STORED, words, remedy, Severity.WARNING)
+
+
+def not_confirmed() -> Refusal:
+    words = "Nobody has confirmed it, so nothing was changed."
+    return Refusal(references.NOT_CONFIRMED, words)
+
+
+def described(place: Place) -> str:
+    """A place as a question and a sentence name it."""
+    if place.name.endswith(place.location):
+        return place.name
+    return f"{place.name} ({place.location})"
+
+
+def question(text: str) -> str:
+    """A question for a terminal, without what a terminal might obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def lock_of(location: str) -> str:
+    """The lock file of a cache, as ``PersistedTokenCache`` names it."""
+    return location + ".lockfile"
+
+
+def files_of(place: Place) -> list[str]:
+    """The files that may hold the tokens of a place, or signal a change of them."""
+    sealed = [place.sealed()] if place.kind is Kind.KEYRING else []
+    return [place.location, *sealed]
+
+
+def copies_of(place: Place) -> list[str]:
+    """The copies with tokens that lie beside the files of a place."""
+    found = []
+    for location in files_of(place):
+        directory, base = os.path.split(location)
+        with contextlib.suppress(OSError):
+            found += [
+                os.path.join(directory, name)
+                for name in sorted(os.listdir(directory))
+                if name.startswith(base) and _COPY.fullmatch(name, len(base))
+            ]
+    return found
+
+
+@contextlib.contextmanager
+def locked(paths: Iterable[str], timeout: float) -> Iterator[dict[str, FileLease]]:
+    """Holds some lock files.  All processes take them in one order, so that none waits for another
+    one that waits for it.
+
+    :param timeout: Seconds, for each of them.
+    :raises LockError: when the time is up.
+    """
+    with contextlib.ExitStack() as stack:
+        leases = {}
+        for path in sorted(set(paths), key=os.path.realpath):
+            leases[path] = FileLock(path).acquire(timeout)
+            stack.callback(leases[path].release)
+        yield leases
+
+
+def parsed(secret: str, place: Place) -> Any:
+    """The content of a place.  Any JSON: Azure CLI's service principals are a list.
+
+    :raises CacheDamaged: when it is none.
+    """
+    try:
+        return parse_leniently(secret)
+    except CacheDamaged as error:
+        words = str(error.strerror)
+    except (ValueError, RecursionError):
+        words = "No program can read it: a number in it is too long, or it is nested too deeply"
+    raise CacheDamaged(None, words, place.location)
+
+
+def count(parsed: Any) -> str:
+    """How much a content has, in words: "2 accounts, 7 tokens"."""
+    if isinstance(parsed, list):  # the service principals of Azure CLI
+        return _several(len(parsed), "entry", "entries")
+    if not isinstance(parsed, dict):
+        return "the content"
+    tokens = sum(_size(parsed, kind) for kind in ("AccessToken", "RefreshToken", "IdToken"))
+    accounts = _size(parsed, "Account")
+    return f"{_several(accounts, 'account', 'accounts')}, {_several(tokens, 'token', 'tokens')}"
+
+
+def _size(parsed: dict[str, Any], kind: str) -> int:
+    entries = parsed.get(kind)
+    return len(entries) if isinstance(entries, dict) else 0
+
+
+def _several(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
