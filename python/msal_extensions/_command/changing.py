@@ -66,10 +66,21 @@ def telling(report: Report, about: str) -> Iterator[Telling]:
 
 
 def is_there(place: Place) -> bool:
-    """Whether something may be stored.  An item of a keyring may have lost its signal file."""
-    if place.kind is Kind.KEYRING:
-        return os.path.isdir(os.path.dirname(place.location))
-    return place.exists()
+    """Whether something may be stored.  Where nobody can tell, a load will say why."""
+    if place.kind is Kind.KEYRING:  # its item may have lost its signal file
+        return _may_exist(os.path.dirname(place.location))
+    return _may_exist(place.location)
+
+
+def _may_exist(path: str) -> bool:
+    """Unlike os.path.lexists() it does not take "forbidden" for "absent"."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def nothing_in(place: Place, more: str = "") -> Refusal:
