@@ -309,6 +309,14 @@ FORMS = (
         setting={"MSALEX_SOAK_SECONDS": "1200"},
     ),
     Form(
+        "moves",
+        "A move of tokens that is killed, or fails, at any system call loses none of them.",
+        "moves",
+        15,
+        "tests/test_command_migrate_killed.py",
+        setting={"MSALEX_MOVES": "all"},
+    ),
+    Form(
         "keyring-counts",
         "Keyring calls, however they end, leave no descriptor, thread or memory behind.",
         "turns",

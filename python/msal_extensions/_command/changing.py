@@ -61,7 +61,9 @@ def telling(report: Report, about: str) -> Iterator[Telling]:
         words = str(error).removesuffix(f" [{error.reference}]")
         report.add(Severity.PROBLEM, reference, words, it.remedy, it.about)
     except Exception as error:  # its text may have anything
-        words = f"There was an error that nobody expected: {type(error).__name__}"
+        number = error.errno if isinstance(error, OSError) else None
+        why = os.strerror(number) if number else type(error).__name__
+        words = f"There was an error that nobody expected: {why}"
         report.add(Severity.PROBLEM, references.UNEXPECTED, words, it.remedy, it.about)
 
 
