@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from msal_extensions import (
     KeyFile,
     PersistedTokenCache,
 )
-from msal_extensions._command import migration
+from msal_extensions._command import changing, migration
 from msal_extensions.errors import PersistenceDenied
 from tests.support.capability import SYMBOLIC_LINKS, requires
 from tests.support.key_sources import new_key
@@ -423,6 +426,55 @@ def test_an_error_that_nobody_expected_is_a_finding_without_its_text(
     assert references_of(report) == ["MSX-03"]
     assert CANARY not in str(report)
     assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
+
+
+def interrupted(work: Callable[[], object], number: int) -> bool:
+    """Does the work, with Ctrl-C at the line of this number in our module.
+
+    :returns: Whether there was such a line.
+    """
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename not in (migration.__file__, changing.__file__):
+            return None
+        if event == "line":
+            count += 1
+            if count == number:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_ctrl_c_at_any_line_loses_nothing_and_the_same_again_ends_well(site: Site) -> None:
+    text = signed_in(1)
+    again = partial(migrate, site.source, site.target, key_file=site.key_file, timeout=1.0)
+    for number in itertools.count(1):
+        for name in site.files():
+            (site.directory / name).unlink()
+        site.fill(text)
+        there = interrupted(again, number)
+        assert text in (
+            site.plain.read_text() if site.plain.exists() else None,
+            site.there() if site.sealed.exists() else None,
+        )
+        if there:
+            assert references_of(again()) in ([], ["MSX-20"])
+        assert site.there() == text
+        assert set(site.files()) == {"sealed.bin"}
+        if not there:
+            break
+    assert number > 50
 
 
 def test_copies_with_tokens_that_stay_are_named(site: Site) -> None:

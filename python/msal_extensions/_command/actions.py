@@ -14,11 +14,15 @@ from .changing import Refusal, described
 from .clearing import clear as clear
 from .migration import migrate as migrate
 from .places import Kind, Place
-from .report import Report
+from .report import Report, Severity
 
 
 def prune(report: Report, places: Sequence[Place], older_than: float, confirm: Confirm) -> None:
     """Removes entries that nobody has used for so many seconds."""
+    if not older_than >= 0:  # nan is no number
+        words = "The age is no number of days."
+        report.add(Severity.PROBLEM, references.ARGUMENT, words, "Give a number: --older-than 90")
+        return
     found = []
     for place in places:
         with changing.telling(report, place.name):

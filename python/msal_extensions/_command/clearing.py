@@ -50,17 +50,14 @@ def clear(report: Report, places: Sequence[Place], confirm: Confirm) -> None:
             raise changing.not_confirmed()
         for place in found:
             with changing.telling(report, place.name):
-                removed = _clear(place)
-                if not removed:
-                    raise changing.nothing_in(place)
-                report.done.append(f"{described(place)} is cleared: {', '.join(removed)}.")
+                _clear(report, place)
     with changing.telling(report, ""):
         for place in found:
             look.examine(report, place)
 
 
-def _clear(place: Place) -> list[str]:
-    """Removes what it can, and returns what that was.
+def _clear(report: Report, place: Place) -> None:
+    """Removes what it can, and reports what that was.
 
     :raises PersistenceError: when something had to stay.
     """
@@ -76,10 +73,14 @@ def _clear(place: Place) -> list[str]:
             item.delete()
             removed.append("its item in the keyring")
         removed += [path for path in paths if _remove(path)]
+        words = f"Removed of {described(place)}: {', '.join(removed)}."
         if failure is not None:
+            report.done += [words] * bool(removed)
             raise failure
         _prove(place, item)
-        return removed
+        if not removed:
+            raise changing.nothing_in(place)
+        report.done.append(f"{words} Nothing is left of it.")
 
 
 def _keyring_of(place: Place) -> tuple[BasePersistence | None, PersistenceError | None]:
