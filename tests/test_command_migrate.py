@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from msal_extensions import (
-    CrossPlatLock,
     EncryptedFilePersistence,
     FilePersistence,
     KeyFile,
     PersistedTokenCache,
 )
-from msal_extensions._command import changing, migration
-from msal_extensions.errors import PersistenceDenied
+from msal_extensions._command import migration
 from tests.support.capability import SYMBOLIC_LINKS, requires
 from tests.support.key_sources import new_key
 from tests.support.moving import (
     CANARY,
     SIGN_INS,
+    Files,
     migrate,
     references_of,
     signed_in,
@@ -43,34 +35,13 @@ PRINCIPALS = json.dumps([{"client_id": "c", "tenant": "t", "client_secret": CANA
 USERS = [f"user{number}@example.com" for number in range(3)]
 
 
-class Site:
-    """A directory with two places, and a key file elsewhere."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "caches"
-        self.directory.mkdir(mode=0o700)
-        self.key_file = str(new_key(directory / "keys" / "key"))
-        self.plain = self.directory / "plain.json"
-        self.sealed = self.directory / "sealed.bin"
-        self.source, self.target = f"plain:{self.plain}", f"encrypted:{self.sealed}"
-
-    def fill(self, text: str) -> None:
-        FilePersistence(self.plain).save(text)
-
-    def there(self) -> str:
-        return EncryptedFilePersistence(self.sealed, KeyFile(self.key_file)).load()
-
-    def files(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.directory.iterdir() if path.is_file()}
-
-
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Files:
+    return Files(tmp_path)
 
 
 def test_a_cache_that_1_3_1_wrote_arrives_with_every_token_and_leaves_none_behind(
-    site: Site,
+    site: Files,
 ) -> None:
     command, environment = reference_python(portalocker=False)
     write = (
@@ -110,7 +81,7 @@ print(sorted(entry["secret"] for entry in cache.find("RefreshToken")))
 
 
 @pytest.mark.parametrize("text", [PRINCIPALS, '{"unknown": [1, null, "\\ud83d"]}', "{}", "[]", "5"])
-def test_any_json_arrives_as_it_was(site: Site, text: str) -> None:
+def test_any_json_arrives_as_it_was(site: Files, text: str) -> None:
     site.fill(text)
     report = migrate(site.source, site.target, key_file=site.key_file)
     assert references_of(report) == []
@@ -128,7 +99,7 @@ def test_any_json_arrives_as_it_was(site: Site, text: str) -> None:
         (b"[" * 200_000, "MSX-41"),
     ],
 )
-def test_what_is_damaged_stays_where_it_is(site: Site, content: bytes, reference: str) -> None:
+def test_what_is_damaged_stays_where_it_is(site: Files, content: bytes, reference: str) -> None:
     site.plain.write_bytes(content)
     report = migrate(site.source, site.target, key_file=site.key_file)
     assert references_of(report) == [reference]
@@ -137,7 +108,7 @@ def test_what_is_damaged_stays_where_it_is(site: Site, content: bytes, reference
     assert site.files() == {"plain.json": content}
 
 
-def test_an_encrypted_file_that_somebody_has_changed_stays_where_it_is(site: Site) -> None:
+def test_an_encrypted_file_that_somebody_has_changed_stays_where_it_is(site: Files) -> None:
     EncryptedFilePersistence(site.sealed, KeyFile(site.key_file)).save("{}")
     content = bytearray(site.sealed.read_bytes())
     content[-1] ^= 1
@@ -147,7 +118,7 @@ def test_an_encrypted_file_that_somebody_has_changed_stays_where_it_is(site: Sit
     assert site.files() == {"sealed.bin": bytes(content)}
 
 
-def test_other_tokens_in_the_other_place_are_not_touched(site: Site) -> None:
+def test_other_tokens_in_the_other_place_are_not_touched(site: Files) -> None:
     site.fill(signed_in(1))
     EncryptedFilePersistence(site.sealed, KeyFile(site.key_file)).save(signed_in(2))
     before = site.files()
@@ -156,7 +127,7 @@ def test_other_tokens_in_the_other_place_are_not_touched(site: Site) -> None:
     assert site.files() == before
 
 
-def test_a_move_that_was_killed_before_its_end_goes_on(site: Site) -> None:
+def test_a_move_that_was_killed_before_its_end_goes_on(site: Files) -> None:
     site.fill(signed_in(2))
     persistence = EncryptedFilePersistence(site.sealed, KeyFile(site.key_file))
     persistence.save(json.dumps(json.loads(signed_in(2)), indent=1))
@@ -168,7 +139,7 @@ def test_a_move_that_was_killed_before_its_end_goes_on(site: Site) -> None:
 
 @pytest.mark.parametrize("empty", ["", "{}", '{"AccessToken": {}, "Account": {}}'])
 def test_a_place_from_which_everybody_has_signed_out_counts_as_empty(
-    site: Site, empty: str
+    site: Files, empty: str
 ) -> None:
     site.fill(signed_in(1))
     if empty:
@@ -182,7 +153,7 @@ def test_a_place_from_which_everybody_has_signed_out_counts_as_empty(
 
 @pytest.mark.parametrize("has_target", [False, True])
 def test_an_empty_place_is_a_warning_that_says_whether_it_was_moved_already(
-    site: Site, has_target: bool
+    site: Files, has_target: bool
 ) -> None:
     if has_target:
         EncryptedFilePersistence(site.sealed, KeyFile(site.key_file)).save("{}")
@@ -194,7 +165,7 @@ def test_an_empty_place_is_a_warning_that_says_whether_it_was_moved_already(
     assert site.files() == before
 
 
-def test_nothing_is_made_and_nothing_changed_when_nobody_confirms(site: Site) -> None:
+def test_nothing_is_made_and_nothing_changed_when_nobody_confirms(site: Files) -> None:
     asked: list[str] = []
 
     def no(question: str) -> bool:
@@ -214,7 +185,7 @@ def test_nothing_is_made_and_nothing_changed_when_nobody_confirms(site: Site) ->
 
 
 @pytest.mark.parametrize("keys", ["missing", "no key", "another"])
-def test_a_key_that_is_not_there_changes_nothing(site: Site, keys: str) -> None:
+def test_a_key_that_is_not_there_changes_nothing(site: Files, keys: str) -> None:
     site.fill(signed_in(1))
     EncryptedFilePersistence(site.sealed, KeyFile(site.key_file)).save("{}")
     key_file = site.directory.parent / "keys" / "other"
@@ -230,7 +201,7 @@ def test_a_key_that_is_not_there_changes_nothing(site: Site, keys: str) -> None:
     assert site.files() == before
 
 
-def one_file(site: Site) -> list[tuple[str, str]]:
+def one_file(site: Files) -> list[tuple[str, str]]:
     link, hard, via = site.directory / "link", site.directory / "hard", site.directory / "via"
     link.symlink_to(site.plain)
     via.symlink_to(site.directory)
@@ -251,7 +222,7 @@ def one_file(site: Site) -> list[tuple[str, str]]:
 
 
 @requires("os.link", SYMBOLIC_LINKS)
-def test_two_names_of_one_place_are_refused_and_nothing_is_lost(site: Site) -> None:
+def test_two_names_of_one_place_are_refused_and_nothing_is_lost(site: Files) -> None:
     site.fill(signed_in(1))
     names = one_file(site)
     before = site.files()
@@ -261,14 +232,14 @@ def test_two_names_of_one_place_are_refused_and_nothing_is_lost(site: Site) -> N
         assert site.files() == before, (source, target)
 
 
-def test_two_signal_files_of_one_item_are_refused(site: Site) -> None:
+def test_two_signal_files_of_one_item_are_refused(site: Files) -> None:
     one, other = (f"keyring:{site.directory}/{name}" for name in "ab")
     for options in ({"schema": "s"}, {"schema": "s", "attributes": {"x": "y"}}):
         assert references_of(migrate(one, other, **options)) == ["MSX-86"]
 
 
 def test_two_places_that_are_one_in_spite_of_their_names_lose_nothing(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As through two mounts that nothing can compare."""
     site.fill(signed_in(1))
@@ -278,133 +249,8 @@ def test_two_places_that_are_one_in_spite_of_their_names_lose_nothing(
     assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
 
 
-# ---- while others are at work ------------------------------------------------------------
-
-
-def before_the_look(number: int, change: Callable[[], object]) -> Callable[..., object]:
-    """migration._load(), and a change by somebody else before it is called so often, and then
-    before each of its calls."""
-    real, calls = migration._load, 0
-
-    def load(persistence: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls >= number:
-            change()
-        return real(persistence)  # type: ignore[arg-type]
-
-    return load
-
-
-#: The calls of _load(): for the question; then FROM, TO, what was saved in TO, FROM once more.
-LAST_LOOK = 5
-
-
-def test_a_save_by_a_program_without_a_lock_is_moved_too(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.fill(signed_in(1))
-    saved: list[str] = []
-
-    def save() -> None:
-        if not saved:
-            saved.append(signed_in(2))
-            FilePersistence(site.plain).save(saved[0])
-
-    monkeypatch.setattr(migration, "_load", before_the_look(LAST_LOOK, save))
-    report = migrate(site.source, site.target, key_file=site.key_file)
-    assert references_of(report) == []
-    assert site.there() == saved[0]
-    assert not site.plain.exists()
-
-
-def test_a_program_that_saves_again_and_again_without_a_lock_loses_nothing(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.fill(signed_in(1))
-    count = iter(range(1000))
-
-    def save() -> None:
-        FilePersistence(site.plain).save(json.dumps({"AccessToken": {"n": next(count)}}))
-
-    monkeypatch.setattr(migration, "_load", before_the_look(LAST_LOOK, save))
-    report = migrate(site.source, site.target, key_file=site.key_file)
-    assert references_of(report) == ["MSX-65"]
-    assert f"clear {site.target}" in report.findings[0].remedy
-    assert json.loads(site.plain.read_text()) == {"AccessToken": {"n": next(count) - 1}}
-
-
-def test_nothing_is_removed_without_the_lock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.fill(signed_in(1))
-    lock_file = Path(f"{site.plain}.lockfile")
-    removals: list[bool] = []
-
-    def rob() -> None:
-        removals.append(lock_file.exists())
-        lock_file.unlink(missing_ok=True)
-
-    monkeypatch.setattr(migration, "_load", before_the_look(LAST_LOOK, rob))
-    report = migrate(site.source, site.target, key_file=site.key_file)
-    assert any(removals)
-    assert references_of(report) == ["MSX-61"]
-    assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
-
-
-def test_a_lock_file_that_was_removed_once_costs_another_try_only(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.fill(signed_in(1))
-    lock_file = Path(f"{site.plain}.lockfile")
-    robbed: list[bool] = []
-
-    def rob() -> None:
-        if not robbed:
-            robbed.append(True)
-            lock_file.unlink()
-
-    monkeypatch.setattr(migration, "_load", before_the_look(LAST_LOOK, rob))
-    report = migrate(site.source, site.target, key_file=site.key_file)
-    assert robbed
-    assert references_of(report) == []
-    assert set(site.files()) == {"sealed.bin"}
-
-
-@pytest.mark.parametrize("busy", ["plain", "sealed"])
-def test_the_lock_of_both_places_is_waited_for_no_longer_than_the_timeout(
-    site: Site, busy: str
-) -> None:
-    site.fill(signed_in(1))
-    location = getattr(site, busy)
-    # This thread would join its own holding.
-    with CrossPlatLock(f"{location}.lockfile"), ThreadPoolExecutor(1) as pool:
-        options: dict[str, Any] = {"key_file": site.key_file, "timeout": 0.1}
-        report = pool.submit(partial(migrate, site.source, site.target, **options)).result()
-    assert references_of(report) == ["MSX-60"]
-    assert set(site.files()) == {"plain.json"}
-
-
-def test_when_the_removal_fails_both_are_there_and_the_same_again_ends_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.fill(signed_in(1))
-
-    def refuse(self: FilePersistence) -> None:
-        raise PersistenceDenied(13, "Permission denied", self.get_location())
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FilePersistence, "delete", refuse)
-        report = migrate(site.source, site.target, key_file=site.key_file)
-    assert references_of(report) == ["MSX-25"]
-    assert "do the same again" in report.findings[0].remedy
-    assert report.done == []
-    assert set(site.files()) == {"plain.json", "sealed.bin"}
-    report = migrate(site.source, site.target, key_file=site.key_file)
-    assert references_of(report) == []
-    assert set(site.files()) == {"sealed.bin"}
-
-
 def test_a_store_that_returns_something_else_keeps_the_first_place(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fill(signed_in(1))
     monkeypatch.setattr(EncryptedFilePersistence, "load", lambda self: "{}")
@@ -414,7 +260,7 @@ def test_a_store_that_returns_something_else_keeps_the_first_place(
 
 
 def test_an_error_that_nobody_expected_is_a_finding_without_its_text(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fill(signed_in(1))
 
@@ -428,56 +274,7 @@ def test_an_error_that_nobody_expected_is_a_finding_without_its_text(
     assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
 
 
-def interrupted(work: Callable[[], object], number: int) -> bool:
-    """Does the work, with Ctrl-C at the line of this number in our module.
-
-    :returns: Whether there was such a line.
-    """
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal count
-        if frame.f_code.co_filename not in (migration.__file__, changing.__file__):
-            return None
-        if event == "line":
-            count += 1
-            if count == number:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-def test_ctrl_c_at_any_line_loses_nothing_and_the_same_again_ends_well(site: Site) -> None:
-    text = signed_in(1)
-    again = partial(migrate, site.source, site.target, key_file=site.key_file, timeout=1.0)
-    for number in itertools.count(1):
-        for name in site.files():
-            (site.directory / name).unlink()
-        site.fill(text)
-        there = interrupted(again, number)
-        assert text in (
-            site.plain.read_text() if site.plain.exists() else None,
-            site.there() if site.sealed.exists() else None,
-        )
-        if there:
-            assert references_of(again()) in ([], ["MSX-20"])
-        assert site.there() == text
-        assert set(site.files()) == {"sealed.bin"}
-        if not there:
-            break
-    assert number > 50
-
-
-def test_copies_with_tokens_that_stay_are_named(site: Site) -> None:
+def test_copies_with_tokens_that_stay_are_named(site: Files) -> None:
     site.plain.write_text("{" + CANARY)
     cache = PersistedTokenCache(FilePersistence(site.plain), on_unreadable="quarantine")
     add_token(cache, CANARY)

@@ -137,12 +137,13 @@ EncryptedFilePersistence(sys.argv[1]).save(sys.argv[2])
 """
     environment = {**site.session.environment, "MSAL_EXTENSIONS_KEY_FILE": site.key_file}
     python(write, f"{site.signal}.enc", signed_in(3), environment=environment)
+    site.signal.touch(0o600)
     options = json.dumps(site.options)
     done, references = in_a_process(MIGRATE, environment, site.keyring, site.sealed, options)
     assert done != []
     assert references == ["MSX-35"]
     assert site.session.secrets() == [b"{}"], "the item was not moved, so it must stay"
-    assert site.files() == ["sealed.bin"]
+    assert site.files() == ["sealed.bin", "signal.bin"]
     assert site.users(site.sealed) == USERS
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import msal
 
+from msal_extensions import EncryptedFilePersistence, FilePersistence, KeyFile
 from msal_extensions._command import actions
 from msal_extensions._command.places import Options, Place, named
 from msal_extensions._command.report import Installation, Report
+from tests.support.key_sources import new_key
 from tests.support.processes import python
 
 #: A text that every secret of these tests has.
@@ -130,6 +132,27 @@ def with_canary(directory: Path, *without: Path) -> list[str]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path not in without and CANARY.encode() in path.read_bytes()
     ]
+
+
+class Files:
+    """A directory with two places, and a key file elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "caches"
+        self.directory.mkdir(mode=0o700)
+        self.key_file = str(new_key(directory / "keys" / "key"))
+        self.plain = self.directory / "plain.json"
+        self.sealed = self.directory / "sealed.bin"
+        self.source, self.target = f"plain:{self.plain}", f"encrypted:{self.sealed}"
+
+    def fill(self, text: str) -> None:
+        FilePersistence(self.plain).save(text)
+
+    def there(self) -> str:
+        return EncryptedFilePersistence(self.sealed, KeyFile(self.key_file)).load()
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.directory.iterdir() if path.is_file()}
 
 
 def in_a_process(
