@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "python" / "msal_extensions"
 LAYERS = (
     "_references",
-    "errors _native.consent _command.report",
+    "errors _import_errors _native.consent _command.report",
     "_native.check _command.words",
     "_command.contents _command.layout",
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain _native.kernelkey",

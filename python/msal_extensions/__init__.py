@@ -10,61 +10,70 @@ __version__ = "1.3.1+native1"
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._as_token_cache import make_caches_by
-from .errors import (
-    CacheDamaged,
-    EncryptedFileDamaged,
-    EncryptedFileUnknown,
-    KeychainDenied,
-    KeychainError,
-    KeychainTimeout,
-    KeychainUnavailable,
-    KeyExpired,
-    KeyFileNotTrusted,
-    KeyInOtherNamespace,
-    KeyLost,
-    KeyLostAtReboot,
-    KeyringError,
-    KeyringLocked,
-    KeyringTimeout,
-    KeyUnavailable,
-    KeyWrong,
-    LockError,
-    LockFileDenied,
-    LockFileDirectoryNotFound,
-    LockFileError,
-    LockFileExists,
-    LockFileInterrupted,
-    LockFileIsADirectory,
-    LockFileNotADirectory,
-    LockFileTimeout,
-    LockLost,
-    LockOrderError,
-    NotEncrypted,
-    PersistenceDamaged,
-    PersistenceDecryptionError,
-    PersistenceDenied,
-    PersistenceDirectoryNotFound,
-    PersistenceEncryptionError,
-    PersistenceError,
-    PersistenceFileExists,
-    PersistenceInterrupted,
-    PersistenceIsADirectory,
-    PersistenceNotADirectory,
-    PersistenceNotFound,
-    PersistenceNotTrusted,
-    PersistenceTimeout,
-    PersistenceTooLarge,
-    PersistenceTorn,
-    PersistenceUnavailable,
-)
-from .persistence import (
-    FilePersistence,
-    FilePersistenceWithDataProtection,
-    KeychainPersistence,
-    LibsecretPersistence,
-    build_encrypted_persistence,
-)
+from ._import_errors import explained
+
+#: Why the package cannot be used; None: it can.
+_failure: Exception | None = None
+try:
+    from ._as_token_cache import make_caches_by
+    from .errors import (
+        CacheDamaged,
+        EncryptedFileDamaged,
+        EncryptedFileUnknown,
+        KeychainDenied,
+        KeychainError,
+        KeychainTimeout,
+        KeychainUnavailable,
+        KeyExpired,
+        KeyFileNotTrusted,
+        KeyInOtherNamespace,
+        KeyLost,
+        KeyLostAtReboot,
+        KeyringError,
+        KeyringLocked,
+        KeyringTimeout,
+        KeyUnavailable,
+        KeyWrong,
+        LockError,
+        LockFileDenied,
+        LockFileDirectoryNotFound,
+        LockFileError,
+        LockFileExists,
+        LockFileInterrupted,
+        LockFileIsADirectory,
+        LockFileNotADirectory,
+        LockFileTimeout,
+        LockLost,
+        LockOrderError,
+        NotEncrypted,
+        PersistenceDamaged,
+        PersistenceDecryptionError,
+        PersistenceDenied,
+        PersistenceDirectoryNotFound,
+        PersistenceEncryptionError,
+        PersistenceError,
+        PersistenceFileExists,
+        PersistenceInterrupted,
+        PersistenceIsADirectory,
+        PersistenceNotADirectory,
+        PersistenceNotFound,
+        PersistenceNotTrusted,
+        PersistenceTimeout,
+        PersistenceTooLarge,
+        PersistenceTorn,
+        PersistenceUnavailable,
+    )
+    from .persistence import (
+        FilePersistence,
+        FilePersistenceWithDataProtection,
+        KeychainPersistence,
+        LibsecretPersistence,
+        build_encrypted_persistence,
+    )
+except Exception as error:
+    # The import succeeds all the same, and each name says what is wrong when it is asked for.
+    # Without that `python -m msal_extensions doctor` could not run.
+    _failure = error
 
 if TYPE_CHECKING:
     from .changes import CacheChanges
@@ -98,20 +107,29 @@ _LATER = {
     "PersistedTokenCache": "token_cache",
 }
 #: Modules that were attributes of the package as soon as that was imported.
-_MODULES = ("cache_lock", "changes", "lock", "token_cache")
+_MODULES = ("cache_lock", "changes", "lock", "persistence", "token_cache")
+
+
+def _import(module: str) -> Any:
+    try:
+        if _failure is not None:
+            raise _failure
+        return importlib.import_module(f"{__name__}.{module}")
+    except Exception as error:
+        raise explained(error) from error
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _LATER:
+        return _import(name)
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    found = globals()[name] = getattr(_import(_LATER.get(name, "persistence")), name)
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_MODULES})
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 def _cache_of(persistence: Any) -> Any:
@@ -120,7 +138,8 @@ def _cache_of(persistence: Any) -> Any:
     return PersistedTokenCache(persistence)
 
 
-make_caches_by(_cache_of)
+if _failure is None:
+    make_caches_by(_cache_of)
 
 
 __all__ = [
