@@ -277,6 +277,13 @@ COPIES_LEFT = _add(
     " was lost, or what a killed program left.",
     "Remove them when you do not need them as evidence.",
 )
+CLOCK = _add(
+    36,
+    "The time of a file is in the future",
+    "The clock of this machine was wrong when the file was saved, or is wrong now. A program that"
+    " has a wrong time takes tokens for valid that have expired, or the other way round.",
+    "Set the clock: timedatectl set-ntp true.",
+)
 
 # ---- what is stored ----
 
