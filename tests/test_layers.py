@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "python" / "msal_extensions"
 LAYERS = (
     "_references",
-    "errors _import_errors _native.consent _command.report",
+    "errors _import_errors _native.consent _command.report _command.record",
     "_native.check _command.words",
     "_command.contents _command.layout",
     "_native.lock _native.watch _native.libsecret _native.dpapi _native.keychain _native.kernelkey",
@@ -50,8 +50,8 @@ LAYERS = (
     "__init__",
     "_command.installation _command.places",
     "_command.show _command.beside",
-    "_command.look",
-    "_command.changing",
+    "_command.look _command.findings",
+    "_command.changing _command.checks_machine _command.checks_places",
     "_command.clearing _command.migration",
     "_command.actions",
     "_command.doctor",

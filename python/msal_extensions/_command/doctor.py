@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from .places import Options, Place
-from .report import Report
+from .. import _references as references
+from . import checks_machine as machine
+from . import checks_places
+from .places import Options, Place, well_known
+from .report import Cache, Report, Severity
+
+_ALL = (machine.home, machine.settings, machine.keys, machine.cryptography)
+_LINUX = (machine.keyring,)
 
 
 def check(report: Report, places: Sequence[Place], options: Options) -> None:
-    """Adds what was looked at, and what is wrong.  Raises nothing."""
+    """Adds what was looked at, and what is wrong.  Raises nothing.
+
+    :param report: It has the caches of these places already.
+    :param places: Empty: the well-known ones.
+    """
+    places = places or well_known(options)
+    for look in (*_LINUX, *_ALL) if sys.platform.startswith("linux") else _ALL:
+        try:
+            look(report, places, options)
+        except Exception as error:
+            _add_unexpected(report, look.__name__, error)
+    for place in places:
+        for cache in report.caches:
+            if (cache.name, cache.kind) == (place.name, place.kind.value):
+                _check_place(report, place, cache, options)
+                break
+
+
+def _check_place(report: Report, place: Place, cache: Cache, options: Options) -> None:
+    try:
+        checks_places.clock(report, cache)
+        if checks_places.directory(report, place, options):
+            checks_places.saving(report, place, cache, options)
+    except Exception as error:
+        _add_unexpected(report, "directory", error, place.name)
+
+
+def _add_unexpected(report: Report, what: str, error: Exception, about: str = "") -> None:
+    """The text of the error is left out: it could have parts of what is stored."""
+    words = f"The check of {what} failed: {type(error).__name__}."
+    report.add(Severity.PROBLEM, references.UNEXPECTED, words, "", about)

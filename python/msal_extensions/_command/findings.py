@@ -1,0 +1,85 @@
+"""What doctor's checks have in common: they end in time, and say the same thing once."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .. import _references as references
+from .._references import REFERENCES, Reference
+from ..errors import PersistenceTimeout
+from .report import Report, Severity
+
+T = TypeVar("T")
+
+#: Our messages: what happened, the name of the call in parentheses, what to do.
+_MESSAGE = re.compile(r"(.*? \([\w.-]+\)\.)\s+(.+)")
+
+
+def within(seconds: float, work: Callable[[], T], location: str) -> T:
+    """The result of work that has no limit of its own, such as a call of a file system.
+
+    It goes on in its thread when the time is over.  The thread ends with the process.
+
+    :raises PersistenceTimeout: when the time is over.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        words = f"The file system did not answer within {seconds:g} seconds."
+        raise PersistenceTimeout(None, words, location)
+    return results[0]
+
+
+def told(error: Any) -> tuple[str, str]:
+    """What happened, and what to do about it, in one line each; the second may be empty.
+
+    :param error: A PersistenceError.
+    """
+    text = str(error.strerror or "").partition("\n")[0]
+    found = _MESSAGE.fullmatch(text)
+    return (found[1], found[2]) if found else (text, "")
+
+
+def add_error(
+    report: Report, error: Any, subject: str, about: str = "", severity: Severity = Severity.PROBLEM
+) -> None:
+    """Adds a PersistenceError, unless a finding about the same has its reference already.
+
+    :param subject: What the words are about: the beginning of a sentence.
+    """
+    words, remedy = told(error)
+    reference = REFERENCES.get(error.reference, references.UNEXPECTED)
+    add_once(report, severity, reference, f"{subject}: {words}", remedy, about)
+
+
+def add_once(
+    report: Report,
+    severity: Severity,
+    reference: Reference,
+    words: str,
+    remedy: str = "",
+    about: str = "",
+) -> None:
+    """Adds a finding, unless there is one of the same reference about the same place.
+
+    One cause has one finding.  So nothing is added about the machine that a cache has told.
+    """
+    for each in report.findings:
+        if each.reference is reference and about in ("", each.about):
+            return
+    report.add(severity, reference, words, remedy, about)
