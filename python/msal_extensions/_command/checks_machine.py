@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from .. import _references as references
 from ..errors import KeyringTimeout, PersistenceError, PersistenceUnavailable
 from . import record
-from .findings import add_error, add_once, told, within
+from . import words as say
+from .findings import add_error, add_once, within
 from .places import Kind, Options, Place
 from .report import Check, Report, Severity
 
@@ -33,7 +34,7 @@ def keyring(report: Report, places: Sequence[Place], options: Options) -> None:
     try:
         LibSecretAgent("", {}, timeout=options.timeout).connect()
     except PersistenceError as error:
-        words, _ = told(error)
+        _, words, _ = say.of(error)
         is_none = isinstance(error, PersistenceUnavailable)
         report.checks.append(Check("keyring", f"none: {words}" if is_none else words))
         if in_use:
@@ -84,7 +85,7 @@ def _kernel_key(report: Report, has_other: bool) -> None:
     try:
         count = len(KernelKey().ring())
     except PersistenceError as error:
-        words, _ = told(error)
+        _, words, _ = say.of(error)
         report.checks.append(Check("kernel key", f"none can be kept: {words}"))
         if os.environ.get(_WITHOUT_KEYRING) == "encrypted_file" and not has_other:
             add_error(report, error, f"{_WITHOUT_KEYRING} asks for encrypted files")

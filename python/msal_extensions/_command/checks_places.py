@@ -1,4 +1,4 @@
-"""What doctor looks at for each cache: its directory, its disk, its time, and whether it can save."""
+"""What doctor looks at for each cache: its directory, its disk, its time, and a trial to save."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def clock(report: Report, cache: Cache) -> None:
 
 def saving(report: Report, place: Place, cache: Cache, options: Options) -> None:
     """Saves a probe beside the content, reads it and removes it, where that asks nobody."""
-    if not _asks_nobody(place, cache):
+    if not _asks_nobody(cache):
         return
     try:
         within(options.timeout, lambda: place.open().verify(), place.location)
@@ -113,11 +113,11 @@ def saving(report: Report, place: Place, cache: Cache, options: Options) -> None
         report.checks.append(Check(f"saving to {place.name}", "A trial was saved and read back."))
 
 
-def _asks_nobody(place: Place, cache: Cache) -> bool:
+def _asks_nobody(cache: Cache) -> bool:
     """Whether the trial asks no person for a password or a permission.
 
     A keyring that has just been read is unlocked.  macOS may ask for each item.
     """
-    if place.kind is Kind.KEYRING:
+    if cache.kind == Kind.KEYRING.value:
         return cache.state == "stored" and sys.platform != "darwin"
     return cache.state in ("stored", "damaged", "other")

@@ -28,10 +28,11 @@ def check(report: Report, places: Sequence[Place], options: Options) -> None:
         except Exception as error:
             _add_unexpected(report, look.__name__, error)
     for place in places:
+        locations = (place.location, place.sealed())
         for cache in report.caches:
-            if (cache.name, cache.kind) == (place.name, place.kind.value):
+            if cache.name == place.name and cache.location in locations:
                 _check_place(report, place, cache, options)
-                break
+                break  # the first one is that which its programs use
 
 
 def _check_place(report: Report, place: Place, cache: Cache, options: Options) -> None:

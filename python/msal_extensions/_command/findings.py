@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .. import _references as references
-from .._references import REFERENCES, Reference
+from .._references import Reference
 from ..errors import PersistenceTimeout
+from . import words
 from .report import Report, Severity
 
 T = TypeVar("T")
-
-#: Our messages: what happened, the name of the call in parentheses, what to do.
-_MESSAGE = re.compile(r"(.*? \([\w.-]+\)\.)\s+(.+)")
 
 
 def within(seconds: float, work: Callable[[], T], location: str) -> T:
@@ -40,38 +36,31 @@ def within(seconds: float, work: Callable[[], T], location: str) -> T:
     if errors:
         raise errors[0]
     if not results:
-        words = f"The file system did not answer within {seconds:g} seconds."
-        raise PersistenceTimeout(None, words, location)
+        happened = f"The file system did not answer within {seconds:g} seconds."
+        raise PersistenceTimeout(None, happened, location)
     return results[0]
 
 
-def told(error: Any) -> tuple[str, str]:
-    """What happened, and what to do about it, in one line each; the second may be empty.
-
-    :param error: A PersistenceError.
-    """
-    text = str(error.strerror or "").partition("\n")[0]
-    found = _MESSAGE.fullmatch(text)
-    return (found[1], found[2]) if found else (text, "")
-
-
 def add_error(
-    report: Report, error: Any, subject: str, about: str = "", severity: Severity = Severity.PROBLEM
+    report: Report,
+    error: BaseException,
+    subject: str,
+    about: str = "",
+    severity: Severity = Severity.PROBLEM,
 ) -> None:
-    """Adds a PersistenceError, unless a finding about the same has its reference already.
+    """Adds an error, unless a finding about the same has its reference already.
 
     :param subject: What the words are about: the beginning of a sentence.
     """
-    words, remedy = told(error)
-    reference = REFERENCES.get(error.reference, references.UNEXPECTED)
-    add_once(report, severity, reference, f"{subject}: {words}", remedy, about)
+    reference, happened, remedy = words.of(error)
+    add_once(report, severity, reference, f"{subject}: {happened}", remedy, about)
 
 
 def add_once(
     report: Report,
     severity: Severity,
     reference: Reference,
-    words: str,
+    happened: str,
     remedy: str = "",
     about: str = "",
 ) -> None:
@@ -82,4 +71,4 @@ def add_once(
     for each in report.findings:
         if each.reference is reference and about in ("", each.about):
             return
-    report.add(severity, reference, words, remedy, about)
+    report.add(severity, reference, happened, remedy, about)
