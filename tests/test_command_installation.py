@@ -1,0 +1,291 @@
+"""doctor works where the package itself is broken: it says what is wrong and how to mend it.
+
+Each test breaks a real installation: see tests/support/installation.py.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import command
+from tests.support.capability import requires
+from tests.support.installation import Site, mend, without_hashes
+from tests.support.processes import python
+
+pytestmark = requires("fcntl")  # Python under Wine has neither links nor this layout
+
+VERSION = importlib.metadata.version("msal-extensions")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def doctor(site: Site, home: Path) -> command.Said:
+    said = command.run("doctor", "--json", environment=site.environment(home), python=site.python)
+    assert said.errors == ""
+    return said
+
+
+def the_finding(said: command.Said, reference: str, status: int = command.PROBLEMS) -> str:
+    """The words and the remedy of the only finding, which has this reference."""
+    assert said.references == [reference], said.text
+    assert said.status == status
+    assert said.json["good_to_go"] is False
+    (found,) = said.json["findings"]
+    assert found["remedy"]
+    return f"{found['words']} | {found['remedy']}"
+
+
+def imported(site: Site, home: Path, code: str) -> str:
+    return python(code, command=site.python, environment=site.environment(home), check=False).stdout
+
+
+#: Imports the package, and then a name of each kind, which has to say what is wrong.
+NAMES = """
+import msal_extensions
+names = ("FilePersistence", "LockError", "CrossPlatLock", "PersistedTokenCache", "persistence",
+         "token_cache", "EncryptedFilePersistence")
+assert set(names) <= set(dir(msal_extensions))
+said = set()
+for name in names:
+    try:
+        exec(f"from msal_extensions import {name}")
+    except ImportError as error:
+        said.add(str(error))
+try:
+    msal_extensions.no_such_name
+except AttributeError as error:
+    said.add("AttributeError")
+print(*sorted(said), sep="\\n")
+"""
+
+
+def test_a_whole_installation_is_good_to_go(site: Site, home: Path) -> None:
+    said = doctor(site, home)
+    assert said.references == []
+    assert (said.status, said.json["good_to_go"]) == (command.FINE, True)
+    found = said.json["installation"]
+    assert (found["version"], found["is_native"]) == (VERSION, True)
+    assert found["msal"] == importlib.metadata.version("msal")
+    assert found["directory"] == str(site.package)
+
+
+# ---- the files of another package ----
+
+
+@pytest.mark.parametrize("with_record", [True, False])
+def test_the_pure_package_over_ours_is_named_and_ours_installed_again_mends_it(
+    site: Site, home: Path, with_record: bool
+) -> None:
+    site.put_pure_over(with_record)
+    said = doctor(site, home)
+    words = the_finding(said, "MSX-71")
+    assert "__init__.py, cache_lock.py, filelock.py and 5 more" in words
+    assert "1.3.1" in words.replace(VERSION, "")
+    assert "pip install --force-reinstall --no-deps" in words
+    assert said.json["installation"]["is_native"] is False
+    assert said.json["caches"] == said.json["checks"] == []  # theirs would be used for that
+    mend(site)
+    if with_record:  # two distributions have the same files now
+        words = the_finding(doctor(site, home), "MSX-71", command.WARNINGS)
+        assert "also belongs to msal-extensions 1.3.1" in words
+    else:
+        assert doctor(site, home).references == []
+
+
+def test_another_distribution_with_the_same_import_is_named_before_it_does_harm(
+    site: Site, home: Path
+) -> None:
+    ours = {"msal_extensions/__init__.py": (site.package / "__init__.py").read_text()}
+    site.install_other("msal-extensions-native", "7", ours)
+    words = the_finding(doctor(site, home), "MSX-71", command.WARNINGS)
+    assert "also belongs to msal-extensions-native 7" in words
+    assert "pip uninstall msal-extensions-native" in words
+
+
+@pytest.mark.parametrize("with_hashes", [True, False])
+def test_a_changed_and_a_missing_file_are_named(site: Site, home: Path, with_hashes: bool) -> None:
+    if not with_hashes:
+        without_hashes(site.record)
+        assert doctor(site, home).references == []
+    (site.package / "changes.py").unlink()
+    with (site.package / "lock.py").open("a") as file:
+        file.write("\n")
+    words = the_finding(doctor(site, home), "MSX-71")
+    assert "changes.py" in words
+    assert ("lock.py" in words) is with_hashes
+
+
+def test_files_that_pip_did_not_write_do_no_harm(site: Site, home: Path) -> None:
+    (site.package / "_of_somebody.py").write_text("raise SystemExit('imported')")
+    assert doctor(site, home).references == []
+
+
+@pytest.mark.parametrize(
+    "record", [None, "", "no list at all\0\n", "msal_extensions/__init__.py,md9=x,x\n"]
+)
+def test_a_record_that_is_missing_or_damaged_stops_nothing(
+    site: Site, home: Path, record: str | None
+) -> None:
+    """Debian leaves it out."""
+    site.record.unlink()
+    if record is not None:
+        site.record.write_text(record)
+    said = doctor(site, home)
+    assert said.references in ([], ["MSX-71"])
+    assert said.json["installation"]["version"] == VERSION
+
+
+def test_a_source_tree_that_runs_instead_of_what_pip_installed_is_a_warning(
+    site: Site, home: Path
+) -> None:
+    metadata = site.record.with_name("METADATA")
+    metadata.write_text(metadata.read_text().replace(f"Version: {VERSION}", "Version: 1.3.1"))
+    site.record.unlink()
+    words = the_finding(doctor(site, home), "MSX-71", command.WARNINGS)
+    assert f"pip has installed 1.3.1, but {site.package} has {VERSION}" in words
+
+
+# ---- the native library ----
+
+
+def test_without_the_native_library_each_name_says_so_and_so_does_doctor(
+    site: Site, home: Path
+) -> None:
+    site.library.unlink()
+    without_hashes(site.record)
+    site.record.write_text(re.sub(r".*_msalex.*\n", "", site.record.read_text()))
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert "There is no file _msalex" in words
+    assert "pip install --force-reinstall" in words
+    names, attribute = imported(site, home, NAMES).splitlines()[::-1]
+    assert attribute == "AttributeError"
+    assert "_msalex" in names
+    assert "python -m msal_extensions doctor" in names
+    assert names.endswith("[MSX-70]")
+
+
+def test_a_native_library_for_another_python_is_named(site: Site, home: Path) -> None:
+    (site.record).unlink()
+    site.library.rename(site.package / "_msalex.cpython-39-x86_64-linux-gnu.so")
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert "_msalex.cpython-39-x86_64-linux-gnu.so is for another Python" in words
+    assert ".".join(map(str, sys.version_info[:2])) in words
+
+
+@pytest.mark.parametrize("machine", [b"\xb7", b"\xf3"], ids=["arm64", "riscv"])
+def test_a_native_library_for_another_processor_is_told_in_the_words_of_the_loader(
+    site: Site, home: Path, machine: bytes
+) -> None:
+    site.record.unlink()
+    content = bytearray(site.library.read_bytes())
+    content[18:19] = machine if content[18:19] != machine else b"\x3e"  # e_machine: see elf(5)
+    site.library.write_bytes(content)
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert f"{site.library.name} cannot be loaded: " in words
+
+
+def test_a_damaged_native_library_is_told_by_its_hash_and_by_the_loader(
+    site: Site, home: Path
+) -> None:
+    site.library.write_bytes(b"\x7fELF")
+    said = doctor(site, home)
+    assert said.references == ["MSX-71", "MSX-70"]
+    assert site.library.name in said.json["findings"][0]["words"]
+
+
+def test_a_missing_cffi_is_named(site: Site, home: Path) -> None:
+    for binding in site.directory.glob("_cffi_backend*"):
+        binding.unlink()
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert "The package cffi is missing" in words
+    assert 'pip install --force-reinstall "cffi>=1.16"' in words
+    assert "[MSX-70]" in imported(site, home, NAMES)
+
+
+# ---- MSAL and Python ----
+
+
+def test_without_msal_each_name_says_so_and_so_does_doctor(site: Site, home: Path) -> None:
+    site.remove("msal")
+    words = the_finding(doctor(site, home), "MSX-72")
+    assert words == 'The package msal is missing. | pip install "msal>=1.29,<2"'
+    names, _ = imported(site, home, NAMES).splitlines()[::-1]
+    assert "No module named 'msal'" in names
+    assert names.endswith("[MSX-72]")
+
+
+@pytest.mark.parametrize("version", ["1.28.0", "0.9", "2.0.0", "3.1rc1"])
+def test_an_msal_that_is_not_allowed_is_a_problem_but_stops_nothing(
+    site: Site, home: Path, version: str
+) -> None:
+    metadata = f"Metadata-Version: 2.1\nName: msal\nVersion: {version}\n"
+    (old,) = site.directory.glob("msal-*.dist-info")
+    old.unlink()
+    site.put(f"msal-{version}.dist-info/METADATA", metadata)
+    words = the_finding(doctor(site, home), "MSX-72")
+    assert f"MSAL {version} is installed, and this package needs msal>=1.29,<2" in words
+
+
+def test_an_msal_that_cannot_be_imported_is_named(site: Site, home: Path) -> None:
+    site.put("msal/__init__.py", "raise ZeroDivisionError('broken')")
+    words = the_finding(doctor(site, home), "MSX-72")
+    assert "cannot be imported: ZeroDivisionError: broken" in words
+    assert "[MSX-7" in imported(site, home, NAMES)
+
+
+def test_an_msal_without_what_we_need_of_it_is_told_once(site: Site, home: Path) -> None:
+    site.put("msal/__init__.py", "__version__ = '0.1'\n")
+    said = doctor(site, home)
+    assert len(said.references) == 1
+    assert said.status == command.PROBLEMS
+
+
+def test_a_python_that_is_too_old_is_told(site: Site, home: Path) -> None:
+    metadata = site.record.with_name("METADATA")
+    text = metadata.read_text().replace("Requires-Python: >=3.10", "Requires-Python: >=3.99")
+    metadata.write_text(text)
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert words.endswith("the package needs >=3.99. | Use Python >=3.99.")
+
+
+# ---- the other commands ----
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["clear", "az", "--yes"], ["prune", "az"]])
+def test_no_command_touches_anything_with_the_files_of_another_package(
+    site: Site, home: Path, arguments: list[str]
+) -> None:
+    (home / ".azure").mkdir()
+    cache = home / ".azure" / "msal_token_cache.json"
+    cache.write_text('{"AccessToken": {}}')
+    site.put_pure_over()
+    environment = site.environment(home)
+    said = command.run(*arguments, "--json", environment=environment, python=site.python)
+    the_finding(said, "MSX-71")
+    assert cache.read_text() == '{"AccessToken": {}}'
+    assert [path.name for path in home.iterdir()] == [".azure"]
+
+
+def test_explain_works_with_no_other_package_at_all(site: Site, home: Path) -> None:
+    for path in site.directory.iterdir():
+        if path.is_symlink():
+            path.unlink()
+    site.library.unlink()
+    environment = site.environment(home)
+    said = command.run("explain", "MSX-70", environment=environment, python=site.python)
+    assert (said.status, said.errors) == (command.FINE, "")
+    assert "native library" in said.text
