@@ -43,7 +43,7 @@ def the_finding(said: command.Said, reference: str, status: int = command.PROBLE
     """The words and the remedy of the only finding, which has this reference."""
     assert said.references == [reference], said.text
     assert said.status == status
-    assert said.json["good_to_go"] is False
+    assert said.json["good_to_go"] is (status != command.PROBLEMS)
     (found,) = said.json["findings"]
     assert found["remedy"]
     return f"{found['words']} | {found['remedy']}"

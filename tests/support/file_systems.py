@@ -26,7 +26,7 @@ MOUNT = {
         " mount -t overlay -o lowerdir=layers/lower,upperdir=layers/upper,workdir=layers/work"
         " none here"
     ),
-    "bindfs": "mkdir below; bindfs below here",
+    "bindfs": "mkdir -p below; bindfs below here",
 }
 
 

@@ -61,10 +61,9 @@ def _look_at(path: str) -> _Directory:
     free, has_names, is_read_only = None, True, False
     if sys.platform != "win32":
         disk = os.statvfs(path)
-        is_root = os.geteuid() == 0
-        free = disk.f_frsize * (disk.f_bfree if is_root else disk.f_bavail)
-        left = disk.f_ffree if is_root else disk.f_favail
-        has_names = left > 0 or disk.f_files == 0  # some file systems have no such limit
+        # What only root may use is left out: it may be refused to root as well, by a quota.
+        free = disk.f_frsize * disk.f_bavail
+        has_names = disk.f_favail > 0 or disk.f_files == 0  # some file systems have no such limit
         is_read_only = bool(disk.f_flag & os.ST_RDONLY)
     remote = files.is_remote(path)
     return _Directory(path, may_write, is_read_only, free, has_names, remote)

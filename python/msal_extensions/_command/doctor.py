@@ -11,7 +11,7 @@ from . import checks_places
 from .places import Options, Place, well_known
 from .report import Cache, Report, Severity
 
-_ALL = (machine.home, machine.settings, machine.keys, machine.cryptography)
+_ALL = (machine.home, machine.settings, machine.cryptography, machine.keys)
 _LINUX = (machine.keyring,)
 
 
@@ -38,7 +38,8 @@ def check(report: Report, places: Sequence[Place], options: Options) -> None:
 def _check_place(report: Report, place: Place, cache: Cache, options: Options) -> None:
     try:
         checks_places.clock(report, cache)
-        if checks_places.directory(report, place, options):
+        has_home = not place.location.startswith("~")  # otherwise home() has told it
+        if has_home and checks_places.directory(report, place, options):
             checks_places.saving(report, place, cache, options)
     except Exception as error:
         _add_unexpected(report, "directory", error, place.name)
@@ -46,5 +47,11 @@ def _check_place(report: Report, place: Place, cache: Cache, options: Options) -
 
 def _add_unexpected(report: Report, what: str, error: Exception, about: str = "") -> None:
     """The text of the error is left out: it could have parts of what is stored."""
+    if isinstance(error, ImportError) and _is_told(report, references.NO_CRYPTOGRAPHY):
+        return
     words = f"The check of {what} failed: {type(error).__name__}."
     report.add(Severity.PROBLEM, references.UNEXPECTED, words, "", about)
+
+
+def _is_told(report: Report, reference: references.Reference) -> bool:
+    return any(finding.reference is reference for finding in report.findings)
