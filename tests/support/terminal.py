@@ -45,7 +45,7 @@ class Terminal:
 
         self._process = subprocess.Popen(
             command,
-            env={"TERM": "xterm", **environment},
+            env={"TERM": "xterm", **environment, "COLUMNS": "0", "LINES": "0"},  # 0: ask it
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
