@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import modulefinder
 import os
 import statistics
 import subprocess
@@ -103,6 +104,18 @@ def test_a_program_that_only_loads_does_not_wait_for_the_token_cache() -> None:
         """
     )
     assert output.stdout == "[]\nset() []\nTrue\nTrue\nFalse\n"
+
+
+def test_packers_of_applications_see_what_is_imported_later(tmp_path: Path) -> None:
+    """PyInstaller and others read the imports in the code, and do not run it."""
+    program = tmp_path / "program.py"
+    program.write_text("import msal_extensions")
+    finder = modulefinder.ModuleFinder(excludes=["msal", "cffi", "cryptography", "asyncio"])
+    finder.run_script(str(program))
+    names = ("changes", "encrypted", "errors", "lock", "persistence", "token_cache", "_msalex")
+    assert {f"msal_extensions.{name}" for name in names} <= {*finder.modules, *finder.badmodules}
+    missing = [name for name in finder.badmodules if name.startswith("msal_extensions.")]
+    assert missing in ([], ["msal_extensions._msalex"])  # the finder knows no extension modules
 
 
 def test_the_version_is_one_that_msal_and_azure_cli_accept() -> None:
