@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .. import _references as references
 from . import checks_machine as machine
 from . import checks_places
-from .places import Options, Place, well_known
+from .places import Options, Place
 from .report import Cache, Report, Severity
 
 _ALL = (machine.home, machine.settings, machine.cryptography, machine.keys)
@@ -19,9 +19,7 @@ def check(report: Report, places: Sequence[Place], options: Options) -> None:
     """Adds what was looked at, and what is wrong.  Raises nothing.
 
     :param report: It has the caches of these places already.
-    :param places: Empty: the well-known ones.
     """
-    places = places or well_known(options)
     for look in (*_LINUX, *_ALL) if sys.platform.startswith("linux") else _ALL:
         try:
             look(report, places, options)
