@@ -66,6 +66,13 @@ class Site:
         path.write_text(text)
         return path
 
+    def put_msal_version(self, version: str) -> None:
+        """Writes down another version of MSAL."""
+        (old,) = self.directory.glob("msal-*.dist-info")
+        old.unlink()
+        metadata = f"Metadata-Version: 2.1\nName: msal\nVersion: {version}\n"
+        self.put(f"msal-{version}.dist-info/METADATA", metadata)
+
     def install_other(self, name: str, version: str, files: Mapping[str, str]) -> None:
         """Installs a distribution as pip does, over whatever is there."""
         lines = []
@@ -88,10 +95,11 @@ class Site:
             )
 
 
-def without_hashes(record: Path) -> None:
+def without_hashes(record: Path, keeps_sizes: bool = False) -> None:
     """Writes RECORD as tools do that write no hashes."""
-    lines = [line.split(",")[0] + ",," for line in record.read_text().splitlines()]
-    record.write_text("\n".join(lines) + "\n")
+    rows = [line.rsplit(",", 2) for line in record.read_text().splitlines()]
+    lines = [f"{name},,{size if keeps_sizes else ''}\n" for name, _, size in rows]
+    record.write_text("".join(lines))
 
 
 def mend(site: Site) -> None:
