@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import command
-from tests.support.capability import requires
+from tests.support.capability import cannot_exist_here, requires
 from tests.support.installation import Site, mend, without_hashes
 from tests.support.processes import python
 
@@ -196,6 +196,20 @@ def test_a_native_library_for_another_processor_is_told_in_the_words_of_the_load
     site.library.write_bytes(content)
     words = the_finding(doctor(site, home), "MSX-70")
     assert f"{site.library.name} cannot be loaded: " in words
+
+
+def test_a_c_library_that_is_too_old_is_told_and_how_to_build_for_it(
+    site: Site, home: Path
+) -> None:
+    content = site.library.read_bytes()
+    if b"GLIBC_2." not in content:
+        cannot_exist_here("a library for glibc: this system has another C library")
+    site.record.write_text(re.sub(r"(.*_msalex.*?),.*\n", r"\1,,\n", site.record.read_text()))
+    site.library.write_bytes(content.replace(b"GLIBC_2.", b"GLIBC_9."))
+    words = the_finding(doctor(site, home), "MSX-70")
+    assert "The C library of this system is too old" in words
+    assert "GLIBC_9." in words
+    assert "--no-binary msal-extensions" in words
 
 
 def test_a_damaged_native_library_is_told_by_its_hash_and_by_the_loader(
