@@ -214,7 +214,7 @@ def one_file(site: Files) -> list[tuple[str, str]]:
         (site.source, f"encrypted:{via}/plain.json"),
         (site.source, f"plain:{site.directory}/../caches/plain.json"),
         (site.source, f"plain:{hard}"),
-        (site.source, f"keyring:{site.plain}"),
+        (f"keyring:{site.plain}", site.source),
         (f"keyring:{site.directory}/plain", f"encrypted:{site.directory}/plain.enc"),
         (f"encrypted:{site.directory}/plain.enc", f"keyring:{site.directory}/plain"),
         (site.source, f"encrypted:{site.plain}.lockfile"),

@@ -116,6 +116,23 @@ def test_a_cache_that_1_3_1_put_into_a_keyring_goes_round_all_kinds_of_places(si
     assert site.users(site.keyring) == USERS
 
 
+def test_plain_text_in_the_signal_file_itself_is_moved_and_the_file_goes_on_signalling(
+    site: Site,
+) -> None:
+    """azure-identity has one name for both: it takes the file where no keyring answers."""
+    FilePersistence(site.signal).save(signed_in(3))
+    done, references = site.migrate(f"plain:{site.signal}", site.keyring)
+    assert references == []
+    assert "3 accounts, 9 tokens moved" in done[0]
+    assert site.signal.read_bytes() == b""
+    assert with_canary(site.directory) == []
+    assert site.users(site.keyring) == USERS
+    assert of_1_3_1(site, "print(len(cache.find('RefreshToken')))").strip() == "3"
+    _, references = site.migrate(site.keyring, f"plain:{site.signal}")
+    assert references == ["MSX-86"]
+    assert site.users(site.keyring) == USERS
+
+
 def test_an_item_without_its_signal_file_is_moved(site: Site) -> None:
     attributes = {"xdg:schema": SCHEMA, **ATTRIBUTES}
     site.session.add("MSALCache", attributes, signed_in(3).encode())

@@ -9,6 +9,9 @@ At every moment FROM or TO, or both, have everything.  The steps, under the lock
 5. FROM is read again, and the locks are checked.  Only then FROM is deleted.
 
 If a lock was lost, or a program without a lock has changed FROM, all steps are repeated.
+
+azure-identity has one file for both ends: FROM is plain text in the file that signals changes of
+the keyring, which is TO.  There the file is emptied and not deleted: its programs look at its time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from .. import _references as references
 from .._base import BasePersistence
 from .._damage import parse_leniently
+from .._native import files
 from .._store import Lease, Store, require_held
 from .._store_of import store_of
 from .._text import encode
@@ -32,6 +36,7 @@ from ..errors import (
     PersistenceUnavailable,
     StoreChanged,
 )
+from ..lock import native_lock_of
 from . import changing, look
 from .changing import Confirm, Refusal, Telling, described
 from .places import Kind, Place
@@ -169,13 +174,25 @@ class _Move:
         if _load(start.persistence) != secret:
             raise StoreChanged(None, "A program without a lock has saved", start.place.location)
         _require(leases)
-        _delete(start.persistence)
+        self._remove(leases[start.lock])
         it.about, it.remedy = end.place.name, ""
         if _load(end.persistence) is None:
             end.persistence.save(secret)
             words = "It went with the first place, so both are one place. It was saved again."
             raise Refusal(references.SAME_PLACE, words)
         return amount
+
+    def _remove(self, lease: Lease) -> None:
+        """Removes FROM."""
+        place, persistence = self._start.place, self._start.persistence
+        instead = getattr(persistence, "instead", None)
+        if _is_signal_file(place, self._end.place) and not _has_instead(self._end.persistence):
+            files.replace(place.location, b"", native_lock_of(lease))
+        elif isinstance(instead, EncryptedFilePersistence):
+            # Its own delete() also removes what the keyring has.  That was not moved.
+            EncryptedFilePersistence.delete(instead)
+        else:
+            persistence.delete()
 
     def _save(self, secret: str, leases: Mapping[str, Lease]) -> None:
         """Saves in TO, and reads that back."""
@@ -199,13 +216,9 @@ def _require(leases: Mapping[str, Lease]) -> None:
         require_held(lease)
 
 
-def _delete(persistence: BasePersistence) -> None:
-    instead = getattr(persistence, "instead", None)
-    if isinstance(instead, EncryptedFilePersistence):
-        # Its own delete() also removes what the keyring has.  That was not moved.
-        EncryptedFilePersistence.delete(instead)
-    else:
-        persistence.delete()
+def _has_instead(persistence: BasePersistence) -> bool:
+    """Whether an encrypted file has the place of a keyring."""
+    return getattr(persistence, "instead", None) is not None
 
 
 def _tell_what_stays(report: Report, start: _End, end: _End) -> None:
@@ -216,7 +229,7 @@ def _tell_what_stays(report: Report, start: _End, end: _End) -> None:
         words = f"Copies with tokens are still beside it: {', '.join(copies)}."
         remedy = f"Remove them: python -m msal_extensions clear {place.name}"
         report.add(Severity.WARNING, references.COPIES_LEFT, words, remedy, place.name)
-    if getattr(start.persistence, "instead", None) is None:
+    if not _has_instead(start.persistence):
         return
     with contextlib.suppress(PersistenceUnavailable):  # as a rule there is none: hence the file
         if (secret := _load(place.open(only_keyring=True))) is None:
@@ -232,6 +245,8 @@ def _tell_what_stays(report: Report, start: _End, end: _End) -> None:
 
 def _refuse_one_place(source: Place, target: Place) -> None:
     """:raises Refusal: when the deletion of FROM would remove what is in TO."""
+    if _is_signal_file(source, target):
+        return
     for mine in _files_and_locks(source):
         for other in _files_and_locks(target):
             if _is_one_file(mine, other):
@@ -240,6 +255,12 @@ def _refuse_one_place(source: Place, target: Place) -> None:
     if source.kind is target.kind is Kind.KEYRING and _is_one_item(source, target):
         words = f"{described(source)} and {described(target)} share an item of the keyring."
         raise Refusal(references.SAME_PLACE, words)
+
+
+def _is_signal_file(source: Place, target: Place) -> bool:
+    """Whether the plain file FROM is the signal file of TO."""
+    kinds = source.kind, target.kind
+    return kinds == (Kind.PLAIN, Kind.KEYRING) and source.location == target.location
 
 
 def _files_and_locks(place: Place) -> list[str]:
