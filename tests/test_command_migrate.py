@@ -14,7 +14,8 @@ from msal_extensions import (
     KeyFile,
     PersistedTokenCache,
 )
-from msal_extensions._command import migration
+from msal_extensions._command import actions, migration
+from tests.support import command as commands
 from tests.support.capability import SYMBOLIC_LINKS, requires
 from tests.support.key_sources import new_key
 from tests.support.moving import (
@@ -22,10 +23,13 @@ from tests.support.moving import (
     SIGN_INS,
     Files,
     migrate,
+    new_report,
+    place,
     references_of,
     signed_in,
     usable,
     with_canary,
+    yes,
 )
 from tests.support.processes import python
 from tests.support.reference import reference_python
@@ -274,15 +278,36 @@ def test_an_error_that_nobody_expected_is_a_finding_without_its_text(
     assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
 
 
-def test_copies_with_tokens_that_stay_are_named(site: Files) -> None:
+def test_afterwards_both_places_are_looked_at_and_copies_that_stay_are_named(site: Files) -> None:
     site.plain.write_text("{" + CANARY)
     cache = PersistedTokenCache(FilePersistence(site.plain), on_unreadable="quarantine")
     add_token(cache, CANARY)
-    (site.directory / "plain.json.lost").write_text(CANARY)
-    (site.directory / "plain.json.damaged-by-somebody").write_text(CANARY)
-    report = migrate(site.source, site.target, key_file=site.key_file)
+    report = new_report("migrate")
+    source, target = (place(name, key_file=site.key_file) for name in (site.source, site.target))
+    actions.migrate(report, source, target, yes)
+    assert [(it.name, it.state) for it in report.caches] == [
+        (site.source, "nothing"),
+        (site.target, "stored"),
+    ]
     assert references_of(report) == ["MSX-35"]
-    assert report.done != []
-    assert f"clear {site.source}" in report.findings[0].remedy
-    for name in with_canary(site.directory):
-        assert (name in report.findings[0].words) == ("somebody" not in name)
+    [copy] = with_canary(site.directory)
+    assert copy in report.findings[0].words
+
+
+def test_the_command_asks_before_and_never_shows_a_secret(site: Files) -> None:
+    site.fill(signed_in(2))
+    environment = commands.session(site.directory.parent / "home")
+    move = ("migrate", site.source, site.target, "--key-file", site.key_file, "-v")
+    said = commands.run(*move, environment=environment)
+    assert said.status == commands.PROBLEMS
+    assert "MSX-80" in said.text
+    assert set(site.files()) == {"plain.json"}
+    yes_said = commands.run(*move, "--yes", environment=environment)
+    assert yes_said.status == commands.FINE, yes_said.everything
+    assert "2 accounts, 6 tokens moved" in " ".join(yes_said.text.split())
+    again = commands.run(*move, "--yes", "--json", environment=environment)
+    assert again.status == commands.WARNINGS
+    assert again.references == ["MSX-20"]
+    for each in (said, yes_said, again):
+        assert CANARY not in each.everything
+    assert with_canary(site.directory) == []

@@ -13,13 +13,14 @@ from msal_extensions._command import actions
 from msal_extensions._command.report import Report
 from tests.support.capability import FILE_MODES, requires
 from tests.support.key_sources import new_key, write_key
-from tests.support.moving import CANARY, new_report, place, references_of
+from tests.support.moving import CANARY, new_report, place, references_of, without_looks
 
 
 def rekey(name: str, new_key_file: object = "", key_file: object = "") -> Report:
     report = new_report("rekey")
     asked = place(name, key_file=str(key_file or ""), timeout=0.5)
-    actions.rekey(report, asked, str(new_key_file or ""))
+    with without_looks():
+        actions.rekey(report, asked, str(new_key_file or ""))
     return report
 
 

@@ -35,7 +35,7 @@ def prune(report: Report, places: Sequence[Place], older_than: float, confirm: C
     days = f"{older_than / 86400:g} days"
     with changing.telling(report, ""):
         words = f"Remove tokens that nobody has used for {days} from {names}?"
-        if not confirm(changing.question(words)):
+        if not confirm(words):
             raise changing.not_confirmed()
         for place in found:
             with changing.telling(report, place.name):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .. import _references as references
+from .._base import BasePersistence
 from .._damage import parse_leniently
 from .._references import Reference
-from ..errors import CacheDamaged, LockError, PersistenceError
+from ..errors import CacheDamaged
 from ..lock import FileLease, FileLock
+from ..persistence import LibsecretPersistence
+from . import words
 from .places import Kind, Place
 from .report import Report, Severity
 
@@ -30,12 +34,12 @@ class Refusal(Exception):
     def __init__(
         self,
         reference: Reference,
-        words: str,
+        happened: str,
         remedy: str = "",
         severity: Severity = Severity.PROBLEM,
     ) -> None:
-        super().__init__(words)
-        self.reference, self.words, self.remedy = reference, words, remedy
+        super().__init__(happened)
+        self.entry, self.happened, self.remedy = reference, happened, remedy
         self.severity = severity
 
 
@@ -55,16 +59,10 @@ def telling(report: Report, about: str) -> Iterator[Telling]:
         yield it
     except Refusal as refusal:
         remedy = it.remedy or refusal.remedy
-        report.add(refusal.severity, refusal.reference, refusal.words, remedy, it.about)
-    except (PersistenceError, LockError) as error:
-        reference = references.REFERENCES.get(error.reference, references.UNEXPECTED)
-        words = str(error).removesuffix(f" [{error.reference}]")
-        report.add(Severity.PROBLEM, reference, words, it.remedy, it.about)
-    except Exception as error:  # its text may have anything
-        number = error.errno if isinstance(error, OSError) else None
-        why = os.strerror(number) if number else type(error).__name__
-        words = f"There was an error that nobody expected: {why}"
-        report.add(Severity.PROBLEM, references.UNEXPECTED, words, it.remedy, it.about)
+        report.add(refusal.severity, refusal.entry, refusal.happened, remedy, it.about)
+    except Exception as error:
+        reference, happened, remedy = words.of(error)
+        report.add(Severity.PROBLEM, reference, happened, it.remedy or remedy, it.about)
 
 
 def is_there(place: Place) -> bool:
@@ -85,28 +83,39 @@ def _may_exist(path: str) -> bool:
     return True
 
 
+def open_keyring(place: Place) -> BasePersistence:
+    """The keyring of a place, and never the encrypted file that may have taken its place.
+
+    :raises PersistenceError: when it cannot be reached.
+    """
+    if not sys.platform.startswith("linux"):
+        return place.open()
+    options = place.options
+    return LibsecretPersistence(
+        place.location,
+        options.schema or None,
+        options.attributes,
+        label=options.label,
+        timeout=options.timeout,
+        without_keyring="raise",
+    )
+
+
 def nothing_in(place: Place, more: str = "") -> Refusal:
     """A warning, and not silence: the path may have a slip of the pen."""
-    words = f"Nothing is stored in {described(place)}.{more}"
+    said = f"Nothing is stored in {described(place)}.{more}"
     remedy = "If you expected tokens there, check the name and the path."
-    return Refusal(references.NOT_STORED, words, remedy, Severity.WARNING)
+    return Refusal(references.NOT_STORED, said, remedy, Severity.WARNING)
 
 
 def not_confirmed() -> Refusal:
-    words = "Nobody has confirmed it, so nothing was changed."
-    return Refusal(references.NOT_CONFIRMED, words)
+    return Refusal(references.NOT_CONFIRMED, "Nobody has confirmed it, so nothing was changed.")
 
 
 def described(place: Place) -> str:
     """A place as a question and a sentence name it."""
-    if place.name.endswith(place.location):
-        return place.name
-    return f"{place.name} ({place.location})"
-
-
-def question(text: str) -> str:
-    """A question for a terminal, without what a terminal might obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    name, location = (words.clean(text, 1000) for text in (place.name, place.location))
+    return name if name.endswith(location) else f"{name} ({location})"
 
 
 def lock_of(location: str) -> str:
@@ -158,10 +167,10 @@ def parsed(secret: str, place: Place) -> Any:
     try:
         return parse_leniently(secret)
     except CacheDamaged as error:
-        words = str(error.strerror)
+        why = str(error.strerror)
     except (ValueError, RecursionError):
-        words = "No program can read it: a number in it is too long, or it is nested too deeply"
-    raise CacheDamaged(None, words, place.location)
+        why = "No program can read it: a number in it is too long, or it is nested too deeply"
+    raise CacheDamaged(None, why, place.location)
 
 
 def count(parsed: Any) -> str:

@@ -46,7 +46,7 @@ def clear(report: Report, places: Sequence[Place], confirm: Confirm) -> None:
         return
     with changing.telling(report, ""):
         words = f"Remove the tokens of {', '.join(map(described, found))}?"
-        if not confirm(changing.question(words)):
+        if not confirm(words):
             raise changing.not_confirmed()
         for place in found:
             with changing.telling(report, place.name):
@@ -89,7 +89,7 @@ def _keyring_of(place: Place) -> tuple[BasePersistence | None, PersistenceError 
     if place.kind is not Kind.KEYRING:
         return None, None
     try:
-        item = place.open(only_keyring=True)
+        item = changing.open_keyring(place)
         store_of(item, changing.lock_of(place.location)).prepare()
     except PersistenceUnavailable as error:
         was_used = os.path.lexists(place.location) or not os.path.lexists(place.sealed())
@@ -123,7 +123,7 @@ def _prove(place: Place, item: BasePersistence | None) -> None:
         for path in [*changing.copies_of(place), *changing.files_of(place)]
         if os.path.lexists(path)
     ]
-    if item is not None and _has_item(place.open(only_keyring=True)):
+    if item is not None and _has_item(changing.open_keyring(place)):
         left.append("an item in the keyring")
     if left:
         words = f"Still there: {', '.join(left)}. Another program may have saved meanwhile."

@@ -75,7 +75,7 @@ def migrate(report: Report, source: Place, target: Place, confirm: Confirm) -> N
         amount = changing.count(changing.parsed(secret, start.place))
         del secret
         words = f"Move {amount} from {described(source)} to {described(target)}?"
-        if not confirm(changing.question(words)):
+        if not confirm(words):
             raise changing.not_confirmed()
         it.about = target.name
         end = _open(target)
@@ -222,17 +222,12 @@ def _has_instead(persistence: BasePersistence) -> bool:
 
 
 def _tell_what_stays(report: Report, start: _End, end: _End) -> None:
-    """Warns of tokens that are still at or beside FROM."""
+    """Warns of tokens that are still at FROM.  examine() sees copies beside it."""
     place = start.place
-    copies = changing.copies_of(place)
-    if copies:
-        words = f"Copies with tokens are still beside it: {', '.join(copies)}."
-        remedy = f"Remove them: python -m msal_extensions clear {place.name}"
-        report.add(Severity.WARNING, references.COPIES_LEFT, words, remedy, place.name)
     if not _has_instead(start.persistence):
         return
     with contextlib.suppress(PersistenceUnavailable):  # as a rule there is none: hence the file
-        if (secret := _load(place.open(only_keyring=True))) is None:
+        if (secret := _load(changing.open_keyring(place))) is None:
             return
         del secret
         words = "The encrypted file was moved. The keyring has tokens for the same place."

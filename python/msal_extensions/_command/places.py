@@ -28,7 +28,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .. import _references as references
 from ..errors import PersistenceUnavailable, referring
@@ -72,12 +72,11 @@ class Place:
     location: str  # an absolute path; or one with "~", where this user has no home
     options: Options = field(default_factory=Options)
 
-    def open(self, *, only_keyring: bool = False) -> BasePersistence:
+    def open(self) -> BasePersistence:
         """The persistence, as the program that owns the cache makes it.
 
         It makes the directory if that is missing, so ask exists() first.
 
-        :param only_keyring: Of a keyring: never the encrypted file that may have taken its place.
         :raises PersistenceError: when the store or its key is not available.
         """
         from .. import persistence as kinds
@@ -101,20 +100,13 @@ class Place:
             )
         if sys.platform.startswith("linux"):
             # An encrypted file that took the place of a keyring is used as its programs use it.
-            policy: Literal["raise", "encrypted_file"] | None = (
-                "raise"
-                if only_keyring
-                else "encrypted_file"
-                if os.path.lexists(self.sealed())
-                else None
-            )
             return kinds.LibsecretPersistence(
                 self.location,
                 options.schema or None,
                 options.attributes,
                 label=options.label,
                 timeout=options.timeout,
-                without_keyring=policy,
+                without_keyring="encrypted_file" if os.path.lexists(self.sealed()) else None,
             )
         words = "This system has no keyring that this package knows. Use another kind of place."
         raise referring(
