@@ -21,7 +21,6 @@ The locations and the names in the keyrings are those of azure-cli-core 2.91
 from __future__ import annotations
 
 import enum
-import errno
 import hashlib
 import os
 import re
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from .. import _references as references
 from ..errors import PersistenceUnavailable, referring
+from .paths import absolute, is_there
 
 if TYPE_CHECKING:
     from .._base import BasePersistence
@@ -128,27 +128,8 @@ class Place:
 
         What this user may not look at counts as there, so that opening it tells why.
         """
-        return _is_there(self.location) or (self.kind is Kind.KEYRING and _is_there(self.sealed()))
+        return is_there(self.location) or (self.kind is Kind.KEYRING and is_there(self.sealed()))
 
-
-#: Of these errors a missing file is the cause.
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
-
-
-def _is_there(path: str) -> bool:
-    from .._paths import for_python
-
-    try:
-        os.lstat(for_python(path))
-    except OSError as error:
-        return error.errno not in _MISSING and getattr(error, "winerror", None) != _BAD_NAME
-    except ValueError:  # a null byte
-        return False
-    return True
-
-
-#: ERROR_INVALID_NAME of Windows: no file can have such a name.
-_BAD_NAME = 123
 
 #: The items of azure-cli.
 _AZ_ITEM = {
@@ -171,19 +152,13 @@ def _with(options: Options, **item: object) -> Options:
     return Options(options.timeout, options.key_file, **item)  # type: ignore[arg-type]
 
 
-def _absolute(path: str) -> str:
-    """The path without ``~``.  Where there is no home it stays, and opening it says so."""
-    expanded = os.path.expanduser(path)
-    return expanded if expanded.startswith("~") else os.path.abspath(expanded)
-
-
 def az_directory() -> str:
-    return _absolute(os.environ.get("AZURE_CONFIG_DIR") or os.path.join("~", ".azure"))
+    return absolute(os.environ.get("AZURE_CONFIG_DIR") or os.path.join("~", ".azure"))
 
 
 def identity_directory() -> str:
     home = os.environ.get("LOCALAPPDATA", "~") if sys.platform == "win32" else "~"
-    return _absolute(os.path.join(home, ".IdentityService"))
+    return absolute(os.path.join(home, ".IdentityService"))
 
 
 def _az(options: Options) -> Iterator[Place]:
@@ -206,7 +181,7 @@ def _identity(name: str, options: Options, is_encrypted: bool = False) -> Place:
         return replace(plain, kind=Kind.DPAPI)
     if is_encrypted:
         return replace(identity_keyring(plain), name=place + _ENCRYPTED)
-    is_plain = kind_of(location) is Kind.PLAIN and not _is_there(location + ".enc")
+    is_plain = kind_of(location) is Kind.PLAIN and not is_there(location + ".enc")
     return plain if is_plain else identity_keyring(plain)
 
 
@@ -261,10 +236,10 @@ def named(text: str, options: Options) -> Place:
             raise BadPlace(f"{text!r}: the caches of azure-identity end in .nocae or .cae")
         return _identity(name, options, name != rest)
     if kind and kind not in {each.value for each in Kind}:
-        if not _is_there(text):
+        if not is_there(text):
             raise BadPlace(f"{text!r} begins with no kind of place")
         kind, rest = "", text  # a file whose name has a ":"
-    location = _absolute(rest)
+    location = absolute(rest)
     chosen = Kind(kind) if kind else _guess(location)
     if chosen is Kind.KEYRING:  # 1.3.1 names the item by the path as the program gives it
         name = hashlib.sha256(rest.encode("utf-8", "surrogateescape")).hexdigest()
@@ -274,7 +249,7 @@ def named(text: str, options: Options) -> Place:
 
 
 def _guess(location: str) -> Kind:
-    is_replaced = sys.platform.startswith("linux") and _is_there(location + ".enc")
+    is_replaced = sys.platform.startswith("linux") and is_there(location + ".enc")
     return kind_of(location) or (Kind.KEYRING if is_replaced else Kind.PLAIN)
 
 
