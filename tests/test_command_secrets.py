@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import shlex
 import shutil
 import sys
@@ -229,6 +230,15 @@ def test_nothing_in_names_and_files_can_command_a_terminal(form: list[str], tmp_
         assert "Traceback" not in said.everything
         if "--json" in form:
             assert said.json["schema_version"] == 1
+
+
+def test_the_log_of_verbose_cannot_command_a_terminal_either() -> None:
+    from msal_extensions.__main__ import _Clean
+
+    record = logging.LogRecord("name", logging.DEBUG, "", 1, "%s", (EVIL,), None)
+    line = _Clean().format(record)
+    assert is_harmless(line)
+    assert "\n" not in line
 
 
 @requires(FILE_MODES)

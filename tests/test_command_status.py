@@ -139,6 +139,10 @@ def test_what_is_no_file_is_a_problem_and_nothing_waits_for_it(home: Path) -> No
     assert {cache["state"] for cache in said.json["caches"]} == {"unreadable"}
     assert len(said.references) == 3
     assert "MSX-34" not in said.references
+    (home / ".azure").mkdir()
+    os.mkfifo(home / ".azure" / "msal_token_cache.json")
+    (home / ".azure" / "msal_token_cache.json").chmod(0o666)
+    assert len(status(home).references) == 1  # nobody is told to change its mode
 
 
 def test_an_empty_cache_is_no_reason_to_warn(home: Path) -> None:
@@ -232,6 +236,16 @@ def test_copies_that_hold_tokens_are_named_and_the_remedy_removes_them(home: Pat
     assert "MSX-35" not in status(home).references
     assert new.exists()
     assert len(list(file.parent.iterdir())) == 4
+
+
+def test_a_copy_with_an_odd_name_is_the_only_file_that_the_remedy_removes(home: Path) -> None:
+    cache = write(home / "it's; my $cache", cache_text())
+    lost, other = write(Path(f"{cache}.lost"), "x"), write(home / "my", "x")
+    found = finding(status(home, cache.name), "MSX-35")
+    subprocess.run(found["remedy"], shell=True, check=True, cwd=home)
+    assert not lost.exists()
+    assert cache.exists()
+    assert other.exists()
 
 
 # ---- encrypted files ----
