@@ -12,6 +12,7 @@ import re
 import stat
 import sys
 import time
+from collections.abc import Iterator
 
 from .. import _references as references
 from .._native import files
@@ -29,6 +30,9 @@ _OLD = 60.0
 _NAMES = 100_000
 #: Names that a remedy lists.
 _LISTED = 5
+#: The names of copies, without the name of the cache: what was put aside because it was damaged
+#: (``PersistedTokenCache``), and a file whose key was lost (``_stores/encrypted.py``).
+_COPY = re.compile(r"\.damaged-\d{8}T\d{6}Z-[0-9a-f]{16}|\.lost")
 _TEMPORARY = re.compile(r"\.msalex-[0-9a-f]{16}\.tmp")
 
 
@@ -122,21 +126,33 @@ def look_around(report: Report, place: Place, cache: Cache) -> None:
 
 
 def _copies(place: Place) -> list[str]:
-    base = os.path.basename(place.location)
-    found = []
+    """The names of copies, and of what killed saves left."""
+    paths = [*copies_of(place.location), *copies_of(place.location + ".enc")]
+    found = [os.path.basename(path) for path in paths]
+    for entry in _entries(os.path.dirname(place.location)):
+        if _TEMPORARY.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD:
+                    found.append(entry.name)
+    return sorted(found)
+
+
+def copies_of(location: str) -> list[str]:
+    """The copies with tokens that lie beside a file."""
+    directory, base = os.path.split(location)
+    return sorted(
+        os.path.join(directory, entry.name)
+        for entry in _entries(directory)
+        if entry.name.startswith(base) and _COPY.fullmatch(entry.name, len(base))
+    )
+
+
+def _entries(directory: str) -> Iterator[os.DirEntry[str]]:
     with (
         contextlib.suppress(OSError),
-        os.scandir(for_python(os.path.dirname(place.location) or os.curdir)) as entries,
+        os.scandir(for_python(directory or os.curdir)) as entries,
     ):
-        for entry in itertools.islice(entries, _NAMES):
-            for name in (base, base + ".enc"):
-                if entry.name == name + ".lost" or entry.name.startswith(name + ".damaged-"):
-                    found.append(entry.name)
-            if _TEMPORARY.fullmatch(entry.name):
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD:
-                        found.append(entry.name)
-    return sorted(found)
+        yield from itertools.islice(entries, _NAMES)
 
 
 # ---- the lock ----

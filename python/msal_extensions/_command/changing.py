@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .. import _references as references
-from .._base import BasePersistence
 from .._damage import parse_leniently
 from .._references import Reference
 from ..errors import CacheDamaged
 from ..lock import FileLease, FileLock
-from ..persistence import LibsecretPersistence
-from . import words
+from . import beside, paths, words
 from .places import Kind, Place
 from .report import Report, Severity
 
 #: Asks a person a question, and returns whether the answer was yes.
 Confirm = Callable[[str], bool]
-
-#: The names of copies of a cache, without the name of the cache: what was put aside because it was
-#: damaged (``PersistedTokenCache``), and a file whose key was lost (``_stores/encrypted.py``).
-_COPY = re.compile(r"\.damaged-\d{8}T\d{6}Z-[0-9a-f]{16}|\.lost")
 
 
 class Refusal(Exception):
@@ -68,37 +60,8 @@ def telling(report: Report, about: str) -> Iterator[Telling]:
 def is_there(place: Place) -> bool:
     """Whether something may be stored.  Where nobody can tell, a load will say why."""
     if place.kind is Kind.KEYRING:  # its item may have lost its signal file
-        return _may_exist(os.path.dirname(place.location))
-    return _may_exist(place.location)
-
-
-def _may_exist(path: str) -> bool:
-    """Unlike os.path.lexists() it does not take "forbidden" for "absent"."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def open_keyring(place: Place) -> BasePersistence:
-    """The keyring of a place, and never the encrypted file that may have taken its place.
-
-    :raises PersistenceError: when it cannot be reached.
-    """
-    if not sys.platform.startswith("linux"):
-        return place.open()
-    options = place.options
-    return LibsecretPersistence(
-        place.location,
-        options.schema or None,
-        options.attributes,
-        label=options.label,
-        timeout=options.timeout,
-        without_keyring="raise",
-    )
+        return paths.is_there(os.path.dirname(place.location))
+    return paths.is_there(place.location)
 
 
 def nothing_in(place: Place, more: str = "") -> Refusal:
@@ -131,16 +94,7 @@ def files_of(place: Place) -> list[str]:
 
 def copies_of(place: Place) -> list[str]:
     """The copies with tokens that lie beside the files of a place."""
-    found = []
-    for location in files_of(place):
-        directory, base = os.path.split(location)
-        with contextlib.suppress(OSError):
-            found += [
-                os.path.join(directory, name)
-                for name in sorted(os.listdir(directory))
-                if name.startswith(base) and _COPY.fullmatch(name, len(base))
-            ]
-    return found
+    return [path for location in files_of(place) for path in beside.copies_of(location)]
 
 
 @contextlib.contextmanager
@@ -176,18 +130,14 @@ def parsed(secret: str, place: Place) -> Any:
 def count(parsed: Any) -> str:
     """How much a content has, in words: "2 accounts, 7 tokens"."""
     if isinstance(parsed, list):  # the service principals of Azure CLI
-        return _several(len(parsed), "entry", "entries")
+        return words.number(len(parsed), "entry")
     if not isinstance(parsed, dict):
         return "the content"
     tokens = sum(_size(parsed, kind) for kind in ("AccessToken", "RefreshToken", "IdToken"))
     accounts = _size(parsed, "Account")
-    return f"{_several(accounts, 'account', 'accounts')}, {_several(tokens, 'token', 'tokens')}"
+    return f"{words.number(accounts, 'account')}, {words.number(tokens, 'token')}"
 
 
 def _size(parsed: dict[str, Any], kind: str) -> int:
     entries = parsed.get(kind)
     return len(entries) if isinstance(entries, dict) else 0
-
-
-def _several(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

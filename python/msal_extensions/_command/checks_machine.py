@@ -14,6 +14,7 @@ from ..errors import KeyringTimeout, PersistenceError, PersistenceUnavailable
 from . import record
 from . import words as say
 from .findings import add_error, add_once, within
+from .paths import is_there
 from .places import Kind, Options, Place
 from .report import Check, Report, Severity
 
@@ -152,13 +153,9 @@ def cryptography(report: Report, places: Sequence[Place], options: Options) -> N
         report.checks.append(Check("cryptography", "It works."))
         return
     in_use = any(
-        place.kind is Kind.ENCRYPTED or (place.kind is Kind.KEYRING and _is_there(place.sealed()))
+        place.kind is Kind.ENCRYPTED or (place.kind is Kind.KEYRING and is_there(place.sealed()))
         for place in places
     )
     severity = Severity.PROBLEM if in_use else Severity.WARNING
     remedy = f'pip install --force-reinstall "cryptography{wanted}"'
     add_once(report, severity, references.NO_CRYPTOGRAPHY, words, remedy)
-
-
-def _is_there(path: str) -> bool:
-    return os.path.lexists(path)

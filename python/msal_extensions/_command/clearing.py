@@ -89,7 +89,7 @@ def _keyring_of(place: Place) -> tuple[BasePersistence | None, PersistenceError 
     if place.kind is not Kind.KEYRING:
         return None, None
     try:
-        item = changing.open_keyring(place)
+        item = place.open_keyring()
         store_of(item, changing.lock_of(place.location)).prepare()
     except PersistenceUnavailable as error:
         was_used = os.path.lexists(place.location) or not os.path.lexists(place.sealed())
@@ -123,7 +123,7 @@ def _prove(place: Place, item: BasePersistence | None) -> None:
         for path in [*changing.copies_of(place), *changing.files_of(place)]
         if os.path.lexists(path)
     ]
-    if item is not None and _has_item(changing.open_keyring(place)):
+    if item is not None and _has_item(place.open_keyring()):
         left.append("an item in the keyring")
     if left:
         words = f"Still there: {', '.join(left)}. Another program may have saved meanwhile."

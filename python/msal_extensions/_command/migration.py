@@ -227,7 +227,7 @@ def _tell_what_stays(report: Report, start: _End, end: _End) -> None:
     if not _has_instead(start.persistence):
         return
     with contextlib.suppress(PersistenceUnavailable):  # as a rule there is none: hence the file
-        if (secret := _load(changing.open_keyring(place))) is None:
+        if (secret := _load(place.open_keyring())) is None:
             return
         del secret
         words = "The encrypted file was moved. The keyring has tokens for the same place."

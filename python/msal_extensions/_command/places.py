@@ -27,7 +27,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .. import _references as references
 from ..errors import PersistenceUnavailable, referring
@@ -91,6 +91,21 @@ class Place:
 
             key = KeyFile(options.key_file) if options.key_file else None
             return EncryptedFilePersistence(self.location, key)
+        # An encrypted file that took the place of a keyring is used as its programs use it.
+        return self.open_keyring("encrypted_file" if is_there(self.sealed()) else None)
+
+    def open_keyring(
+        self, without_keyring: Literal["raise", "encrypted_file"] | None = "raise"
+    ) -> BasePersistence:
+        """The keyring of the place.
+
+        :param without_keyring: For Linux; see :class:`LibsecretPersistence`.  "raise": never the
+            encrypted file that may have taken its place.
+        :raises PersistenceError: when it cannot be reached.
+        """
+        from .. import persistence as kinds
+
+        options = self.options
         if sys.platform == "darwin":
             return kinds.KeychainPersistence(
                 self.location,
@@ -99,14 +114,13 @@ class Place:
                 timeout=options.timeout,
             )
         if sys.platform.startswith("linux"):
-            # An encrypted file that took the place of a keyring is used as its programs use it.
             return kinds.LibsecretPersistence(
                 self.location,
                 options.schema or None,
                 options.attributes,
                 label=options.label,
                 timeout=options.timeout,
-                without_keyring="encrypted_file" if os.path.lexists(self.sealed()) else None,
+                without_keyring=without_keyring,
             )
         words = "This system has no keyring that this package knows. Use another kind of place."
         raise referring(
