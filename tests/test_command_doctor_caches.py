@@ -116,6 +116,14 @@ def test_a_disk_that_can_have_no_more_files_is_told(home: Path) -> None:
     the_finding(said, "MSX-28", "can have no more files")
 
 
+def test_a_save_that_fails_is_told_where_nothing_else_shows_it(home: Path, cache: Path) -> None:
+    around = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
+    said = doctor(f"plain:{cache}", environment=session(home), around=around)
+    the_finding(said, "MSX-30", "A trial to save failed")
+    assert os.listdir(home) == [cache.name]
+    assert is_fine(doctor(f"plain:{cache}", environment=session(home)))
+
+
 def test_a_network_file_system_is_named_and_no_problem(home: Path) -> None:
     needs(file_systems.missing("bindfs"))
     make = ["sh", "-ec", f'{MAKE}; exec "$@"', "sh"]
