@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import configuration, given, settings
 from hypothesis import strategies as some
 
 from msal_extensions import EncryptedFilePersistence, KeyFile
@@ -26,6 +26,12 @@ from tests.support.command import cache_text
 CANARY = "canary-7c1f9a52e0b34d68"
 #: 32 bytes, so that they are a key as well.
 KEY = b"key-" + CANARY.encode() + b"\x80\x81\x82\x83\x84"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _home_of_hypothesis(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hypothesis keeps its files there, and not in the working directory."""
+    configuration.set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
 
 
 def forms_of(secret: bytes) -> Iterator[str]:

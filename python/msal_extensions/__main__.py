@@ -168,9 +168,14 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _places(report: Report, names: Sequence[str], options: Options) -> list[Place] | None:
-    """The places of these names; None: one of them is wrong, so nothing must be touched."""
+    """The places of these names; without names, the well-known ones that somebody has used.
+
+    :returns: None: a name is wrong, so nothing must be touched.
+    """
     from ._command import places
 
+    if not names:
+        return places.well_known(options)
     found: list[Place] = []
     for name in names:
         try:
@@ -190,18 +195,27 @@ def _ask(question: str) -> bool:
 
 def _work(report: Report, arguments: argparse.Namespace) -> None:
     """Everything that needs the native library."""
-    from ._command import actions, doctor, look, places
+    from ._command import actions, doctor, look
+    from ._command.findings import add_error, within
+    from .errors import PersistenceTimeout
 
-    options = _options(arguments)
-    chosen = _places(report, arguments.places + arguments.target, options)
+    options, names = _options(arguments), arguments.places + arguments.target
+    chosen: list[Place] | None = None
+    try:  # a file system may hang
+        chosen = within(options.timeout, lambda: _places(report, names, options), "~")
+        if chosen and report.command not in ("status", "doctor"):
+            for place in chosen:
+                within(options.timeout, place.exists, place.location)
+    except PersistenceTimeout as error:
+        add_error(report, error, f"Nothing was done: {error.location}")
+        return
     if chosen is None:
         return
     if report.command in ("status", "doctor"):
-        looked = chosen or places.well_known(options)
-        for place in looked:
+        for place in chosen:
             look.examine(report, place)
         if report.command == "doctor":
-            doctor.check(report, looked, options)
+            doctor.check(report, chosen, options)
         return
     confirm = (lambda _: True) if getattr(arguments, "yes", False) else _ask
     if report.command == "migrate":

@@ -117,8 +117,6 @@ def look_around(report: Report, place: Place, cache: Cache) -> None:
     directory = os.path.dirname(place.location)
     words = f"Copies with tokens lie in {directory}: {', '.join(map(clean, names[:_LISTED]))}"
     words += f" and {len(names) - _LISTED} more." if len(names) > _LISTED else "."
-    if any(finding.words == words for finding in report.findings):  # of another cache there
-        return
     paths = [os.path.join(directory, name) for name in names[:_LISTED]]
     remove = ("del",) if sys.platform == "win32" else ("rm", "--")
     remedy = command_line(*remove, *paths)

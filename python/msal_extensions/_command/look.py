@@ -18,13 +18,17 @@ from ..errors import (
     PersistenceDamaged,
     PersistenceError,
     PersistenceNotFound,
+    PersistenceTimeout,
     PersistenceUnavailable,
 )
 from . import beside, contents, words
 from .contents import Contents
+from .findings import within
 from .places import Kind, Place, identity_keyring, kind_of
 from .report import Cache, Report, Severity
 
+#: Seconds; see ``LibSecretAgent``.
+_REACHING_A_KEYRING = 5.0
 _WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
 _PROTECTION = {
     Kind.DPAPI: "Encrypted by Windows for this user.",
@@ -40,8 +44,29 @@ def examine(report: Report, place: Place) -> Cache:
     Tokens of one cache may be in several stores: in the keyring, in the encrypted file that took
     its place, and as plain text in what is its signal file now.  Each that holds some is added.
 
+    A file system that hangs holds it no longer than a keyring may.
+
     :returns: The cache that its programs use.
     """
+    # Of its own: if the time is over, the thread goes on, and may still add to it.
+    own = Report(report.command, report.installation)
+    seconds = 2 * place.options.timeout + _REACHING_A_KEYRING
+    try:
+        cache = within(seconds, lambda: _examine(own, place), place.location)
+    except PersistenceTimeout as error:
+        own = Report(report.command, report.installation)
+        cache = Cache(place.name, place.location, place.kind.value, "unreadable")
+        own.caches.append(cache)
+        _add(own, cache, error)
+    report.caches += own.caches
+    told = {
+        finding.words for finding in report.findings if finding.reference is references.COPIES_LEFT
+    }
+    report.findings += [finding for finding in own.findings if finding.words not in told]
+    return cache
+
+
+def _examine(report: Report, place: Place) -> Cache:
     is_sealed = place.kind is Kind.KEYRING and os.path.lexists(place.sealed())
     main = replace(place, kind=Kind.ENCRYPTED, location=place.sealed()) if is_sealed else place
     cache = _look(report, main)
