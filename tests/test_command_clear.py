@@ -175,12 +175,12 @@ def test_it_asks_once_for_all_places_and_changes_nothing_without_a_yes(tmp_path:
         asked.append(question)
         return False
 
-    names = [f"plain:{tmp_path}/a", f"plain:{tmp_path}/b", f"plain:{tmp_path}/missing"]
+    names = [f"plain:{tmp_path / name}" for name in ("a", "b", "missing")]
     report = clear(*names, confirm=no)
     assert references_of(report) == ["MSX-20", "MSX-80"]
     assert report.status() == 2
     assert len(asked) == 1
-    assert f"plain:{tmp_path}/a, plain:{tmp_path}/b?" in asked[0]
+    assert f"{names[0]}, {names[1]}?" in asked[0]
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 

@@ -16,7 +16,7 @@ from tests.support.capability import requires
 from tests.support.key_sources import new_key
 from tests.support.moving import (
     CANARY,
-    ROOT,
+    PATH,
     SIGN_INS,
     in_a_process,
     place,
@@ -247,7 +247,7 @@ def test_a_move_beside_programs_that_save_loses_no_token(site: Site) -> None:
     members = [
         Member(ADDING, (path, "1000")),
         Member(ADDING, (path, "2000"), command, environment),
-        Member(MOVING, (site.plain, site.sealed, key_file, "1"), environment={"PYTHONPATH": ROOT}),
+        Member(MOVING, (site.plain, site.sealed, key_file, "1"), environment={"PYTHONPATH": PATH}),
     ]
     *counts, said = together(members)
     done, references, words = json.loads(said)
@@ -268,7 +268,7 @@ def test_a_move_beside_programs_that_save_loses_no_token(site: Site) -> None:
 def test_of_two_moves_at_once_one_moves_and_the_other_finds_nothing(site: Site) -> None:
     FilePersistence(site.plain.removeprefix("plain:")).save(signed_in(3))
     arguments = (site.plain, site.sealed, site.key_file, "0")
-    said = together([Member(MOVING, arguments, environment={"PYTHONPATH": ROOT})] * 2)
+    said = together([Member(MOVING, arguments, environment={"PYTHONPATH": PATH})] * 2)
     results = sorted(json.loads(each)[:2] for each in said)
     assert results[0] == [[], ["MSX-20"]]
     assert results[1][1] == []
@@ -281,7 +281,7 @@ def test_two_moves_in_opposite_directions_do_not_wait_for_each_other_for_ever(si
     FilePersistence(site.plain.removeprefix("plain:")).save(text)
     ways = [(site.plain, site.sealed), (site.sealed, site.plain)] * 2
     members = [
-        Member(MOVING, (*way, site.key_file, "0"), environment={"PYTHONPATH": ROOT}) for way in ways
+        Member(MOVING, (*way, site.key_file, "0"), environment={"PYTHONPATH": PATH}) for way in ways
     ]
     for each in together(members):
         done, references, words = json.loads(each)

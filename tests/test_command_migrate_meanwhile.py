@@ -18,7 +18,8 @@ from msal_extensions import CrossPlatLock, FilePersistence
 from msal_extensions._command import changing, migration
 from msal_extensions.errors import PersistenceDenied
 from msal_extensions.lock import FileLock
-from tests.support.moving import ROOT, Files, migrate, references_of, signed_in
+from tests.support.capability import REMOVABLE_OPEN_FILES, requires
+from tests.support.moving import PATH, Files, migrate, references_of, signed_in
 from tests.support.processes import python
 
 
@@ -80,6 +81,7 @@ def test_a_program_that_saves_again_and_again_without_a_lock_loses_nothing(
     assert json.loads(site.plain.read_text()) == {"AccessToken": {"n": next(count) - 1}}
 
 
+@requires(REMOVABLE_OPEN_FILES)
 def test_nothing_is_removed_without_the_lock(site: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     site.fill(signed_in(1))
     lock_file = Path(f"{site.plain}.lockfile")
@@ -96,6 +98,7 @@ def test_nothing_is_removed_without_the_lock(site: Files, monkeypatch: pytest.Mo
     assert json.loads(site.plain.read_text()) == json.loads(signed_in(1))
 
 
+@requires(REMOVABLE_OPEN_FILES)
 def test_a_lock_file_that_was_removed_once_costs_another_try_only(
     site: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +210,7 @@ def test_ctrl_c_at_any_line_loses_nothing_and_the_same_again_ends_well(tmp_path:
     from tests.test_command_migrate_meanwhile import Files, interrupt_each_line
     print(interrupt_each_line(Files(Path(sys.argv[1]))))
     """
-    done = python(code, str(tmp_path), environment={"PYTHONPATH": ROOT})
+    done = python(code, str(tmp_path), environment={"PYTHONPATH": PATH})
     assert int(done.stdout) > 50
 
 

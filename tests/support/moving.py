@@ -9,6 +9,7 @@ A report is as the command makes it, before it is printed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,8 +27,9 @@ from tests.support.processes import python
 
 #: A text that every secret of these tests has.
 CANARY = "canary-5e1f"
-#: For the PYTHONPATH of a process that imports this module.
 ROOT = str(Path(__file__).resolve().parents[2])
+#: The PYTHONPATH of a process that imports this module.
+PATH = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
 
 #: For a snippet, which may run with 1.3.1: what MSAL gives to add() after a sign-in.
 SIGN_INS = f"""
@@ -92,7 +94,7 @@ for account in app.get_accounts():
     print(account["username"])
 """
     asked = json.dumps([name, options])
-    done = python(code, asked, environment={"PYTHONPATH": ROOT, **(environment or {})})
+    done = python(code, asked, environment={"PYTHONPATH": PATH, **(environment or {})})
     return sorted(done.stdout.split())
 
 
@@ -174,6 +176,6 @@ from tests.support.moving import *
 report = {call}
 print(json.dumps([report.done, references_of(report)]))
 """
-    found = python(code, *arguments, environment={"PYTHONPATH": ROOT, **environment})
+    found = python(code, *arguments, environment={"PYTHONPATH": PATH, **environment})
     done, references = json.loads(found.stdout.splitlines()[-1])
     return done, references
