@@ -173,6 +173,19 @@ def test_the_warning_about_plain_text_has_the_line_after_which_az_finds_the_toke
     assert remedies == {f"{export} && {move} && {other} && {switch}"}
 
 
+def test_commands_that_mend_two_places_are_shown_once(home: Path) -> None:
+    az(home)
+    write(
+        home / ".azure" / "service_principal_entries.json",
+        json.dumps([{"client_id": "a", "client_secret": "b"}]),
+    )
+    lines = text(home).splitlines()
+    assert sum("migrate az az:encrypted" in line for line in lines) == 1
+    assert "    fix: the same as for az" in lines
+    findings = status(home).json["findings"]
+    assert all("migrate az az:encrypted" in each["remedy"] for each in findings)
+
+
 def test_the_line_for_azure_identity_and_for_a_file_name_places_that_exist(home: Path) -> None:
     write(home / ".IdentityService" / "own.nocae", cache_text())
     write(home / "my cache.json", cache_text())

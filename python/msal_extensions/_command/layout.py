@@ -28,6 +28,8 @@ class Page:
     def __init__(self, width: int) -> None:
         self._width = max(width, _NARROWEST)
         self._lines: list[str] = []
+        #: Remedies of several commands that were shown, and for which place.
+        self._shown: dict[str, str] = {}
 
     def gap(self) -> None:
         """An empty line, but not at the beginning, and not two."""
@@ -52,9 +54,17 @@ class Page:
             break_long_words=False,
         )
 
-    def remedy(self, text: str, indent: int) -> None:
-        """What to do.  A command line in it stays whole, so that a person can copy it."""
+    def remedy(self, text: str, indent: int, name: str = "") -> None:
+        """What to do.  A command line in it stays whole, so that a person can copy it.
+
+        :param name: For which place.  Several commands that are the same for two are shown once.
+        """
         text = clean(text, _LONGEST)
+        if text in self._shown:
+            self.add(f"fix: the same as for {self._shown[text]}", indent)
+            return
+        if name and " && " in text:
+            self._shown[text] = name
         line = " " * indent + f"fix: {text}"
         if len(line) <= self._width:
             self._lines.append(line)

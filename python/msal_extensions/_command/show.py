@@ -146,7 +146,7 @@ def _finding(page: Page, finding: Finding, verbose: bool, names_place: bool = Fa
     page.add(f"{mark} {about}{finding.words} [{code}]", indent=2, hanging=2)
     if verbose:
         page.add(finding.reference.cause, indent=4)
-    page.remedy(finding.remedy, indent=4)
+    page.remedy(finding.remedy, indent=4, name=finding.about)
 
 
 # ---- caches ----
