@@ -103,7 +103,7 @@ def as_text(report: Report, width: int, verbose: bool) -> str:
     if report.done:
         page.gap()
         for line in report.done:
-            page.add(line)
+            page.add(line.replace(f"({_home()}{os.sep}", f"(~{os.sep}"))
     if report.command != "explain" or report.findings:
         page.gap()
         page.line(_verdict(report))
@@ -180,9 +180,12 @@ def _looked_in() -> list[str]:
 
 
 def _short(path: str) -> str:
-    home = os.path.expanduser("~").rstrip(os.sep)
-    is_below = home and path.startswith(home + os.sep)
-    return "~" + path[len(home) :] if is_below else path
+    is_below = path.startswith(_home() + os.sep)
+    return "~" + path[len(_home()) :] if is_below else path
+
+
+def _home() -> str:
+    return os.path.expanduser("~").rstrip(os.sep) or "/no home"
 
 
 def _cache(page: Page, cache: Cache, verbose: bool) -> None:
