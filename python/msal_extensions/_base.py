@@ -19,6 +19,7 @@ from .errors import (
     PersistenceFileExists,
     PersistenceNotFound,
     referring,
+    with_remedy,
 )
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 _told: set[str] = set()
 
 Persistence = TypeVar("Persistence", bound="BasePersistence")
-
-NOT_INITIALIZED = "Persistence not initialized. You can recover by calling a save() first."
 
 
 class BasePersistence(AsTokenCache, ABC):
@@ -124,6 +123,12 @@ def tell_choice(persistence: Persistence, choice: str) -> Persistence:
     return persistence
 
 
+def not_initialized(location: str) -> PersistenceNotFound:
+    """In the words of 1.3.1."""
+    words, advice = "Persistence not initialized.", "You can recover by calling a save() first."
+    return with_remedy(PersistenceNotFound, None, words, location, advice=advice)
+
+
 def modified_at(location: str) -> float:
     """The time of a file's last modification, in seconds since 1970.
 
@@ -132,6 +137,6 @@ def modified_at(location: str) -> float:
     try:
         time_ns = files.fields_of(files.stat(location)).mtime_ns
     except PersistenceNotFound:
-        raise PersistenceNotFound(None, NOT_INITIALIZED, location) from None
+        raise not_initialized(location) from None
     seconds: float = time_ns // 10**9 + 1e-9 * (time_ns % 10**9)  # as os.stat() rounds it
     return seconds

@@ -13,9 +13,8 @@ from typing import Any
 import msal
 
 from ._references import CACHE_DAMAGED
-from .errors import CacheDamaged
+from .errors import CacheDamaged, with_remedy
 
-_REMEDY = f"{CACHE_DAMAGED.title}. {CACHE_DAMAGED.remedy}"
 _KINDS = frozenset(msal.TokenCache().key_makers)
 
 #: Strings, whose brackets do not count, and the brackets that give JSON its nesting.
@@ -38,7 +37,7 @@ def parse_leniently(secret: str) -> Any:
     try:
         return json.loads(secret)
     except json.JSONDecodeError as error:  # its ``doc`` has the tokens
-        failure = CacheDamaged(None, f"{error}. {_REMEDY}", cause=error)
+        failure = _damaged(str(error), error)
     except (ValueError, RecursionError) as error:
         failure = error.with_traceback(None)  # the local variables of json's frames have tokens
     raise failure
@@ -66,7 +65,12 @@ def parse_strictly(secret: str) -> Any:
         problem = _problem_of_nesting(secret)
         if not problem:
             raise
-    raise CacheDamaged(None, f"{problem}. {_REMEDY}")
+    raise _damaged(problem)
+
+
+def _damaged(problem: str, cause: json.JSONDecodeError | None = None) -> CacheDamaged:
+    words = f"{problem}. {CACHE_DAMAGED.title}."
+    return with_remedy(CacheDamaged, None, words, None, CACHE_DAMAGED, cause)
 
 
 def _problem_of_nesting(secret: str) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 from ._native import lock as native
 from ._paths import for_python
-from .errors import LockFileDirectoryNotFound, LockFileError
+from ._references import REFERENCES
+from .errors import LockFileDirectoryNotFound, LockFileError, with_remedy
 
 #: States of a holding.  The third state is ``_process``: held, in this process.
 WAITING, OVER = "waiting", "over"
@@ -218,8 +219,13 @@ def absolute(path: str | bytes) -> str:
     except OSError as error:
         is_gone = error.errno == errno.ENOENT
         kind: type[LockFileError] = LockFileDirectoryNotFound if is_gone else LockFileError
-        words = (
-            f"{error.strerror} (getcwd). The working directory of this process is gone or cannot"
-            " be read: change to another, or give an absolute path."
-        )
-        raise kind(error.errno, words, path) from None
+        words = f"{error.strerror} (getcwd). The working directory of this process is gone or"
+        cause = REFERENCES[kind.reference].saying("Change to another, or give an absolute path.")
+        raise with_remedy(
+            kind,
+            error.errno,
+            f"{words} cannot be read:",
+            path,
+            cause,
+            advice="change to another, or give an absolute path.",
+        ) from None

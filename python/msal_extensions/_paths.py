@@ -8,8 +8,8 @@ import os
 import sys
 
 from ._native import files
-from ._references import ARGUMENT, NO_HOME
-from .errors import PersistenceDirectoryNotFound, PersistenceFileExists, referring
+from ._references import ARGUMENT, DIRECTORY_MISSING, NO_HOME
+from .errors import PersistenceDirectoryNotFound, PersistenceFileExists, with_remedy
 
 #: Windows takes directories up to this many characters without a prefix, and files a little longer.
 _LONGEST_DIRECTORY = 247
@@ -26,8 +26,9 @@ def make_directories(path: str) -> None:
     missing = [path]
     while (parent := os.path.dirname(missing[-1])) and not os.path.exists(for_python(parent)):
         if parent == missing[-1]:  # Windows: a drive, or the share of a server
-            words = "There is no such drive or share. Choose a location on one that is there."
-            raise PersistenceDirectoryNotFound(errno.ENOENT, words, parent)
+            cause = DIRECTORY_MISSING.saying("Choose a location on one that is there.")
+            words, kind = "There is no such drive or share.", PersistenceDirectoryNotFound
+            raise with_remedy(kind, errno.ENOENT, words, parent, cause)
         missing.append(parent)
     for directory in reversed(missing):
         if os.path.isdir(for_python(directory)):  # "new/..", once "new" is there
@@ -90,12 +91,12 @@ def expand(path: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         user = expanded[1:].replace(os.sep, "/").partition("/")[0]
-        words = f"This user has no home directory. {NO_HOME.remedy}"
+        words, cause = "This user has no home directory.", NO_HOME
         if user:
-            words = f"There is no user named {user} with a home directory. Give a path without ~;"
-            words += f" ./{expanded} if a file of that name is meant."
-        missing = PersistenceDirectoryNotFound(errno.ENOENT, words, path)
-        raise referring(missing, NO_HOME)
+            words = f"There is no user named {user} with a home directory."
+            remedy = f"Give a path without ~; ./{expanded} if a file of that name is meant."
+            cause = NO_HOME.saying(remedy)
+        raise with_remedy(PersistenceDirectoryNotFound, errno.ENOENT, words, path, cause)
     return expanded
 
 

@@ -32,6 +32,10 @@ class Reference(NamedTuple):
         """The same reference, with a remedy that knows more than the table."""
         return self._replace(remedy=remedy)
 
+    def because(self, cause: str) -> Reference:
+        """The same reference, with a cause that knows more than the table.  Messages say it."""
+        return self._replace(cause=cause)
+
 
 #: All entries by their code, in the order of the numbers.
 REFERENCES: dict[str, Reference] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from ._references import ARGUMENT
-from .errors import PersistenceDamaged
+from .errors import PersistenceDamaged, with_remedy
 
 
 class Verbatim(bytes):
@@ -52,9 +52,7 @@ def decode(secret: bytes, location: str | None = None) -> str:
         return secret.decode(encoding, "surrogatepass" if verbatim else "strict")
     except UnicodeDecodeError as error:
         position = error.start
-    raise PersistenceDamaged(
-        None,
-        f"The content is not {encoding.upper()} text (byte {position} of {len(secret)})."
-        " Another program wrote it, or it is damaged; delete() it and sign in again.",
-        location,
-    )
+    words = f"The content is not {encoding.upper()} text (byte {position} of {len(secret)})."
+    words += " Another program wrote it, or it is damaged;"
+    advice = "delete() it and sign in again."
+    raise with_remedy(PersistenceDamaged, None, words, location, advice=advice)

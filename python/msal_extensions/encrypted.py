@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from ._base import NOT_INITIALIZED, BasePersistence, modified_at, prove
+from ._base import BasePersistence, modified_at, not_initialized, prove
 from ._native import files
 from ._paths import expand, location_of, make_directories
 from ._references import ARGUMENT
@@ -112,7 +112,7 @@ class EncryptedFilePersistence(BasePersistence):
     def load(self) -> str:
         secret, stamp = self._store.read()
         if stamp is ABSENT:
-            raise PersistenceNotFound(None, NOT_INITIALIZED, self._location)
+            raise not_initialized(self._location)
         return decode(secret, self._location)
 
     def time_last_modified(self) -> float:

@@ -8,6 +8,9 @@ Each exception has a ``reference`` such as "MSX-25", at the end of its ``str()``
 msal_extensions explain MSX-25`` and docs/errors.md say what it means.  Most classes have one
 reference; referring() gives an exception a more exact one.  A ValueError or TypeError of ours has
 its reference at the end of its message.
+
+The attribute ``remedy`` of an exception is what a person can do, if that is known better than the
+reference says.  with_remedy() makes an exception from its parts.
 """
 
 from __future__ import annotations
@@ -29,6 +32,10 @@ class PersistenceError(OSError):
     """
 
     reference = references.UNEXPECTED.code
+    #: What a person can do.  "": what the entry of the reference says.
+    remedy = ""
+    #: The end of ``strerror``, where that says the remedy in other words.
+    advice = ""
 
     def __init__(
         self,
@@ -348,6 +355,7 @@ class LockError(RuntimeError):
     """The lock could not be obtained in time.  The message names the file and its holder."""
 
     reference = references.LOCK_BUSY.code
+    remedy = advice = ""  # as those of a PersistenceError
 
     def __str__(self) -> str:
         return f"{super().__str__()} [{self.reference}]"
@@ -452,6 +460,34 @@ AnError = TypeVar("AnError", bound="PersistenceError | LockError")
 
 
 def referring(error: AnError, reference: Reference) -> AnError:
-    """Gives an exception a more exact reference than that of its class."""
-    error.reference = reference.code
+    """Gives an exception a more exact reference than that of its class, and the remedy of that."""
+    error.reference, error.remedy = reference.code, reference.remedy
+    return error
+
+
+def with_remedy(
+    kind: type[AnError],
+    code: int | None,
+    words: str,
+    location: str | None,
+    cause: Reference | None = None,
+    *more: object,
+    advice: str = "",
+) -> AnError:
+    """An exception whose text says what happened, and then what to do.
+
+    :param words: What happened.  A space follows, unless they end with a line feed.
+    :param cause: Why it happened, and what to do; None: as the class says.  The text says why only
+        if that is not what the table of references says; see Reference.because().
+    :param more: Further arguments of the class.
+    :param advice: What to do, in other words than those of the cause: for programmers, or as a part
+        of a sentence.  Only the text has it.  "": the words of the cause.
+    """
+    cause = cause or references.REFERENCES[kind.reference]
+    if cause.cause != references.REFERENCES[cause.code].cause:
+        words = f"{words} {cause.cause}"
+    space = "" if words.endswith("\n") else " "
+    text = f"{words}{space}{advice or cause.remedy}".rstrip()
+    error = referring(kind(code, text, location, *more), cause)
+    error.advice = advice
     return error

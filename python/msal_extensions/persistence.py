@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path as Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._base import NOT_INITIALIZED, modified_at, prove, tell_choice
 from ._base import BasePersistence as BasePersistence
+from ._base import modified_at, not_initialized, prove, tell_choice
 from ._native import files
 from ._native.dpapi import DataProtectionScope as DataProtectionScope
 from ._paths import expand, location_of, make_directories, sealed_location, sha256_of
@@ -34,7 +34,7 @@ from .errors import PersistenceDecryptionError as PersistenceDecryptionError
 from .errors import PersistenceEncryptionError as PersistenceEncryptionError
 from .errors import PersistenceError as PersistenceError
 from .errors import PersistenceNotFound as PersistenceNotFound
-from .errors import PersistenceUnavailable
+from .errors import PersistenceUnavailable, with_remedy
 
 if TYPE_CHECKING:
     from ._store import Store
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 #: An environment variable: what a user wants where there is no keyring.  It is for programs that
 #: construct a LibsecretPersistence themselves, as azure-identity and azure-cli do.
 _WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
+_SAVE_FIRST = "You can recover by call a save() first."  # as in 1.3.1
 
 
 def _open(location: str | os.PathLike[str]) -> int:
@@ -147,7 +148,7 @@ class FilePersistence(BasePersistence):
         try:
             secret, _ = files.read(self._location)
         except PersistenceNotFound:
-            raise PersistenceNotFound(None, NOT_INITIALIZED, self._location) from None
+            raise not_initialized(self._location) from None
         return decode(secret, self._location)
 
     def time_last_modified(self) -> float:
@@ -209,7 +210,7 @@ class FilePersistenceWithDataProtection(FilePersistence):
 
         secret, stamp = _sealed_store(self, "").read()
         if stamp is ABSENT:
-            raise PersistenceNotFound(None, NOT_INITIALIZED, self._location)
+            raise not_initialized(self._location)
         return decode(secret, self._location)
 
     def verify(self) -> None:
@@ -286,10 +287,9 @@ class KeychainPersistence(_SignalFilePersistence):
         try:
             secret = _keychain_store(self, "").load()
         except PersistenceNotFound:
-            raise PersistenceNotFound(
-                None,
-                "Keychain persistence not initialized. You can recover by call a save() first.",
-                location,
+            words = "Keychain persistence not initialized."
+            raise with_remedy(
+                PersistenceNotFound, None, words, location, advice=_SAVE_FIRST
             ) from None
         return decode(secret, location)
 
@@ -384,11 +384,8 @@ class LibsecretPersistence(_SignalFilePersistence):
             return self.instead.load()
         secret = self._agent.load()
         if secret is None:
-            raise PersistenceNotFound(
-                None,
-                "Keyring persistence not initialized. You can recover by call a save() first.",
-                self.get_location(),
-            )
+            words, location = "Keyring persistence not initialized.", self.get_location()
+            raise with_remedy(PersistenceNotFound, None, words, location, advice=_SAVE_FIRST)
         return secret
 
     def delete(self) -> None:

@@ -20,7 +20,6 @@ from .._references import (
     NAME_TAKEN,
     NOT_TRUSTED,
     READ_ONLY,
-    REFERENCES,
     SERVER_SILENT,
     TOO_LARGE,
     TOO_MANY_OPEN,
@@ -39,7 +38,7 @@ from ..errors import (
     PersistenceNotTrusted,
     PersistenceTorn,
     PersistenceUnavailable,
-    referring,
+    with_remedy,
 )
 from .consent import consent_remedy
 
@@ -99,7 +98,7 @@ FILE_CAUSES: dict[int, Reference] = {
 #: The same, for statuses that say more than their errno.
 _BY_STATUS = {
     lib.MSALEX_NOT_TRUSTED: NOT_TRUSTED,
-    lib.MSALEX_TORN: TORN.saying(f"What was stored before is damaged now. {TORN.remedy}"),
+    lib.MSALEX_TORN: TORN.because("What was stored before is damaged now."),
 }
 
 
@@ -119,21 +118,27 @@ def path(location: str | os.PathLike[str]) -> bytes:
     return encoded
 
 
-def describe(error: Any, remedy: str) -> str:
+def describe(error: Any) -> str:
+    """What happened, in the words of the system, and the call that failed."""
     words = ffi.string(error.message).decode("utf-8", "replace")
     call = ffi.string(error.call).decode("ascii", "replace")
-    return f"{words} ({call}). {remedy}".rstrip()
+    return f"{words} ({call})."
 
 
 def failure(
-    kind: type[AnError], code: int | None, error: Any, location: str, cause: Reference | None
+    kind: type[AnError],
+    code: int | None,
+    error: Any,
+    location: str,
+    cause: Reference | None,
+    advice: str = "",
 ) -> AnError:
     """The exception for an error of the C library.
 
     :param cause: Why it happened, and what a person can do; None: as the class says.
+    :param advice: See with_remedy().
     """
-    cause = cause or REFERENCES[kind.reference]
-    return referring(kind(code, describe(error, cause.remedy), location), cause)
+    return with_remedy(kind, code, describe(error), location, cause, advice=advice)
 
 
 def cause_of(

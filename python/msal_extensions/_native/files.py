@@ -30,11 +30,12 @@ _SAVE_CAUSES = {
     for code, cause in {
         errno.ENOSPC: DISK_FULL,
         errno.EDQUOT: FILE_CAUSES[errno.EDQUOT],
-        errno.EFBIG: TOO_LARGE.saying(
-            "This process may not write such a large file (`ulimit -f`)."
-        ),
         errno.EIO: FILE_CAUSES[errno.EIO],
     }.items()
+} | {
+    errno.EFBIG: TOO_LARGE.because(
+        f"This process may not write such a large file (`ulimit -f`).{_KEPT}"
+    ).saying("")
 }
 _NOT_WRITABLE = "Choose a location in a directory that you may write to."
 _NOT_MADE = "Choose a location in a directory that exists or can be made."
@@ -125,7 +126,7 @@ def replace(location: str, secret: bytes, guard: Lock | None = None) -> Stamp:
     lock = ffi.NULL if guard is None else guard.handle
     status = again(lib.msalex_file_replace, path(location), secret, len(secret), lock, stamp, error)
     if status == lib.MSALEX_LOCK_LOST:
-        raise LockLost(describe(error, ""))
+        raise LockLost(describe(error))
     _check_change(status, error, location, _SAVE_CAUSES)
     return bytes(ffi.buffer(stamp))
 

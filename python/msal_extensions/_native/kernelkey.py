@@ -16,10 +16,12 @@ from .check import check_store, new_buffer, take
 #: Bytes of the longest key.
 LONGEST_KEY: int = lib.MSALEX_KERNELKEY_SIZE_MAX
 
-_FORBIDDEN = KEY_UNAVAILABLE.saying(
+#: For most errnos.  KernelKey says how to give the program another key.
+_OTHERWISE = KEY_UNAVAILABLE.saying("")
+_FORBIDDEN = _OTHERWISE.because(
     "The container, or a rule of this machine, forbids the system calls keyctl and add_key."
 )
-_TOO_OLD = KEY_UNAVAILABLE.saying(
+_TOO_OLD = _OTHERWISE.because(
     "Keys need a Linux of version 5.3 or newer that has persistent keyrings"
     " (CONFIG_PERSISTENT_KEYRINGS)."
 )
@@ -41,8 +43,6 @@ _CAUSES = {
         "Another program has put it there: remove it (man persistent-keyring)."
     ),
 }
-#: For every other errno.  The program that asks for the key says how to give it another one.
-_OTHERWISE = KEY_UNAVAILABLE.saying("")
 #: Seconds; the default of the kernel (security/keys/persistent.c).
 _EXPIRES_AFTER = 3 * 24 * 3600
 

@@ -15,7 +15,7 @@ from ..errors import (
     KeychainTimeout,
     KeychainUnavailable,
     StoreChanged,
-    referring,
+    with_remedy,
 )
 from .check import check_store, describe, finish, milliseconds, new_buffer, new_handle, take
 
@@ -80,9 +80,12 @@ _REMEDIES = {
     -60007: "There is no default keychain, and this session cannot ask for one: make one with"
     " `security create-keychain` and `security default-keychain -s`.",
     -34018: "Run a Python that is not sandboxed, from python.org or Homebrew.",
-    _TIMED_OUT: "See whether macOS asks for your password or your permission; then try again, with"
-    " a longer timeout= if need be.",
 }
+#: The same after _TIMED_OUT, for programmers.
+_LONGER = (
+    "See whether macOS asks for your password or your permission; then try again, with a longer"
+    " timeout= if need be."
+)
 
 
 def _signed_program() -> str:
@@ -175,7 +178,7 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float, interactive
 def _raise(status: int, error: Any, operation: int, item: Item) -> None:
     code = _TIMED_OUT if status == lib.MSALEX_TIMEOUT else int(error.code)
     if operation == lib.MSALEX_KEYCHAIN_ADD and code == _DUPLICATE:
-        raise StoreChanged(None, describe(error, ""), item.location)
+        raise StoreChanged(None, describe(error), item.location)
     if status not in _KINDS:
         check_store(status, error, item.location)
     kind = _KINDS[status]
@@ -185,5 +188,6 @@ def _raise(status: int, error: Any, operation: int, item: Item) -> None:
     elif code in _OVERTAKEN:
         cause = STORE_CHANGED
     remedy = _REMEDIES.get(code, cause.remedy).replace("{python}", _signed_program())
-    words = f"[OSStatus {code}] {describe(error, remedy)}"
-    raise referring(kind(code, words, item.location), cause)
+    advice = _LONGER if code == _TIMED_OUT else ""
+    words = f"[OSStatus {code}] {describe(error)}"
+    raise with_remedy(kind, code, words, item.location, cause.saying(remedy), advice=advice)

@@ -44,17 +44,14 @@ _CAUSES = {
         " or choose another persistence."
     ),
     (lib.MSALEX_UNAVAILABLE, "default"): KEYRING_NO_COLLECTION,
-    (lib.MSALEX_UNAVAILABLE, "collection"): KEYRING_NO_COLLECTION.saying(
-        "Pass another collection=, or none."
-    ),
+    (lib.MSALEX_UNAVAILABLE, "collection"): KEYRING_NO_COLLECTION,
     (lib.MSALEX_UNAVAILABLE, "fork"): KEYRING_AFTER_FORK,
     (lib.MSALEX_TIMEOUT, _BUS): _HANGS,
     (lib.MSALEX_TIMEOUT, _SESSION): _HANGS,
-    (lib.MSALEX_OS_ERROR, _SESSION): KEYRING_FAILED.saying(
+    (lib.MSALEX_OS_ERROR, _SESSION): KEYRING_FAILED.because(
         "The Secret Service is there, but refuses a session: its words say why (KWallet needs"
-        " Debian's libqca-qt5-2-plugins or libqca-qt6-plugins). Mend that, or choose another"
-        " persistence."
-    ),
+        " Debian's libqca-qt5-2-plugins or libqca-qt6-plugins)."
+    ).saying("Mend that, or choose another persistence."),
     (lib.MSALEX_INVALID, ""): ARGUMENT,
     # What a call needs before it begins.
     **dict.fromkeys(
@@ -62,6 +59,8 @@ _CAUSES = {
         TOO_MANY_OPEN,
     ),
 }
+#: What a programmer can do, where that is something else.
+_ADVICE = {(lib.MSALEX_UNAVAILABLE, "collection"): "Pass another collection=, or none."}
 
 
 class Item:
@@ -132,7 +131,8 @@ def _call(operation: int, item: Item, secret: bytes, timeout: float) -> bytes:
         if operation == lib.MSALEX_LIBSECRET_CONNECT and status == lib.MSALEX_TIMEOUT:
             phase = _SESSION  # it asks nobody from the beginning to the end
         kind = _KINDS.get(status, KeyringError)
-        raise failure(kind, code, error, item.location, _cause(status, phase))
+        cause, advice = _cause(status, phase), _ADVICE.get((status, phase), "")
+        raise failure(kind, code, error, item.location, cause, advice)
     return take(result)
 
 

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ..errors import KeyUnavailable
+from .._references import KEY_UNAVAILABLE
+from ..errors import KeyUnavailable, with_remedy
 
 #: Seconds between two looks whether the program has ended, or the time is over.
 _SLICE = 0.02
@@ -29,7 +30,8 @@ def output_of(argv: Sequence[str], timeout: float, size_max: int) -> bytes:
     :param size_max: In bytes.
     :raises KeyUnavailable: when it cannot be run, fails, prints more, or takes longer.
     """
-    by_hand = f"Run it by hand to see why: {os.path.basename(argv[0])}"
+    name = argv[0]
+    by_hand = KEY_UNAVAILABLE.saying(f"Run it by hand to see why: {os.path.basename(name)}")
     try:
         process = subprocess.Popen(  # noqa: S603 - the program has named this command
             argv,
@@ -39,19 +41,20 @@ def output_of(argv: Sequence[str], timeout: float, size_max: int) -> bytes:
             start_new_session=True,
         )
     except OSError as error:
-        words = f"{error.strerror}. Give the full path of a program that can be run."
-        raise KeyUnavailable(error.errno, words, argv[0]) from None
+        cause = KEY_UNAVAILABLE.saying("Give the full path of a program that can be run.")
+        raise with_remedy(KeyUnavailable, error.errno, f"{error.strerror}.", name, cause) from None
     try:
         deadline = math.inf if timeout < 0 else time.monotonic() + timeout
         secret = _read(process, deadline, size_max)
         if secret is None:
-            words = f"The command did not end within {timeout:g} seconds. {by_hand}"
-            raise KeyUnavailable(None, words, argv[0])
+            words = f"The command did not end within {timeout:g} seconds."
+            raise with_remedy(KeyUnavailable, None, words, name, by_hand)
         if len(secret) > size_max:
-            raise KeyUnavailable(None, f"It prints more than a key. {by_hand}", argv[0])
+            words = "It prints more than a key."
+            raise with_remedy(KeyUnavailable, None, words, name, by_hand)
         if process.returncode != 0:
-            words = f"The command failed: {process.returncode}. {by_hand}"
-            raise KeyUnavailable(None, words, argv[0])
+            words = f"The command failed: {process.returncode}."
+            raise with_remedy(KeyUnavailable, None, words, name, by_hand)
         return secret
     finally:
         _end(process)

@@ -7,7 +7,12 @@ from typing import Protocol
 from .._native import dpapi
 from .._native.dpapi import DataProtectionScope as DataProtectionScope
 from .._text import decode, encode
-from ..errors import PersistenceDecryptionError, PersistenceEncryptionError
+from ..errors import (
+    DataProtectionError,
+    PersistenceDecryptionError,
+    PersistenceEncryptionError,
+    PersistenceError,
+)
 
 
 class WindowsDataProtectionAgent:
@@ -65,18 +70,21 @@ class DpapiCipher:
         try:
             return self._agent.protect(decode(secret, location))
         except OSError as error:
-            raise PersistenceEncryptionError(
-                getattr(error, "winerror", None),
-                f"Encryption failed: {error.strerror or error}",
-                location,
-            ) from error
+            raise _at(location, PersistenceEncryptionError, "Encryption", error) from error
 
     def open(self, secret: bytes, location: str) -> bytes:
         try:
             return encode(self._agent.unprotect(secret))
         except OSError as error:
-            raise PersistenceDecryptionError(
-                getattr(error, "winerror", None),
-                f"Decryption failed: {error.strerror or error}",
-                location,
-            ) from error
+            raise _at(location, PersistenceDecryptionError, "Decryption", error) from error
+
+
+def _at(
+    location: str, kind: type[DataProtectionError], what: str, error: OSError
+) -> DataProtectionError:
+    """The exception for an error of the agent, which may be a program's own."""
+    words = f"{what} failed: {error.strerror or error}"
+    failure = kind(getattr(error, "winerror", None), words, location)
+    if isinstance(error, PersistenceError):
+        failure.remedy, failure.advice = error.remedy, error.advice
+    return failure

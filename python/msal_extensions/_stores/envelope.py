@@ -33,6 +33,7 @@ from ..errors import (
     KeyWrong,
     NotEncrypted,
     PersistenceError,
+    with_remedy,
 )
 
 KEY_BYTES = 32
@@ -134,14 +135,11 @@ def open_(envelope: Envelope, key: bytes, name: str, location: str) -> Text:
     header, sealed = envelope.header, envelope.sealed
     secret, commit = _keys(secret, header.salt, name)
     if not hmac.compare_digest(commit, header.commit):
-        raise KeyWrong(
-            None,
-            "The file was encrypted with another key, or under another name (it says that its key"
-            f" is {header.key_id}). Give the right key and name, or restore a backup,"
-            " or delete() the file and sign in again",
-            location,
-            header.key_id,
-        )
+        words = "The file was encrypted with another key, or under another name (it says that its"
+        words += f" key is {header.key_id})."
+        advice = "Give the right key and name, or restore a backup, or delete() the file and sign"
+        advice += " in again"
+        raise with_remedy(KeyWrong, None, words, location, None, header.key_id, advice=advice)
     cipher = _primitives().aes_gcm(secret, bytes(sealed[-TAG_BYTES:])).decryptor()
     cipher.authenticate_additional_data(envelope.line)
     # In three parts, because a copy of a large text costs more than its decryption.  Nothing is
@@ -278,20 +276,16 @@ def _what_else(head: bytes, location: str) -> PersistenceError:
     """The error for the beginning of a content that has no header of ours."""
     secret, head = head, b""
     if _NEWER.match(secret):
-        words = f"{ENCRYPTED_UNKNOWN.title}. {ENCRYPTED_UNKNOWN.remedy}"
-        return EncryptedFileUnknown(None, words, location)
+        return with_remedy(EncryptedFileUnknown, None, f"{ENCRYPTED_UNKNOWN.title}.", location)
     if secret.startswith(MAGIC) or MAGIC.startswith(secret):
         return _damaged("its first line is cut off or changed", location)
     plain = secret.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{")
-    return NotEncrypted(
-        None,
-        "An encrypted file belongs here, but there is "
-        + ("plain text, such as a token cache without encryption" if plain else "an unknown file")
-        + ". It was kept. Move it away, or give another location",
-        location,
-    )
+    found = "plain text, such as a token cache without encryption" if plain else "an unknown file"
+    words = f"An encrypted file belongs here, but there is {found}. It was kept."
+    advice = "Move it away, or give another location"
+    return with_remedy(NotEncrypted, None, words, location, advice=advice)
 
 
 def _damaged(what: str, location: str) -> EncryptedFileDamaged:
-    words = f"{ENCRYPTED_DAMAGED.title}: {what}. {ENCRYPTED_DAMAGED.remedy}"
-    return EncryptedFileDamaged(None, words, location)
+    words = f"{ENCRYPTED_DAMAGED.title}: {what}."
+    return with_remedy(EncryptedFileDamaged, None, words, location)

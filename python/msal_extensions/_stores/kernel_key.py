@@ -9,6 +9,7 @@ from secrets import token_bytes
 
 from .._native import kernelkey
 from .._native.kernelkey import Missing
+from .._references import KEY_UNAVAILABLE
 from ..errors import (
     KeyExpired,
     KeyInOtherNamespace,
@@ -17,6 +18,7 @@ from ..errors import (
     KeyUnavailable,
     KeyWrong,
     PersistenceError,
+    with_remedy,
 )
 from .envelope import KEY_BYTES, Header, id_of
 from .key_file import CredentialKey, KeyFile
@@ -32,6 +34,15 @@ Where there is no kernel keyring, give this program a key; `openssl rand -base64
   ... (the key file has to belong to the user that the program is in the container)
 - Kubernetes: mount a Secret as a volume, and set {KEY_FILE_VARIABLE} to the path of its file.
 - systemd: LoadCredentialEncrypted=msal-extensions-key:/path/to/key.cred in the unit's [Service]."""
+#: Of a key that only a program, or a command, can give.
+_SAME_KEY = KEY_UNAVAILABLE.saying(
+    "Use a program that has this key. If the key is lost, remove the file and sign in again."
+)
+#: What a programmer can do about a lost key.
+_SIGN_IN_AGAIN = (
+    'Call delete() and sign in again; or use on_lost_key="quarantine". A key file or a credential'
+    " of systemd survives that."
+)
 
 
 class KernelKey(KeySource):
@@ -63,8 +74,13 @@ class KernelKey(KeySource):
         try:
             secret = [(number, kernelkey.find(number)) for number in numbers]
         except PersistenceError as error:
-            words = f"{error.strerror}\n{_HOW_TO_GIVE_A_KEY}"
-            raise KeyUnavailable(error.errno, words, _PLACE) from error
+            raise with_remedy(
+                KeyUnavailable,
+                error.errno,
+                f"{error.strerror}\n",
+                _PLACE,
+                advice=_HOW_TO_GIVE_A_KEY,
+            ) from error
         self._some_expired = any(found is Missing.EXPIRED for _, found in secret)
         return [
             (number, found)
@@ -87,34 +103,33 @@ class KernelKey(KeySource):
 
     def _add(self, number: int, secret: bytes) -> None:
         if number > self.NUMBERS:
-            words = f"There are {self.NUMBERS} keys already. Remove old ones: see `keyctl show`."
-            raise KeyUnavailable(None, words, _PLACE)
+            cause = KEY_UNAVAILABLE.saying("Remove old ones: see `keyctl show`.")
+            words = f"There are {self.NUMBERS} keys already."
+            raise with_remedy(KeyUnavailable, None, words, _PLACE, cause)
         kernelkey.add(number, secret)
 
     def lost(self, header: Header, age: float, location: str) -> KeyLost:
         if header.source != self.word:
             return super().lost(header, age, location)
         here, hints, key_id = self.hints(), header.hints, header.key_id
-        remedy = 'Call delete() and sign in again; or use on_lost_key="quarantine". A key file or a'
-        remedy += " credential of systemd survives that."
-        if _differ(hints["boot"], here["boot"]):
-            words = "Its key was in the memory of the kernel, and this machine was started anew"
-            return KeyLostAtReboot(None, f"{words} since. {remedy}", location, key_id)
-        if _differ(hints["userns"], here["userns"]):
-            words = (
-                "Its key is in the kernel keyring of another user namespace, for example outside"
-            )
-            words += (
-                " of this container. Run the program there; or call delete() and sign in again."
-            )
-            return KeyInOtherNamespace(None, words, location, key_id)
-        days = kernelkey.expires_after() / 86400
-        if self._some_expired or age > kernelkey.expires_after():
-            words = f"The kernel has removed its key, because it was not used for {days:g} days"
-            return KeyExpired(None, f"{words}. {remedy}", location, key_id)
+        kind: type[KeyLost] = KeyWrong
         words = f"Its key {key_id} is not in the kernel keyring of this user. Was it saved by"
-        words += " another user, or was the key removed? Run the program as that user; or call"
-        return KeyWrong(None, f"{words} delete() and sign in again.", location, key_id)
+        words += " another user, or was the key removed?"
+        advice = "Run the program as that user; or call delete() and sign in again."
+        days = kernelkey.expires_after() / 86400
+        if _differ(hints["boot"], here["boot"]):
+            kind, advice = KeyLostAtReboot, _SIGN_IN_AGAIN
+            words = "Its key was in the memory of the kernel, and this machine was started anew"
+            words += " since."
+        elif _differ(hints["userns"], here["userns"]):
+            kind = KeyInOtherNamespace
+            words = "Its key is in the kernel keyring of another user namespace, for example"
+            words += " outside of this container."
+            advice = "Run the program there; or call delete() and sign in again."
+        elif self._some_expired or age > kernelkey.expires_after():
+            kind, advice = KeyExpired, _SIGN_IN_AGAIN
+            words = f"The kernel has removed its key, because it was not used for {days:g} days."
+        return with_remedy(kind, None, words, location, None, key_id, advice=advice)
 
 
 def _differ(one: str, other: str) -> bool:
@@ -135,11 +150,14 @@ def default_source(word: str | None, location: str) -> KeySource:
     if word == "file" or (word is None and path):
         if path:
             return KeyFile(path)
-        words = f"It is encrypted with the key of a key file: set {KEY_FILE_VARIABLE} to its path."
-        raise KeyUnavailable(None, words, location)
+        words = "It is encrypted with the key of a key file:"
+        cause = KEY_UNAVAILABLE.saying(f"Set {KEY_FILE_VARIABLE} to its path.")
+        advice = f"set {KEY_FILE_VARIABLE} to its path."
+        raise with_remedy(KeyUnavailable, None, words, location, cause, advice=advice)
     if word == "credential" or (word is None and credential.is_there()):
         return credential
     if word in (None, "kernel"):
         return KernelKey()
-    words = f"It is encrypted with a key that came from {ORIGINS[word]}: pass the same key=."
-    raise KeyUnavailable(None, words, location)
+    words = f"It is encrypted with a key that came from {ORIGINS[word]}:"
+    advice = "pass the same key=."
+    raise with_remedy(KeyUnavailable, None, words, location, _SAME_KEY, advice=advice)

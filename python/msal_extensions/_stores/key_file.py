@@ -6,9 +6,16 @@ import os
 import stat
 import sys
 
-from .._references import ARGUMENT, KEY_FILE_NOT_TRUSTED
-from ..errors import KeyFileNotTrusted, KeyUnavailable, PersistenceError
-from .keys import HOW_TO_MAKE, SIZE_MAX, KeySource, Protection, Ring, has_keys, ring_in
+from .._references import ARGUMENT, KEY_UNAVAILABLE
+from ..errors import KeyFileNotTrusted, KeyUnavailable, PersistenceError, with_remedy
+from .keys import MAKE_ONE, SIZE_MAX, KeySource, Protection, Ring, has_keys, ring_in
+
+_PUT_INTO_FILE = KEY_UNAVAILABLE.saying(
+    "Put it into a file that only you can read, and give the path of that file."
+)
+_GIVE_PATH = KEY_UNAVAILABLE.saying(
+    f"Give the path of a key file that this user may read. {MAKE_ONE.remedy}"
+)
 
 
 class KeyFile(KeySource):
@@ -29,9 +36,8 @@ class KeyFile(KeySource):
         self.path = os.path.abspath(os.path.expanduser(secret))
         if not os.path.lexists(self.path) and has_keys(secret):
             self.path = "(a key)"  # no message may show it
-            words = "This is a key, and not the path of a key file. Put it into a file that only"
-            words += " you can read, and give the path of that file."
-            raise KeyUnavailable(None, words, self.path)
+            words = "This is a key, and not the path of a key file."
+            raise with_remedy(KeyUnavailable, None, words, self.path, _PUT_INTO_FILE)
 
     def ring(self) -> Ring:
         return ring_in(_read_secret(self.path), self.path)
@@ -47,12 +53,12 @@ def _read_secret(path: str) -> bytes:
     except PersistenceError:
         raise
     except OSError as error:
-        words = f"{error.strerror}. Give the path of a key file that this user may read."
-        raise KeyUnavailable(error.errno, f"{words} {HOW_TO_MAKE}", path) from None
+        words = f"{error.strerror}."
+        raise with_remedy(KeyUnavailable, error.errno, words, path, _GIVE_PATH) from None
     if len(secret) <= SIZE_MAX:
         return secret
     words = f"This is no key file: it has more than {SIZE_MAX} bytes."
-    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
+    raise with_remedy(KeyUnavailable, None, words, path, MAKE_ONE)
 
 
 def _read_trusted(path: str) -> bytes:
@@ -77,18 +83,18 @@ def _check_rights(file: int, path: str) -> None:
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):
         words = "This is a directory, a pipe or a device, and no key file."
-        raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", path)
+        raise with_remedy(KeyUnavailable, None, words, path, MAKE_ONE)
     if sys.platform == "win32":  # the access list there is the administrator's business
         return
-    me, remedy = os.geteuid(), KEY_FILE_NOT_TRUSTED.remedy
+    me = os.geteuid()
     if found.st_uid not in (0, me):
-        raise KeyFileNotTrusted(None, f"Another user owns this key file. {remedy}", path)
+        raise with_remedy(KeyFileNotTrusted, None, "Another user owns this key file.", path)
     if found.st_mode & 0o022:
-        raise KeyFileNotTrusted(None, f"Other users may write to this key file. {remedy}", path)
+        raise with_remedy(KeyFileNotTrusted, None, "Other users may write to this key file.", path)
     by_choice_of_root = found.st_uid == 0 != me and not found.st_mode & 0o004
     is_read_only = os.fstatvfs(file).f_flag & os.ST_RDONLY
     if found.st_mode & 0o044 and not by_choice_of_root and not is_read_only:
-        raise KeyFileNotTrusted(None, f"Other users may read this key file. {remedy}", path)
+        raise with_remedy(KeyFileNotTrusted, None, "Other users may read this key file.", path)
 
 
 class CredentialKey(KeyFile):
@@ -118,8 +124,8 @@ class CredentialKey(KeyFile):
         if os.environ.get("CREDENTIALS_DIRECTORY"):
             return super().ring()
         words = "This process has no credentials of systemd (CREDENTIALS_DIRECTORY is not set)."
-        words += f" Run it as a service with LoadCredentialEncrypted={self._name}:..."
-        raise KeyUnavailable(None, words, self._name)
+        remedy = f"Run it as a service with LoadCredentialEncrypted={self._name}:..."
+        raise with_remedy(KeyUnavailable, None, words, self._name, KEY_UNAVAILABLE.saying(remedy))
 
     def protects(self, location: str) -> Protection:
         return Protection.CREDENTIAL

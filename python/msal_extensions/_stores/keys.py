@@ -18,13 +18,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .._references import ARGUMENT
+from .._references import ARGUMENT, KEY_UNAVAILABLE
 from .._timeouts import seconds_of
-from ..errors import (
-    KeyLost,
-    KeyUnavailable,
-    KeyWrong,
-)
+from ..errors import KeyLost, KeyUnavailable, KeyWrong, referring, with_remedy
 from . import command
 from .envelope import KEY_BYTES, KEY_ID, Header, id_of
 
@@ -32,7 +28,7 @@ Ring = Mapping[str, bytes]
 
 #: A file of keys is not larger.
 SIZE_MAX = 4096
-HOW_TO_MAKE = "Make one: openssl rand -base64 32"
+MAKE_ONE = KEY_UNAVAILABLE.saying("Make one: openssl rand -base64 32")
 
 
 class Protection(enum.Enum):
@@ -85,7 +81,7 @@ def ring_in(secret: bytes, location: str) -> Ring:
         if ring := _ring_of_lines(secret):
             return ring
     words = "There is no key: it has to be 32 bytes, or the Base64 of 32 bytes in each line."
-    raise KeyUnavailable(None, f"{words} {HOW_TO_MAKE}", location)
+    raise with_remedy(KeyUnavailable, None, words, location, MAKE_ONE)
 
 
 def has_keys(secret: str) -> bool:
@@ -142,7 +138,7 @@ class KeySource(ABC):
         :param known: The ids of the ring without it.
         """
         words = f"Give this file a new key ({type(self).__name__}): put it before the old one."
-        raise KeyUnavailable(None, words, self.word)
+        raise referring(KeyUnavailable(None, words, self.word), MAKE_ONE)
 
     def put_back(self, secret: bytes) -> bool:
         """Offers a key that this process has in memory, and that is in the ring no more.
@@ -158,9 +154,10 @@ class KeySource(ABC):
         """
         origin = ORIGINS[header.source]
         words = f"It is encrypted with the key {header.key_id}, which came from {origin}. That is"
-        words += " not among the keys here. Give that key, or restore it where it was; if it is"
-        words += " lost, delete() the file and sign in again."
-        return KeyWrong(None, words, location, header.key_id)
+        words += " not among the keys here."
+        advice = "Give that key, or restore it where it was; if it is lost, delete() the file and"
+        advice += " sign in again."
+        return with_remedy(KeyWrong, None, words, location, None, header.key_id, advice=advice)
 
 
 #: What the names of the sources mean.
@@ -234,5 +231,6 @@ class CommandKey(KeySource):
 
     def check(self) -> None:
         if shutil.which(self._argv[0]) is None:
-            words = "There is no such program. Install it, or give its full path."
-            raise KeyUnavailable(None, words, self._argv[0])
+            cause = KEY_UNAVAILABLE.saying("Install it, or give its full path.")
+            words = "There is no such program."
+            raise with_remedy(KeyUnavailable, None, words, self._argv[0], cause)
