@@ -6,7 +6,6 @@ Text from files, caches, lock files, keyrings and environment variables may come
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -19,17 +18,6 @@ from ..errors import LockError, PersistenceError
 #: (they turn the direction of text, or are invisible), lone surrogates, private use, separators of
 #: lines and paragraphs.  https://www.unicode.org/reports/tr44/#General_Category_Values
 _HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-#: With these verbs our errors begin what a person can do; see of().
-_VERBS = (
-    "Allow|Answer|Ask|Call|Check|Choose|Correct|Delete|Do|End|Free|Give|Install|Let|Log|Make|Mend"
-    "|Move|Pass|Point|Put|Raise|Release|Remove|Repair|Restart|Restore|Run|Say|See|Set|Sign|Start"
-    "|Try|Unlock|Unset|Update|Upgrade|Use|Wait|Where|Write"
-)
-_REMEDY = re.compile(rf"(?<=[.;]) (?=(?:If possible, )?(?:{_VERBS})\b)")
-
-#: In a remedy: only the program can do that.
-_FOR_PROGRAMS = re.compile(r"\w\(\)|\b(?:timeout|collection|key|name)=")
 
 
 def clean(text: object, limit: int = 200) -> str:
@@ -50,19 +38,15 @@ def _harmless(character: str) -> str:
 def of(error: BaseException) -> tuple[Reference, str, str]:
     """An error as its reference, what happened, and what to do.
 
-    Our own errors say both in one text.  The text of another exception is left out, because it may
-    hold content: a json.JSONDecodeError has the document, a UnicodeError the bytes.
+    The text of one of ours ends with what to do.  The text of another exception is left out,
+    because it may hold content: a json.JSONDecodeError has the document, a UnicodeError the bytes.
     """
     if isinstance(error, PersistenceError | LockError):
         reference = REFERENCES.get(error.reference, UNEXPECTED)
         said = error.strerror if isinstance(error, OSError) else None
-        text = " ".join(str(said or error).removesuffix(f" [{error.reference}]").split())
-        remedy = reference.remedy
-        if text.endswith(remedy):
-            return reference, _sentence(text.removesuffix(remedy).rstrip()), remedy
-        happened, *rest = _REMEDY.split(text, maxsplit=1)
-        is_for_people = rest and not _FOR_PROGRAMS.search(rest[0])
-        return reference, _sentence(happened), rest[0] if is_for_people else remedy
+        text = str(said or error).removesuffix(f" [{error.reference}]")
+        happened = text.removesuffix(error.advice or error.remedy)
+        return reference, _sentence(" ".join(happened.split())), error.remedy or reference.remedy
     if isinstance(error, ImportError) and (error.name or "").startswith("cryptography"):
         return NO_CRYPTOGRAPHY, "It cannot be imported.", NO_CRYPTOGRAPHY.remedy
     if isinstance(error, OSError) and error.strerror:
