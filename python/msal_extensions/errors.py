@@ -457,6 +457,7 @@ BY_ERRNO: dict[int, tuple[type[PersistenceError], type[LockFileError]]] = {
 
 
 AnError = TypeVar("AnError", bound="PersistenceError | LockError")
+AnOSError = TypeVar("AnOSError", bound="PersistenceError | LockFileError")
 
 
 def referring(error: AnError, reference: Reference) -> AnError:
@@ -466,14 +467,14 @@ def referring(error: AnError, reference: Reference) -> AnError:
 
 
 def with_remedy(
-    kind: type[AnError],
+    kind: type[AnOSError],
     code: int | None,
     words: str,
     location: str | None,
     cause: Reference | None = None,
     *more: object,
     advice: str = "",
-) -> AnError:
+) -> AnOSError:
     """An exception whose text says what happened, and then what to do.
 
     :param words: What happened.  A space follows, unless they end with a line feed.

@@ -45,8 +45,9 @@ def of(error: BaseException) -> tuple[Reference, str, str]:
         reference = REFERENCES.get(error.reference, UNEXPECTED)
         said = error.strerror if isinstance(error, OSError) else None
         text = str(said or error).removesuffix(f" [{error.reference}]")
-        happened = text.removesuffix(error.advice or error.remedy)
-        return reference, _sentence(" ".join(happened.split())), error.remedy or reference.remedy
+        remedy = error.remedy or reference.remedy
+        happened = text.removesuffix(error.advice or remedy)
+        return reference, _sentence(" ".join(happened.split())), remedy
     if isinstance(error, ImportError) and (error.name or "").startswith("cryptography"):
         return NO_CRYPTOGRAPHY, "It cannot be imported.", NO_CRYPTOGRAPHY.remedy
     if isinstance(error, OSError) and error.strerror:

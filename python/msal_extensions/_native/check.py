@@ -29,7 +29,7 @@ from .._references import (
 )
 from ..errors import (
     BY_ERRNO,
-    AnError,
+    AnOSError,
     PersistenceDamaged,
     PersistenceDenied,
     PersistenceError,
@@ -126,13 +126,13 @@ def describe(error: Any) -> str:
 
 
 def failure(
-    kind: type[AnError],
+    kind: type[AnOSError],
     code: int | None,
     error: Any,
     location: str,
     cause: Reference | None,
     advice: str = "",
-) -> AnError:
+) -> AnOSError:
     """The exception for an error of the C library.
 
     :param cause: Why it happened, and what a person can do; None: as the class says.
