@@ -31,7 +31,7 @@ CONSTANTS: dict[str, Reference] = {
     name: entry for name, entry in vars(references).items() if isinstance(entry, Reference)
 }
 #: errors.py names any of its classes so, where mypy knows which one it is.
-_ANY_CLASS = "AnError"
+_ANY_CLASS = {"AnError", "AnOSError"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Trees = dict[str, ast.Module]
@@ -65,7 +65,7 @@ def _is_ours(annotation: ast.expr | None, more: Set[str] = frozenset()) -> bool:
         parts = annotation.slice
         last = parts.elts[-1] if isinstance(parts, ast.Tuple) else parts
         return ast.unparse(annotation.value) in ("type", "dict") and _is_ours(last, more)
-    return isinstance(annotation, ast.Name) and annotation.id in {*CLASSES, _ANY_CLASS, *more}
+    return isinstance(annotation, ast.Name) and annotation.id in {*CLASSES, *_ANY_CLASS, *more}
 
 
 def own_classes(trees: Trees) -> set[str]:
@@ -189,6 +189,35 @@ def problems_in(module: str, tree: ast.Module, returning: set[str]) -> Iterator[
     reader = _Reader(module, tree, returning)
     reader.visit(tree)
     yield from reader.problems
+
+
+def texts_by_hand(tree: ast.Module) -> Iterator[str]:
+    """The texts of the errors that with_remedy() could make and does not, as the source has them.
+
+    A text may be put together before, in variables of the same function.
+    """
+    for function in [it for it in ast.walk(tree) if isinstance(it, Function)]:
+        made: dict[str, list[ast.expr]] = {}
+        for it in ast.walk(function):
+            if isinstance(it, (ast.Assign, ast.AugAssign)):
+                for target in it.targets if isinstance(it, ast.Assign) else [it.target]:
+                    made.setdefault(ast.unparse(target), []).append(it.value)
+        for call in [it for it in ast.walk(function) if isinstance(it, ast.Call)]:
+            if issubclass(CLASSES.get(ast.unparse(call.func), object), OSError):
+                parts = [it for each in call.args for it in made.get(ast.unparse(each), [each])]
+                yield "".join(map(_text_of, parts))
+
+
+def _text_of(node: ast.expr) -> str:
+    """A text with what is put into it as in its source, such as "{path} is gone"."""
+    if isinstance(node, ast.Constant):
+        return str(node.value) if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_text_of, node.values))
+    if isinstance(node, ast.BinOp):
+        return _text_of(node.left) + _text_of(node.right)
+    value = node.value if isinstance(node, ast.FormattedValue) else node
+    return "{" + ast.unparse(value) + "}"
 
 
 def raised_references(trees: Trees) -> set[str]:
