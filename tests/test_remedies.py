@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from msal_extensions._msalex import ffi
 
 from msal_extensions import (
     CommandKey,
@@ -27,7 +28,8 @@ from msal_extensions import (
 )
 from msal_extensions import _references as references
 from msal_extensions._command import words
-from msal_extensions._native import files
+from msal_extensions._native import dpapi, files, keychain
+from msal_extensions._stores.dpapi import DpapiCipher, WindowsDataProtectionAgent
 from tests.support import raises
 from tests.support.library import lib, library_that_answers
 from tests.support.raises import CLASSES
@@ -67,6 +69,32 @@ def test_an_error_without_a_remedy_has_the_one_of_its_reference() -> None:
     assert words.of(error) == (references.DENIED, happened, references.DENIED.remedy)
     error.strerror = f"{happened} {references.DENIED.remedy}"
     assert words.of(error) == (references.DENIED, happened, references.DENIED.remedy)
+
+
+def test_an_error_of_windows_keeps_its_remedy_where_the_location_is_added() -> None:
+    code, where = 0x8009000B - 2**32, "where"
+    with (
+        library_that_answers(lib.MSALEX_OS_ERROR, code, "msalex_dpapi_unprotect"),
+        mock.patch.object(dpapi, "require"),
+        pytest.raises(errors.PersistenceDecryptionError) as caught,
+    ):
+        DpapiCipher(WindowsDataProtectionAgent()).open(b"x", where)
+    assert caught.value.location == where
+    _, happened, remedy = words.of(caught.value)
+    assert happened.startswith("Decryption failed: the words of the system (). The key that")
+    assert remedy.startswith("Run it as it was run then; if the password was reset, delete")
+    assert str(caught.value.strerror).endswith(f" {remedy}")
+
+
+def test_a_person_at_the_command_reads_no_advice_to_programmers_about_a_keychain() -> None:
+    error = ffi.new("msalex_error *")
+    with pytest.raises(errors.KeychainTimeout) as caught:
+        keychain._raise(
+            lib.MSALEX_TIMEOUT, error, lib.MSALEX_KEYCHAIN_LOAD, keychain.Item("s", "a")
+        )
+    assert str(caught.value.strerror).endswith("with a longer timeout= if need be.")
+    assert words.of(caught.value)[2] == references.KEYCHAIN_SILENT.remedy
+    assert "timeout=" not in words.of(caught.value)[1]
 
 
 # ---- the source ----
