@@ -10,6 +10,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -28,7 +29,7 @@ from msal_extensions import (
 )
 from msal_extensions import _references as references
 from msal_extensions._command import words
-from msal_extensions._native import dpapi, files, keychain
+from msal_extensions._native import dpapi, files, keychain, libsecret
 from msal_extensions._stores.dpapi import DpapiCipher, WindowsDataProtectionAgent
 from tests.support import raises
 from tests.support.library import lib, library_that_answers
@@ -95,6 +96,23 @@ def test_a_person_at_the_command_reads_no_advice_to_programmers_about_a_keychain
     assert str(caught.value.strerror).endswith("with a longer timeout= if need be.")
     assert words.of(caught.value)[2] == references.KEYCHAIN_SILENT.remedy
     assert "timeout=" not in words.of(caught.value)[1]
+
+
+def test_a_person_at_the_command_reads_no_advice_to_programmers_about_a_collection() -> None:
+    def answer(*arguments: Any) -> int:
+        arguments[-1].call = b"collection"
+        return int(lib.MSALEX_UNAVAILABLE)
+
+    item = libsecret.Item("schema", {}, "label", {}, "collection")
+    answers = mock.Mock(wraps=lib, msalex_libsecret_start=answer)
+    with (
+        mock.patch.object(libsecret, "lib", answers),
+        pytest.raises(errors.PersistenceUnavailable) as caught,
+    ):
+        libsecret.connect(item, 1)
+    assert str(caught.value.strerror).endswith("Pass another collection=, or none.")
+    assert words.of(caught.value)[2] == references.KEYRING_NO_COLLECTION.remedy
+    assert "collection=" not in words.of(caught.value)[1]
 
 
 # ---- the source ----
