@@ -385,9 +385,9 @@ INTRODUCTION = """\
 Each error of this package ends with a reference such as `[MSX-25]`, and so does each warning of
 `python -m msal_extensions`. Here is what a reference means, why the error happens, and what to do.
 `python -m msal_extensions explain MSX-25` says the same in a terminal, without a network. A number
-never changes its meaning. In a program it is the attribute `reference` of an exception. The
-attribute `remedy` is what a person can do, where that is known more exactly than here; else it is
-empty.
+never changes its meaning. In a program it is the attribute `reference` of an exception. Its
+attribute `remedy` is what a person can do, often more exactly than here. Where it is empty,
+the words here hold.
 """
 
 

@@ -9,7 +9,7 @@ msal_extensions explain MSX-25`` and docs/errors.md say what it means.  Most cla
 reference; referring() gives an exception a more exact one.  A ValueError or TypeError of ours has
 its reference at the end of its message.
 
-The attribute ``remedy`` of an exception is what a person can do, if that is known better than the
+The attribute ``remedy`` of an exception is what a person can do, often more exactly than the
 reference says.  with_remedy() makes an exception from its parts.
 """
 
