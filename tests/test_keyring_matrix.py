@@ -184,7 +184,12 @@ PROMPTS = [
 ]
 #: A service without the collection.
 HOMELESS = [
-    Row("no collection, alone", s.fake(empty=True, prompt="never"), (GONE, OK, NO), SHORT),
+    Row(
+        "no collection, alone",
+        s.fake(empty=True, prompt="never"),
+        (unavailable("[MSX-05]", "Make a keyring"), OK, NO),
+        SHORT,
+    ),
     Row("no collection: made", homeless(), (OK, OK, OK), called=("CreateCollection",)),
     Row("no collection: refused", homeless(prompt="dismissed"), (OK, OK, NO)),
     Row("no collection: refused (ao)", homeless(prompt="dismissed", result="ao"), (OK, OK, NO)),

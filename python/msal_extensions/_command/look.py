@@ -14,6 +14,8 @@ from .. import _references as references
 from .._native import files
 from .._paths import expand
 from ..errors import (
+    KeyFileNotTrusted,
+    KeyUnavailable,
     NotEncrypted,
     PersistenceDamaged,
     PersistenceError,
@@ -115,8 +117,8 @@ def _look_in_keyring(report: Report, place: Place, main: Cache) -> None:
 def _add(report: Report, cache: Cache, error: BaseException) -> None:
     reference, happened, remedy = words.of(error)
     location = getattr(error, "location", None) or ""
-    if location != cache.location and words.is_there(location):  # that of a key file
-        happened = f"{location}: {happened}"
+    if isinstance(error, KeyUnavailable | KeyFileNotTrusted) and location != cache.location:
+        happened = f"{location if words.is_there(location) else 'Its key'}: {happened}"
     if cache.state == "damaged":
         remedy = words.of_ours("clear", cache.name)
     report.add(Severity.PROBLEM, reference, happened, remedy, cache.name)
@@ -137,7 +139,7 @@ def _read(report: Report, place: Place, cache: Cache) -> None:
             if cache.state == "other":
                 return
         elif isinstance(error, NotEncrypted):
-            cache.state, cache.is_encrypted = "other", False
+            cache.state, cache.is_encrypted, cache.protection = "other", False, ""
         _add(report, cache, error)
         return
     if found.state == "other" and _should_be_a_cache(place):

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from .. import _references as references
-from ..errors import PersistenceUnavailable, referring
+from ..errors import PersistenceUnavailable, with_remedy
 from .paths import absolute, is_there
 
 if TYPE_CHECKING:
@@ -122,10 +122,9 @@ class Place:
                 timeout=options.timeout,
                 without_keyring=without_keyring,
             )
-        words = "This system has no keyring that this package knows. Use another kind of place."
-        raise referring(
-            PersistenceUnavailable(None, words, self.location), references.KEYRING_MISSING
-        )
+        words = "This system has no keyring that this package knows."
+        cause = references.KEYRING_MISSING.saying("Use another kind of place.")
+        raise with_remedy(PersistenceUnavailable, None, words, self.location, cause)
 
     def program(self) -> str:
         """Which program has it: "az", "identity", or "" for one that a person gave by its path."""
