@@ -23,6 +23,7 @@ from tests.support import keyring, no_keyctl, own_keyrings, situations
 from tests.support.capability import needs, requires
 from tests.support.command import WARNINGS, session
 from tests.support.doctor import Both, doctor, doctor_here, is_fine, the_finding, warned
+from tests.support.doctor import home as home
 from tests.support.installation import Site
 from tests.support.kernel_in_memory import Kernel
 from tests.support.kernel_in_memory import kernel_fixture as kernel_fixture
@@ -37,13 +38,6 @@ KEY_FILE = "MSAL_EXTENSIONS_KEY_FILE"
 WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
 CONTENT = '{"AccessToken": {}}'
 CANARY = "canary-5d1e"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    made = tmp_path / "home"
-    made.mkdir(mode=0o700)
-    return made
 
 
 @pytest.fixture

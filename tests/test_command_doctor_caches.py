@@ -20,6 +20,7 @@ from tests.support import file_systems
 from tests.support.capability import needs, requires
 from tests.support.command import WARNINGS, session
 from tests.support.doctor import Both, doctor, doctor_here, is_fine, the_finding, warned
+from tests.support.doctor import home as home
 from tests.support.key_sources import new_key
 from tests.support.processes import saying
 from tests.support.users import THEM, US, as_user, directory, file, link
@@ -30,13 +31,6 @@ pytestmark = requires("fcntl", "os.geteuid")
 KEY_FILE = "MSAL_EXTENSIONS_KEY_FILE"
 CONTENT = '{"AccessToken": {}}'
 CANARY = "canary-a0c3"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    made = tmp_path / "home"
-    made.mkdir(mode=0o700)
-    return made
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from tests.support import command
 from tests.support.command import FINE, PROBLEMS, WARNINGS, Said
@@ -23,6 +26,13 @@ TIMEOUT = 5.0
 
 # A forked child that becomes another user may not be able to read Python's own files.
 codecs.lookup("ascii")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made = tmp_path / "home"
+    made.mkdir(mode=0o700)
+    return made
 
 
 class Both(NamedTuple):

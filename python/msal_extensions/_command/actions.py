@@ -34,9 +34,7 @@ def prune(report: Report, places: Sequence[Place], older_than: float, confirm: C
     names = ", ".join(map(described, found))
     days = f"{older_than / 86400:g} days"
     with changing.telling(report, ""):
-        words = f"Remove tokens that nobody has used for {days} from {names}?"
-        if not confirm(words):
-            raise changing.not_confirmed()
+        changing.ask(confirm, f"Remove tokens that nobody has used for {days} from {names}?")
         for place in found:
             with changing.telling(report, place.name):
                 removed = _prune(place, older_than)

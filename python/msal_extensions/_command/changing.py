@@ -71,8 +71,11 @@ def nothing_in(place: Place, more: str = "") -> Refusal:
     return Refusal(references.NOT_STORED, said, remedy, Severity.WARNING)
 
 
-def not_confirmed() -> Refusal:
-    return Refusal(references.NOT_CONFIRMED, "Nobody has confirmed it, so nothing was changed.")
+def ask(confirm: Confirm, question: str) -> None:
+    """:raises Refusal: when the answer is not yes."""
+    if not confirm(question):
+        words = "Nobody has confirmed it, so nothing was changed."
+        raise Refusal(references.NOT_CONFIRMED, words)
 
 
 def described(place: Place) -> str:

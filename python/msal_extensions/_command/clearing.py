@@ -45,9 +45,7 @@ def clear(report: Report, places: Sequence[Place], confirm: Confirm) -> None:
     if not found:
         return
     with changing.telling(report, ""):
-        words = f"Remove the tokens of {', '.join(map(described, found))}?"
-        if not confirm(words):
-            raise changing.not_confirmed()
+        changing.ask(confirm, f"Remove the tokens of {', '.join(map(described, found))}?")
         for place in found:
             with changing.telling(report, place.name):
                 _clear(report, place)
@@ -137,10 +135,10 @@ def _refuse_what_is_no_cache(place: Place) -> None:
     """:raises PersistenceError: (or Refusal) when a file of the place belongs to something else."""
     kinds = [place.kind, Kind.ENCRYPTED]  # an encrypted file may be in the place of a keyring
     for path, kind in zip(changing.files_of(place), kinds, strict=False):
-        content = b""
+        secret = b""
         with contextlib.suppress(PersistenceNotFound):
-            content, _ = files.read(path)
-        if content and not _is_of_kind(content, kind, place, path):
+            secret, _ = files.read(path)
+        if secret and not _is_of_kind(secret, kind, place, path):
             words = f"The file {path} is no {_WORDS[kind]}, so it was not removed."
             raise Refusal(references.NO_CACHE, words)
 

@@ -74,9 +74,7 @@ def migrate(report: Report, source: Place, target: Place, confirm: Confirm) -> N
             raise _nothing(source, target)
         amount = changing.count(changing.parsed(secret, start.place))
         del secret
-        words = f"Move {amount} from {described(source)} to {described(target)}?"
-        if not confirm(words):
-            raise changing.not_confirmed()
+        changing.ask(confirm, f"Move {amount} from {described(source)} to {described(target)}?")
         it.about = target.name
         end = _open(target)
         amount = _Move(it, start, end).run()
