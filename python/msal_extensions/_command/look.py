@@ -119,6 +119,8 @@ def _add(report: Report, cache: Cache, error: BaseException) -> None:
     location = getattr(error, "location", None) or ""
     if isinstance(error, KeyUnavailable | KeyFileNotTrusted) and location != cache.location:
         happened = f"{location if words.is_there(location) else 'Its key'}: {happened}"
+    if not happened.startswith(reference.title):  # the system's own words are for experts
+        happened = f"{reference.title}. {happened}"
     if cache.state == "damaged":
         remedy = words.of_ours("clear", cache.name)
     report.add(Severity.PROBLEM, reference, happened, remedy, cache.name)
