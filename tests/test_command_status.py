@@ -409,15 +409,19 @@ def test_what_this_user_may_not_look_at_is_a_problem_and_is_not_nothing(
     az(shared)
     monkeypatch.setenv("HOME", str(shared))
 
-    def look_at_all() -> list[tuple[str, list[str]]]:
+    def look_at_all() -> list[tuple[str, list[str], list[str]]]:
         found = []
         for place in well_known(Options()):
             report = Report("status", look_at_installation())
             cache = look.examine(report, place)
-            found.append((cache.state, [each.reference.code for each in report.findings]))
+            codes = [each.reference.code for each in report.findings]
+            first = [each.words.partition(".")[0] for each in report.findings]
+            found.append((cache.state, codes, first))
         return found
 
-    assert as_user(US, look_at_all)[0] == ("unreadable", ["MSX-25"])
+    # Plain words first, and then those of the system.
+    words = ["The permissions forbid it"]
+    assert as_user(US, look_at_all)[0] == ("unreadable", ["MSX-25"], words)
 
 
 # ---- how it looks ----
