@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from samples.local_identity_provider import LocalIdentityProvider
+from tests.support import keyring
 from tests.support.azure_programs import (
     AZ_CONFIG,
     AZ_PROGRAM,
@@ -96,6 +98,27 @@ def test_az_finds_its_sign_in_and_its_secret_after_the_lines_that_status_tells(
     said = status(machine)
     assert said["good_to_go"], said["findings"]
     assert [cache["is_encrypted"] for cache in said["caches"]] == [True, True]
+
+
+def test_where_there_is_a_keyring_az_does_not_get_one_item_for_tokens_and_secrets(
+    machine: Machine, keyring_of: Callable[[str], keyring.Keyring]
+) -> None:
+    """It gives both the same names there, and would find its secrets in the place of its tokens."""
+    session = keyring_of("gnome-keyring")
+    session.clear()
+    machine.variables = {**machine.variables, **session.variables, "HOME": str(machine.home)}
+    (machine.home / ".azure" / "config").write_text(AZ_PLAIN)
+    _, before = machine.run(AZ_PROGRAM, LOGIN, GET_TOKEN)
+    assert before.token, before.output
+
+    follow_the_remedy(machine)
+
+    [after] = machine.run(AZ_PROGRAM, GET_TOKEN)
+    assert after.token == before.token, after.output
+    assert machine.provider.token_requests == {"client_credentials": 1}
+    assert session.items() == []
+    for secret in (before.token, machine.provider.client_secret):
+        assert machine.files_with(secret) == set()
 
 
 def test_azure_identity_finds_its_token_after_the_lines_that_status_tells(machine: Machine) -> None:

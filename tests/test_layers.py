@@ -50,7 +50,7 @@ LAYERS = (
     "__init__",
     "_command.installation _command.paths",
     "_command.places",
-    "_command.show _command.beside",
+    "_command.show _command.beside _command.encrypting",
     "_command.look",
     "_command.changing _command.checks_machine _command.checks_places",
     "_command.clearing _command.migration",

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from . import changing, look
 from .changing import Confirm, Refusal, described
+from .contents import are_principals
 from .places import Kind, Place, kind_of
 from .report import Report
 
@@ -175,7 +176,4 @@ def _has_known_shape(secret: bytes) -> bool:
         parsed = parse_leniently(secret.decode())
     except (ValueError, RecursionError):
         return False
-    if isinstance(parsed, list):
-        names = {"client_id", "tenant"}
-        return all(isinstance(entry, dict) and names <= set(entry) for entry in parsed)
-    return bool(parsed == {})
+    return bool(parsed == {}) or are_principals(parsed)

@@ -37,6 +37,14 @@ class Contents:
     accounts: list[Account] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
     entries: list[Entry] = field(default_factory=list)
+    is_principals: bool = False  # see are_principals()
+
+
+def are_principals(secret: Any) -> bool:
+    """Whether it is a list of service principals with their secrets, as Azure CLI keeps it."""
+    return isinstance(secret, list) and all(
+        isinstance(entry, dict) and {"client_id", "tenant"} <= entry.keys() for entry in secret
+    )
 
 
 def parse(secret: str, now: float) -> Contents:
@@ -57,7 +65,8 @@ def _of_json(secret: Any, now: float) -> Contents:
         return Contents("damaged" if is_of_a_cache else "other")
     if not isinstance(secret, dict) or (secret and not _KINDS.keys() & secret.keys()):
         size = len(secret) if isinstance(secret, list | dict) else 0
-        return Contents("other", tokens=Tokens(other=size))
+        is_principals = are_principals(secret)
+        return Contents("other", tokens=Tokens(other=size), is_principals=is_principals)
     return _of_cache(secret, now)
 
 

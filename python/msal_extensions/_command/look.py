@@ -25,13 +25,13 @@ from ..errors import (
 )
 from . import beside, contents, words
 from .contents import Contents
+from .encrypting import judge_plain_text
 from .findings import within
 from .places import Kind, Place, identity_keyring, kind_of
 from .report import Cache, Report, Severity
 
 #: Seconds; see ``LibSecretAgent``.
 _REACHING_A_KEYRING = 5.0
-_WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
 _PROTECTION = {
     Kind.DPAPI: "Encrypted by Windows for this user.",
     Kind.KEYRING: "In the keychain of macOS."
@@ -144,7 +144,7 @@ def _read(report: Report, place: Place, cache: Cache) -> None:
             cache.state, cache.is_encrypted, cache.protection = "other", False, ""
         _add(report, cache, error)
         return
-    if found.state == "other" and _should_be_a_cache(place):
+    if found.state == "other" and not found.is_principals and _should_be_a_cache(place):
         found.state = "damaged"
     _fill(cache, found)
     if cache.state == "damaged":
@@ -152,7 +152,7 @@ def _read(report: Report, place: Place, cache: Cache) -> None:
         remedy = words.of_ours("clear", place.name)
         report.add(Severity.PROBLEM, references.CACHE_DAMAGED, happened, remedy, place.name)
     elif place.kind is Kind.PLAIN:
-        _judge_plain_text(report, place, cache)
+        judge_plain_text(report, place, cache)
     elif cache.is_encrypted is False:
         severity, reference = Severity.WARNING, references.KEY_BESIDE
         report.add(severity, reference, reference.cause, about=place.name)
@@ -226,63 +226,3 @@ def _of_keyring(place: Place) -> str:
     if secret is None:
         raise PersistenceNotFound(None, "There is no such item in the keyring", place.location)
     return secret
-
-
-# ---- plain text ----
-
-
-def _judge_plain_text(report: Report, place: Place, cache: Cache) -> None:
-    """Warns, with the line that moves the tokens to where the same program will find them."""
-    tokens = cache.tokens
-    if cache.state == "other":
-        if place.name != "az:principals" or not tokens.other:
-            return
-        happened = "The secrets of service principals are in plain text."
-    elif not (tokens.access or tokens.refresh or tokens.id or tokens.other):
-        return
-    else:
-        happened = "Every program that can read this file can use these accounts."
-    remedy, more = _how_to_encrypt(place)
-    report.add(Severity.WARNING, references.PLAIN_TEXT, happened + more, remedy, place.name)
-
-
-def _how_to_encrypt(place: Place) -> tuple[str, str]:
-    """A command line, and what to know about it."""
-    commands, more = [], ""
-    if sys.platform.startswith("linux") and not _has_keyring(place.options.timeout):
-        more = " There is no keyring here, so an encrypted file has to take its place."
-        if os.environ.get(_WITHOUT_KEYRING) != "encrypted_file":
-            commands = [f"export {_WITHOUT_KEYRING}=encrypted_file"]
-            more += " The programs need this variable, too: put it into your profile."
-    if place.program() == "az":
-        # The switch is for both files, so both have to move.
-        base = os.path.dirname(place.location)
-        for name, target, file in (
-            ("az", "az:encrypted", "msal_token_cache.json"),
-            ("az:principals", "az:principals-encrypted", "service_principal_entries.json"),
-        ):
-            if os.path.lexists(os.path.join(base, file)):
-                commands.append(words.of_ours("migrate", name, target))
-        commands.append("az config set core.encrypt_token_cache=true")
-    elif place.program() == "identity":
-        name = place.name.removesuffix(":encrypted")
-        commands.append(words.of_ours("migrate", name, name + ":encrypted"))
-    else:
-        path = place.name.removeprefix("plain:").removeprefix("keyring:")
-        kind = "dpapi" if sys.platform == "win32" else "keyring"
-        commands.append(words.of_ours("migrate", "plain:" + path, f"{kind}:{path}"))
-        more += " First let its program use build_encrypted_persistence()."
-    return " && ".join(commands), more
-
-
-def _has_keyring(timeout: float) -> bool:
-    """Whether there is one, also a locked one."""
-    from ..libsecret import LibSecretAgent
-
-    try:
-        LibSecretAgent("", {}, timeout=timeout).connect()
-    except PersistenceUnavailable:
-        return False
-    except PersistenceError:
-        pass
-    return True
