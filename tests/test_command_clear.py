@@ -109,6 +109,17 @@ def test_a_link_to_a_file_of_something_else_stays_as_well(tmp_path: Path, plain:
     assert other.exists()
 
 
+@requires("fcntl")
+def test_a_file_whose_name_looks_like_a_place_of_az_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "az:notes"
+    file.write_text("no cache")
+    monkeypatch.chdir(tmp_path)
+    assert references_of(clear("az:notes")) == ["MSX-84"]
+    assert file.exists()
+
+
 @pytest.mark.parametrize("damage", ["none", "header", "content", "cut off", "newer", "key is lost"])
 def test_an_encrypted_file_goes_without_its_key_and_also_when_it_is_damaged(
     tmp_path: Path, damage: str

@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 #: An environment variable: what a user wants where there is no keyring.  It is for programs that
 #: construct a LibsecretPersistence themselves, as azure-identity and azure-cli do.
-_WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
+WITHOUT_KEYRING_VARIABLE = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
 _SAVE_FIRST = "You can recover by call a save() first."  # as in 1.3.1
 
 
@@ -360,7 +360,7 @@ class LibsecretPersistence(_SignalFilePersistence):
         """Connects to the keyring.  Where there is none, goes on in a file if that is wanted."""
         where = ARGUMENT
         if policy is None:
-            policy, where = os.environ.get(_WITHOUT_KEYRING), SETTING
+            policy, where = os.environ.get(WITHOUT_KEYRING_VARIABLE), SETTING
         if policy in (None, "", "raise"):
             self._agent.connect()
         elif policy == "encrypted_file":
@@ -369,9 +369,9 @@ class LibsecretPersistence(_SignalFilePersistence):
             self.instead = replacement(self._agent, location, key)
         else:
             words = (
-                f"without_keyring or {_WITHOUT_KEYRING} must be raise or encrypted_file, and not"
+                f"without_keyring or {WITHOUT_KEYRING_VARIABLE} must be raise or encrypted_file,"
             )
-            raise ValueError(where.after(f"{words} {policy!r}"))
+            raise ValueError(where.after(f"{words} and not {policy!r}"))
         if self.instead is not None:
             self.is_encrypted, self.choice = self.instead.is_encrypted, self.instead.choice
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from .. import _references as references
@@ -13,6 +12,7 @@ from .changing import Confirm as Confirm
 from .changing import Refusal, described
 from .clearing import clear as clear
 from .migration import migrate as migrate
+from .paths import is_there
 from .places import Kind, Place
 from .report import Report, Severity
 
@@ -69,7 +69,7 @@ def _encrypted_file_of(place: Place) -> str:
         words = f"{described(place)} is no encrypted file with a key of its own."
         raise Refusal(references.OTHER_KIND, words)
     location = place.location if place.kind is Kind.ENCRYPTED else place.sealed()
-    if os.path.lexists(location):
+    if is_there(location):
         return location
     if place.kind is Kind.KEYRING and place.exists():
         words = f"{described(place)} is in the keyring, and no encrypted file has its place."

@@ -18,6 +18,7 @@ from .. import _references as references
 from .._native import files
 from .._native import lock as native_lock
 from .._paths import for_python
+from .paths import lock_of
 from .places import Kind, Place
 from .report import Cache, Lock, Report, Severity
 from .words import clean, command_line
@@ -157,8 +158,8 @@ def _entries(directory: str) -> Iterator[os.DirEntry[str]]:
 
 
 def look_at_lock(report: Report, place: Place, cache: Cache) -> None:
-    """Who holds the lock of the cache, as far as that can be seen without taking it."""
-    cache.lock = found = Lock(cache.location + ".lockfile")
+    """The holder of the lock of the cache, as far as that can be seen without taking it."""
+    cache.lock = found = Lock(lock_of(cache.location))
     try:
         status = os.stat(for_python(found.location))
     except OSError as error:

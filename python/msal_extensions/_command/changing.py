@@ -84,11 +84,6 @@ def described(place: Place) -> str:
     return name if name.endswith(location) else f"{name} ({location})"
 
 
-def lock_of(location: str) -> str:
-    """The lock file of a cache, as ``PersistedTokenCache`` names it."""
-    return location + ".lockfile"
-
-
 def files_of(place: Place) -> list[str]:
     """The files that may hold the tokens of a place, or signal a change of them."""
     sealed = [place.sealed()] if place.kind is Kind.KEYRING else []

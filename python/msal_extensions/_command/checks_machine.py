@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from .. import _references as references
+from .._stores.kernel_key import KEY_FILE_VARIABLE
 from ..errors import KeyringTimeout, PersistenceError, PersistenceUnavailable
+from ..persistence import WITHOUT_KEYRING_VARIABLE
 from . import record
 from . import words as say
 from .findings import add_error, add_once, within
@@ -19,9 +21,7 @@ from .places import Kind, Options, Place
 from .report import Check, Report, Severity
 
 _PREFIX = "MSAL_EXTENSIONS_"
-_WITHOUT_KEYRING = _PREFIX + "WITHOUT_KEYRING"
-_KEY_FILE = _PREFIX + "KEY_FILE"
-_KNOWN = (_WITHOUT_KEYRING, _KEY_FILE)
+_KNOWN = (WITHOUT_KEYRING_VARIABLE, KEY_FILE_VARIABLE)
 _POLICIES = ("", "raise", "encrypted_file")
 #: A value or a name that can be shown: short, and neither a secret nor a sequence for a terminal.
 _SIMPLE = re.compile(r"[A-Za-z_]{1,40}")
@@ -51,7 +51,10 @@ def keys(report: Report, places: Sequence[Place], options: Options) -> None:
     from ..encrypted import CredentialKey
 
     has_other = False
-    for name, path in ((_KEY_FILE, os.environ.get(_KEY_FILE)), ("--key-file", options.key_file)):
+    for name, path in (
+        (KEY_FILE_VARIABLE, os.environ.get(KEY_FILE_VARIABLE)),
+        ("--key-file", options.key_file),
+    ):
         if path:
             has_other = True
             _key_file(report, name, path, options)
@@ -88,8 +91,8 @@ def _kernel_key(report: Report, has_other: bool) -> None:
     except PersistenceError as error:
         _, words, _ = say.of(error)
         report.checks.append(Check("kernel key", f"none can be kept: {words}"))
-        if os.environ.get(_WITHOUT_KEYRING) == "encrypted_file" and not has_other:
-            add_error(report, error, f"{_WITHOUT_KEYRING} asks for encrypted files")
+        if os.environ.get(WITHOUT_KEYRING_VARIABLE) == "encrypted_file" and not has_other:
+            add_error(report, error, f"{WITHOUT_KEYRING_VARIABLE} asks for encrypted files")
     else:
         days = expires_after() / 86400
         kept = f"kept until a reboot, or {days:g} days without use"
@@ -108,10 +111,10 @@ def settings(report: Report, places: Sequence[Place], options: Options) -> None:
         remedy += "" if near else " are the only ones."
         words = f"There is no setting {shown}, so it does nothing."
         report.add(Severity.WARNING, references.SETTING, words, remedy)
-    value = os.environ.get(_WITHOUT_KEYRING, "")
+    value = os.environ.get(WITHOUT_KEYRING_VARIABLE, "")
     if value not in _POLICIES:
         shown = f" {value}" if _SIMPLE.fullmatch(value) else ""
-        words = f"{_WITHOUT_KEYRING} has the value{shown}, which has no meaning."
+        words = f"{WITHOUT_KEYRING_VARIABLE} has the value{shown}, which has no meaning."
         remedy = "Set it to raise or to encrypted_file, or unset it."
         report.add(Severity.PROBLEM, references.SETTING, words, remedy)
     named = [name for name in _KNOWN if os.environ.get(name)]

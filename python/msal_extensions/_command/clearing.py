@@ -7,7 +7,6 @@ a file that belongs to something else must stay: a path may have a slip of the p
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Sequence
 
@@ -27,6 +26,7 @@ from ..errors import (
 from . import changing, look
 from .changing import Confirm, Refusal, described
 from .contents import are_principals
+from .paths import is_there, lock_of
 from .places import Kind, Place, kind_of
 from .report import Report
 
@@ -61,7 +61,7 @@ def _clear(report: Report, place: Place) -> None:
     :raises PersistenceError: when something had to stay.
     """
     item, failure = _keyring_of(place)
-    locks = map(changing.lock_of, changing.files_of(place))
+    locks = map(lock_of, changing.files_of(place))
     with changing.locked(locks, place.options.timeout):
         _refuse_what_is_no_cache(place)  # it may have changed while a person was asked
         paths = [*changing.copies_of(place), *changing.files_of(place)]
@@ -89,9 +89,9 @@ def _keyring_of(place: Place) -> tuple[BasePersistence | None, PersistenceError 
         return None, None
     try:
         item = place.open_keyring()
-        store_of(item, changing.lock_of(place.location)).prepare()
+        store_of(item, lock_of(place.location)).prepare()
     except PersistenceUnavailable as error:
-        was_used = os.path.lexists(place.location) or not os.path.lexists(place.sealed())
+        was_used = is_there(place.location) or not is_there(place.sealed())
         return None, error if was_used else None
     except PersistenceError as error:
         return None, error
@@ -118,9 +118,7 @@ def _remove(path: str) -> bool:
 def _prove(place: Place, item: BasePersistence | None) -> None:
     """:raises Refusal: when there is still something that a program could load."""
     left = [
-        path
-        for path in [*changing.copies_of(place), *changing.files_of(place)]
-        if os.path.lexists(path)
+        path for path in [*changing.copies_of(place), *changing.files_of(place)] if is_there(path)
     ]
     if item is not None and _has_item(place.open_keyring()):
         left.append("an item in the keyring")
@@ -160,14 +158,11 @@ def _is_of_kind(secret: bytes, kind: Kind, place: Place, path: str) -> bool:
         with contextlib.suppress(EncryptedFileDamaged, EncryptedFileUnknown):
             envelope.parse(secret, path)
         return True
+    if place.program():  # nobody has given a path, so there can be no slip of the pen
+        return True
     if kind is Kind.DPAPI:
-        return _is_well_known(place) or kind_of(path) is kind
-    return _is_well_known(place) or _MARK.search(secret) is not None or _has_known_shape(secret)
-
-
-def _is_well_known(place: Place) -> bool:
-    """Whether nobody has given a path, so that there can be no slip of the pen."""
-    return place.name.split(":")[0] in ("az", "identity")
+        return kind_of(path) is kind
+    return _MARK.search(secret) is not None or _has_known_shape(secret)
 
 
 def _has_known_shape(secret: bytes) -> bool:

@@ -7,18 +7,14 @@ import sys
 
 from .. import _references as references
 from ..errors import PersistenceError, PersistenceUnavailable
+from ..persistence import WITHOUT_KEYRING_VARIABLE
 from . import words
-from .places import Place
+from .places import AZ, Place
 from .report import Cache, Report, Severity
 
-_WITHOUT_KEYRING = "MSAL_EXTENSIONS_WITHOUT_KEYRING"
-_EXPORT = f"export {_WITHOUT_KEYRING}=encrypted_file"
+_EXPORT = f"export {WITHOUT_KEYRING_VARIABLE}=encrypted_file"
 #: The switch of az is for both files, so both have to move.
 _AZ_SWITCH = "az config set core.encrypt_token_cache=true"
-_OF_AZ = (
-    ("az", "az:encrypted", "msal_token_cache"),
-    ("az:principals", "az:principals-encrypted", "service_principal_entries"),
-)
 #: Bytes of an empty list, which az keeps when the last service principal has gone.
 _EMPTY = 2
 
@@ -61,7 +57,7 @@ def _how(place: Place) -> tuple[list[str], str]:
 
 def _variable() -> tuple[list[str], str]:
     """How the programs learn that they shall use encrypted files."""
-    if os.environ.get(_WITHOUT_KEYRING) == "encrypted_file":
+    if os.environ.get(WITHOUT_KEYRING_VARIABLE) == "encrypted_file":
         return [], ""
     return [_EXPORT], " The programs need this variable, too: put it into your profile."
 
@@ -70,7 +66,7 @@ def _how_for_az(
     place: Place, commands: list[str], more: str, has_keyring: bool
 ) -> tuple[list[str], str]:
     base = os.path.dirname(place.location)
-    files = {name: os.path.join(base, file) for name, _, file in _OF_AZ}
+    files = {name: os.path.join(base, file) for name, _, file in AZ}
     sizes = {name: _size(path + ".json") for name, path in files.items()}
     if has_keyring and sys.platform != "win32" and min(sizes.values()) > _EMPTY:
         # LibsecretPersistence and KeychainPersistence get the same names for both:
@@ -86,7 +82,7 @@ def _how_for_az(
         ]
     else:
         moves = [
-            words.of_ours("migrate", name, target) for name, target, _ in _OF_AZ if sizes[name] >= 0
+            words.of_ours("migrate", name, target) for name, target, _ in AZ if sizes[name] >= 0
         ]
     return [*commands, *moves, _AZ_SWITCH], more
 

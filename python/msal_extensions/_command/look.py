@@ -1,11 +1,10 @@
-"""Looks at one place: what is stored there, how it is protected, and who holds its lock.
+"""Looks at one place: what is stored there, how it is protected, and which program holds its lock.
 
 It opens a place as its programs do, but makes nothing: no directory, no file, no key, no item.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ from . import beside, contents, words
 from .contents import Contents
 from .encrypting import judge_plain_text
 from .findings import within
+from .paths import is_there
 from .places import Kind, Place, identity_keyring, kind_of
 from .report import Cache, Report, Severity
 
@@ -69,7 +69,7 @@ def examine(report: Report, place: Place) -> Cache:
 
 
 def _examine(report: Report, place: Place) -> Cache:
-    is_sealed = place.kind is Kind.KEYRING and os.path.lexists(place.sealed())
+    is_sealed = place.kind is Kind.KEYRING and is_there(place.sealed())
     main = replace(place, kind=Kind.ENCRYPTED, location=place.sealed()) if is_sealed else place
     cache = _look(report, main)
     try:
@@ -118,7 +118,7 @@ def _add(report: Report, cache: Cache, error: BaseException) -> None:
     reference, happened, remedy = words.of(error)
     location = getattr(error, "location", None) or ""
     if isinstance(error, KeyUnavailable | KeyFileNotTrusted) and location != cache.location:
-        happened = f"{location if words.is_there(location) else 'Its key'}: {happened}"
+        happened = f"{location if words.may_show(location) else 'Its key'}: {happened}"
     if not happened.startswith(reference.title):  # the system's own words are for experts
         happened = f"{reference.title}. {happened}"
     if cache.state == "damaged":

@@ -39,6 +39,7 @@ from ..errors import (
 from ..lock import native_lock_of
 from . import changing, look
 from .changing import Confirm, Refusal, Telling, described
+from .paths import lock_of
 from .places import Kind, Place
 from .report import Report, Severity
 
@@ -61,7 +62,7 @@ class _End:
 
     @property
     def lock(self) -> str:
-        return changing.lock_of(self.persistence.get_location())
+        return lock_of(self.persistence.get_location())
 
 
 def migrate(report: Report, source: Place, target: Place, confirm: Confirm) -> None:
@@ -100,7 +101,7 @@ def _nothing(source: Place, target: Place) -> Refusal:
 def _open(place: Place) -> _End:
     """Opens a place, and asks all that a person may have to answer, before any lock is held."""
     persistence = place.open()
-    store = store_of(persistence, changing.lock_of(persistence.get_location()))
+    store = store_of(persistence, lock_of(persistence.get_location()))
     store.prepare()
     return _End(place, persistence, store)
 
@@ -258,7 +259,7 @@ def _is_signal_file(source: Place, target: Place) -> bool:
 
 def _files_and_locks(place: Place) -> list[str]:
     found = changing.files_of(place)
-    return found + [changing.lock_of(each) for each in found]
+    return found + [lock_of(each) for each in found]
 
 
 def _is_one_file(one: str, other: str) -> bool:

@@ -28,3 +28,8 @@ def is_there(path: str) -> bool:
     except ValueError:  # a null byte
         return False
     return True
+
+
+def lock_of(location: str) -> str:
+    """The lock file of a cache, as ``PersistedTokenCache`` names it."""
+    return location + ".lockfile"

@@ -128,7 +128,7 @@ class Place:
 
     def program(self) -> str:
         """Which program has it: "az", "identity", or "" for one that a person gave by its path."""
-        if self.name in ("az", "az:encrypted", "az:principals", "az:principals-encrypted"):
+        if any(self.name in names for *names, _ in AZ):
             return "az"
         return "identity" if re.match("identity(:|$)", self.name) else ""
 
@@ -144,6 +144,11 @@ class Place:
         return is_there(self.location) or (self.kind is Kind.KEYRING and is_there(self.sealed()))
 
 
+#: What azure-cli keeps: its place in plain text, its encrypted place, and the name of its files.
+AZ = (
+    ("az", "az:encrypted", "msal_token_cache"),
+    ("az:principals", "az:principals-encrypted", "service_principal_entries"),
+)
 #: The items of azure-cli.
 _AZ_ITEM = {
     "schema": "my_schema_name",
@@ -177,10 +182,7 @@ def identity_directory() -> str:
 def _az(options: Options) -> Iterator[Place]:
     base = az_directory()
     kind = Kind.DPAPI if sys.platform == "win32" else Kind.KEYRING
-    for name, encrypted, file in (
-        ("az", "az:encrypted", "msal_token_cache"),
-        ("az:principals", "az:principals-encrypted", "service_principal_entries"),
-    ):
+    for name, encrypted, file in AZ:
         yield Place(name, Kind.PLAIN, os.path.join(base, file + ".json"), options)
         yield Place(encrypted, kind, os.path.join(base, file + ".bin"), _with(options, **_AZ_ITEM))
 

@@ -60,7 +60,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text.rstrip(";: ") + "."
 
 
-def is_there(path: str) -> bool:
+def may_show(path: str) -> bool:
     """Whether a message may show this path.
 
     A person that puts a key into MSAL_EXTENSIONS_KEY_FILE by mistake makes a "path" of a secret.
