@@ -8,6 +8,7 @@ A report is as the command makes it, before it is printed.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -52,13 +53,14 @@ def sign_in(number):
             "refresh_token": f"{CANARY}-refresh{{number}}",
             "id_token": f"e30.{{encoded(claims)}}.x",
             "token_type": "Bearer",
-            "expires_in": 3600,
+            "expires_in": 86400,  # longer than any run of the tests
             "client_info": encoded({{"uid": f"user{{number}}", "utid": "tenant"}}),
         }},
     }}
 """
 
 
+@functools.cache  # MSAL writes the time into each entry: made twice, the text could differ
 def signed_in(count: int) -> str:
     """The content of a cache with so many accounts, as MSAL itself writes it."""
     names: dict[str, Any] = {}
