@@ -14,6 +14,8 @@
     python3 dev.py versus COMMIT      files and locks beside an earlier commit, in one run
     python3 dev.py prove [NAME ...]   all long forms of tests, or some, which may take hours: --list
                                       says which there are, --seed N runs the same again
+    python3 dev.py wheels             build the wheels that can be built here, check and try them
+    python3 dev.py docs               build the pages of docs/ into .venv/site, without a warning
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else. As root on
 Debian or Ubuntu, quickstart, test and setup install the system packages that are missing, and say
@@ -81,10 +83,13 @@ TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm"}  # node: another 
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
-BENCHMARKS = {
+MODULES = {
     "bench": "benchmarks.bench",
     "compare": "benchmarks.compare",
     "versus": "benchmarks.versus",
+    "prove": "tests.prove",
+    "wheels": "tools.wheels",
+    "docs": "tools.docs",
 }
 # Workers of pytest for each processor: a test waits for half of its time.
 WORKERS = 2
@@ -374,10 +379,10 @@ def pytest_arguments(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if command not in (*INSTALLING, "lint", "fix", "prove", *BENCHMARKS):
+    if command not in (*INSTALLING, "lint", "fix", *MODULES):
         print((__doc__ or "").strip(), file=sys.stderr)
         return 0 if command in ("-h", "--help") else 2
-    for_tests = command in ("test", "setup", "prove", *BENCHMARKS)
+    for_tests = command in ("test", "setup", *MODULES)
     is_complete = system_packages(for_tests, install=command in INSTALLING)
     if command == "setup":
         return report_setup(is_complete)
@@ -387,10 +392,8 @@ def main(arguments: Sequence[str]) -> int:
         fix(prepare("test", "test", with_package=False))
         return 0
     python = prepare("test", "test")
-    if command in BENCHMARKS:
-        become([str(python), "-m", BENCHMARKS[command], *rest])
-    if command == "prove":
-        become([str(python), "-m", "tests.prove", *rest])
+    if command in MODULES:
+        become([str(python), "-m", MODULES[command], *rest])
     lint(python)
     if command == "test":
         become([str(python), "-m", "pytest", *pytest_arguments(rest)])

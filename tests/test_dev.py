@@ -20,7 +20,7 @@ import dev
 from tests.support.capability import needs
 
 INSTALLING = ("quickstart", "test", "setup")
-OTHERS = ("lint", "fix", "bench", "compare", "versus", "prove")
+OTHERS = ("lint", "fix", "bench", "compare", "versus", "prove", "wheels", "docs")
 ADMINISTRATOR, USER = 0, 1000
 
 # dev.py, for which the user has the given id, whatever the id is.

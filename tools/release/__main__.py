@@ -1,0 +1,1 @@
+"""Makes of a directory of wheels what is published beside them."""

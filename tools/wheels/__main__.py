@@ -1,0 +1,1 @@
+"""Builds the wheels that can be built on this machine, checks them and tries them."""
