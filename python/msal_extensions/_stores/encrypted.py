@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from typing import NamedTuple
 
 from .._native import files
 from .._references import NOT_KEPT
@@ -25,6 +26,14 @@ from .file import FileStore, absent_if_empty
 from .vault import Vault, Version
 
 logger = logging.getLogger(__name__)
+
+
+class _Opened(NamedTuple):
+    """What one look has found.  A second look may find what another process has saved since."""
+
+    text: bytes = b""
+    version: Version | None = None  #: None: nothing is stored, or it counts as absent
+    lost: bytes = b""  #: the file that counts as absent
 
 
 class EncryptedStore(FileStore):
@@ -59,24 +68,24 @@ class EncryptedStore(FileStore):
 
     def read(self) -> Content:
         before, secret = self._vault.latest, self._open()
-        if secret is None:
+        version = secret.version
+        if version is None:
             return Content(b"", ABSENT)
-        version = secret[1]
         if version.is_older_than(before):
             logger.warning(
                 "%s is older than what this process has read before. Was a backup restored?",
                 self.location,
             )
         self._vault.latest = version
-        return Content(secret[0], version.stamp)
+        return Content(secret.text, version.stamp)
 
-    def _open(self) -> tuple[bytes, Version] | None:
-        """What is stored; None: nothing, or nothing that anybody can ever open."""
+    def _open(self) -> _Opened:
+        """Reads the file once, and decrypts it."""
         secret, stamp = super().read()
         if not secret:
-            return None
+            return _Opened()
         try:
-            return self._vault.open(secret, stamp, self.location)
+            return _Opened(*self._vault.open(secret, stamp, self.location))
         except self._absences as error:
             if stamp != self._vault.given_up:
                 self._vault.given_up = stamp
@@ -85,7 +94,7 @@ class EncryptedStore(FileStore):
                     "%s. %s counts as absent now; the next save keeps it as %s.lost",
                     *(what_happened, self.location, self.location),
                 )
-            return None
+            return _Opened(lost=secret)
 
     def replace(self, data: bytes, *, lease: Lease | None, expected: Stamp | None) -> Content:
         secret, data = data, b""
@@ -103,16 +112,15 @@ class EncryptedStore(FileStore):
         if stamp is not ABSENT and stamp == vault.copied:
             return vault.fresh(self.location)
         given_up, secret = vault.given_up, self._open()
-        if secret is not None:
-            version = secret[1]
+        version = secret.version
+        if version is not None:
             if version.stamp == given_up:  # the key came back, after the file counted as absent
                 vault.given_up = None
                 if expected is not None:
                     raise StoreChanged(None, "The key of the file is here again", self.location)
             return version
-        lost = super().read().data
-        if lost:
-            files.replace(self.location + ".lost", lost)
+        if secret.lost:
+            files.replace(self.location + ".lost", secret.lost)
         return vault.fresh(self.location)
 
     def delete(self, *, lease: Lease | None) -> None:
@@ -135,14 +143,14 @@ class EncryptedStore(FileStore):
         :raises KeyUnavailable: when the vault has no other key than the present one.
         """
         secret = self._open()
-        if secret is None:
+        version = secret.version
+        if version is None:
             raise PersistenceNotFound(None, "There is nothing to encrypt anew", self.location)
-        version = secret[1]
         source = vault.source or version.source
         vault.make_another(source, version.key_id)
         vault.latest = version._replace(source=source)
         self._vault = vault
-        self.replace(secret[0], lease=lease, expected=version.stamp)
-        if self.read().data != secret[0]:  # before anybody throws the old key away
+        self.replace(secret.text, lease=lease, expected=version.stamp)
+        if self.read().data != secret.text:  # before anybody throws the old key away
             words = "The store returned something else than was saved."
             raise referring(EncryptedFileDamaged(None, words, self.location), NOT_KEPT)
