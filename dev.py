@@ -65,6 +65,8 @@ def is_debian_since(version: int) -> bool:
 # libkf5wallet-bin brings the KWallet of KDE 5 or, since Debian 13, of KDE 6; it does not bring what
 # that encrypts by.
 QCA_PLUGINS = "libqca-qt6-plugins" if is_debian_since(13) else "libqca-qt5-2-plugins"
+# clang's sanitizers and fuzzer have its number in their name, and `clang` is this one.
+CLANG_RT = "libclang-rt-19-dev" if is_debian_since(13) else "libclang-rt-14-dev"
 # What the tests use besides a compiler; without one of these some of them skip.
 TEST_PACKAGES = (
     *("dbus", "gnome-keyring", "libsecret-1-0", "libsecret-1-dev", "libsecret-tools"),
@@ -74,6 +76,7 @@ TEST_PACKAGES = (
     *("acl", "inotify-tools", "pkg-config", "strace", "valgrind"),
     *("bindfs", "sshfs", "openssh-sftp-server"),  # file systems with two mounts
     *("debootstrap", "debian-archive-keyring"),  # for another Debian
+    *("clang", CLANG_RT),  # fuzzers of C
     "systemd",  # systemd-analyze looks at the units of docs/headless.md
     *("gcc-mingw-w64-x86-64-win32", "gcc-mingw-w64-i686-win32", "mingw-w64-tools"),  # tests/windows
     *("wine", "wine64"),

@@ -118,8 +118,9 @@ bool msalex__record_parse(const char *bytes, size_t size, struct msalex__record 
             record->state = (enum msalex__record_state)state;
     }
     (void)get_newer_fields(bytes, record);
-    /* .NET and Go write over the start of what they find without truncating it. */
-    return msalex__record_pid(bytes, size) == record->pid;
+    /* .NET and Go write over the start of what they find without truncating it.  Nobody has pid 0,
+     * which is also what a start without a pid is read as. */
+    return record->pid != 0 && msalex__record_pid(bytes, size) == record->pid;
 }
 
 int64_t msalex__record_pid(const char *bytes, size_t size) {

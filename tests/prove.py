@@ -226,6 +226,15 @@ FORMS = (
         {"MSALEX_FUZZ_S": "300"},
     ),
     Form(
+        "fuzz-locks",
+        "No bytes in a lock file do harm to the lock.",
+        "executions",
+        10,
+        "tests/test_lock_fuzzed.py",
+        ("test_a_fuzzer_finds_no_bytes_in_a_lock_file_that_do_harm",),
+        {"MSALEX_FUZZ_S": "300"},
+    ),
+    Form(
         "kills",
         "After SIGKILL at any system call of the lock a newcomer enters and nothing is left.",
         "kills",
@@ -240,6 +249,22 @@ FORMS = (
         15,
         "tests/test_lock_errnos.py",
         setting={"MSALEX_ERRNOS": "all"},
+    ),
+    Form(
+        "faults",
+        "A save or change that is killed, or fails, at any system call loses nothing.",
+        "faults",
+        15,
+        "tests/test_file_faults.py",
+        setting={"MSALEX_FAULTS": "all"},
+    ),
+    Form(
+        "faults-elsewhere",
+        "The same on tmpfs, overlayfs and bindfs.",
+        "faults",
+        40,
+        "tests/test_faults_on_file_systems.py",
+        setting={"MSALEX_FAULTS": "all"},
     ),
     Form(
         "forks",

@@ -38,12 +38,15 @@ def library() -> list[Path]:
     return [ROOT / name for name in sources("linux")]
 
 
-def build(output: Path, files: Sequence[Path], *options: str) -> Path:
-    """Compile and link files for this machine, with all warnings, each of which is a failure."""
+def build(output: Path, files: Sequence[Path], *options: str, by: str = "") -> Path:
+    """Compile and link files for this machine, with all warnings, each of which is a failure.
+
+    :param by: Another compiler than that of dev.py.
+    """
     needs(None if importlib.util.find_spec("fcntl") else "dev.py needs fcntl, which is not here")
     from dev import C_WARNINGS, compiler
 
-    found = compiler()
+    found = by or compiler()
     needs(None if found else "there is no C compiler (cc)")
     finished([found, *C_WARNINGS, *INCLUDES, "-o", output, *files, *options, "-lpthread", "-ldl"])
     return output
