@@ -260,6 +260,9 @@ def wrong(operation: Operation, code: int, call: str, outcome: Outcome) -> Itera
     # A lock file that stays belongs to nobody; the next release of the lock removes it.  A probe
     # stays when its deletion fails, at any call, and a later sweep removes it.
     litter = [name for name in outcome.litter if not name.endswith(".lockfile")]
+    # FUSE keeps a removed file under such a name while it is open.
+    if call == "close":
+        litter = [name for name in litter if not name.startswith(".fuse_hidden")]
     is_probe = operation is OPERATIONS["verify"]
     if code != KILL and litter and not call.startswith("unlink") and not is_probe:
         yield f"it left {litter}"
