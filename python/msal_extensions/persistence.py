@@ -248,9 +248,9 @@ class KeychainPersistence(_SignalFilePersistence):
         the length of each call, and other threads that use the keychain meanwhile cannot ask
         either.
 
-    When the keychain refuses a call, that raises an :class:`msal_extensions.osx.KeychainError`;
-    when the time is up, its subclass :class:`msal_extensions.KeychainTimeout`.  See
-    docs/keychain.md for the questions that macOS asks.
+    When the keychain refuses a call, that raises a :class:`msal_extensions.KeychainError`; when the
+    time is up, its subclass :class:`msal_extensions.KeychainTimeout`.  See docs/keychain.md for the
+    questions that macOS asks.
     """
 
     # A pickled object of an older version has neither.
