@@ -12,6 +12,9 @@ from enum import Enum
 from typing import Any
 
 import msal_extensions
+from msal_extensions import persistence
+from msal_extensions._without_keyring import Policy
+from msal_extensions.encrypted import Key
 
 project = "msal-extensions, native"
 version = release = msal_extensions.__version__
@@ -36,11 +39,15 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!msal_extensions\.).*"), (r"py:.*", r".*\
 add_module_names = False
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_inherit_docstrings = False  # a method that only does what its base says is shown there
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 72
+
+# Names that the module imports for type checkers only.
+vars(persistence).update(Policy=Policy, Key=Key)
 
 #: The public classes that are bases, and the modules under which the page of the API has them.
 PUBLIC = dict.fromkeys(msal_extensions.__all__, "msal_extensions")
