@@ -27,6 +27,8 @@ include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "benchmarks", "csrc", "python", "samples", "tests"]
 exclude_patterns += ["tools", "**/__pycache__", "**/node_modules"]
 
+highlight_language = "none"  # of what says no language: output, layouts, charts
+
 # ---- Markdown ---------------------------------------------------------------------------
 
 myst_heading_anchors = 4  # named as the repository's web view names them
@@ -97,8 +99,11 @@ def shorten_signature(
     return ("", "") if is_made_by_us and arguments else None
 
 
-def add_reference(_: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Below each exception, its reference as a link into the page of errors."""
+def add_links(_: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Makes links of the pages that a docstring names; below an exception, one to its reference."""
+    for number, line in enumerate(lines):
+        line = re.sub(r"(?<!`)docs/([\w-]+)\.md", r"`docs/\1.md <\1.html>`__", line)
+        lines[number] = re.sub(r"(?<!`)SECURITY\.md", "`SECURITY.md <../SECURITY.html>`__", line)
     code = getattr(found, "reference", "")
     if what == "exception" and re.fullmatch(r"MSX-\d\d", code):
         lines += ["", f"Reference: `{code} <errors.html#{code.lower()}>`__", ""]
@@ -117,6 +122,6 @@ def add_navigation(_: Any, name: str, source: list[str]) -> None:
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-bases", name_bases)
-    app.connect("autodoc-process-docstring", add_reference)
+    app.connect("autodoc-process-docstring", add_links)
     app.connect("autodoc-process-signature", shorten_signature)
     app.connect("source-read", add_navigation)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,16 @@ def page(name: str) -> Any:
 # ---- the site ----
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The built site, and what Sphinx said of it."""
-    place = tmp_path_factory.mktemp("site")
-    return place, build(place)
+    """The built site, and what Sphinx said of it; built once for all processes of pytest-xdist."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    place, said = root / "site", root / "site.txt"
+    with msal_extensions.CrossPlatLock(root / "site.lock", timeout=300):
+        if not said.exists():
+            said.write_text(build(place), encoding="utf-8")
+    return place, said.read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Builds the pages of docs/ with Sphinx, without a warning, and checks their links offline.
 
     python3 dev.py docs             build the site into .venv/site, and say where it begins
-    python3 dev.py docs --look      photograph it, too: each page at 1280 and at 390 pixels, and the
-                                    first ones in the dark; needs Debian's chromium
+    python3 dev.py docs --look      photograph it, too: each page at 1280 and at 390 pixels, some
+                                    also in the dark; needs Debian's chromium
+    python3 dev.py docs --look api  photograph the pages with this in their names
     python3 dev.py docs --to DIR    another place for the site
 
-Exit status: 0 when there is no warning and no link leads nowhere; 1 otherwise.
+Exit status: 0 when there is no warning, no link leads nowhere, and no photographed page is wider
+than its window; 1 otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--look", action="store_true", help="take photographs with chromium")
+    words = "take photographs with chromium, of all pages or of those with PART in their names"
+    parser.add_argument("--look", nargs="*", metavar="PART", help=words)
     parser.add_argument("--to", type=Path, default=ROOT / ".venv" / "site", metavar="DIR")
     options = parser.parse_args()
     site = options.to.resolve()
@@ -38,7 +41,7 @@ def main() -> int:
         return 1
     count = len(list(site.rglob("*.html")))
     print(f"{count} pages, no warning, no broken link. They begin at {site / 'index.html'}")
-    return photograph(site) if options.look else 0
+    return 0 if options.look is None else photograph(site, options.look)
 
 
 if __name__ == "__main__":

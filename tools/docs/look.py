@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 #: The widths in pixels.
@@ -34,8 +35,9 @@ _FRAME = """\
 """
 
 
-def photograph(site: Path) -> int:
-    """Photographs all pages into <site>/../look; an exit status.
+def photograph(site: Path, parts: Sequence[str] = ()) -> int:
+    """Photographs all pages, or those with one of these parts in their names, into <site>/../look;
+    an exit status.
 
     It is 1 when a page is wider than the window, so that a reader would have to scroll sideways.
     """
@@ -49,6 +51,7 @@ def photograph(site: Path) -> int:
         (page, width, dark)
         for page in sorted(site.rglob("*.html"))
         if page.relative_to(site).as_posix() not in WITHOUT_CONTENT
+        and any(part in page.relative_to(site).as_posix() for part in parts or [""])
         for width in (DESK, TELEPHONE)
         for dark in (False, True)
         if not dark or page.relative_to(site).as_posix() in IN_THE_DARK
