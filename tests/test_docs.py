@@ -281,3 +281,24 @@ def test_a_block_that_fails_is_found_with_page_and_line(provider: Any, tmp_path:
     told = pytest.raises(AssertionError, match=r"docs/api\.md, line 7: AssertionError")
     with World(tmp_path / "world", provider).entered(), told:
         run_blocks(made)
+
+
+def test_a_page_reaches_no_host_but_the_provider(provider: Any, tmp_path: Path) -> None:
+    import requests
+
+    from tests.support.documents import World
+
+    token = "https://login.microsoftonline.com/tenant/oauth2/v2.0/token"
+    with World(tmp_path, provider).entered():
+        assert requests.post(token, timeout=60).json()["error_codes"] == [70003]
+        with pytest.raises(requests.ConnectionError, match=r"example\.org"):
+            requests.get("https://example.org", timeout=60)
+
+
+def test_an_error_in_invisible_code_of_another_thread_is_found(
+    provider: Any, tmp_path: Path
+) -> None:
+    from tests.support.documents import World, soon
+
+    with pytest.raises(AssertionError, match="division"), World(tmp_path, provider).entered():
+        soon(lambda: 1 // 0)
