@@ -271,10 +271,28 @@ def test_a_command_that_does_not_exist_is_found(command: str) -> None:
     assert any(fault_of(each) for each in commands_in(command))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```sh\ntrue\npython3 -m msal_extensions \\\n    --none\n```",
+        "```console\n$ python3 -m msal_extensions \\\n    --none\nsaid\n```",
+        "    $ python3 -m msal_extensions \\\n        --none\n    said",
+        "    python3 -m msal_extensions --none    what it does",
+        "| a |\n|---|\n| say `X=1 python3 -m msal_extensions --none` |",
+    ],
+    ids=["sh", "console", "prompt", "indented", "inline"],
+)
+def test_a_command_is_found_wherever_it_stands(text: str) -> None:
+    from tests.support.documents import Page
+
+    made = Page(ROOT / "README.md", text=f"# Title\n\n{text}\n")
+    assert ["python3", "-m", "msal_extensions", "--none"] in list(made.commands())
+
+
 def test_a_block_that_fails_is_found_with_page_and_line(provider: Any, tmp_path: Path) -> None:
     from tests.support.documents import Page, World, run_blocks
 
-    made = Page(ROOT / "docs" / "api.md")
+    made = Page(ROOT / "docs" / "api.md", text="")
     made.path = tmp_path / "bad.md"
     made.path.write_text("# Title\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
     (tmp_path / "world").mkdir()

@@ -97,14 +97,18 @@ class Fence(NamedTuple):
 
 
 class Page:
-    """A page, parsed as Markdown."""
+    """A page, parsed as Markdown; a test may give it another text."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None = None) -> None:
         from markdown_it import MarkdownIt
 
         self.path = path
         self.name = path.relative_to(ROOT).as_posix()
-        self.tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text("utf-8"))
+        self.tokens = (
+            MarkdownIt("commonmark")
+            .enable("table")
+            .parse(path.read_text("utf-8") if text is None else text)
+        )
 
     def fences(self, *languages: str) -> list[Fence]:
         found = [
@@ -119,12 +123,13 @@ class Page:
         for fence in self.fences("sh"):
             yield from commands_in(fence.text)
         for fence in self.fences("console"):
-            lines = re.findall(r"^\$ (.*(?:\\\n.*)*)$", fence.text, re.MULTILINE)
+            lines = re.findall(r"^\$ ((?:[^\\\n]|\\(?s:.))*)$", fence.text, re.MULTILINE)
             yield from commands_in("\n".join(lines))
         for token in self.tokens:
             if token.type == "code_block":
                 # CONTRIBUTING.md says behind some blanks what each command is for.
-                lines = [re.split(r"\s{3,}", line.strip())[0] for line in token.content.split("\n")]
+                whole = re.sub(r"\\\n\s*", " ", token.content).split("\n")
+                lines = [re.split(r"\s{3,}", line.strip())[0] for line in whole]
             else:
                 children = token.children or []
                 lines = [child.content for child in children if child.type == "code_inline"]
