@@ -15,7 +15,8 @@
     python3 dev.py prove [NAME ...]   all long forms of tests, or some, which may take hours: --list
                                       says which there are, --seed N runs the same again
     python3 dev.py wheels             build the wheels that can be built here, check and try them
-    python3 dev.py docs               build the pages of docs/ into .venv/site, without a warning
+    python3 dev.py docs               build the pages into .venv/site and check their links; --look
+                                      photographs them with chromium
 
 Further arguments go to the program that is run. Needs Python 3.10 and nothing else. As root on
 Debian or Ubuntu, quickstart, test and setup install the system packages that are missing, and say

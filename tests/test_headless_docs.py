@@ -257,7 +257,7 @@ def test_in_the_pod_the_variable_names_the_file_of_the_mounted_secret() -> None:
 
 
 def test_the_examples_in_python_run(tmp_path: Path) -> None:
-    """Here and in the README.  `pass` is a program that prints a key."""
+    """`pass` is a program that prints a key."""
     programs = tmp_path / "programs"
     programs.mkdir()
     key = new_key(tmp_path / "key")
@@ -269,8 +269,7 @@ def test_the_examples_in_python_run(tmp_path: Path) -> None:
         KEY_FILE: str(key),
     }
     use = 'persistence.save("text")\nprint(persistence.load(), persistence.is_encrypted)\n'
-    readme = block("python", "without_keyring", DOCUMENT.parents[1] / "README.md")
-    for example in [*blocks("python"), readme]:
+    for example in blocks("python"):
         said = python(example + use, environment=environment).stdout
         assert said.splitlines()[-1] == "text True"
 
