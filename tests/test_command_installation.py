@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.support import command
 from tests.support.capability import cannot_exist_here, requires
 from tests.support.installation import Site, mend, without_hashes
 from tests.support.processes import python
+from tests.support.reference import reference_site_packages
 
 pytestmark = requires("fcntl")  # Python under Wine has neither links nor this layout
 
@@ -159,7 +162,108 @@ def test_a_source_tree_that_runs_instead_of_what_pip_installed_is_a_warning(
     assert f"pip has installed 1.3.1, but {site.package} has {VERSION}" in words
 
 
+# ---- some files of another package ----
+
+#: A program that uses both packages alike, and says nothing by itself.
+WORKS = """
+from msal_extensions import FilePersistence, PersistedTokenCache, cache_lock
+cache = PersistedTokenCache(FilePersistence("cache.bin"))
+with cache_lock.CrossPlatLock("lockfile"):
+    print(list(cache.search("AccessToken")))
+"""
+
+
+def put_pure(site: Site, *names: str) -> None:
+    """Puts some files of the real msal-extensions 1.3.1 in the place of ours."""
+    for name in names:
+        # 1.3.1 locks by portalocker in cache_lock.py.
+        theirs = reference_site_packages(portalocker=name == "cache_lock.py")
+        shutil.copy(theirs / "msal_extensions" / name, site.package)
+        if name == "cache_lock.py":
+            shutil.copytree(theirs / "portalocker", site.directory / "portalocker")
+
+
+@pytest.mark.parametrize("options", [[], ["-W", "error"]], ids=["as usual", "warnings are errors"])
+@pytest.mark.parametrize("name", ["persistence.py", "token_cache.py", "cache_lock.py"])
+def test_a_program_is_told_of_a_file_of_the_pure_package_and_goes_on(
+    name: str, options: list[str], site: Site, home: Path
+) -> None:
+    put_pure(site, name)
+    (home / "cache.bin").write_text("{}")
+    code = f"import os; os.chdir({str(home)!r})\n{WORKS}"
+    command = [*site.python, *options]
+    told = python(code, command=command, environment=site.environment(home))
+    assert told.stdout == "[]\n"
+    [line] = told.stderr.splitlines()
+    assert line.startswith(f"{name} of msal_extensions is the file of another package")
+    assert "pip install --force-reinstall" in line
+    assert line.endswith("[MSX-71]")
+
+
+def test_a_program_is_told_nothing_of_a_whole_installation(site: Site, home: Path) -> None:
+    (home / "cache.bin").write_text("{}")
+    code = f"import os; os.chdir({str(home)!r})\n{WORKS}"
+    told = python(code, command=site.python, environment=site.environment(home))
+    assert (told.stdout, told.stderr) == ("[]\n", "")
+
+
+SHARED = ["libsecret.py", "osx.py", "windows.py", "filelock.py", "persistence.py", "token_cache.py"]
+
+
+@pytest.mark.parametrize("names", [[it] for it in SHARED] + [SHARED], ids=[*SHARED, "all"])
+def test_doctor_names_each_file_of_the_pure_package(
+    names: list[str], site: Site, home: Path
+) -> None:
+    put_pure(site, *names)
+    environment = site.environment(home)
+    said = command.run("doctor", "--json", environment=environment, python=site.python)
+    words = the_finding(said, "MSX-71")
+    assert ", ".join(sorted(names)[:3]) in words
+
+
+def test_what_is_left_when_the_package_over_ours_is_removed_is_told(site: Site, home: Path) -> None:
+    """Python imports a directory without __init__.py, too: as an empty package."""
+    site.put_pure_over()
+    theirs = reference_site_packages(portalocker=False) / "msal_extensions"
+    for path in theirs.glob("*.py"):
+        (site.package / path.name).unlink()
+    shutil.rmtree(site.directory / "msal_extensions-1.3.1.dist-info")
+    assert imported(site, home, "import msal_extensions; print(1)") == "1\n"
+    words = the_finding(doctor(site, home), "MSX-71")
+    assert "missing or are not those" in words
+    assert "__init__.py" in words
+    assert "What runs now does not say its version." in words
+
+
 # ---- the native library ----
+
+
+def test_a_native_library_of_an_earlier_installation_that_python_prefers_is_named(
+    site: Site, home: Path
+) -> None:
+    foreign = site.package / f"_msalex{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if foreign == site.library:
+        cannot_exist_here("a library that comes before ours: this Python has no stable ABI")
+    shutil.copy(site.library, foreign)
+    code = "from msal_extensions import _msalex; print(_msalex.__file__)"
+    assert imported(site, home, code) == f"{foreign}\n"
+    words = the_finding(doctor(site, home), "MSX-71")
+    assert f"Python loads {foreign.name}" in words
+    assert words.endswith(f"| Remove the file {foreign}")
+    foreign.unlink()
+    assert doctor(site, home).references == []
+
+
+def test_a_native_library_that_lacks_a_function_is_told_by_each_name(
+    site: Site, home: Path
+) -> None:
+    content = site.library.read_bytes()
+    assert b"msalex_lock_acquire\0" in content
+    site.library.write_bytes(content.replace(b"msalex_lock_acquire\0", b"msalex_lock_acquirX\0"))
+    names = imported(site, home, NAMES)
+    assert "has no function" in names
+    assert "[MSX-71]" in names
+    assert site.library.name in the_finding(doctor(site, home), "MSX-71")
 
 
 def test_without_the_native_library_each_name_says_so_and_so_does_doctor(

@@ -10,7 +10,7 @@ __version__ = "1.3.1+native1"
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._import_errors import explained
+from ._import_errors import explained, tell_if_foreign
 
 #: Why the package cannot be used; None: it can.
 _failure: Exception | None = None
@@ -114,9 +114,11 @@ def _import(module: str) -> Any:
     try:
         if _failure is not None:
             raise _failure
-        return importlib.import_module(f"{__name__}.{module}")
+        found = importlib.import_module(f"{__name__}.{module}")
     except Exception as error:
         raise explained(error) from error
+    tell_if_foreign(found)
+    return found
 
 
 def __getattr__(name: str) -> Any:
@@ -140,6 +142,7 @@ def _cache_of(persistence: Any) -> Any:
 
 if _failure is None:
     make_caches_by(_cache_of)
+    _import("persistence")  # for its warning; the others have it when they are first used
 
 
 __all__ = [

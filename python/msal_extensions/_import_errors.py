@@ -2,14 +2,25 @@
 
 ``import msal_extensions`` itself succeeds all the same, so that ``python -m msal_extensions`` can
 say what is wrong.  The names of the package raise what explained() makes.
+
+Files of the pure-Python package among ours work as a rule, so they raise nothing:
+tell_if_foreign() logs a warning.
 """
 
 from __future__ import annotations
+
+from types import ModuleType
 
 from . import _references as references
 from ._references import Reference
 
 _PACKAGE = __name__.rpartition(".")[0]
+#: A name that only ours has, of two modules with the same name.
+_ONLY_OURS = {
+    "persistence": "PersistenceUnavailable",
+    "token_cache": "CacheChanges",
+    "cache_lock": "__all__",
+}
 
 
 def reference_of(error: BaseException) -> Reference:
@@ -32,3 +43,20 @@ def explained(error: Exception) -> ImportError:
     kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
     found = error if isinstance(error, ImportError) else ImportError()
     return kind(words, name=found.name, path=found.path)
+
+
+def tell_if_foreign(module: ModuleType) -> None:
+    """Logs a warning if this module of the package is that of the pure-Python package.
+
+    An error, or a warning that a program turns into one, would end programs that work.
+    """
+    name = module.__name__.rpartition(".")[2]
+    if hasattr(module, _ONLY_OURS.get(name, "__name__")):
+        return
+    import logging
+
+    logging.getLogger(_PACKAGE).warning(
+        "%s.py of %s is the file of another package, and may lose tokens as that one does. %s"
+        " python -m %s doctor says more. [%s]",
+        *(name, _PACKAGE, references.OVERWRITTEN.remedy, _PACKAGE, references.OVERWRITTEN),
+    )

@@ -74,10 +74,16 @@ def _check_files(report: Report, distribution: Distribution | None) -> bool:
         rest = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         words = f"These files are missing or are not those of {version}: {names}{rest}."
         if running != version:
-            words += f" What runs now says that it is {running or 'another package'}."
+            says = f"says that it is {running}" if running else "does not say its version"
+            words += f" What runs now {says}."
         if others:
             words += f" The package also belongs to {', '.join(others)}."
         report.add(Severity.PROBLEM, references.OVERWRITTEN, words)
+        return False
+    if foreign := _foreign_library(distribution):
+        words = f"Python loads {foreign}, which is no file of {version}, before the one that is."
+        remedy = f"Remove the file {os.path.join(record.DIRECTORY, foreign)}"
+        report.add(Severity.PROBLEM, references.OVERWRITTEN, words, remedy)
         return False
     if running != version:
         words = f"pip has installed {version}, but {record.DIRECTORY} has {running}."
@@ -89,6 +95,19 @@ def _check_files(report: Report, distribution: Distribution | None) -> bool:
         remedy = f"pip uninstall {others[0].split()[0]}; and then: {_again(distribution)}"
         report.add(Severity.WARNING, references.OVERWRITTEN, words, remedy)
     return True
+
+
+def _foreign_library(distribution: Distribution) -> str:
+    """The file that Python takes for the native library, if it is not the one that was installed.
+
+    A library that was built for this Python alone, by an earlier installation, comes before one of
+    the stable ABI; to install again does not remove it.
+    """
+    names = [f"_msalex{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    taken = (it for it in names if os.path.exists(os.path.join(record.DIRECTORY, it)))
+    first = next(taken, "")
+    ours = {file.name for file in distribution.files or ()}
+    return first if ours & set(names) and first not in ours else ""
 
 
 def _again(distribution: Distribution | None, options: str = "--no-deps") -> str:
