@@ -62,7 +62,17 @@ PROGRAMS = {
     *("az", "docker", "kubectl", "pip", "uv", "poetry", "pipx", "gh", "apt-get", "sudo"),
     *("systemctl", "systemd-creds", "loginctl", "journalctl", "security", "codesign"),
     *("openssl", "umask", "mkdir", "rm", "chmod", "chown", "export", "ls", "cat", "cd", "jq"),
-    *("delocate-merge", "git", "sha256sum", "secret-tool", "busctl", "lsof", "stat"),
+    *(
+        "/opt/az/bin/python3",
+        "echo",
+        "delocate-merge",
+        "git",
+        "sha256sum",
+        "secret-tool",
+        "busctl",
+        "lsof",
+        "stat",
+    ),
 }
 #: The languages of fences, beside the directives of Sphinx.
 LANGUAGES = ("python", "sh", "console", "json", "yaml", "ini", "toml", "text", "")

@@ -107,7 +107,7 @@ class Installation:
     """Which package this is, and what it runs on."""
 
     version: str  # of this package
-    is_native: bool | None  # whether the native library can be loaded; None: nobody has tried
+    is_native: bool | None  # whether all files are ours, and the library loads; None: not tried
     directory: str
     python: str  # such as "CPython 3.13.1"
     system: str  # such as "Linux 6.1 x86_64"

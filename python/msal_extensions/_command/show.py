@@ -112,7 +112,7 @@ def as_text(report: Report, width: int, verbose: bool) -> str:
 
 def _installation(report: Report) -> str:
     found = report.installation
-    native = {True: " (native)", False: " (native library missing)", None: ""}[found.is_native]
+    native = {True: " (native)", False: " (damaged)", None: ""}[found.is_native]
     system = f"{found.system.split()[0]} {found.system.split()[-1]}"
     return f"msal-extensions {found.version or '?'}{native}, {found.python}, {system}"
 
