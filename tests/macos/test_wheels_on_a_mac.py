@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import struct
+import subprocess
 import sys
 import textwrap
 import zipfile
@@ -164,3 +165,35 @@ def test_a_wheel_that_did_not_run_is_not_even_asked_about(
 def test_a_program_that_hangs_is_ended_with_all_its_children() -> None:
     status, said = script.run(["/bin/sh", "-c", "echo begun; sleep 600 & wait"], 5)
     assert (status, said) == (-9, "begun\n")
+
+
+def test_a_build_is_told_the_time_of_the_commit_and_the_hashes_of_its_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SOURCE_DATE_EPOCH", "PIP_BUILD_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    answer = subprocess.CompletedProcess([], 0, stdout="1234567890\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    told = script.settings_of_build()
+    assert told["SOURCE_DATE_EPOCH"] == "1234567890"
+    assert "--hash=sha256:" in Path(told["PIP_BUILD_CONSTRAINT"]).read_text(encoding="utf-8")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    assert script.settings_of_build()["SOURCE_DATE_EPOCH"] == "1"
+
+
+def test_all_that_a_mac_installs_is_pinned_by_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, commands = tmp_path / NAMES[0], []
+
+    def run(command: list[str | Path], *_: object) -> tuple[int, str]:
+        commands.append([str(part) for part in command])
+        return 0, ""
+
+    monkeypatch.setattr(script, "run", run)
+    script.installed(tmp_path, "mac", wheel)
+    installs = [command for command in commands if "install" in command]
+    assert len(installs) == 2
+    for command in installs:
+        assert "--no-deps" in command
+        assert "--require-hashes" in command or command[-1] == str(wheel)

@@ -2,7 +2,8 @@
 
     python3 tests/macos/wheels_on_a_mac.py arm64 DIRECTORY      (or x86_64)
 
-Run by wheels.yml on each kind of Mac, with a Python from 3.11 on and nothing else. It builds only
+Run by wheels.yml on each kind of Mac, with a Python from 3.11 on and nothing else. What it installs
+is pinned by hash in tools/release/requirements. It builds only
 for the processor of this machine, so cibuildwheel tries each wheel. Then tests/macos/on_a_mac.py
 tries the one of most users in a keychain of its own, and writes its record into DIRECTORY, beside
 the wheels.
@@ -26,10 +27,11 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "tools" / "release" / "requirements"
 BUILD_S, INSTALL_S, TRY_S = 5400, 600, 5400
 ASK_MINUTES = 60  # the last question may take half an hour more
 #: The wheel of most users: every CPython from 3.10 on.
@@ -103,7 +105,18 @@ def digests(directory: Path) -> dict[str, str]:
     }
 
 
-def run(command: Sequence[str | Path], seconds: float) -> tuple[int, str]:
+def settings_of_build() -> dict[str, str]:
+    """What makes two builds of one commit give the same bytes; the caller's own settings win."""
+    pinned = {"PIP_BUILD_CONSTRAINT": str(REQUIREMENTS / "build.txt"), **os.environ}
+    committed = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    done = subprocess.run(committed, capture_output=True, text=True, timeout=60)
+    epoch = {"SOURCE_DATE_EPOCH": done.stdout.strip()} if done.returncode == 0 else {}
+    return {**epoch, **pinned}
+
+
+def run(
+    command: Sequence[str | Path], seconds: float, env: Mapping[str, str] = os.environ
+) -> tuple[int, str]:
     """The exit status and the output, which is shown, too.  After that time all of it is ended."""
     lines = []
     told = [str(part) for part in command]
@@ -116,7 +129,7 @@ def run(command: Sequence[str | Path], seconds: float) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+        env={**env, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     ) as process:
         # Its children, too: one that is left would keep the pipe open.
@@ -133,14 +146,16 @@ def run(command: Sequence[str | Path], seconds: float) -> tuple[int, str]:
     return status, "".join(lines)
 
 
-def installed(directory: Path, *what: str | Path) -> Path:
-    """The Python of a new virtual environment that has this; an error when that fails."""
+def installed(directory: Path, requirements: str, *wheels: Path) -> Path:
+    """The Python of a new virtual environment that has these requirements, each checked by its
+    hash, and these wheels; an error when that fails."""
     python = directory / "bin" / "python"
-    pip: list[str | Path] = [python, "-m", "pip", "install"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--no-deps"]
     commands: list[list[str | Path]] = [
         [sys.executable, "-m", "venv", directory],
-        [*pip, "--upgrade", "pip>=25.1"],  # which knows dependency groups
-        [*pip, *what],
+        [*pip, "--require-hashes", "-r", REQUIREMENTS / f"{requirements}.txt"],
+        *([*pip, wheel] for wheel in wheels),
+        [python, "-m", "pip", "check"],
     ]
     for command in commands:
         status, _ = run(command, INSTALL_S)
@@ -153,7 +168,7 @@ def build(architecture: str, directory: Path, python: str | Path) -> list[str]:
     """Build and try the wheels: what is wrong with them."""
     command = [python, "-m", "cibuildwheel", "--platform", "macos", "--archs", architecture]
     _, identifiers = run([*command, "--print-build-identifiers"], INSTALL_S)
-    status, said = run([*command, "--output-dir", directory], BUILD_S)
+    status, said = run([*command, "--output-dir", directory], BUILD_S, settings_of_build())
     wheels = sorted(directory.glob("*.whl"))
     faults = faults_of_wheels(architecture, IDENTIFIER.findall(identifiers), wheels, said)
     return faults + ([f"cibuildwheel: status {status}"] if status else [])
@@ -177,7 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     faults = faults_of_machine(options.architecture, processor(), platform.machine())
     if not faults:
         with tempfile.TemporaryDirectory() as environment:
-            cibuildwheel = installed(Path(environment), "--group", "wheels")
+            cibuildwheel = installed(Path(environment), "wheels")
             faults = build(options.architecture, directory, cibuildwheel)
     before = digests(directory)
     of_most = [directory / name for name in before if OF_MOST in name]
@@ -186,7 +201,7 @@ def main(arguments: Sequence[str]) -> int:
     if not faults:
         record = directory / f"on_a_mac-{options.architecture}.json"
         with tempfile.TemporaryDirectory() as environment:
-            python = installed(Path(environment), "--group", "mac", of_most[0])
+            python = installed(Path(environment), "mac", of_most[0])
             faults = try_out(of_most[0], record, python)
     if digests(directory) != before:
         faults.append("the wheels are no longer those that were tried")

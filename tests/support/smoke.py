@@ -1,14 +1,15 @@
 """Is the installed package complete?  Any Python that has it can run this; it prints one line.
 
-It imports, saves, loads, locks, and signs in through PersistedTokenCache. tests/test_wheel.py uses
-it, and so does cibuildwheel on each system for which a wheel is built. It needs nothing but the
-package.
+It imports, saves, loads, locks, and signs in through PersistedTokenCache. A free-threaded Python
+has to stay free-threaded. tests/test_wheel.py uses it, and so do cibuildwheel and wheels.yml on
+each system for which a wheel is built. It needs nothing but the package.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def main() -> None:
         again = PersistedTokenCache(FilePersistence(persistence.get_location()))
         found = list(again.search(cache.CredentialType.ACCESS_TOKEN, target=["scope"]))
         assert [item["secret"] for item in found] == ["secret"], found
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        # A library that does not say that it works without the GIL switches it on for all.
+        assert not getattr(sys, "_is_gil_enabled")(), "importing this switched the GIL on"  # noqa: B009
     where = f"{platform.python_version()} {sys.platform} {platform.machine()}"
     print(f"{msal_extensions.__version__} works on {where}")
 
