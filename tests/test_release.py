@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -357,7 +358,13 @@ def test_sha256sum_finds_each_file_as_it_was_made(main: Callable[..., int], tmp_
     out = tmp_path / "out"
     assert main(out) == 0
     named = {line[66:] for line in (out / "SHA256SUMS").read_text().splitlines()}
-    assert named == content(out).keys() - {"SHA256SUMS"}
+    made = content(out).keys()
+    assert made - named == {
+        "SHA256SUMS",
+        "simple/index.html",
+        "simple/msal-extensions/index.html",
+    }
+    assert named <= made
     check = ["sha256sum", "--strict", "--check", "SHA256SUMS"]
     assert subprocess.run(check, cwd=out, capture_output=True, timeout=60).returncode == 0
     (out / "constraints.txt").write_text("other\n")
@@ -442,3 +449,23 @@ def test_a_file_that_was_published_with_other_bytes_is_refused(
     assert main(tmp_path / "two", "--earlier", str(earlier)) == 1
     assert "-win32.whl was published with other bytes" in capsys.readouterr().out
     assert not (tmp_path / "two").exists()
+
+
+def test_the_command_in_the_documentation_yanks_one_version(
+    main: Callable[..., int], tmp_path: Path
+) -> None:
+    needs(None if shutil.which("sed") else "sed is not installed")
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    other = METADATA.replace(VERSION.encode(), b"1.3.1+native10")
+    make_wheel(earlier, "cp310-abi3-win32", PYTHON, other, version="1.3.1+native10")
+    assert main(tmp_path / "out", "--earlier", str(earlier)) == 0
+    page = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    [command] = [line for line in page.splitlines() if line.startswith("    sed -i ")]
+    directory = tmp_path / "out" / "simple" / "msal-extensions"
+    subprocess.run(shlex.split(command), cwd=directory, check=True, timeout=60)
+    links = (directory / "index.html").read_text().splitlines()
+    yanked = [line for line in links if re.match('<a data-yanked="[^"]+" href=', line)]
+    assert len(yanked) == len(ALL) + 1
+    [kept] = [line for line in links if line.startswith("<a href=")]
+    assert "1.3.1+native10-" in kept

@@ -8,7 +8,7 @@ is made unless they are complete and agree (checks.py). Then OUT, which is made,
     simple/           a package index of plain files; URL is where OUT will be published
     constraints.txt   pins the wheel of each platform by its hash
     msal_extensions-VERSION.cdx.json   what the release holds, as CycloneDX (sbom.py)
-    SHA256SUMS        the hash of each file, for `sha256sum --check`
+    SHA256SUMS        the hash of each file but the pages in simple/, for `sha256sum --check`
 
 TAG is the one in git, and has to be the version after a `v`. Files of earlier versions, as they
 were published, stay in the index if DIRECTORY has them. A file that was published before with
@@ -54,11 +54,12 @@ def now() -> datetime.datetime:
 
 
 def sums(directory: Path) -> str:
-    """The lines that `sha256sum --check` reads in that directory."""
+    """The lines that `sha256sum --check` reads in that directory. The pages are not in them: a
+    version that is taken back changes these, and nothing else."""
     files = {
         path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in directory.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.relative_to(directory).parts[0] != "simple"
     }
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
 
