@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.server
 import importlib.util
 import io
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import tarfile
+import textwrap
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -469,3 +473,53 @@ def test_the_command_in_the_documentation_yanks_one_version(
     assert len(yanked) == len(ALL) + 1
     [kept] = [line for line in links if line.startswith("<a href=")]
     assert "1.3.1+native10-" in kept
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A directory, and the address at which a web server on this machine shows it."""
+    directory = tmp_path / "out"
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(directory))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield directory, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_the_workflow_in_the_documentation_takes_the_approved_files_and_no_others(
+    main: Callable[..., int], site: tuple[Path, str], dist: Path, tmp_path: Path
+) -> None:
+    """Its script is run, up to the action that publishes."""
+    for program in ("bash", "curl", "sed", "grep", "sha256sum"):
+        needs(None if shutil.which(program) else f"{program} is not installed")
+    page = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    found = re.search(r"^ +run: \|\n((?: {14}.*\n)+)", page, re.MULTILINE)
+    assert found is not None
+    script = textwrap.dedent(found[1])
+    out, address = site
+    assert main(out) == 0
+
+    def run(name: str, sums: bytes) -> int:
+        (tmp_path / name).mkdir()
+        env = {**os.environ, "ADDRESS": address, "SUMS": hashlib.sha256(sums).hexdigest()}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+        done = subprocess.run(
+            command, cwd=tmp_path / name, env=env, capture_output=True, timeout=120
+        )
+        return done.returncode
+
+    approved = (out / "SHA256SUMS").read_bytes()
+    assert run("good", approved) == 0
+    assert content(tmp_path / "good" / "dist") == {
+        path.name: path.read_bytes() for path in checks.files_below(dist)
+    }
+    assert run("other-sums", approved + b"\n") != 0
+    next(out.glob("*.tar.gz")).write_bytes(b"other")
+    assert run("other-file", approved) != 0
