@@ -24,6 +24,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from csrc import ffi_build
+from tests.support import smoke
 from tests.support.capability import FILE_MODES, cannot_exist_here, needs, requires
 from tools.release.selection import ALL, BY_QEMU, DOCKER, IN_A_DISTRIBUTION, SELECTED, UNTRIED
 
@@ -167,11 +168,25 @@ def test_only_a_machine_that_takes_no_hours_runs_more_than_the_smoke_test() -> N
     x86_64 = SELECTED["linux", "x86_64"]
     assert x86_64 - selected_ == {"cp310-manylinux_x86_64"}  # the suite itself runs on that
     assert selected_ - x86_64 == {"cp314t-win_amd64", "cp315t-win_amd64"}
-    smoke, tests = more["test-command"]
-    assert smoke == chosen["test-command"]
+    first, tests = more["test-command"]
+    assert first == chosen["test-command"]
     files = re.findall(r"\{project\}/(\S+\.py)", tests)
     assert len(files) == 8
     assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_free_threaded_python_that_loses_its_freedom_by_us_fails_the_smoke_test(
+    enabled: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
+    if enabled:
+        with pytest.raises(AssertionError, match="switched the GIL on"):
+            smoke.main()
+    else:
+        smoke.main()
+    assert ("works on" in capsys.readouterr().out) == (not enabled)
 
 
 def test_each_leg_of_linux_builds_for_one_processor_and_all_are_built() -> None:
