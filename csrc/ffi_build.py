@@ -154,6 +154,18 @@ def target() -> str:
     return MSVC_TARGETS.get(os.environ.get("VSCMD_ARG_TGT_ARCH", ""), sysconfig.get_platform())
 
 
+def stable_abi() -> str | None:
+    """The oldest Python that loads what this one builds, as wheels are tagged; None: this one only.
+
+    A free-threaded Python has a limited API since 3.15 (PEP 803, abi3t).  Its wheel has the tag
+    abi3.abi3t, so an ordinary Python prefers it to that of cp310 from 3.15 on, and it works there:
+    it uses nothing that only one of the two has.
+    """
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "cp310"
+    return "cp315" if sys.version_info >= (3, 15) else None
+
+
 def cdef() -> str:
     """The header without its preprocessor lines, because cffi does not read them."""
     lines = (HERE / "msalex.h").read_text(encoding="utf-8").splitlines()
@@ -181,6 +193,6 @@ def builder(platform: str = sys.platform) -> FFI:
         libraries=list(here.libraries),
         extra_compile_args=list(here.compile_args),
         extra_link_args=[*here.link_args, *here.link_args_of.get(target(), ())],
-        py_limited_api=True,
+        py_limited_api=stable_abi() is not None,
     )
     return ffi

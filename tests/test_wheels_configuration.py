@@ -10,20 +10,17 @@ import importlib
 import importlib.util
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
-from csrc import ffi_build
 from tests.support import smoke
 from tests.support.capability import FILE_MODES, cannot_exist_here, needs, requires
 from tools.release.selection import ALL, BY_QEMU, DOCKER, IN_A_DISTRIBUTION, SELECTED, UNTRIED
@@ -499,39 +496,3 @@ def test_what_changed_after_the_approval_is_not_published(tmp_path: Path) -> Non
     status, calls = publication(tmp_path, "something else")
     assert status != 0
     assert [call for call in calls if not call.startswith("git ")] == []
-
-
-# ---- the build ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("free_threaded", "tag"), [(0, {"py_limited_api": "cp310"}), (1, {})])
-def test_each_free_threaded_python_gets_a_wheel_of_its_own(
-    free_threaded: int, tag: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: dict[str, Any] = {}
-    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=told.update))
-    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
-    runpy.run_path(str(ROOT / "setup.py"))
-    assert told["options"] == {"bdist_wheel": tag}
-
-
-@pytest.mark.parametrize(
-    ("python", "visual_studio", "options"),
-    [
-        ("win-amd64", None, ["/guard:cf", "/Brepro", "/CETCOMPAT"]),
-        ("win-amd64", "x64", ["/guard:cf", "/Brepro", "/CETCOMPAT"]),
-        ("win32", None, ["/guard:cf", "/Brepro", "/CETCOMPAT"]),
-        ("win-amd64", "x86", ["/guard:cf", "/Brepro", "/CETCOMPAT"]),
-        ("win-arm64", None, ["/guard:cf", "/Brepro"]),
-        ("win-amd64", "arm64", ["/guard:cf", "/Brepro"]),  # as cibuildwheel builds for ARM64
-    ],
-)
-def test_the_linker_of_windows_gets_what_it_takes_for_that_processor(
-    python: str, visual_studio: str | None, options: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sysconfig, "get_platform", lambda: python)
-    monkeypatch.delenv("VSCMD_ARG_TGT_ARCH", raising=False)
-    if visual_studio:
-        monkeypatch.setenv("VSCMD_ARG_TGT_ARCH", visual_studio)
-    _, _, _, settings = ffi_build.builder("win32")._assigned_source  # type: ignore[attr-defined]
-    assert settings["extra_link_args"] == options
