@@ -26,7 +26,8 @@ class Platform(NamedTuple):
     libraries: tuple[str, ...] = ()
     compile_args: tuple[str, ...] = ()
     link_args: tuple[str, ...] = ()
-    #: What the linker gets besides, by the target as target() names it.
+    #: What the compiler and the linker get besides, by the target as target() names it.
+    compile_args_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     link_args_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
@@ -66,9 +67,20 @@ PLATFORMS = {
             "keychain_none.c",
         ),
         libraries=("pthread", "dl"),
-        # The extension exports PyInit__msalex only.  All its symbols are bound when it is loaded.
-        compile_args=("-std=c11", "-fvisibility=hidden"),
-        link_args=("-Wl,-z,now,-z,relro",),
+        # The extension exports PyInit__msalex only.
+        compile_args=(
+            *("-std=c11", "-fvisibility=hidden", "-g0"),
+            *("-fstack-protector-strong", "-fstack-clash-protection"),
+            # An older compiler or C library takes 3 for 2.
+            *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
+        ),
+        compile_args_of={
+            "linux-x86_64": ("-fcf-protection",),
+            "linux-i686": ("-fcf-protection",),
+            "linux-aarch64": ("-mbranch-protection=standard",),
+        },
+        # All symbols are bound when it is loaded, and their table is read-only from then on.
+        link_args=("-Wl,-z,now,-z,relro,-z,noexecstack", "-Wl,--strip-all"),
     ),
     "darwin": Platform(
         sources=(
@@ -91,7 +103,8 @@ PLATFORMS = {
         ),
         compile_args=(
             "-std=c11",
-            "-fvisibility=hidden",
+            *("-fvisibility=hidden", "-g0"),
+            *("-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),
             # The interpreter may be built for an older macOS, but the keychain files need 10.15.
             "-mmacosx-version-min=11.0",
             # Apple deprecates SecKeychain*.  SecItem has nothing in its place that names the
@@ -100,6 +113,7 @@ PLATFORMS = {
         ),
         link_args=(
             "-mmacosx-version-min=11.0",
+            "-Wl,-S,-x",  # no debug information, and the names of exported symbols only
             *("-framework", "CoreFoundation", "-framework", "Security"),
         ),
     ),
@@ -141,6 +155,13 @@ PLATFORMS = {
         link_args_of={"win32": ("/CETCOMPAT",), "win-amd64": ("/CETCOMPAT",)},
     ),
 }
+#: Options without which the extension works as well.  A compiler may lack some of them.
+HARDENING = {
+    *("-fstack-protector-strong", "-fstack-clash-protection"),
+    *("-fcf-protection", "-mbranch-protection=standard"),
+}
+#: Options that leave debug information out.
+DEBUG_OPTIONS = ("-g0", "-Wl,--strip-all", "-Wl,-S,-x")
 #: The processors for which MSVC can be set up -> the platforms as sysconfig names them.
 MSVC_TARGETS = {"x86": "win32", "x64": "win-amd64", "arm64": "win-arm64"}
 
@@ -191,7 +212,7 @@ def builder(platform: str = sys.platform) -> FFI:
         depends=[f"csrc/{header.name}" for header in HERE.glob("*.h")],
         include_dirs=["csrc"],
         libraries=list(here.libraries),
-        extra_compile_args=list(here.compile_args),
+        extra_compile_args=[*here.compile_args, *here.compile_args_of.get(target(), ())],
         extra_link_args=[*here.link_args, *here.link_args_of.get(target(), ())],
         py_limited_api=stable_abi() is not None,
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import platform
 import re
-import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.built import built
 from tests.support.capability import needs, requires
 
-pytestmark = [pytest.mark.slow, requires("venv")]  # build makes a virtual environment
+if importlib.util.find_spec("elftools"):
+    from tests.support.binaries import Elf
+
+pytestmark = [pytest.mark.slow, requires("venv", "fcntl")]
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tests" / "support" / "smoke.py"
 WHEEL = r"msal_extensions-1\.3\.1\+native1-cp310-abi3-linux_\w+\.whl"
-NOT_SOURCES = ("build", "dist", "__pycache__", "*.egg-info", ".git", ".venv*", ".*_cache")
+EXTENSION = r"_msalex\.abi3(-[\w-]+)?\.so"  # Python 3.15 names the platform
 # The interpreter behind a command: pyenv's commands are scripts, Debian's are links.
 IDENTIFY = (
     "import os, sys, sysconfig\n"
@@ -44,19 +47,8 @@ def run(*command: str | Path, seconds: float = 600) -> str:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the source distribution, and with the wheel that was built from it."""
-    directory = tmp_path_factory.mktemp("built")
-    source = directory / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_SOURCES))
-    run(sys.executable, "-m", "build", "--outdir", directory / "dist", source)
-    return directory / "dist"
-
-
-@pytest.fixture(scope="module")
-def wheel(built: Path) -> Path:
-    (path,) = built.glob("*.whl")
-    return path
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory).wheel
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +61,7 @@ def extension(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_is_for_every_cpython_from_310_on(wheel: Path, extension: Path) -> None:
     assert re.fullmatch(WHEEL, wheel.name)
-    assert extension.name == "_msalex.abi3.so"
+    assert re.fullmatch(EXTENSION, extension.name)
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -78,29 +70,50 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     python = ROOT / "python"
     sources = {p.relative_to(python).as_posix() for p in python.rglob("*.py")}
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == {*sources, "msal_extensions/py.typed", "msal_extensions/_msalex.abi3.so"}
+    (extension,) = {name for name in packaged if name.endswith(".so")}
+    assert packaged == {*sources, "msal_extensions/py.typed", extension}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_source_distribution_holds_what_building_needs(built: Path) -> None:
-    (path,) = built.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = [p.name for p in (ROOT / "csrc").iterdir() if p.suffix in (".c", ".h", ".py")]
-    assert {f"csrc/{name}" for name in sources} <= names
-    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md"} <= names
+@pytest.fixture(scope="module")
+def facts(extension: Path) -> Elf:
+    needs(None if sys.platform == "linux" else "there is no ELF here")
+    return Elf.read(extension)
 
 
-def test_extension_exports_only_its_init_function(extension: Path) -> None:
-    needs(None if shutil.which("nm") else "nm (binutils) is not installed")
-    symbols = run("nm", "-D", "--defined-only", extension).split()[2::3]
-    assert symbols == ["PyInit__msalex"]
+def test_extension_exports_only_its_init_function(facts: Elf) -> None:
+    assert facts.exported == {"PyInit__msalex"}
 
 
-def test_extension_links_nothing_but_the_c_library(extension: Path) -> None:
-    needs(None if shutil.which("readelf") else "readelf (binutils) is not installed")
-    needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", extension))
-    assert {name.partition(".")[0] for name in needed} <= {"libc", "libpthread", "libdl"}
+def test_extension_links_nothing_but_the_c_library(facts: Elf) -> None:
+    assert {name.partition(".")[0] for name in facts.needed} <= {"libc", "libpthread", "libdl"}
+
+
+def test_extension_looks_for_no_library_in_directories_of_its_builder(facts: Elf) -> None:
+    assert facts.run_paths == ()
+
+
+def test_extension_holds_no_debug_information_and_no_path_of_its_builder(facts: Elf) -> None:
+    assert not facts.unneeded
+    assert facts.paths == ()
+
+
+def test_extension_checks_its_stack_and_the_sizes_of_its_buffers(facts: Elf) -> None:
+    assert "__stack_chk_fail" in facts.imported
+    needs(None if platform.libc_ver()[0] == "glibc" else "this C library checks no sizes")
+    assert facts.fortified >= {"__memcpy_chk", "__snprintf_chk"}
+
+
+def test_extension_cannot_be_changed_or_executed_where_it_should_not(facts: Elf) -> None:
+    """The table of its functions is read-only from the start, its stack holds data only."""
+    assert facts.binds_at_load
+    assert facts.has_read_only_relocations
+    assert not facts.has_executable_stack
+
+
+def test_extension_says_where_jumps_may_lead(facts: Elf) -> None:
+    needs(None if platform.machine() in ("x86_64", "aarch64") else "this processor checks no jumps")
+    assert facts.marks > 100
 
 
 def test_extension_uses_the_stable_abi_only(wheel: Path) -> None:
