@@ -368,10 +368,22 @@ int msalex_file_replace(const char *path, const unsigned char *data, size_t size
     return outcome == DONE ? msalex__ok(error) : save.status;
 }
 
+/* Gives the temporary file a name that must be free: 0 or errno.  Where no rename refuses to replace,
+ * it gets a second name, and end() removes the first one. */
+static int put_new(struct save *save) {
+    const int directory = save->place.directory;
+    int code = msalex__rename_new(directory, save->temp_name, save->place.name);
+
+    if (code == 0)
+        save->temp_name[0] = '\0';
+    else if (code == EINVAL)
+        code = linkat(directory, save->temp_name, directory, save->place.name, 0) == 0 ? 0 : errno;
+    return code;
+}
+
 int msalex_file_create(const char *path, const unsigned char *data, size_t size,
                        msalex_error *error) {
     struct save save = {.data = data, .size = size, .old = -1, .temp = -1};
-    const int *directory = &save.place.directory;
     enum outcome outcome;
     int code, status;
 
@@ -383,15 +395,8 @@ int msalex_file_create(const char *path, const unsigned char *data, size_t size,
         outcome = fail_save(&save, EEXIST, "open", error);
     else
         outcome = prepare(&save, error);
-    if (outcome == PREPARED) {
-        code = msalex__rename_new(*directory, save.temp_name, save.place.name);
-        if (code == 0)
-            save.temp_name[0] = '\0';
-        else if (code == EINVAL &&
-                 linkat(*directory, save.temp_name, *directory, save.place.name, 0) != 0)
-            code = errno;
-        outcome = code == 0 || code == EINVAL ? DONE : fail_save(&save, code, "rename", error);
-    }
+    if (outcome == PREPARED)
+        outcome = (code = put_new(&save)) == 0 ? DONE : fail_save(&save, code, "rename", error);
     end(&save);
     return outcome == DONE ? msalex__ok(error) : save.status;
 }

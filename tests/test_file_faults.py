@@ -28,6 +28,7 @@ from msal_extensions import (
     PersistedTokenCache,
     PersistenceError,
 )
+from msal_extensions._native import files
 from tests.support import tally
 from tests.support.capability import SYMBOLIC_LINKS, needs, requires
 from tests.support.seccomp import GO_ON, KILL, Run, supervised
@@ -339,6 +340,23 @@ def test_without_openat2_all_works_as_with_it(name: str, code: int, site: Site) 
     assert "openat2" in run.calls
     assert not list(wrong(operation, GO_ON, "", outcome)), outcome
     assert outcome.what == "done", outcome.error
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EPERM, errno.EIO], ids=errno.errorcode.get)
+def test_where_a_new_name_cannot_be_given_a_copy_is_not_said_to_be_there(
+    code: int, tmp_path: Path
+) -> None:
+    """A file system that cannot rename without replacing says EINVAL, and then a link is tried.
+    The caller must hear it when that fails, too: a quarantine empties the cache next."""
+
+    def answer(number: int, call: str) -> int:
+        return {"renameat2": errno.EINVAL, "linkat": code}.get(call, GO_ON)
+
+    copy = str(tmp_path / "copy")
+    run = supervised(lambda: attempt(lambda: files.create(copy, b"evidence")), answer)
+    assert {"renameat2", "linkat"} <= set(run.calls)
+    assert run.result[0] == "typed", run.result
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if "new" not in name])
