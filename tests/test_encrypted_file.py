@@ -29,6 +29,7 @@ from msal_extensions import (
     PersistenceNotFound,
     Protection,
 )
+from msal_extensions._native import files
 from msal_extensions._stores import envelope
 from tests.support.capability import REMOVABLE_OPEN_FILES, requires
 from tests.support.kernel_in_memory import Kernel
@@ -292,6 +293,27 @@ def test_a_rekey_that_fails_leaves_file_and_object_as_they_were(location: Path) 
     assert persistence.load() == "text"
     persistence.save("more")
     assert EncryptedFilePersistence(location, KEY).load() == "more"
+
+
+def test_a_rekey_after_which_the_file_has_another_content_is_an_error(
+    location: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody throws the old key away."""
+    keys = {"new": OTHER, "old": KEY}
+    EncryptedFilePersistence(location, {"old": KEY}).save("text")
+    replace = files.replace
+
+    def replace_and_be_overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(files, "replace", replace)
+        stamp = replace(*arguments)
+        EncryptedFilePersistence(location, keys).save("of a program that takes no lock")
+        return stamp
+
+    persistence = EncryptedFilePersistence(location, keys)
+    monkeypatch.setattr(files, "replace", replace_and_be_overtaken)
+    with pytest.raises(EncryptedFileDamaged, match="something else than was saved"):
+        persistence.rekey()
+    assert persistence.load() == "of a program that takes no lock"
 
 
 def test_a_damaged_file_is_put_aside_with_a_key_that_takes_its_time_too(location: Path) -> None:

@@ -72,6 +72,12 @@ def test_a_command_may_print_32_bytes_as_they_are() -> None:
     assert [*CommandKey([sys.executable, "-c", code], COMMAND_S).ring().values()] == [KEY]
 
 
+def test_a_command_may_print_4096_bytes_and_no_more() -> None:
+    whole, more = (printing(text_of(KEY).ljust(size)) for size in (4096, 4097))
+    assert [*CommandKey(whole, COMMAND_S).ring().values()] == [KEY]
+    assert "more than a key" in str(refused(CommandKey(more, COMMAND_S)))
+
+
 def test_a_command_that_prints_its_key_in_parts_is_heard_to_the_end() -> None:
     then = f"""
         import time

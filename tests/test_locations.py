@@ -238,6 +238,7 @@ class Agent:
 
     def __init__(self, schema: str, attributes: object, **options: object) -> None:
         self.saved: list[str] = []
+        self.stores = True
         self.meanwhile: Callable[[], None] = lambda: None
 
     def connect(self) -> None:
@@ -246,7 +247,7 @@ class Agent:
     def save(self, data: str) -> bool:
         self.meanwhile()
         self.saved.append(data)
-        return True
+        return self.stores
 
 
 @pytest.fixture
@@ -371,3 +372,16 @@ def test_others_see_the_time_move_after_the_secret_is_stored_and_only_then(
     assert seen == [1.0 if exists else None, True]
     assert signal.stat().st_mtime > 1e9
     assert os.listdir(signal.parent) == ["signal"]
+
+
+def test_others_see_no_change_when_an_agent_cannot_tell_whether_it_stored_the_secret(
+    keyring: LibsecretPersistence, tmp_path: Path
+) -> None:
+    """1.3.1 asks what its agent returns, and programs have agents of their own."""
+    signal = tmp_path / "directory" / "signal"
+    signal.touch()
+    os.utime(signal, (1, 1))
+    agent_of(keyring).stores = False
+    keyring.save("x")
+    assert agent_of(keyring).saved == ["x"]
+    assert signal.stat().st_mtime == 1

@@ -24,6 +24,9 @@ from msal_extensions import (
 )
 from msal_extensions._native import kernelkey
 from msal_extensions._native.kernelkey import Missing
+from msal_extensions._store import ABSENT
+from msal_extensions._store_of import store_of
+from msal_extensions.errors import StoreChanged
 from tests.support.kernel_in_memory import Kernel
 from tests.support.kernel_in_memory import kernel_fixture as kernel_fixture
 from tests.support.tokens import add_token, secrets_of
@@ -157,6 +160,24 @@ def test_a_key_that_comes_back_after_its_file_was_given_up_loses_no_token(
     add_token(late, "new")
     assert secrets_of(PersistedTokenCache(EncryptedFilePersistence(location))) == {"old", "new"}
     assert os.listdir(location.parent) == [location.name]
+
+
+def test_what_a_file_holds_whose_key_came_back_is_not_replaced_unread(
+    kernel: Kernel, location: Path
+) -> None:
+    """The key comes back between the look at the file and the save."""
+    EncryptedFilePersistence(location).save("old")
+    key = kernel.keys[1]
+    expiry(kernel, location)
+    before = location.read_bytes()
+    late = EncryptedFilePersistence(location, on_lost_key="quarantine")
+    store = store_of(late, f"{location}.lockfile")
+    assert store.read().stamp is ABSENT
+    kernel.keys[1] = key
+    with pytest.raises(StoreChanged):
+        store.replace(b"new", lease=None, expected=ABSENT)
+    assert location.read_bytes() == before
+    assert store.read().data == b"old"
 
 
 def test_a_process_that_still_has_the_key_puts_it_back_after_an_hour(

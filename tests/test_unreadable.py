@@ -31,7 +31,13 @@ from msal_extensions import (
 )
 from msal_extensions._native import files
 from tests.support import keyring
-from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
+from tests.support.capability import (
+    FILE_MODES,
+    REMOVABLE_OPEN_FILES,
+    SYMBOLIC_LINKS,
+    needs,
+    requires,
+)
 from tests.support.processes import crowd, python
 from tests.support.reference import reference_python
 from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, token
@@ -251,6 +257,19 @@ def test_what_was_repaired_before_the_lock_was_held_is_not_quarantined(location:
     with mock.patch.object(CrossPlatLock, "acquire", repair):
         assert secrets_of(cache) == {SECRET}
     assert evidence(location) == []
+
+
+@requires(REMOVABLE_OPEN_FILES)
+def test_without_the_lock_no_damaged_content_is_copied(location: Path, no_patience: None) -> None:
+    """It may be the middle of a save by the one that has the lock now."""
+    cache = quarantining(location)
+    with cache.transaction():
+        Path(f"{location}.lockfile").unlink()
+        location.write_bytes(WHOLE[:-5])
+        with pytest.raises(CacheDamaged):
+            cache.search(ACCESS_TOKEN)
+        assert evidence(location) == []
+    assert location.read_bytes() == WHOLE[:-5]
 
 
 def nested(levels: int) -> bytes:
