@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.support.journal import ASKED, ENTERED, GAVE_UP, GONE, LEFT, Journal
+from tests.support.processes import descriptors, threads
 
 POLL_S = 0.1
 #: A helper thread of ours stays for a second after its last wait for a lock.
@@ -136,14 +137,6 @@ class Contender:
                 time.sleep(sleeps)
         finally:
             os._exit(0)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
 
 
 def main() -> None:
