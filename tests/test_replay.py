@@ -215,6 +215,21 @@ def test_a_transaction_is_content_when_others_made_its_change_too(
     assert stored(place) == {"a": "new"}
 
 
+def test_a_transaction_that_changed_nothing_is_told_what_others_changed_meanwhile(
+    place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
+) -> None:
+    """It has nothing to save, and what it relies on is not stored any more."""
+    put(cache, "a", "same")
+
+    def lose_the_lock() -> None:
+        place.rob()
+        elsewhere(lambda: put(other, "a", "of another"))
+
+    with pytest.raises(LockLost):
+        change_in_a_transaction(cache, lambda: put(cache, "a", "same"), lose_the_lock)
+    assert stored(place) == seen(cache) == {"a": "of another"}
+
+
 def test_a_transaction_removes_whatever_is_stored(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:

@@ -259,6 +259,31 @@ def test_what_was_repaired_before_the_lock_was_held_is_not_quarantined(location:
     assert evidence(location) == []
 
 
+def test_a_change_that_msal_refuses_leaves_a_damaged_content_as_it_is(location: Path) -> None:
+    damaged = b'{"AccessToken":   [], "Account": {}}'
+    location.write_bytes(damaged)
+    cache = PersistedTokenCache(FilePersistence(location))
+    with pytest.raises(TypeError):
+        cache.modify(ACCESS_TOKEN, token(1), {"secret": "new"})
+    assert location.read_bytes() == damaged
+    location.write_bytes(WHOLE)
+    cache.modify(REFRESH_TOKEN, token(2), {"secret": "refresh"})
+    assert secrets_of(cache) == {SECRET}
+
+
+def test_a_thread_that_has_msals_lock_does_not_wait_for_the_lock_file(
+    location: Path, no_patience: None
+) -> None:
+    """The holder of the lock file may be waiting for MSAL's lock."""
+    location.write_bytes(b"[]")
+    cache = quarantining(location)
+    with cache._lock, pytest.raises(CacheDamaged):
+        cache.search(ACCESS_TOKEN)
+    assert evidence(location) == []
+    assert secrets_of(cache) == set()
+    assert len(evidence(location)) == 1
+
+
 @requires(REMOVABLE_OPEN_FILES)
 def test_without_the_lock_no_damaged_content_is_copied(location: Path, no_patience: None) -> None:
     """It may be the middle of a save by the one that has the lock now."""
