@@ -5,7 +5,6 @@
 #include "lock_windows.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "lock.h"
 
@@ -70,15 +69,11 @@ bool msalex__lock_peer_is_gone(const struct msalex__lock_file *file, const char 
 /* ---- waiting for the name to go away ---- */
 
 HANDLE msalex__lock_peer_watch(const wchar_t *path) {
-    const size_t length = (size_t)(wcsrchr(path, L'\\') + 1 - path); /* the path is absolute */
-    wchar_t *directory = malloc((length + 1) * sizeof *directory);
+    wchar_t *directory = msalex__directory_of(path);
     HANDLE watch = INVALID_HANDLE_VALUE;
 
-    if (directory != NULL) {
-        memcpy(directory, path, length * sizeof *directory);
-        directory[length] = L'\0';
+    if (directory != NULL)
         watch = FindFirstChangeNotificationW(directory, FALSE, FILE_NOTIFY_CHANGE_FILE_NAME);
-    }
     free(directory);
     return watch;
 }

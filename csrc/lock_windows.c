@@ -118,15 +118,11 @@ static enum outcome drop(msalex_lock *lock, enum outcome outcome) {
 /* Nothing has the name, and its directory is there, but Windows says "not found" when we make the
  * file: controlled folder access does so. */
 static bool is_protected(const msalex_lock *lock, DWORD code) {
-    const size_t length = (size_t)(wcsrchr(lock->path, L'\\') + 1 - lock->path);
+    DWORD attributes;
     wchar_t *directory;
-    DWORD attributes = INVALID_FILE_ATTRIBUTES;
 
-    if (code != ERROR_FILE_NOT_FOUND ||
-        (directory = malloc((length + 1) * sizeof *directory)) == NULL)
+    if (code != ERROR_FILE_NOT_FOUND || (directory = msalex__directory_of(lock->path)) == NULL)
         return false;
-    memcpy(directory, lock->path, length * sizeof *directory);
-    directory[length] = L'\0';
     attributes = GetFileAttributesW(directory);
     free(directory);
     return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;

@@ -32,6 +32,10 @@ wchar_t *msalex__prefixed_path(const wchar_t *given, msalex_error *error);
 /* The path for people.  It belongs to the path that is given. */
 const wchar_t *msalex__without_prefix(const wchar_t *path);
 
+/* The directory of an absolute path, to be freed; NULL when memory runs out.  It keeps its backslash,
+ * because "C:" alone is the current directory of that drive. */
+wchar_t *msalex__directory_of(const wchar_t *path);
+
 /* How long is the start of the path that names its drive or share, with the backslash?  0: this is
  * no path of a file system. */
 size_t msalex__root_length(const wchar_t *path);

@@ -148,6 +148,17 @@ const wchar_t *msalex__without_prefix(const wchar_t *path) {
     return starts(path, L"\\\\?\\") ? path + 4 : path;
 }
 
+wchar_t *msalex__directory_of(const wchar_t *path) {
+    const size_t length = (size_t)(wcsrchr(path, L'\\') + 1 - path); /* the path is absolute */
+    wchar_t *directory = malloc((length + 1) * sizeof *directory);
+
+    if (directory != NULL) {
+        memcpy(directory, path, length * sizeof *directory);
+        directory[length] = L'\0';
+    }
+    return directory;
+}
+
 /* A part of a path, with the backslash behind it. */
 static size_t part_length(const wchar_t *path) {
     const wchar_t *end = wcschr(path, L'\\');

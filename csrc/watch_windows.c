@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct msalex_watch {
     HANDLE changes;                    /* or INVALID_HANDLE_VALUE: nothing could be watched */
@@ -87,21 +86,18 @@ static void told(msalex_watch *watch) {
 /* ---- the interface ---- */
 
 int msalex_watch_new(const char *path, msalex_watch **watch, msalex_error *error) {
-    wchar_t *file = msalex__wide_path(path, error), *end;
+    wchar_t *file = msalex__wide_path(path, error);
 
     *watch = NULL;
     if (file == NULL)
         return msalex__status_of_errno((int)error->code);
     if ((*watch = calloc(1, sizeof **watch)) == NULL ||
-        ((*watch)->parent = _wcsdup(file)) == NULL) {
+        ((*watch)->parent = msalex__directory_of(file)) == NULL) {
         free(*watch);
         free(file);
         *watch = NULL;
         return msalex__fail_errno(error, ENOMEM, "malloc");
     }
-    /* With the backslash: "C:" alone is the current directory of that drive. */
-    end = wcsrchr((*watch)->parent, L'\\'); /* there is one: the path is absolute */
-    end[1] = L'\0';
     (*watch)->file = file;
     (*watch)->changes = INVALID_HANDLE_VALUE;
     (void)look(*watch);
