@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from msal_extensions import CrossPlatLock, LibsecretPersistence, LockError, PersistedTokenCache
-from msal_extensions._store import ABSENT, Content, Store
+from msal_extensions._store import ABSENT, Content, Lease, Store
 from msal_extensions._store_of import StoreMemo, store_of
 from msal_extensions._stores.signalled import SignalledStore
 from msal_extensions.errors import LockLost, PersistenceFileExists, StoreChanged
@@ -206,6 +207,23 @@ def test_a_transaction_that_tries_once_takes_the_lock_once() -> None:
     with cache.transaction(timeout=0):
         cache.add(sign_in(1))
     assert shelf.prepared == 1
+
+
+def test_a_transaction_that_has_waited_for_half_of_its_time_prepares_no_more() -> None:
+    """Its time is for all its waits together."""
+    shelf = Shelf()
+    cache = PersistedTokenCache(DictionaryPersistence("shelf", shelf))
+    shelf.overtaken = 9
+    acquire = shelf.commit.acquire
+
+    def acquire_slowly(timeout: float) -> Lease:
+        time.sleep(0.3)
+        return acquire(timeout)
+
+    with mock.patch.object(shelf.commit, "acquire", acquire_slowly), cache.transaction(timeout=0.5):
+        cache.add(sign_in(1))
+    assert shelf.prepared == 1
+    assert secrets_of(cache) == {"access1"}
 
 
 def test_a_damaged_content_is_swapped_and_kept() -> None:

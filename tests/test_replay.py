@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -19,11 +20,13 @@ import msal
 import pytest
 
 from msal_extensions import LockError, PersistedTokenCache, PersistenceError
+from msal_extensions._pending import Call, Change, Event, Pending, Rule
 from msal_extensions.errors import LockLost
 from tests.support.meanwhile import before_saves, elsewhere, failing, full, overtaken
 from tests.support.meanwhile import robbable_place_fixture as robbable_place_fixture
 from tests.support.places import Place
-from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in
+from tests.support.processes import GENEROUS
+from tests.support.tokens import ACCESS_TOKEN, REFRESH_TOKEN, secrets_of, sign_in, token
 
 Found = dict[str, Any]
 
@@ -228,6 +231,20 @@ def test_a_transaction_that_changed_nothing_is_told_what_others_changed_meanwhil
     with pytest.raises(LockLost):
         change_in_a_transaction(cache, lambda: put(cache, "a", "same"), lose_the_lock)
     assert stored(place) == seen(cache) == {"a": "of another"}
+
+
+def test_a_transaction_is_not_told_that_others_renewed_what_had_expired(
+    place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
+) -> None:
+    """The cache, and not the program, removes it in the middle of the transaction."""
+    expired, renewed = token(1, expires_in=-10), token(1, "renewed")
+    cache.modify(ACCESS_TOKEN, expired, expired)
+    renew = functools.partial(other.modify, ACCESS_TOKEN, renewed, renewed)
+    with overtaken(place, renew), cache.transaction():
+        assert secrets_of(cache) == set()
+        put(cache, "a", "mine")
+    assert secrets_of(place.cache()) == secrets_of(cache) == {"renewed"}
+    assert stored(place) == {"a": "mine"}
 
 
 def test_a_transaction_removes_whatever_is_stored(
@@ -461,6 +478,21 @@ def test_changes_of_one_entry_that_wait_are_saved_or_dropped_together(
     assert stored(place) == seen(cache) == {"a": "of another", "b": "next", "c": "next"}
 
 
+def test_a_call_that_changed_one_entry_twice_waits_with_both_changes() -> None:
+    """A signal handler came in the middle of an add(), for example."""
+    call, pending = Call(), Pending()
+    call.event = Event(call)
+    for secret in ("first", "second"):
+        change = Change(REFRESH_TOKEN, "key", Rule.ALWAYS, {"secret": secret})
+        pending.record(call, change)
+    pending.note_replaced({REFRESH_TOKEN: {"key": {"secret": "old"}}})
+    call.is_over = True
+    memory = {REFRESH_TOKEN: {"key": {"secret": "old"}}}
+    pending.apply_to(memory)
+    assert memory == {REFRESH_TOKEN: {"key": {"secret": "second"}}}
+    assert pending.all() == (call.event,)
+
+
 def test_of_a_transaction_that_failed_each_change_waits_by_itself(
     place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
 ) -> None:
@@ -475,6 +507,29 @@ def test_of_a_transaction_that_failed_each_change_waits_by_itself(
     with cache.transaction():
         pass
     assert stored(place) == seen(cache) == {"a": "of another", "b": "new"}
+
+
+def test_a_change_that_waits_in_place_of_an_earlier_one_does_not_need_what_that_had_made(
+    place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
+) -> None:
+    """The second one was overtaken before it failed, so it knows that it replaces the first."""
+    put(cache, "a", "old")
+    with full(place), pytest.raises(PersistenceError):
+        put(cache, "a", "first")
+    meanwhile = [lambda: put(other, "b", "unrelated")]
+
+    def overtake_and_fail() -> None:
+        if not meanwhile:
+            raise PersistenceError(28, "No space left on device")
+        place.rob()
+        elsewhere(meanwhile.pop())
+
+    with before_saves(place, overtake_and_fail), pytest.raises(PersistenceError):
+        put(cache, "a", "second")
+    put(other, "c", "unrelated")
+    put(cache, "d", "next")
+    assert stored(place) == seen(cache)
+    assert stored(place) == {"a": "second", "b": "unrelated", "c": "unrelated", "d": "next"}
 
 
 def test_what_waits_is_not_replayed_over_what_came_while_it_is_saved_at_last(
@@ -623,6 +678,49 @@ def test_after_a_sign_in_with_what_json_cannot_hold_others_are_saved(
     cache.add(sign_in(1))
     assert "refresh1" in secrets_of(place.cache(), REFRESH_TOKEN)
     assert secrets_of(cache, ACCESS_TOKEN) == secrets_of(place.cache(), ACCESS_TOKEN)
+
+
+def test_what_a_program_put_into_memory_and_json_cannot_hold_fails_one_save_only(
+    place: Place, cache: PersistedTokenCache
+) -> None:
+    put(cache, "a", "old")
+    (found,) = cache._cache[REFRESH_TOKEN].values()
+    found["secret"] = object()
+    with pytest.raises(TypeError):
+        put(cache, "b", "first")
+    put(cache, "b", "second")
+    assert stored(place) == seen(cache) == {"a": "old", "b": "second"}
+
+
+# ---- beside a read that takes its time ---------------------------------------------------------
+
+
+def test_a_slow_read_by_another_thread_brings_nothing_old_into_a_transaction(
+    place: Place, cache: PersistedTokenCache, other: PersistedTokenCache
+) -> None:
+    """The thread reads before the transaction begins, and is done with it in the middle."""
+    put(cache, "a", "old")
+    put(other, "b", "there before the read")
+    kind: Any = type(place.store())
+    read, has_read, goes_on = kind.read, threading.Event(), threading.Event()
+
+    def slow(store: Any) -> Any:
+        content = read(store)
+        if threading.current_thread() is thread and not has_read.is_set():
+            has_read.set()
+            assert goes_on.wait(GENEROUS)
+        return content
+
+    thread = threading.Thread(target=lambda: seen(cache))
+    with mock.patch.object(kind, "read", slow):
+        thread.start()
+        assert has_read.wait(GENEROUS)
+        put(other, "c", "there after the read")
+        with cache.transaction():
+            goes_on.set()
+            thread.join()
+            put(cache, "d", "mine")
+    assert sorted(stored(place)) == sorted(seen(cache)) == ["a", "b", "c", "d"]
 
 
 # ---- the tools of these tests ----------------------------------------------------------------
