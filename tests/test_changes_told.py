@@ -5,11 +5,14 @@ P14, P15 and P16 number findings of a review of the cache; each test says what w
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -165,6 +168,22 @@ def test_what_is_only_read_again_is_no_change(
         put(other, "yours")
         assert told_once(changes)
         assert not changes.wait(QUIET)
+
+
+def test_a_content_that_cannot_be_read_again_is_tried_once_in_a_second(location: Path) -> None:
+    """And not at each look, of which there are many in a second."""
+    cache = PersistedTokenCache(Own(location))
+    put(cache, "mine")
+    tries: list[float] = []
+
+    def fails() -> bool:
+        tries.append(time.monotonic())
+        raise PersistenceError(5, "Input/output error", str(location))
+
+    with cache.changes() as changes, mock.patch.object(changes, "_differs", fails):
+        assert not changes.wait(QUIET)
+    assert tries
+    assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(tries))
 
 
 # ---- one's own first save -------------------------------------------------------------------

@@ -220,6 +220,13 @@ def to_a_third_ones_file(top: Path, us: int) -> Way:
     return Way(link(theirs / "cache.bin", target, THEM), target)
 
 
+def to_a_third_ones_file_in_their_own_directory(top: Path, us: int) -> Way:
+    """Such as one that the third user may no longer reach, or another name of it."""
+    theirs = directory(top / "theirs", THEM, 0o755)
+    target = file(theirs / "file.bin", "{}", THIRD, 0o666)
+    return Way(link(theirs / "cache.bin", target, THEM), target)
+
+
 def by_a_link_of_ours_to_a_link_of_theirs(top: Path, us: int) -> Way:
     theirs = directory(top / "theirs", THEM, 0o755)
     target = precious(top, us)
@@ -238,6 +245,7 @@ REFUSED: list[Layout] = [
     to_their_file_from_a_sticky_directory,
     to_our_file_from_an_open_directory,
     to_a_third_ones_file,
+    to_a_third_ones_file_in_their_own_directory,
     by_a_link_of_ours_to_a_link_of_theirs,
 ]
 

@@ -7,8 +7,10 @@ some things for a whole process (the bus, the session), so each scenario is a pr
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -162,6 +164,43 @@ good.delete()
     )
     assert lines[0].endswith(" ok x")
     assert " RuntimeError: " in lines[1]
+
+
+def test_an_item_has_32_attributes_at_most(service: keyring.Keyring, location: str) -> None:
+    lines = run(
+        """
+for count in (32, 33):
+    attributes = {f"name{number}": "value" for number in range(count)}
+    outcome(lambda: make(schema_name="of many", attributes=attributes).save("x"))
+make(schema_name="of many", attributes={f"name{number}": "value" for number in range(32)}).delete()
+""",
+        service.environment,
+        location,
+    )
+    assert lines[0].endswith(" ok None")
+    assert " RuntimeError: " in lines[1]
+    assert "32 attributes at most" in lines[1]
+
+
+def test_the_socket_of_another_user_is_no_session_bus(tmp_path: Path, location: str) -> None:
+    needs(keyring.missing())
+    needs(None if os.geteuid() == 0 else "only root can give files away")
+    environment = keyring.no_bus(tmp_path)
+    bus = tmp_path / "bus"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(bus))
+        server.listen()
+        os.chown(bus, 12001, 12001)
+        done = subprocess.run(
+            [sys.executable, "-c", PRELUDE + "outcome(make)", location],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    assert "RuntimeError: " in done.stdout
+    assert "no session bus" in done.stdout
 
 
 @pytest.mark.parametrize("trouble", ["no bus", "dead socket", "bus without the service"])
