@@ -22,6 +22,7 @@ from msal_extensions import (
     FilePersistence,
     PersistedTokenCache,
     PersistenceDenied,
+    PersistenceNotTrusted,
 )
 from tests.support.capability import needs
 from tests.support.users import (
@@ -253,6 +254,23 @@ def test_a_bind_mounted_file_is_written_in_place_and_keeps_its_owner(shared: Pat
     assert after.content == b"new"
     assert (after.owner, after.inode, after.mode) == (before.owner, before.inode, before.mode)
     assert os.listdir(home) == ["cache.bin"]
+
+
+@pytest.mark.parametrize("us", [ROOT, US], ids=["root", "user"])
+def test_a_third_persons_file_in_an_open_directory_is_not_written_in_place(
+    shared: Path, us: int
+) -> None:
+    """It is a mount point, so it cannot be replaced either."""
+    open_to_all = directory(shared / "open", THEM, 0o777)
+    volume = directory(shared / "volume", ROOT, 0o755)
+    source = file(volume / "source.bin", "old", THIRD, 0o666)
+    point = file(open_to_all / "cache.bin", "", THIRD, 0o666)
+    with bind_mount(source, point):
+        before = state(source)
+        with pytest.raises(PersistenceNotTrusted, match=str(THIRD)):
+            as_user(us, lambda: FilePersistence(point).save("new"))
+        assert state(source) == before
+    assert os.listdir(open_to_all) == ["cache.bin"]
 
 
 def test_a_bind_mounted_directory_is_an_ordinary_one(shared: Path) -> None:

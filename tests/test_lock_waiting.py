@@ -214,6 +214,7 @@ def test_signal_handlers_run_in_the_main_thread_during_a_wait(path: Path) -> Non
     assert blocked == 0
     # A helper thread takes no signal that is meant for the program.
     blockable = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM))
+    assert helpers
     assert all(mask & blockable == blockable for mask in helpers)
 
 
