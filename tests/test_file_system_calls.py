@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,3 +135,41 @@ def test_at_each_call_of_a_guarded_save_another_process_may_read_under_a_shared_
     assert "fdatasync" in run.calls
     assert len(seen) == 2  # the old file and the new one
     assert {end for _, end in seen} == {b"}"}
+
+
+#: Where the turn of a save is locked (csrc/os_linux.c), and fcntl_locking(2).
+TURN_AT, F_OFD_GETLK = (1 << 62) + 1, 36
+
+
+def has_turn(location: Path) -> bool:
+    """Whether a process has the turn on the file that has the name."""
+    question = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, TURN_AT, 1, 0)
+    with location.open("rb+") as file:
+        (kind,) = struct.unpack_from("h", fcntl.fcntl(file, F_OFD_GETLK, question))
+    return bool(kind != fcntl.F_UNLCK)
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_the_turn_of_a_guarded_save_is_on_the_file_that_has_the_name(
+    overtaken: bool, tmp_path: Path
+) -> None:
+    """Also when another program has saved since this save opened the file: a turn on the file that
+    has lost its name would keep out nobody."""
+    location = tmp_path / "cache.bin"
+    cache = PersistedTokenCache(FilePersistence(location))
+    cache.add(EVENT)
+    calls: list[str] = []
+    turns = []
+
+    def look(number: int, name: str) -> int:
+        calls.append(name)
+        if name == "fdatasync" and overtaken:
+            (tmp_path / "another").write_bytes(location.read_bytes())
+            os.replace(tmp_path / "another", location)
+        if name.startswith("renameat") and "fdatasync" in calls:  # not of the lock file
+            turns.append(has_turn(location))
+        return GO_ON
+
+    supervised(lambda: cache.add(OTHER_EVENT), look)
+    assert turns == [True]
+    assert not has_turn(location)
