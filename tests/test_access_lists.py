@@ -103,7 +103,7 @@ def test_an_access_list_stays_as_it_is(shared: Path, saver: int, entries: str) -
 
 @savers
 @pytest.mark.parametrize("entries", LISTS.values(), ids=LISTS.keys())
-def test_nobody_reads_a_cache_who_could_not_before(shared: Path, saver: int, entries: str) -> None:
+def test_nobody_gains_the_right_to_read_a_cache(shared: Path, saver: int, entries: str) -> None:
     home = directory(shared / "home", US, 0o755)
     location = file(home / "cache.bin", "old", US, 0o600, GROUP)
     set_list(location, entries)

@@ -74,7 +74,7 @@ def test_a_thread_that_waits_for_ever_comes_in_when_the_holder_is_out(lockable: 
         assert waiting.result(GENEROUS)
 
 
-def test_who_joins_is_inside_as_long_as_the_holder(lockable: Place) -> None:
+def test_a_lease_that_joins_is_inside_as_long_as_the_holder(lockable: Place) -> None:
     outer = lockable.store().commit_lock.acquire(0)
     inner = lockable.store().commit_lock.acquire(0)
     inner.release()

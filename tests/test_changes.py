@@ -449,7 +449,7 @@ def test_deleting_touching_and_damaging_count(
     assert not changes.wait(QUIET)
 
 
-def test_a_directory_may_be_deleted_and_made_again_by_whoever_writes_next(
+def test_a_directory_may_be_deleted_and_made_again_by_the_next_writer(
     location: Path, cache: PersistedTokenCache, changes: CacheChanges
 ) -> None:
     for number in range(3):

@@ -184,7 +184,7 @@ def test_a_flight_whose_process_dies_is_over(location: Path) -> None:
     assert output.stdout == "True\n"
 
 
-def test_who_enters_finds_what_was_changed_before_even_if_it_looks_the_same(
+def test_a_flight_finds_what_was_changed_before_even_if_it_looks_the_same(
     cache: PersistedTokenCache, location: Path
 ) -> None:
     cache.modify(ACCESS_TOKEN, token(1), token(1, "old"))

@@ -34,7 +34,6 @@ from typing import Any, ClassVar
 PASSWORD = b"not a secret"
 NAME = "org.freedesktop.secrets"
 ROOT = "/org/freedesktop/secrets"
-DEFAULT = ROOT + "/aliases/default"
 SERVICE = "org.freedesktop.Secret.Service"
 COLLECTION = "org.freedesktop.Secret.Collection"
 ITEM = "org.freedesktop.Secret.Item"

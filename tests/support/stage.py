@@ -411,7 +411,6 @@ class Theatre:
 
     def __init__(self, file_system: str, directory: Path) -> None:
         self._here, self._number = directory / HERE, 0
-        self._file_system = file_system
         program = [sys.executable, "-m", "tests.support.stage"]
         self._process = subprocess.Popen(
             on(file_system, directory, program, ROOT),
