@@ -234,7 +234,7 @@ int msalex_file_sweep(const char *path, msalex_error *error) {
 
     if ((status = msalex__place_find(path, MSALEX__FOLLOW, &place, error)) != MSALEX_OK)
         return status;
-    code = msalex__temp_sweep(&place, MSALEX__TEMP_DEAD_AFTER_S);
+    code = msalex__temp_sweep(&place, MSALEX__TEMP_DEAD_S);
     msalex__place_leave(&place);
     return code != 0 ? msalex__fail_errno(error, code, "malloc") : msalex__ok(error);
 }

@@ -11,9 +11,9 @@
 #include "place_windows.h"
 
 enum {
-    MSALEX__TEMP_NAME_SIZE = 29,    /* with the NUL */
-    MSALEX__TEMP_DEAD_AFTER_S = 60, /* age at which a file may be a dead writer's */
-    MSALEX__TEMP_DEAD_SOON_S = 2    /* the same for a delete, which must remove secrets soon */
+    MSALEX__TEMP_NAME_SIZE = 29, /* with the NUL */
+    MSALEX__TEMP_DEAD_S = 60,    /* age at which a file may be a dead writer's */
+    MSALEX__TEMP_DEAD_SOON_S = 2 /* the same for a delete, which must remove secrets soon */
 };
 
 /* Makes a temporary file in the directory of the place; fills its name.  It can be written, renamed
