@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msal_extensions._msalex import ffi, lib
 
 from msal_extensions import (
     CrossPlatLock,
@@ -357,6 +358,22 @@ def test_where_a_new_name_cannot_be_given_a_copy_is_not_said_to_be_there(
     assert {"renameat2", "linkat"} <= set(run.calls)
     assert run.result[0] == "typed", run.result
     assert os.listdir(tmp_path) == []
+
+
+def test_a_load_that_fails_in_the_middle_leaves_nothing_in_the_buffer(tmp_path: Path) -> None:
+    """What it had read is wiped, and no caller has to free it."""
+    location = tmp_path / "cache.bin"
+    location.write_text(OLD)
+
+    def load() -> tuple[int, bool, int]:
+        content, stamp = ffi.new("msalex_buffer *"), ffi.new("msalex_stamp *")
+        error = ffi.new("msalex_error *")
+        status = lib.msalex_file_read(os.fsencode(location), content, stamp, error)
+        return status, content.data == ffi.NULL, content.size
+
+    run = supervised(load, lambda _, call: errno.EIO if call == "read" else GO_ON)
+    assert "read" in run.calls
+    assert run.result == (lib.MSALEX_OS_ERROR, True, 0)
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if "new" not in name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -23,6 +24,7 @@ from msal_extensions import (
     PersistenceIsADirectory,
     PersistenceNotFound,
 )
+from msal_extensions._native import files
 from tests.support.capability import FILE_MODES, SYMBOLIC_LINKS, needs, requires
 from tests.support.processes import GENEROUS
 from tests.support.users import shared as shared
@@ -287,6 +289,24 @@ def test_the_longest_possible_name_works(tmp_path: Path) -> None:
     persistence = FilePersistence(tmp_path / ("x" * 255))
     persistence.save("x")
     assert persistence.load() == "x"
+
+
+@requires("os.pathconf", SYMBOLIC_LINKS)
+def test_a_path_that_a_link_makes_too_long_is_refused_and_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    half = os.pathconf("/", "PC_PATH_MAX") // 2
+    (tmp_path / "link").symlink_to("./" * (half // 2 - 2) + "real")
+    for name, fits in (("cache.bi", True), ("cache.bin", False)):
+        tail = "/" + "./" * ((half - len("/cache.bin")) // 2) + name
+        assert half + len(tail) == 2 * half - fits
+        if fits:
+            files.replace(f"{tmp_path}/link{tail}", b"new")
+        else:
+            with pytest.raises(PersistenceError) as caught:
+                files.replace(f"{tmp_path}/link{tail}", b"of another file")
+            assert caught.value.errno == errno.ENAMETOOLONG
+    assert os.listdir(tmp_path / "real") == ["cache.bi"]
+    assert (tmp_path / "real" / "cache.bi").read_bytes() == b"new"
 
 
 def test_a_directory_as_location_is_refused_by_name(tmp_path: Path) -> None:
