@@ -161,6 +161,22 @@ def test_a_lock_whose_file_was_made_anew_behind_the_mount_is_lost_and_leaves_the
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_peers_file_is_a_dead_ones_after_a_minute_where_its_pid_may_be_of_another_host(
+    kind: str, source: Path, tmp_path: Path
+) -> None:
+    with mounted(kind, source, tmp_path / "one") as one:
+        path = one / "lockfile"
+        path.write_text("2147483647 a peer")  # no process here has that pid
+        with pytest.raises(LockError):
+            CrossPlatLock(path, timeout=0).acquire()
+        assert path.read_text() == "2147483647 a peer"
+        long_ago = time.time() - 61
+        os.utime(path, (long_ago, long_ago))
+        with CrossPlatLock(path, timeout=GENEROUS) as lock:
+            assert lock.still_held()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_holder_that_is_killed_frees_the_lock_for_all_who_use_its_mount(
     kind: str, source: Path, tmp_path: Path
 ) -> None:
