@@ -177,6 +177,22 @@ def test_a_peers_file_is_a_dead_ones_after_a_minute_where_its_pid_may_be_of_anot
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_record_of_a_lock_is_sent_to_the_server_before_the_lock_counts(
+    kind: str, source: Path, tmp_path: Path
+) -> None:
+    """Until then other hosts would see an empty file."""
+
+    def lock_and_unlock(directory: Path) -> None:
+        with CrossPlatLock(directory / "lockfile"):
+            pass
+
+    with mounted(kind, source, tmp_path / "one") as one:
+        calls = supervised(partial(lock_and_unlock, one), lambda *_: GO_ON).calls
+        assert "fdatasync" in calls[calls.index("pwrite64") :]
+    assert "fdatasync" not in supervised(partial(lock_and_unlock, source), lambda *_: GO_ON).calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_holder_that_is_killed_frees_the_lock_for_all_who_use_its_mount(
     kind: str, source: Path, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from tests.support.peer_programs import (
 )
 from tests.support.processes import GENEROUS, PATIENCE, crowd, eventually, python, saying
 from tests.support.reference import reference_python
+from tests.support.seccomp import GO_ON, supervised
 
 pytestmark = pytest.mark.slow
 
@@ -159,6 +160,30 @@ def test_a_dead_peers_file_is_taken_over_at_once(content: str, tmp_path: Path) -
     with CrossPlatLock(path, timeout=0):
         assert str(os.getpid()) in path.read_text()
     assert not path.exists()
+
+
+def test_a_dead_peers_file_that_a_living_one_takes_just_then_is_respected(tmp_path: Path) -> None:
+    """It writes its pid into the file after we have found the old one dead."""
+    path = tmp_path / "lockfile"
+    path.write_text("2147483647 a dead peer")  # no process has that pid
+    living = f"{os.getpid()} a peer"
+
+    def take_it(number: int, name: str) -> int:
+        if name == "flock":
+            path.write_text(living)
+        return GO_ON
+
+    def attempt() -> str:
+        try:
+            CrossPlatLock(path, timeout=0).acquire()
+        except LockError:
+            return "refused"
+        return "inside"
+
+    run = supervised(attempt, take_it)
+    assert "flock" in run.calls
+    assert run.result == "refused"
+    assert path.read_text() == living
 
 
 def test_a_living_peers_file_is_respected_however_old_it_is(tmp_path: Path) -> None:
