@@ -168,9 +168,11 @@ def test_a_dead_peers_file_that_a_living_one_takes_just_then_is_respected(tmp_pa
     path.write_text("2147483647 a dead peer")  # no process has that pid
     living = f"{os.getpid()} a peer"
 
+    taken: list[int] = []
+
     def take_it(number: int, name: str) -> int:
-        if name == "flock":
-            path.write_text(living)
+        if name == "flock" and not taken:  # the first one is the last question about the peer
+            taken.append(path.write_text(living))
         return GO_ON
 
     def attempt() -> str:
@@ -181,9 +183,25 @@ def test_a_dead_peers_file_that_a_living_one_takes_just_then_is_respected(tmp_pa
         return "inside"
 
     run = supervised(attempt, take_it)
-    assert "flock" in run.calls
+    assert taken
     assert run.result == "refused"
     assert path.read_text() == living
+
+
+def test_a_file_of_ours_that_a_killed_holder_left_and_a_peer_has_locked_is_respected(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lockfile"
+    enter = "import os, sys\nfrom msal_extensions import CrossPlatLock\n"
+    enter += "lock = CrossPlatLock(sys.argv[1], timeout=float(sys.argv[2])).acquire()\n"
+    python(enter + "os._exit(0)", str(path), "5")
+    left = path.read_bytes()
+    with path.open("rb+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as Java does
+        refused = python(enter, str(path), "0", check=False)
+        assert "LockError" in refused.stderr
+        assert path.read_bytes() == left
+    assert python(enter + "print('inside')", str(path), "5").stdout == "inside\n"
 
 
 def test_a_living_peers_file_is_respected_however_old_it_is(tmp_path: Path) -> None:
