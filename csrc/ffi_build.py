@@ -70,6 +70,8 @@ PLATFORMS = {
         # The extension exports PyInit__msalex only.
         compile_args=(
             *("-std=c11", "-fvisibility=hidden", "-g0"),
+            # Offsets of 64 bits on processors of 32, too: some locks of a file lie beyond 2^62.
+            "-D_FILE_OFFSET_BITS=64",
             *("-fstack-protector-strong", "-fstack-clash-protection"),
             # An older compiler or C library takes 3 for 2.
             *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
