@@ -217,7 +217,9 @@ def compile_extension(target: Target, directory: Path) -> Path:
     if target.platform_tag.startswith("macosx"):
         module = macos.write_module(directory)
         headers = str(macos.python_headers(sys.executable, directory))
-        options = ("-isystem", headers, "-undefined", "dynamic_lookup", "-w")
+        # Without a name of its own it would have that of the directory in which it is made.
+        named = "-Wl,-install_name,_msalex.abi3.so"
+        options = ("-isystem", headers, "-undefined", "dynamic_lookup", "-w", named)
         files = (module, *(ROOT / name for name in ffi_build.sources("darwin")))
         macos.link(target.zig, files, directory, options)
         return (directory / f"{target.zig}.dylib").rename(directory / "_msalex.abi3.so")
@@ -229,9 +231,11 @@ def compile_extension(target: Target, directory: Path) -> Path:
         "win_arm64": (toolchain.zig("cc", "-target", "aarch64-windows-gnu"), "arm64"),
     }[target.platform_tag]
     library = [str(toolchain.import_library(machine))]
-    # zig writes no time.
-    of_gcc = [] if target.platform_tag == "win_arm64" else ["-Wl,--no-insert-timestamp"]
-    return windows.extension(command, directory, library, "-s", *of_gcc)
+    # No name of the directory, no time, and no address that depends on either; zig writes neither.
+    more = ["-s", f"-ffile-prefix-map={directory}=."]
+    if target.platform_tag != "win_arm64":
+        more += ["-Wl,--no-insert-timestamp", "-Wl,--disable-auto-image-base"]
+    return windows.extension(command, directory, library, *more)
 
 
 def pack(target: Target, source: Source, extension: Path, base: Path, directory: Path) -> Path:
