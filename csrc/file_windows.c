@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "access_windows.h"
 #include "save_windows.h"
@@ -70,34 +69,6 @@ int msalex_file_is_remote(const char *path) {
 
 /* ---- reading ---- */
 
-/* Reads to the end.  Another process may be writing the file in place, so it may be longer or
- * shorter than `expected`. */
-static DWORD read_all(HANDLE file, size_t expected, msalex_buffer *content) {
-    size_t room = expected + 1; /* one byte more, so that one read shows a longer file */
-    DWORD count;
-
-    if ((content->data = malloc(room)) == NULL)
-        return ERROR_NOT_ENOUGH_MEMORY;
-    for (;;) {
-        if (content->size == room) {
-            msalex_buffer larger = {.data = malloc(room * 2), .size = content->size};
-            if (larger.data == NULL)
-                return ERROR_NOT_ENOUGH_MEMORY;
-            memcpy(larger.data, content->data, content->size);
-            msalex_buffer_free(content);
-            *content = larger;
-            room *= 2;
-        }
-        if (!ReadFile(file, content->data + content->size,
-                      room - content->size < MAXDWORD ? (DWORD)(room - content->size) : MAXDWORD,
-                      &count, NULL))
-            return GetLastError();
-        if (count == 0)
-            return 0;
-        content->size += count;
-    }
-}
-
 /* Opens the file to read it.  The usual one is no link, so this does not look before. */
 static int open_to_read(const char *path, HANDLE *file, msalex_error *error) {
     enum msalex__look look = MSALEX__BLINDLY;
@@ -139,7 +110,7 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
     else if (stamp->size > MSALEX_FILE_SIZE_MAX)
         code = ERROR_FILE_TOO_LARGE;
     else
-        code = read_all(file, (size_t)stamp->size, content);
+        code = msalex__read_all(file, (size_t)stamp->size, content);
     msalex__close(file);
     if (code == 0)
         return msalex__ok(error);

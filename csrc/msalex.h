@@ -225,9 +225,9 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
  *
  * Some files cannot be renamed over: a mount point, a file in a read-only directory, or (Windows)
  * one whose access list grants writing but not deletion.  They are written in place; a reader
- * meanwhile can find a mixture, and so can everybody after a crash.  On POSIX room on the disk is
- * reserved first, and the old content is restored when a write fails.  If even that fails, the
- * status is MSALEX_TORN. */
+ * meanwhile can find a mixture, and so can everybody after a crash.  Room on the disk is reserved
+ * first, and the old content is restored when a write fails.  If even that fails, the status is
+ * MSALEX_TORN. */
 int msalex_file_replace(const char *path, const unsigned char *data, size_t size,
                         msalex_lock *guard, msalex_stamp *stamp, msalex_error *error);
 

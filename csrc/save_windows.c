@@ -16,6 +16,8 @@
 #include "save_windows.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "access_windows.h"
 #include "temp_windows.h"
@@ -25,16 +27,103 @@ enum {
                       FILE_ATTRIBUTE_NOT_CONTENT_INDEXED
 };
 
-/* 0 or GetLastError. */
-static DWORD write_all(HANDLE file, const unsigned char *data, size_t size) {
+/* ---- the bytes of an open file ---- */
+
+DWORD msalex__read_all(HANDLE file, size_t expected, msalex_buffer *content) {
+    size_t room = expected + 1; /* one byte more, so that one read shows a longer file */
+    DWORD count;
+
+    if ((content->data = malloc(room)) == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    for (;;) {
+        if (content->size == room) {
+            msalex_buffer larger = {.data = malloc(room * 2), .size = content->size};
+            if (larger.data == NULL)
+                return ERROR_NOT_ENOUGH_MEMORY;
+            memcpy(larger.data, content->data, content->size);
+            msalex_buffer_free(content);
+            *content = larger;
+            room *= 2;
+        }
+        if (!ReadFile(file, content->data + content->size,
+                      room - content->size < MAXDWORD ? (DWORD)(room - content->size) : MAXDWORD,
+                      &count, NULL))
+            return GetLastError();
+        if (count == 0)
+            return 0;
+        content->size += count;
+    }
+}
+
+/* Writes all bytes at that offset: 0 or GetLastError. */
+static DWORD write_all(HANDLE file, const unsigned char *data, size_t size, uint64_t offset) {
     while (size > 0) {
+        OVERLAPPED where = {.Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
         DWORD part = size < MAXDWORD ? (DWORD)size : MAXDWORD, written;
-        if (!WriteFile(file, data, part, &written, NULL))
+        if (!WriteFile(file, data, part, &written, &where))
             return GetLastError();
         data += written;
         size -= written;
+        offset += written;
     }
     return 0;
+}
+
+/* 0 or GetLastError. */
+static DWORD set_end(HANDLE file, uint64_t size) {
+    const LARGE_INTEGER end = {.QuadPart = (int64_t)size};
+    return SetFilePointerEx(file, end, NULL, FILE_BEGIN) && SetEndOfFile(file) ? 0 : GetLastError();
+}
+
+/* The bytes come first, then the new end: the old end is not cut off before the new content is
+ * complete.  0 or GetLastError. */
+static DWORD replace_all(HANDLE file, const unsigned char *data, size_t size) {
+    DWORD code = write_all(file, data, size, 0);
+
+    if (code == 0)
+        code = set_end(file, size);
+    if (code == 0 && !FlushFileBuffers(file))
+        code = GetLastError();
+    return code;
+}
+
+/* Makes sure that the disk has room, before the old content changes: writes the part that is longer
+ * than that.  0 or GetLastError. */
+static DWORD make_room(HANDLE file, const unsigned char *data, size_t size, uint64_t old_size) {
+    const size_t kept = size <= old_size ? size : (size_t)old_size;
+    return write_all(file, data + kept, size - kept, kept);
+}
+
+/* Cuts off what make_room() may have added.  True when the file is as long as before. */
+static bool cut_off(HANDLE file, uint64_t size) {
+    msalex_stamp stamp;
+    return set_end(file, size) == 0 || (msalex__fill_stamp(file, &stamp) && stamp.size == size);
+}
+
+/* Writes new content over the old content, and sends it to the disk.  A reader can find a mixture
+ * meanwhile.  On failure the old content is there again, or the status is MSALEX_TORN.  (The old
+ * content can only be restored when the handle may read as well.) */
+static int overwrite(HANDLE file, const unsigned char *data, size_t size, msalex_error *error) {
+    const char *call = "write in place";
+    msalex_buffer content = {0};
+    bool is_whole = true, has_content;
+    msalex_stamp old;
+    DWORD code;
+    int status;
+
+    if (!msalex__fill_stamp(file, &old))
+        return msalex__fail_windows(error, GetLastError(), call);
+    has_content =
+        old.size <= MSALEX_FILE_SIZE_MAX && msalex__read_all(file, (size_t)old.size, &content) == 0;
+    if ((code = make_room(file, data, size, old.size)) != 0)
+        is_whole = cut_off(file, old.size);
+    else if ((code = replace_all(file, data, size)) != 0)
+        is_whole = has_content && replace_all(file, content.data, content.size) == 0;
+    msalex_buffer_free(&content);
+    if (code == 0)
+        return msalex__ok(error);
+    status = msalex__fail_windows(error, code, call);
+    return is_whole ? status : MSALEX_TORN;
 }
 
 /* ---- preparing a save ---- */
@@ -135,7 +224,7 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
 
     if (outcome != PREPARED)
         return outcome;
-    if ((code = write_all(save->file, save->content.data, save->content.size)) != 0)
+    if ((code = write_all(save->file, save->content.data, save->content.size, 0)) != 0)
         return fail_save(save, code, "WriteFile", error);
     if (!msalex__finish(save->file, &save->stamp))
         return fail_save(save, GetLastError(), "GetFileInformationByHandle", error);
@@ -155,26 +244,27 @@ static void drop_temp(struct save *save) {
 
 /* ---- putting the new content in place ---- */
 
-/* The last resort, where we may write to a file but not replace it.  A reader meanwhile can find a
- * mixture.  The bytes come first, then the new end: the old end is not cut off before the new
- * content is complete. */
-static enum outcome write_in_place(struct save *save, msalex_error *error) {
-    HANDLE file = msalex__place_open_patiently(&save->place, GENERIC_WRITE, FILE_SHARE_READ,
+/* For reading as well, so that a failure can be undone; but a list may grant writing only. */
+static HANDLE open_in_place(const struct msalex__place *place) {
+    HANDLE file = msalex__place_open_patiently(place, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ,
                                                MSALEX__NT_OPEN, NULL);
-    const char *call = "WriteFile";
-    DWORD code;
+
+    if (file == INVALID_HANDLE_VALUE && GetLastError() == ERROR_ACCESS_DENIED)
+        file = msalex__place_open(place, GENERIC_WRITE, FILE_SHARE_READ, MSALEX__NT_OPEN, NULL);
+    return file;
+}
+
+/* The last resort, where we may write to a file but not replace it. */
+static enum outcome write_in_place(struct save *save, msalex_error *error) {
+    HANDLE file = open_in_place(&save->place);
 
     if (file == INVALID_HANDLE_VALUE)
         return fail_save(save, GetLastError(), "NtCreateFile", error);
-    code = write_all(file, save->content.data, save->content.size);
-    if (code == 0 && !(SetEndOfFile(file) && FlushFileBuffers(file))) {
-        code = GetLastError();
-        call = "FlushFileBuffers";
-    }
-    if (code == 0)
+    save->status = overwrite(file, save->content.data, save->content.size, error);
+    if (save->status == MSALEX_OK)
         (void)msalex__finish(file, &save->stamp);
     msalex__close(file);
-    return code == 0 ? DONE : fail_save(save, code, call, error);
+    return save->status == MSALEX_OK ? DONE : FAILED;
 }
 
 /* Does the caller still hold the lock, if there is one?  On Windows nobody can remove its file, but

@@ -192,16 +192,17 @@ FARPROC WINAPI fake_GetProcAddress(HMODULE module, LPCSTR name) {
     return fake.any;
 }
 
+/* A write that fails has written the first half: a disk may be full or fail in the middle. */
 BOOL WINAPI fake_WriteFile(HANDLE file, LPCVOID data, DWORD size, LPDWORD written,
                            LPOVERLAPPED where) {
-    const BOOL done = planned(FAKE_WRITE_FILE) == 0 &&
-                      fake_check_range(file, true, where, size) == 0 &&
-                      WriteFile(file, data, size, written, where);
-    const DWORD code = GetLastError();
+    const DWORD failure = planned(FAKE_WRITE_FILE);
+    const BOOL done = fake_check_range(file, true, where, size) == 0 &&
+                      WriteFile(file, data, failure != 0 ? size / 2 : size, written, where);
+    const DWORD code = failure != 0 ? failure : GetLastError();
 
     between();
     SetLastError(code);
-    return done;
+    return done && failure == 0;
 }
 
 BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count, LPOVERLAPPED where) {
@@ -211,6 +212,10 @@ BOOL WINAPI fake_ReadFile(HANDLE file, LPVOID data, DWORD size, LPDWORD count, L
 
 BOOL WINAPI fake_FlushFileBuffers(HANDLE file) {
     return planned(FAKE_FLUSH) == 0 && FlushFileBuffers(file);
+}
+
+BOOL WINAPI fake_SetEndOfFile(HANDLE file) {
+    return planned(FAKE_SET_END) == 0 && SetEndOfFile(file);
 }
 
 BOOL WINAPI fake_CloseHandle(HANDLE handle) {

@@ -21,6 +21,7 @@ enum fake_call {
     FAKE_WRITE_FILE,
     FAKE_READ_FILE,
     FAKE_FLUSH,
+    FAKE_SET_END,
     FAKE_MOVE,
     FAKE_DELETE, /* an open to delete, by NT */
     FAKE_DISPOSITION,
@@ -75,6 +76,7 @@ FARPROC WINAPI fake_GetProcAddress(HMODULE, LPCSTR);
 BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_ReadFile(HANDLE, LPVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_FlushFileBuffers(HANDLE);
+BOOL WINAPI fake_SetEndOfFile(HANDLE);
 BOOL WINAPI fake_CloseHandle(HANDLE);
 BOOL WINAPI fake_SetFileInformationByHandle(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
 BOOL WINAPI fake_CryptProtectData(DATA_BLOB *, LPCWSTR, DATA_BLOB *, PVOID,
@@ -105,6 +107,7 @@ DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
 #define WriteFile fake_WriteFile
 #define ReadFile fake_ReadFile
 #define FlushFileBuffers fake_FlushFileBuffers
+#define SetEndOfFile fake_SetEndOfFile
 #define CloseHandle fake_CloseHandle
 #define SetFileInformationByHandle fake_SetFileInformationByHandle
 #define CryptProtectData fake_CryptProtectData

@@ -191,6 +191,71 @@ static void a_thread_that_acts_for_a_client_makes_the_client_s_file(void) {
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
 
+/* ---- in place ---- */
+
+/* No file can be made beside it; `times` calls fail after `skip` more. */
+static int put_in_place(const char *path, const char *text, enum fake_call call, int skip,
+                        int times, DWORD code) {
+    int status;
+
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(call, skip, times, code);
+    status = put(path, text);
+    fake_fail(call, 0, 0, 0);
+    CHECK(fake_count(FAKE_NT_CREATE) == 1);
+    return status;
+}
+
+static void a_failed_write_in_place_leaves_the_old_content_or_says_that_it_is_lost(void) {
+    const struct {
+        enum fake_call call;
+        int skip, times;
+        const char *text;
+        DWORD code;
+        int number, status;
+    } ways[] = {
+        {FAKE_WRITE_FILE, 0, 1, "new", ERROR_DISK_FULL, ENOSPC, MSALEX_OS_ERROR},
+        {FAKE_SET_END, 0, 1, "new", ERROR_USER_MAPPED_FILE, EACCES, MSALEX_DENIED},
+        {FAKE_FLUSH, 0, 1, "new", ERROR_WRITE_FAULT, EIO, MSALEX_OS_ERROR},
+        /* What is longer gets its room first, before the old content changes. */
+        {FAKE_WRITE_FILE, 0, 1, "longer than old", ERROR_DISK_FULL, ENOSPC, MSALEX_OS_ERROR},
+        {FAKE_WRITE_FILE, 0, 9, "longer than old", ERROR_DISK_FULL, ENOSPC, MSALEX_OS_ERROR},
+        {FAKE_WRITE_FILE, 1, 1, "longer than old", ERROR_DISK_FULL, ENOSPC, MSALEX_OS_ERROR},
+        {FAKE_FLUSH, 0, 1, "longer than old", ERROR_WRITE_FAULT, EIO, MSALEX_OS_ERROR},
+        /* It cannot be restored, either. */
+        {FAKE_WRITE_FILE, 0, 2, "new", ERROR_DISK_FULL, ENOSPC, MSALEX_TORN},
+        {FAKE_SET_END, 0, 2, "new", ERROR_USER_MAPPED_FILE, EACCES, MSALEX_TORN},
+        {FAKE_FLUSH, 0, 2, "longer than old", ERROR_WRITE_FAULT, EIO, MSALEX_TORN},
+    };
+    const char *path = path_of("file");
+
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        CHECK_STATUS(put(path, "content"), MSALEX_OK);
+        CHECK_STATUS(put_in_place(path, ways[i].text, ways[i].call, ways[i].skip, ways[i].times,
+                                  ways[i].code),
+                     ways[i].status);
+        CHECK(error.code == ways[i].number);
+        CHECK(ways[i].status == MSALEX_TORN || has(path, "content"));
+        CHECK(count_entries(".") == 1);
+    }
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+}
+
+static void what_cannot_be_read_is_written_in_place_but_not_restored(void) {
+    const char *path = path_of("file");
+
+    CHECK_STATUS(put(path, "old"), MSALEX_OK);
+    fake_fail(FAKE_READ_FILE, 0, 1, ERROR_CRC);
+    CHECK_STATUS(put_in_place(path, "new", FAKE_FLUSH, 0, 1, ERROR_WRITE_FAULT), MSALEX_TORN);
+    CHECK(error.code == EIO);
+    fake_forbid(wide_of(path), FILE_READ_DATA); /* its list grants writing only */
+    CHECK_STATUS(put_in_place(path, "newer", FAKE_FLUSH, 0, 1, ERROR_WRITE_FAULT), MSALEX_TORN);
+    CHECK_STATUS(put_in_place(path, "newest", FAKE_FLUSH, 0, 0, 0), MSALEX_OK);
+    passes_on();
+    CHECK(has(path, "newest"));
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+}
+
 /* ---- deletion ---- */
 
 static void a_file_that_is_being_deleted_is_not_found(void) {
@@ -422,6 +487,10 @@ const struct property save_properties[] = {
      the_list_is_kept_unless_a_stranger_owns_the_file},
     {"A thread that acts for a client makes the client's file",
      a_thread_that_acts_for_a_client_makes_the_client_s_file},
+    {"A failed write in place leaves the old content or says that it is lost",
+     a_failed_write_in_place_leaves_the_old_content_or_says_that_it_is_lost},
+    {"What cannot be read is written in place but not restored",
+     what_cannot_be_read_is_written_in_place_but_not_restored},
     {"A file that is being deleted is not found", a_file_that_is_being_deleted_is_not_found},
     {"All ways to a stamp give the same one", all_ways_to_a_stamp_give_the_same_one},
     {"A link of a stranger is refused", a_link_of_a_stranger_is_refused},
