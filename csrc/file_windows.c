@@ -124,7 +124,6 @@ int msalex_file_read(const char *path, msalex_buffer *content, msalex_stamp *sta
 
 int msalex_file_touch(const char *path, msalex_error *error) {
     struct msalex__place place;
-    msalex_stamp ignored;
     PSECURITY_DESCRIPTOR list;
     HANDLE file;
     DWORD code;
@@ -136,12 +135,12 @@ int msalex_file_touch(const char *path, msalex_error *error) {
     file = msalex__place_open_patiently(&place, FILE_WRITE_ATTRIBUTES, MSALEX__SHARE_ALL,
                                         MSALEX__NT_OPEN_OR_CREATE, list);
     code = GetLastError();
-    if (file != INVALID_HANDLE_VALUE) {
-        (void)msalex__finish(file, &ignored);
-        status = msalex__ok(error);
-    } else {
+    if (file == INVALID_HANDLE_VALUE)
         status = msalex__fail_to_make(error, code, "NtCreateFile");
-    }
+    else if (!msalex__set_time(file))
+        status = msalex__fail_windows(error, GetLastError(), "SetFileTime");
+    else
+        status = msalex__ok(error);
     msalex__close(file);
     (void)LocalFree(list);
     msalex__place_leave(&place);

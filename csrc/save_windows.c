@@ -210,10 +210,17 @@ static enum outcome make_temp(struct save *save, msalex_error *error) {
     return FAILED;
 }
 
-bool msalex__finish(HANDLE file, msalex_stamp *stamp) {
+bool msalex__set_time(HANDLE file) {
     FILETIME now;
     GetSystemTimeAsFileTime(&now);
-    (void)SetFileTime(file, NULL, NULL, &now);
+    return SetFileTime(file, NULL, NULL, &now) != 0;
+}
+
+/* Sets the time, and fills the stamp, which is complete then.  The write itself has set a time that
+ * is nearly the same, so it does no harm if this one is refused.  False with GetLastError: there is
+ * no stamp. */
+static bool finish(HANDLE file, msalex_stamp *stamp) {
+    (void)msalex__set_time(file);
     return msalex__fill_stamp(file, stamp);
 }
 
@@ -226,7 +233,7 @@ static enum outcome prepare(struct save *save, msalex_error *error) {
         return outcome;
     if ((code = write_all(save->file, save->content.data, save->content.size, 0)) != 0)
         return fail_save(save, code, "WriteFile", error);
-    if (!msalex__finish(save->file, &save->stamp))
+    if (!finish(save->file, &save->stamp))
         return fail_save(save, GetLastError(), "GetFileInformationByHandle", error);
     /* Before the rename: otherwise a power cut could leave an empty file with the name. */
     if (!FlushFileBuffers(save->file))
@@ -262,7 +269,7 @@ static enum outcome write_in_place(struct save *save, msalex_error *error) {
         return fail_save(save, GetLastError(), "NtCreateFile", error);
     save->status = overwrite(file, save->content.data, save->content.size, error);
     if (save->status == MSALEX_OK)
-        (void)msalex__finish(file, &save->stamp);
+        (void)finish(file, &save->stamp);
     msalex__close(file);
     return save->status == MSALEX_OK ? DONE : FAILED;
 }

@@ -19,9 +19,9 @@ DWORD msalex__read_all(HANDLE file, size_t expected, msalex_buffer *content);
 
 int msalex__fail_too_large(msalex_error *error, const char *call);
 
-/* Sets the time of writing, because a peer may look at nothing else, and fills the stamp, which is
- * complete then.  False with GetLastError. */
-bool msalex__finish(HANDLE file, msalex_stamp *stamp);
+/* Sets the time of writing to now, because a peer may look at nothing else.  False with
+ * GetLastError. */
+bool msalex__set_time(HANDLE file);
 
 /* Replaces or makes the file.  The stamp is empty after a failure. */
 int msalex__save(const char *path, struct msalex__new_content content, msalex_stamp *stamp,

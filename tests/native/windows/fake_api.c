@@ -218,6 +218,11 @@ BOOL WINAPI fake_SetEndOfFile(HANDLE file) {
     return planned(FAKE_SET_END) == 0 && SetEndOfFile(file);
 }
 
+BOOL WINAPI fake_SetFileTime(HANDLE file, const FILETIME *made, const FILETIME *read,
+                             const FILETIME *written) {
+    return planned(FAKE_SET_TIME) == 0 && SetFileTime(file, made, read, written);
+}
+
 BOOL WINAPI fake_CloseHandle(HANDLE handle) {
     BOOL done;
 

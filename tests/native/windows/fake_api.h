@@ -22,6 +22,7 @@ enum fake_call {
     FAKE_READ_FILE,
     FAKE_FLUSH,
     FAKE_SET_END,
+    FAKE_SET_TIME,
     FAKE_MOVE,
     FAKE_DELETE, /* an open to delete, by NT */
     FAKE_DISPOSITION,
@@ -77,6 +78,7 @@ BOOL WINAPI fake_WriteFile(HANDLE, LPCVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_ReadFile(HANDLE, LPVOID, DWORD, LPDWORD, LPOVERLAPPED);
 BOOL WINAPI fake_FlushFileBuffers(HANDLE);
 BOOL WINAPI fake_SetEndOfFile(HANDLE);
+BOOL WINAPI fake_SetFileTime(HANDLE, const FILETIME *, const FILETIME *, const FILETIME *);
 BOOL WINAPI fake_CloseHandle(HANDLE);
 BOOL WINAPI fake_SetFileInformationByHandle(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD);
 BOOL WINAPI fake_CryptProtectData(DATA_BLOB *, LPCWSTR, DATA_BLOB *, PVOID,
@@ -108,6 +110,7 @@ DWORD WINAPI fake_GetFileAttributesW(LPCWSTR);
 #define ReadFile fake_ReadFile
 #define FlushFileBuffers fake_FlushFileBuffers
 #define SetEndOfFile fake_SetEndOfFile
+#define SetFileTime fake_SetFileTime
 #define CloseHandle fake_CloseHandle
 #define SetFileInformationByHandle fake_SetFileInformationByHandle
 #define CryptProtectData fake_CryptProtectData

@@ -175,6 +175,31 @@ static void where_no_file_can_be_made_it_is_written_in_place(void) {
     CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
 }
 
+/* A peer may wait for the time of the file and look at nothing else.  The file that a save just wrote
+ * is young without it. */
+static void a_time_that_cannot_be_set_fails_a_touch_and_no_save(void) {
+    const char *path = path_of("file");
+    msalex_stamp saved, touched;
+
+    CHECK_STATUS(put(path, "old"), MSALEX_OK);
+    make_old(path, 3600);
+    fake_fail(FAKE_SET_TIME, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK_STATUS(msalex_file_touch(path, &error), MSALEX_DENIED);
+    CHECK(error.code == EACCES && strcmp(error.call, "SetFileTime") == 0);
+    CHECK_STATUS(msalex_file_stat(path, &saved, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_file_touch(path, &error), MSALEX_OK);
+    CHECK_STATUS(msalex_file_stat(path, &touched, &error), MSALEX_OK);
+    CHECK(touched.mtime_ns - saved.mtime_ns > INT64_C(3500000000000));
+    fake_fail(FAKE_SET_TIME, 0, 1, ERROR_ACCESS_DENIED);
+    CHECK_STATUS(put(path, "new"), MSALEX_OK);
+    CHECK(fake_count(FAKE_SET_TIME) == 1 && has(path, "new"));
+    fake_fail(FAKE_SET_TIME, 0, 1, ERROR_ACCESS_DENIED);
+    fake_fail(FAKE_NT_CREATE, 0, 1, ERROR_ACCESS_DENIED); /* in place, too */
+    CHECK_STATUS(put(path, "newer"), MSALEX_OK);
+    CHECK(fake_count(FAKE_SET_TIME) == 1 && has(path, "newer"));
+    CHECK_STATUS(msalex_file_delete(path, &error), MSALEX_OK);
+}
+
 static void without_a_list_to_copy_the_new_file_is_private(void) {
     const char *path = path_of("file");
 
@@ -298,6 +323,8 @@ const struct property file_properties[] = {
     {"A save whose lock was lost changes nothing", a_save_whose_lock_was_lost_changes_nothing},
     {"Where no file can be made it is written in place",
      where_no_file_can_be_made_it_is_written_in_place},
+    {"A time that cannot be set fails a touch and no save",
+     a_time_that_cannot_be_set_fails_a_touch_and_no_save},
     {"Without a list to copy the new file is private",
      without_a_list_to_copy_the_new_file_is_private},
     {"What cannot be read is told", what_cannot_be_read_is_told},
