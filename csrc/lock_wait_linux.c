@@ -156,13 +156,15 @@ static void *help(void *file) {
     return NULL;
 }
 
-/* Gives the file to the idle helper, if there is one, and moves its state. */
+/* Gives the file to the idle helper and moves its state.  False: there is no such helper, or the
+ * file has another state; it is still the caller's. */
 static bool use_idle_helper(struct msalex__lock_file *file, enum msalex__lock_state from,
                             enum msalex__lock_state to) {
-    struct helper *helper;
+    struct helper *helper = NULL;
 
     msalex__registry_enter();
-    if ((helper = idle) != NULL && msalex__lock_file_move(file, from, to)) {
+    if (idle != NULL && msalex__lock_file_move(file, from, to)) {
+        helper = idle;
         idle = NULL;
         helper->file = file;
         atomic_store(&helper->busy, 1);

@@ -29,7 +29,7 @@ static const char *const NAMES[STATES] = {"OPEN",      "WAITING",  "POLLING",   
 static atomic_int (*walked)[STATES]; /* from, to; shared with children */
 
 /* How the functions below act. */
-static atomic_bool flock_fails, no_threads, take_over_waits;
+static atomic_bool flock_fails, no_threads, take_over_waits, never_lingers;
 static atomic_int blocked; /* the number of blocking calls of flock */
 
 /* ---- in the place of others ---- */
@@ -39,6 +39,8 @@ bool msalex__lock_file_move(struct msalex__lock_file *file, enum msalex__lock_st
     bool (*real)(struct msalex__lock_file *, enum msalex__lock_state, enum msalex__lock_state);
     bool moved;
 
+    if (never_lingers && to == MSALEX__LINGERING)
+        return false;
     *(void **)&real = dlsym(RTLD_NEXT, "msalex__lock_file_move");
     if ((moved = real(file, from, to)))
         walked[from][to]++;
@@ -222,7 +224,8 @@ static void a_wait_that_ends_while_the_thread_takes_over_returns_the_lock(void) 
     end();
 }
 
-static void a_lock_lingers_where_a_peer_was_seen(void) {
+/* From now on releases of this path linger, if a helper is idle. */
+static void see_a_peer(void) {
     char text[32];
 
     (void)snprintf(text, sizeof text, "%ld peer", (long)getppid());
@@ -231,14 +234,33 @@ static void a_lock_lingers_where_a_peer_was_seen(void) {
     CHECK_STATUS(acquire(holder, 20), MSALEX_TIMEOUT);
     msalex_lock_free(holder);
     CHECK(unlink(PATH) == 0);
+}
 
+/* The waiter holds, and the helper that waited for it has time for another file. */
+static void begin_with_an_idle_helper(void) {
     begin_waiting();
     CHECK_STATUS(msalex_lock_release(holder, &error), MSALEX_OK);
     CHECK_STATUS(acquire(waiter, 20000), MSALEX_OK);
-    sleep_ms(50); /* the helper is idle again */
+    sleep_ms(50);
+}
+
+static void a_lock_lingers_where_a_peer_was_seen(void) {
+    see_a_peer();
+    begin_with_an_idle_helper();
     CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
     CHECK(walks(MSALEX__HOLDING, MSALEX__LINGERING) == 1);
     CHECK_STATUS(acquire(waiter, 20000), MSALEX_OK); /* the lingering file does not keep the lock */
+    end();
+}
+
+/* No call makes that happen today.  The harness counts the descriptors. */
+static void a_file_that_the_helper_does_not_take_is_closed(void) {
+    see_a_peer();
+    begin_with_an_idle_helper();
+    never_lingers = true;
+    CHECK_STATUS(msalex_lock_release(waiter, &error), MSALEX_OK);
+    never_lingers = false;
+    CHECK(walks(MSALEX__HOLDING, MSALEX__LINGERING) == 0);
     end();
 }
 
@@ -291,6 +313,8 @@ static const struct property properties[] = {
     {"a wait that ends while the thread takes over returns the lock",
      a_wait_that_ends_while_the_thread_takes_over_returns_the_lock},
     {"a lock lingers where a peer was seen", a_lock_lingers_where_a_peer_was_seen},
+    {"a file that the helper does not take is closed",
+     a_file_that_the_helper_does_not_take_is_closed},
     {"a child starts over", a_child_starts_over},
 };
 
