@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +21,8 @@ from ..errors import LockLost
 from .check import FILE_CAUSES, again, check_file, describe, new_buffer, path, take
 from .lock import Lock
 
-#: For errors that can stop a save half-way.  It is not promised on Windows, where a file that was
-#: written in place is not restored yet.
-_KEPT = "" if sys.platform == "win32" else " What was stored before is still there."
+#: For errors that can stop a save half-way.
+_KEPT = " What was stored before is still there."
 _SAVE_CAUSES = {
     code: cause.saying(cause.remedy + _KEPT)
     for code, cause in {
