@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import os
 import platform
 import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import pytest
 
 from tests.support.built import built
 from tests.support.capability import needs, requires
+from tests.support.pythons import pythons
 
 if importlib.util.find_spec("elftools"):
     from tests.support.binaries import Elf
@@ -27,14 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tests" / "support" / "smoke.py"
 WHEEL = r"msal_extensions-1\.3\.1\+native1-cp310-abi3-linux_\w+\.whl"
 EXTENSION = r"_msalex\.abi3(-[\w-]+)?\.so"  # Python 3.15 names the platform
-# The interpreter behind a command: pyenv's commands are scripts, Debian's are links.
-IDENTIFY = (
-    "import os, sys, sysconfig\n"
-    "fits = sys.version_info >= (3, 10) and sys.implementation.name == 'cpython'\n"
-    "free = sysconfig.get_config_var('Py_GIL_DISABLED')\n"
-    "print(os.path.realpath(getattr(sys, '_base_executable', sys.executable))\n"
-    "      if fits and not free else '')"
-)
 
 
 def run(*command: str | Path, seconds: float = 600) -> str:
@@ -127,27 +117,6 @@ def test_wheel_fits_a_manylinux_tag(wheel: Path) -> None:
 
 
 # ---- every CPython of this machine -------------------------------------------------------
-
-
-def candidates() -> Iterator[Path]:
-    """Commands that may be a Python: this one, pyenv's, and those on PATH."""
-    yield Path(sys.executable)
-    root = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
-    yield from sorted(root.glob("versions/*/bin/python"))
-    for directory in filter(None, os.environ.get("PATH", os.defpath).split(os.pathsep)):
-        found = sorted(Path(directory).glob("python3*"))
-        yield from (path for path in found if re.fullmatch(r"python3(\.\d+)?", path.name))
-
-
-@functools.cache
-def pythons() -> tuple[str, ...]:
-    """Each CPython >= 3.10 of this machine, once."""
-    found = []
-    for command in dict.fromkeys(candidates()):
-        done = subprocess.run([command, "-c", IDENTIFY], capture_output=True, text=True, timeout=60)
-        if done.returncode == 0 and done.stdout.strip():
-            found.append(done.stdout.strip())
-    return tuple(dict.fromkeys(found))
 
 
 def install_and_smoke(python: str, wheel: Path, directory: Path) -> str:
