@@ -60,12 +60,14 @@ def photograph(site: Path, parts: Sequence[str] = ()) -> int:
     for number, (page, width, dark) in enumerate(wanted, 1):
         name = "-".join(page.relative_to(site).with_suffix("").parts)
         name = f"{name}-{width}{'-dark' if dark else ''}"
-        print(f"\r{number} of {len(wanted)}", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{number} of {len(wanted)}", end="", file=sys.stderr, flush=True)
         wide, high = _size(chromium, page, width)
         if wide > width:
             too_wide.append(f"{name} is {wide} pixels wide")
         _run(chromium, page, width, min(high, _HIGHEST), dark, f"--screenshot={folder / name}.png")
-    print(file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     for sentence in too_wide:
         print(f"docs: {sentence}", file=sys.stderr)
     print(f"{len(wanted)} photographs are in {folder}")
