@@ -47,6 +47,9 @@ POSIX = (
     "thread_posix.c",
 )
 
+#: For processors of 32 bits: some locks of a file lie beyond 2^62 (os_linux.c).
+OFFSETS_OF_64_BITS = ("-D_FILE_OFFSET_BITS=64",)
+
 PLATFORMS = {
     "linux": Platform(
         sources=(
@@ -70,15 +73,15 @@ PLATFORMS = {
         # The extension exports PyInit__msalex only.
         compile_args=(
             *("-std=c11", "-fvisibility=hidden", "-g0"),
-            # Offsets of 64 bits on processors of 32, too: some locks of a file lie beyond 2^62.
-            "-D_FILE_OFFSET_BITS=64",
             *("-fstack-protector-strong", "-fstack-clash-protection"),
             # An older compiler or C library takes 3 for 2.
             *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
         ),
         compile_args_of={
             "linux-x86_64": ("-fcf-protection",),
-            "linux-i686": ("-fcf-protection",),
+            "linux-i686": ("-fcf-protection", *OFFSETS_OF_64_BITS),
+            "linux-armv7l": OFFSETS_OF_64_BITS,
+            "linux-armv6l": OFFSETS_OF_64_BITS,
             "linux-aarch64": ("-mbranch-protection=standard",),
         },
         # All symbols are bound when it is loaded, and their table is read-only from then on.
@@ -166,6 +169,8 @@ HARDENING = {
 DEBUG_OPTIONS = ("-g0", "-Wl,--strip-all", "-Wl,-S,-x")
 #: The processors for which MSVC can be set up -> the platforms as sysconfig names them.
 MSVC_TARGETS = {"x86": "win32", "x64": "win-amd64", "arm64": "win-arm64"}
+#: What a Python of 32 bits says of a kernel of 64 -> what it builds for.
+TARGETS_OF_32_BITS = {"linux-x86_64": "linux-i686", "linux-aarch64": "linux-armv7l"}
 
 
 def target() -> str:
@@ -174,7 +179,10 @@ def target() -> str:
     Where MSVC is set up for another processor, this variable says so, and setuptools builds for
     that one.  cibuildwheel sets it when it builds for ARM64 by a Python for x64.
     """
-    return MSVC_TARGETS.get(os.environ.get("VSCMD_ARG_TGT_ARCH", ""), sysconfig.get_platform())
+    here = sysconfig.get_platform()
+    if sys.maxsize < 2**32:
+        here = TARGETS_OF_32_BITS.get(here, here)
+    return MSVC_TARGETS.get(os.environ.get("VSCMD_ARG_TGT_ARCH", ""), here)
 
 
 def stable_abi() -> str | None:

@@ -182,6 +182,7 @@ int msalex__rename_new(int directory, const char *from, const char *to) {
 
 /* Holders lock [0, ANNOUNCE_AT); waiters announce themselves at ANNOUNCE_AT, far behind any
  * content.  Data files have their turn behind that. */
+_Static_assert(sizeof(off_t) == 8, "compile with -D_FILE_OFFSET_BITS=64: see ffi_build.py");
 static const off_t ANNOUNCE_AT = (off_t)1 << 62;
 static const off_t TURN_AT = ((off_t)1 << 62) + 1;
 

@@ -48,12 +48,13 @@ int fake_clock_gettime(clockid_t clock, struct timespec *now) {
 
 /* ---- the boot and processes ---- */
 
+/* By the clock of today.  What the machine has slept comes to what it was awake. */
 static time_t boot_time(void) {
     struct timespec now, since_boot;
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
     (void)clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    return now.tv_sec - since_boot.tv_sec;
+    return now.tv_sec - since_boot.tv_sec - (time_t)(fake_kernel.slept_ms / 1000);
 }
 
 /* Reads proc_pid_stat(5): 'Z' is a zombie, and the start is in ticks since the boot. */
@@ -89,8 +90,8 @@ static void find_process(int pid, struct kinfo_proc *process, size_t *size) {
         return;
     *process = (struct kinfo_proc){0};
     process->kp_proc.p_stat = state == 'Z' ? SZOMB : 2;
-    process->kp_proc.p_starttime.tv_sec = boot_time() + (time_t)(start_ns / 1000000000) -
-                                          fake_kernel.slept_ms / 1000 + fake_kernel.set_back_s;
+    process->kp_proc.p_starttime.tv_sec =
+        boot_time() + (time_t)(start_ns / 1000000000) + fake_kernel.set_back_s;
     *size = sizeof *process;
 }
 
