@@ -77,7 +77,8 @@ def test_a_wheel_is_for_all_later_pythons_where_they_have_one_limited_api(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
-    monkeypatch.setattr(ffi_build, "sys", SimpleNamespace(version_info=version))
+    fake = SimpleNamespace(version_info=version, maxsize=sys.maxsize)
+    monkeypatch.setattr(ffi_build, "sys", fake)
     assert ffi_build.stable_abi() == oldest
     _, _, _, settings = ffi_build.builder("linux")._assigned_source  # type: ignore[attr-defined]
     assert settings["py_limited_api"] is (oldest is not None)
@@ -106,6 +107,27 @@ def test_the_linker_of_windows_gets_what_it_takes_for_that_processor(
         monkeypatch.setenv("VSCMD_ARG_TGT_ARCH", visual_studio)
     _, _, _, settings = ffi_build.builder("win32")._assigned_source  # type: ignore[attr-defined]
     assert settings["extra_link_args"] == options
+
+
+@pytest.mark.parametrize(
+    ("python", "largest", "has_it"),
+    [
+        ("linux-x86_64", 2**63 - 1, False),
+        ("linux-i686", 2**63 - 1, True),  # for another processor than that of the Python
+        ("linux-armv7l", 2**31 - 1, True),
+        ("linux-x86_64", 2**31 - 1, True),  # a Python of 32 bits on a kernel of 64
+        ("linux-aarch64", 2**31 - 1, True),
+    ],
+)
+def test_a_library_of_32_bits_reaches_the_locks_far_behind_a_file(
+    python: str, largest: int, has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VSCMD_ARG_TGT_ARCH", raising=False)
+    monkeypatch.setattr(sysconfig, "get_platform", lambda: python)
+    fake = SimpleNamespace(version_info=sys.version_info, maxsize=largest)
+    monkeypatch.setattr(ffi_build, "sys", fake)
+    _, _, _, settings = ffi_build.builder("linux")._assigned_source  # type: ignore[attr-defined]
+    assert ("-D_FILE_OFFSET_BITS=64" in settings["extra_compile_args"]) is has_it
 
 
 def zig(*arguments: object) -> str:

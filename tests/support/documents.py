@@ -2,8 +2,8 @@
 
 THE CONTRACT with the writer of a page (README.md and docs/**/*.md):
 
-*Python.*  The ```python fences of a page run in order, in one namespace, in the process of the
-test.  HOME, TMPDIR and the working directory are empty directories, new for each page.  There is
+*Python.*  The ```python fences of a page run in order, in one namespace, in a process of their
+own.  HOME, TMPDIR and the working directory are empty directories, new for each page.  There is
 no keyring; MSAL_EXTENSIONS_KEY_FILE names a key file.  https://login.microsoftonline.com is the
 provider of samples/local_identity_provider.py: write real calls of MSAL, with the client id
 "client_id", the secret "secret", and the tenant "tenant" ("common" and its kin work, too).  A
@@ -367,3 +367,16 @@ def run_blocks(page: Page) -> tuple[set[int], dict[int, str]]:
         else:
             ran.add(example.line)
     return ran, skipped
+
+
+def main() -> None:
+    """Arguments: a page, and an empty directory for its world.  The last line of the output is
+    JSON: the lines of the blocks that ran, and lines and reasons of those that did not.
+
+    In a process of its own, because what other tests have left in theirs could get in.
+    """
+    name, directory = sys.argv[1:]
+    running = provider()
+    with running, World(Path(directory), running).entered():
+        ran, skipped = run_blocks(Page(ROOT / name))
+    print(json.dumps([sorted(ran), sorted(skipped.items())]))
