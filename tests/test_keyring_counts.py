@@ -29,7 +29,7 @@ TURNS = int(os.environ.get("MSALEX_KEYRING_TURNS", "300"))
 #: Turns that fail by their deadline, by Ctrl-C, or at once.
 FEW = max(TURNS // 10, 1)
 #: Bytes that malloc may have given out more of: some for good, whatever the turns, and some a turn.
-ALLOCATED, ALLOCATED_A_TURN = 200_000, 200
+ALLOCATED, ALLOCATED_A_TURN = 80_000, 200
 #: Pages stay with the process when memory is freed, so this finds only what is large.
 RESIDENT = 16_000_000
 LARGE = 20_000
