@@ -40,6 +40,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,8 @@ MODULES = {
 # Workers of pytest for each processor: a test waits for half of its time.
 WORKERS = 2
 APT_UPDATE_S, APT_INSTALL_S, PIP_S = 300, 1200, 900
+# A step that took longer says so: what of a run was the network's, and what the work's.
+TELLING_S = 3
 
 
 class Failure(Exception):
@@ -112,6 +115,7 @@ def run(
     command: Sequence[str], what: str, seconds: float, env: Mapping[str, str], remedy: str = ""
 ) -> None:
     """Run quietly; when it fails show the end of what it said, and the remedy or the command."""
+    began = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -130,6 +134,8 @@ def run(
         print("\n".join(said[-200:]), file=sys.stderr)
         end = remedy or shlex.join(command)
         raise Failure(f"{what} failed with status {done.returncode}: {end}")
+    if (took := time.monotonic() - began) > TELLING_S:
+        say(f"{what} took {took:.0f} s")
 
 
 # ---- system packages --------------------------------------------------------------------

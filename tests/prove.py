@@ -5,7 +5,7 @@
     python3 dev.py prove --list          what there is, and how long each takes
 
     --seed N        chooses the same examples again; --examples N, how many of them
-    MSALEX_CHROOT   where another Debian is kept (default: .venv/debian13, some 3 GB)
+    MSALEX_CHROOT   where other Debians are kept, some 3 GB each (default: .venv)
 
 FORMS is the table.  At the end another table says what was tried, in the unit of each form, and how
 much of it was lost; then comes the command that repeats the run.  The exit status is 1 if anything
@@ -42,6 +42,18 @@ END_S = 60
 EXAMPLES = "MSALEX_EXAMPLES"
 #: The unit of a form whose tests do not count by themselves.
 TESTS = "tests"
+#: What runs in another Debian.  Arguments: those of pytest.
+TWO_COMMANDS = """
+uname -sr; ldd --version | head -n 1; python3 -VV
+began=$(date +%s)
+python3 dev.py quickstart || exit
+echo "prove: quickstart took $(($(date +%s) - began)) s"
+began=$(date +%s)
+python3 dev.py test "$@"
+status=$?
+echo "prove: test took $(($(date +%s) - began)) s"
+exit $status
+"""
 
 
 class Form(NamedTuple):
@@ -369,8 +381,16 @@ FORMS = (
         {"MSALEX_WINE": "all"},
     ),
     Form(
+        "debian12",
+        "The README's two commands work on a Debian 12 that has Python and nothing else.",
+        TESTS,
+        30,
+        "tests",
+        debian="bookworm",
+    ),
+    Form(
         "debian13",
-        "The suite passes on Debian 13 with its own Python, C library and programs.",
+        "The same on Debian 13, with its own Python, C library and programs.",
         TESTS,
         40,
         "tests",
@@ -440,16 +460,15 @@ def here(form: Form, settings: Mapping[str, str], report: Path) -> Running:
 
 
 def in_debian(form: Form, settings: Mapping[str, str], report: Path) -> Running:
-    """The command of CI in another Debian: all tests in parallel, or some in order."""
-    directory = Path(os.environ.get("MSALEX_CHROOT") or ROOT / ".venv" / form.name)
+    """The README's two commands in another Debian: all tests in parallel, or some in order."""
+    directory = Path(os.environ.get("MSALEX_CHROOT") or ROOT / ".venv") / form.name
     debian.make(form.debian, directory)
     copy_checkout(directory / "srv" / "checkout")
     there = directory / "srv" / "report.xml"
     there.unlink(missing_ok=True)
-    script = 'uname -sr; ldd --version | head -n 1; python3 -VV; exec python3 dev.py test "$@"'
     workers = str(WORKERS * (os.cpu_count() or 1))
     some = ["-n", workers] if form.file == "tests" else form.node_ids
-    command = ["sh", "-c", script, "sh", "-v", "--junitxml=/srv/report.xml", *some]
+    command = ["sh", "-c", TWO_COMMANDS, "sh", "-v", "--junitxml=/srv/report.xml", *some]
     told = {**settings, "CI": "true"}
     with debian.running(directory, command, "/srv/checkout", told) as process:
         yield process
