@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from dev import WORKERS
 from tests.support import debian
+from tests.support.built import copy_of_the_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for one test, unless it has a limit of its own: it guards against a test that hangs.
@@ -477,7 +478,12 @@ def in_debian(form: Form, settings: Mapping[str, str], report: Path) -> Running:
 
 
 def copy_checkout(to: Path) -> None:
-    """What git knows here and what it could add, as it is now, committed or not."""
+    """What git knows here and what it could add, as it is now, committed or not.  Without a
+    repository, all but what tools leave."""
+    if not (ROOT / ".git").exists():
+        shutil.rmtree(to, ignore_errors=True)
+        copy_of_the_tree(to)
+        return
     listing = ["git", "-C", str(ROOT), "ls-files", "-z"]
     options = ["--cached", "--others", "--exclude-standard"]
     listed = subprocess.run([*listing, *options], capture_output=True, text=True, check=True)

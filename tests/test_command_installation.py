@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from msal_extensions._command import record
 from tests.support import command
 from tests.support.capability import cannot_exist_here, requires
 from tests.support.installation import Site, mend, without_hashes
@@ -130,6 +131,22 @@ def test_a_changed_and_a_missing_file_are_named(site: Site, home: Path, recorded
     words = the_finding(doctor(site, home), "MSX-71")
     assert "changes.py" in words
     assert ("lock.py" in words) is (recorded != "names")
+
+
+def test_a_missing_file_is_named_by_a_python_that_lists_only_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``Distribution.files`` of Python 3.12 and later."""
+    (tmp_path / "msal_extensions").mkdir()
+    (tmp_path / "msal_extensions" / "lock.py").touch()
+    metadata = tmp_path / "msal_extensions-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: msal-extensions\nVersion: 1\n")
+    lines = ["msal_extensions/lock.py,,0", "msal_extensions/gone.py,,7", '"msal_extensions/a,b.py"']
+    (metadata / "RECORD").write_text("\n\n".join(lines))
+    monkeypatch.setattr(importlib.metadata.Distribution, "files", [])
+    found = record.altered(importlib.metadata.Distribution.at(metadata))
+    assert list(found) == ["gone.py", "a,b.py"]
 
 
 def test_files_that_pip_did_not_write_do_no_harm(site: Site, home: Path) -> None:

@@ -202,7 +202,7 @@ def test_an_extension_that_needs_a_newer_glibc_is_refused(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_headers_for_32_bits_have_the_sizes_of_the_compiler(name: str, tmp_path: Path) -> None:
     has_tools()
-    made = compiling.for_32_bits(KNOWN[name], tmp_path)
+    made = compiling.python_headers(KNOWN[name], tmp_path)
     assert "#define SIZEOF_VOID_P 4" in (made / "pyconfig.h").read_text().splitlines()
 
 
@@ -213,7 +213,7 @@ def test_a_size_that_the_compiler_denies_is_refused(
     has_tools()
     monkeypatch.setitem(compiling.SIZES, "LONG", 8)
     with pytest.raises(AssertionError, match="SIZEOF_LONG"):
-        compiling.for_32_bits(KNOWN["manylinux-i686"], tmp_path)
+        compiling.python_headers(KNOWN["manylinux-i686"], tmp_path)
 
 
 # ---- tries ---------------------------------------------------------------------------------------

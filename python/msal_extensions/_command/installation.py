@@ -106,7 +106,7 @@ def _foreign_library(distribution: Distribution) -> str:
     names = [f"_msalex{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     taken = (it for it in names if os.path.exists(os.path.join(record.DIRECTORY, it)))
     first = next(taken, "")
-    ours = {file.name for file in distribution.files or ()}
+    ours = {file.path.name for file in record.files_of(distribution)}
     return first if ours & set(names) and first not in ours else ""
 
 

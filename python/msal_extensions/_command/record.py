@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import hashlib
 import importlib.metadata
 import operator
 import os
 import re
 from collections.abc import Callable, Iterator
-from importlib.metadata import Distribution, PackagePath
-from typing import Any
+from importlib.metadata import Distribution
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 NAME = "msal-extensions"
 PACKAGE = __name__.partition(".")[0]
@@ -35,6 +37,23 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
+class Recorded(NamedTuple):
+    """A file that pip has installed."""
+
+    path: PurePosixPath  # from the directory of the package's directory
+    hash: str  # such as "sha256=...", in Base64; "": not written down
+    size: str  # "": not written down
+
+
+def files_of(distribution: Distribution) -> Iterator[Recorded]:
+    """All files of the record.  ``Distribution.files`` leaves out those that are missing, since
+    Python 3.12."""
+    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        if row:
+            path, digest, size = (*row, "", "")[:3]
+            yield Recorded(PurePosixPath(path), digest, size)
+
+
 def ours() -> Distribution | None:
     """The distribution that installed this very file, else the first one of our name."""
     found = list(importlib.metadata.distributions(name=NAME))
@@ -46,9 +65,9 @@ def installed_here(distribution: Distribution) -> bool:
     """Whether this file is one of its files.  It is not in a source tree or an editable install."""
     mine = os.path.realpath(__file__)
     return any(
-        os.path.realpath(str(distribution.locate_file(file))) == mine
-        for file in distribution.files or ()
-        if file.name == os.path.basename(mine)
+        os.path.realpath(str(distribution.locate_file(str(file.path)))) == mine
+        for file in files_of(distribution)
+        if file.path.name == os.path.basename(mine)
     )
 
 
@@ -70,25 +89,27 @@ def _title(distribution: Distribution) -> str:
 
 def altered(distribution: Distribution) -> Iterator[str]:
     """The files of the package that are missing, or are not those that were installed."""
-    for file in distribution.files or ():
-        is_made_later = "__pycache__" in file.parts
-        if file.parts[0] == PACKAGE and not is_made_later and not _is_as_installed(file):
-            yield "/".join(file.parts[1:])
+    for file in files_of(distribution):
+        parts = file.path.parts
+        is_made_later = "__pycache__" in parts
+        if parts[0] == PACKAGE and not is_made_later and not _is_as_installed(file, distribution):
+            yield "/".join(parts[1:])
 
 
-def _is_as_installed(file: PackagePath) -> bool:
+def _is_as_installed(file: Recorded, distribution: Distribution) -> bool:
     try:
-        with open(str(file.locate()), "rb") as opened:
+        with open(str(distribution.locate_file(str(file.path))), "rb") as opened:
             content = opened.read()
     except OSError:
         return False
-    if file.hash is None:  # some tools write no hashes
-        return file.size is None or file.size == len(content)
+    kind, _, value = file.hash.partition("=")
+    if not kind:  # some tools write no hashes
+        return not file.size or int(file.size) == len(content)
     try:
-        digest = hashlib.new(file.hash.mode, content).digest()
+        digest = hashlib.new(kind, content).digest()
     except ValueError:  # of a kind that this Python does not know
         return True
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=") == file.hash.value.rstrip("=")
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=") == value.rstrip("=")
 
 
 def needed(distribution: Distribution | None, name: str) -> str:
