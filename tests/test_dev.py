@@ -39,7 +39,7 @@ cat "$STAGE/said" >> "$STAGE/said_before"
 echo "the network is down"
 [ -n "$APT_WORKS" ] || exit 100
 case "$*" in *" install "*)
-    for program in gcc git node npm; do ln -s "$APT_WORKS" "$STAGE/bin/$program"; done
+    for program in gcc git node npm curl; do ln -s "$APT_WORKS" "$STAGE/bin/$program"; done
     touch "$STAGE/installed"
 esac
 """
@@ -147,8 +147,8 @@ def test_setup_is_not_done_while_a_package_of_the_tests_is_missing(machine: Mach
     (machine.stage / "bin" / "gcc").symlink_to(real_compiler())
     result = machine.dev("setup", USER)
     assert (result.status, result.calls) == (1, [])
-    assert "dev.py: the tests that need git nodejs npm dbus " in result.said
-    assert "; run this once: sudo apt-get install git nodejs npm dbus " in result.said
+    assert "dev.py: the tests that need git nodejs npm curl dbus " in result.said
+    assert "; run this once: sudo apt-get install git nodejs npm curl dbus " in result.said
 
 
 def test_words_of_an_apt_get_that_fails_are_shown(machine: Machine) -> None:
