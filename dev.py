@@ -84,10 +84,8 @@ TEST_PACKAGES = (
     *("wine", "wine64"),
 )
 # Programs that often come from elsewhere than Debian, and their packages there.
-TEST_PROGRAMS = {  # node: another user of lock files; curl: the workflow of docs/releasing.md
-    **{"git": "git", "node": "nodejs", "npm": "npm"},
-    "curl": "curl",
-}
+# node is another user of lock files; the workflow of docs/releasing.md calls curl.
+TEST_PROGRAMS = {"git": "git", "node": "nodejs", "npm": "npm", "curl": "curl"}
 # The commands that install system packages; the other ones name them.
 INSTALLING = ("quickstart", "test", "setup")
 # Commands that run a module in the environment of the tests.
